@@ -1,0 +1,64 @@
+//! What can go wrong in a store.
+
+use std::fmt;
+
+/// The kind of an [`Error`], to decide on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// No such record.
+    NotFound,
+    /// A record of that name is there already.
+    AlreadyExists,
+    /// Somebody else holds the domain's lock.
+    Busy,
+    /// What is stored cannot be read: the message names the place in it.
+    Malformed,
+    /// What is stored was written by a newer version, and is not overwritten.
+    Newer,
+    /// Something hostile or not permitted stands in the way: a symbolic link, another owner, no permission.
+    Denied,
+    /// The store is full.
+    NoSpace,
+    /// Anything else that the storage reports.
+    Io,
+}
+
+/// An error of a store: what failed, on which object. [`std::error::Error::source`] tells why.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    message: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of `kind`; `message` names the object and says what could be done, without the source's text.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), source: None }
+    }
+
+    /// The same with its cause.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|s| &**s as _)
+    }
+}

@@ -1,0 +1,87 @@
+//! The trait, and what goes through it.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+use xlsnap_types::libxl;
+use xlsnap_types::model::{DomainRecord, Meta, SnapshotName};
+
+use crate::Error;
+
+/// One snapshot as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// libxl's struct; its name is the record's key, and `path` of its disks is empty.
+    pub snapshot: libxl::DomainSnapshot,
+    /// What the struct cannot hold; `None` for a record that another program made.
+    pub meta: Option<Meta>,
+}
+
+/// One record met while listing; one that cannot be read does not hide the others.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its name as stored.
+    pub name: String,
+    /// The record, or why it cannot be read.
+    pub record: Result<Record, Error>,
+}
+
+/// Who holds a lock, for those who wait.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Its process.
+    pub pid: u32,
+    /// What it does: `create`, `delete`.
+    pub operation: String,
+    /// Since when, in seconds since 1970-01-01 UTC.
+    pub since: u64,
+}
+
+/// A store of snapshot records, by domain uuid and snapshot name. Reading needs no lock and sees whole records only.
+#[async_trait]
+pub trait ConfStore: Send + Sync {
+    /// The domains that have something stored.
+    async fn domains(&self) -> Result<Vec<Uuid>, Error>;
+
+    /// The record `name`. [`crate::Kind::NotFound`] when there is none.
+    async fn load(&self, domain: Uuid, name: &SnapshotName) -> Result<Record, Error>;
+
+    /// Calls `visit` with each record, in no order, one at a time so that ten thousand need no memory of their own.
+    /// A domain that is not known has none.
+    async fn list(&self, domain: Uuid, visit: &mut (dyn FnMut(Entry) + Send)) -> Result<(), Error>;
+
+    /// The names of all records, readable or not, without reading them, in no order.
+    async fn names(&self, domain: Uuid) -> Result<Vec<SnapshotName>, Error>;
+
+    /// What is kept of the domain itself.
+    async fn domain_record(&self, domain: Uuid) -> Result<Option<DomainRecord>, Error>;
+
+    /// The journal entry that an operation left, or that one which goes on has written.
+    async fn journal(&self, domain: Uuid) -> Result<Option<Vec<u8>>, Error>;
+
+    /// Takes the domain's lock, waiting up to `wait` for it. [`crate::Kind::Busy`] names the owner.
+    async fn lock(&self, domain: Uuid, owner: &Owner, wait: Duration) -> Result<Box<dyn DomainLock>, Error>;
+}
+
+/// The domain's lock: the only way to change what is stored. Dropping it releases the lock.
+///
+/// Each method is durable and atomic: when it returns `Ok`, the change survives a power cut, and a crash within it leaves
+/// the old or the new.
+#[async_trait]
+#[must_use = "dropping it releases the domain's lock"]
+pub trait DomainLock: Send + Sync {
+    /// Stores a record under its name; `replace` allows one of that name to be there. The commit point is one atomic
+    /// step, after which both parts of the record are seen.
+    async fn store(&mut self, record: &Record, replace: bool) -> Result<(), Error>;
+
+    /// Deletes the record `name`. [`crate::Kind::NotFound`] when there is none.
+    async fn delete(&mut self, name: &SnapshotName) -> Result<(), Error>;
+
+    /// Replaces what is kept of the domain itself.
+    async fn set_domain_record(&mut self, record: &DomainRecord) -> Result<(), Error>;
+
+    /// Replaces the journal entry, or removes it.
+    async fn set_journal(&mut self, entry: Option<&[u8]>) -> Result<(), Error>;
+}

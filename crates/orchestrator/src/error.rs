@@ -1,0 +1,150 @@
+//! Errors of ports and of operations; each says what is known of its effect.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What is known of the effect of something that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Effect {
+    /// Nothing was changed, or all of it was undone.
+    None,
+    /// It was done.
+    Done,
+    /// It may have been done, or half of it: `recover` looks.
+    Unknown,
+}
+
+/// The kind of a [`PortError`], to decide on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PortErrorKind {
+    /// The disk, image or snapshot is not there.
+    NotFound,
+    /// A snapshot or file of that name is there.
+    AlreadyExists,
+    /// Somebody else uses the image or the monitor.
+    Busy,
+    /// The backend refuses: the disk or its format can't.
+    Refused,
+    /// No space left.
+    NoSpace,
+    /// The image is damaged.
+    Corrupt,
+    /// The backend is gone, does not answer, or speaks nonsense.
+    Unreachable,
+    /// Anything else.
+    Failed,
+}
+
+/// An error of a port: what failed, on which disk or file, and what is known of the effect.
+#[derive(Debug)]
+pub struct PortError {
+    /// Its kind.
+    pub kind: PortErrorKind,
+    /// What is known of the effect.
+    pub effect: Effect,
+    message: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl PortError {
+    /// A new error; `message` names the disk or the file, without the source's text.
+    pub fn new(kind: PortErrorKind, effect: Effect, message: impl Into<String>) -> Self {
+        Self { kind, effect, message: message.into(), source: None }
+    }
+
+    /// The same with its cause.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+}
+
+impl fmt::Display for PortError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for PortError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|s| &**s as _)
+    }
+}
+
+/// The kind of an [`Error`]: what a caller decides on, and what the command line's exit code says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// The domain, snapshot or disk is not there.
+    NotFound,
+    /// Somebody else holds the domain, an image or the monitor.
+    Busy,
+    /// A check before any effect refused it: the message names the disk or the name, and what to do.
+    Refused,
+    /// It failed, and everything is as it was.
+    Failed,
+    /// It failed, and `recover` has to finish or undo it.
+    RecoveryPending,
+}
+
+/// An error of an operation on a domain.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    effect: Effect,
+    message: String,
+    advice: Option<String>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// A new error; `message` names the domain and the disk, without the source's text.
+    pub fn new(kind: Kind, effect: Effect, message: impl Into<String>) -> Self {
+        Self { kind, effect, message: message.into(), advice: None, source: None }
+    }
+
+    /// The same with its cause.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The same with a sentence that says what to do.
+    #[must_use]
+    pub fn with_advice(mut self, advice: impl Into<String>) -> Self {
+        self.advice = Some(advice.into());
+        self
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// What is known of the operation's effect.
+    pub fn effect(&self) -> Effect {
+        self.effect
+    }
+
+    /// What to do about it.
+    pub fn advice(&self) -> Option<&str> {
+        self.advice.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|s| &**s as _)
+    }
+}

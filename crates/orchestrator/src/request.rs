@@ -1,0 +1,76 @@
+//! What a caller asks for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use uuid::Uuid;
+use xlsnap_types::model::{DiskName, ImageFormat, SnapshotName};
+
+/// Which domain an operation is on, and who asks.
+#[derive(Debug, Clone)]
+pub struct DomainRef {
+    /// The key of its records.
+    pub uuid: Uuid,
+    /// What people call it; for messages and the domain's record.
+    pub name: String,
+    /// The process that asks, for the lock's owner.
+    pub pid: u32,
+    /// How long to wait for the domain's lock.
+    pub lock_wait: Duration,
+}
+
+/// Which disks to take.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Only these; empty for every writable disk.
+    pub only: BTreeSet<DiskName>,
+    /// Not these.
+    pub except: BTreeSet<DiskName>,
+}
+
+/// How one disk is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DiskChoice {
+    /// Inside its image.
+    Internal,
+    /// Into an overlay.
+    External {
+        /// The overlay's file; `None` for one beside the image, named after the snapshot.
+        file: Option<String>,
+        /// Its format.
+        format: ImageFormat,
+    },
+}
+
+/// A snapshot to be made.
+#[derive(Debug, Clone)]
+pub struct CreateRequest {
+    /// Its name; `None` for the time's.
+    pub name: Option<SnapshotName>,
+    /// What its maker says about it.
+    pub description: String,
+    /// Which disks.
+    pub selection: Selection,
+    /// How a disk is taken that `disks` does not name.
+    pub default_choice: DiskChoice,
+    /// How single disks are taken.
+    pub disks: BTreeMap<DiskName, DiskChoice>,
+    /// `KEY=VALUE` words.
+    pub labels: BTreeMap<String, String>,
+    /// When it may be pruned, in seconds since 1970-01-01 UTC.
+    pub expires: Option<u64>,
+}
+
+impl Default for CreateRequest {
+    fn default() -> Self {
+        Self {
+            name: None,
+            description: String::new(),
+            selection: Selection::default(),
+            default_choice: DiskChoice::Internal,
+            disks: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            expires: None,
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! What can go wrong when qemu-img runs.
+
+/// The kind of an [`Error`], to decide on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// qemu-img itself could not be started.
+    NoProgram,
+    /// The image or the snapshot is not there.
+    NotFound,
+    /// Another process has the image open.
+    Locked,
+    /// A name is taken, or means two things in the image.
+    Ambiguous,
+    /// The image's format has no such thing.
+    Unsupported,
+    /// The image is damaged, or not of the format that was given.
+    Corrupt,
+    /// The file system is full.
+    NoSpace,
+    /// Any other failure, told by its status and the end of its standard error.
+    Failed,
+}
+
+/// A failure of qemu-img: which program with which arguments, how it ended, and the end of what it said.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    kind: Kind,
+    message: String,
+    #[source]
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of `kind`.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), source: None }
+    }
+
+    /// The same with its cause.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+}

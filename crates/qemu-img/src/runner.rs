@@ -1,0 +1,125 @@
+//! The trait, and what goes through it.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+
+use crate::Error;
+
+/// An image file with its format given, so that neither its name nor its content is guessed at.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Image {
+    /// The file.
+    pub path: PathBuf,
+    /// QEMU's driver: `qcow2`, `raw`, ...
+    pub format: String,
+}
+
+/// A snapshot inside an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InternalSnapshot {
+    /// QEMU's id: a small number as text, reused after a delete.
+    pub id: String,
+    /// Its name; qemu-img allows it to be empty or doubled.
+    pub name: String,
+    /// When it was made, in seconds since 1970-01-01 UTC.
+    pub date: u64,
+    /// The bytes of machine state in it; 0 for a disk-only one.
+    pub vm_state_size: u64,
+}
+
+/// Which snapshot is meant: both must match where both are given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotRef {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: Option<String>,
+}
+
+/// The backing file that an image's header names; untrusted, and not opened by this crate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackingFile {
+    /// As the header has it, maybe relative.
+    pub name: String,
+    /// Its format, when the header says it.
+    pub format: Option<String>,
+}
+
+/// What an image's header says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageInfo {
+    /// QEMU's driver.
+    pub format: String,
+    /// The size that a guest sees, in bytes.
+    pub virtual_size: u64,
+    /// The bytes that it takes on disk.
+    pub actual_size: u64,
+    /// Its backing file, if any.
+    pub backing: Option<BackingFile>,
+    /// Whether guest data lies in another file, which rules internal snapshots out.
+    pub external_data_file: bool,
+    /// Whether it is marked as damaged.
+    pub corrupt: bool,
+    /// Whether another process has it open for writing (QEMU's image lock; Xen's PV disks take none).
+    pub in_use: bool,
+    /// The snapshots inside it.
+    pub snapshots: Vec<InternalSnapshot>,
+}
+
+/// What may be repaired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repair {
+    /// Leaked clusters only: never loses data.
+    Leaks,
+    /// Everything.
+    All,
+}
+
+/// What `qemu-img check` found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Check {
+    /// Clusters that are allocated but not referenced: space lost, no data lost.
+    pub leaks: u64,
+    /// Errors that endanger data.
+    pub corruptions: u64,
+    /// Errors of the check itself.
+    pub check_errors: u64,
+    /// Leaks that were repaired.
+    pub leaks_fixed: u64,
+    /// Corruptions that were repaired.
+    pub corruptions_fixed: u64,
+}
+
+/// What a new image is made with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateOptions {
+    /// Its size in bytes; `None` takes the backing file's.
+    pub size: Option<u64>,
+    /// Its backing file.
+    pub backing: Option<Image>,
+    /// Whether the backing file is left unopened (it may be in use); needs `size`.
+    pub backing_unopened: bool,
+}
+
+/// Somebody who does what qemu-img does: this crate's runner, or a stand-in.
+#[async_trait]
+pub trait QemuImg: Send + Sync {
+    /// Reads the header of `image` only, even while another process has it open.
+    async fn info(&self, image: &Image) -> Result<ImageInfo, Error>;
+
+    /// Makes a snapshot inside the image. A name that is there already is refused.
+    async fn snapshot_create(&self, image: &Image, name: &str) -> Result<(), Error>;
+
+    /// Makes the image's content that of the snapshot, by id.
+    async fn snapshot_apply(&self, image: &Image, snapshot: &SnapshotRef) -> Result<(), Error>;
+
+    /// Deletes the snapshot. One whose name another snapshot of the image has too is refused.
+    async fn snapshot_delete(&self, image: &Image, snapshot: &SnapshotRef) -> Result<(), Error>;
+
+    /// Checks the image, and repairs what `repair` allows.
+    async fn check(&self, image: &Image, repair: Option<Repair>) -> Result<Check, Error>;
+
+    /// Makes a new image; a file that is there is never overwritten.
+    async fn create(&self, image: &Image, options: &CreateOptions) -> Result<(), Error>;
+}

@@ -1,0 +1,74 @@
+//! The object-safe trait, typed commands and events.
+
+use async_trait::async_trait;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use tokio::sync::broadcast;
+
+use crate::{Effect, Error, Kind};
+
+/// An event that QEMU sent by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// Its name: `JOB_STATUS_CHANGE`, `STOP`, ...
+    pub name: String,
+    /// Its `data`; empty when it has none.
+    pub data: Map<String, Value>,
+    /// When QEMU sent it, in microseconds since 1970-01-01 UTC; `None` when it has no host time.
+    pub timestamp_us: Option<u64>,
+}
+
+/// A subscription to events, from when it was made.
+pub type EventStream = broadcast::Receiver<Event>;
+
+/// A QMP command with typed arguments and result.
+pub trait Command: Serialize + Send + Sync {
+    /// Its name on the wire.
+    const NAME: &'static str;
+    /// What QEMU returns; members that it has beyond it are ignored.
+    type Ok: DeserializeOwned;
+}
+
+/// Somebody who executes QMP commands: [`crate`]'s client, or a stand-in.
+#[async_trait]
+pub trait Qmp: Send + Sync {
+    /// Executes `command` and gives its return value.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the reply, not the command: it may still be executed.
+    async fn execute_raw(&self, command: &str, arguments: Map<String, Value>) -> Result<Value, Error>;
+
+    /// Subscribes to all events from now on.
+    fn events(&self) -> EventStream;
+
+    /// QEMU's version as the greeting has it: major, minor, micro.
+    fn version(&self) -> (u32, u32, u32);
+}
+
+/// Typed execution on any [`Qmp`].
+#[async_trait]
+pub trait QmpExt {
+    /// Executes a typed command.
+    async fn execute<C: Command>(&self, command: C) -> Result<C::Ok, Error>;
+}
+
+#[async_trait]
+impl<Q: Qmp + ?Sized> QmpExt for Q {
+    async fn execute<C: Command>(&self, command: C) -> Result<C::Ok, Error> {
+        let arguments = match serde_json::to_value(&command) {
+            Ok(Value::Object(map)) => map,
+            Ok(Value::Null) => Map::new(),
+            other => {
+                let why = other.err().map_or_else(|| "not an object".into(), |e| e.to_string());
+                let message = format!("{}: its arguments are no JSON object ({why})", C::NAME);
+                return Err(Error::new(Kind::Protocol, Effect::None, message));
+            }
+        };
+        let value = self.execute_raw(C::NAME, arguments).await?;
+        serde_json::from_value(value).map_err(|e| {
+            Error::new(Kind::Protocol, Effect::Done, format!("{}: its result is not understood", C::NAME))
+                .with_source(e)
+        })
+    }
+}

@@ -1,0 +1,1 @@
+//! The user's configuration file (`KEY=VALUE`, the lexer of `xl.cfg`).

@@ -1,0 +1,114 @@
+//! What libxl's struct cannot hold: `snapshotmeta-<name>.json` and the domain's own record.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{DiskName, ImageFormat, SnapshotName};
+
+/// What a guest finds after a revert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Consistency {
+    /// The guest was off: the disks were at rest.
+    Offline,
+    /// The guest ran: as after a power cut.
+    Crash,
+    /// Its file systems were frozen.
+    FileSystem,
+    /// Its memory is part of the snapshot.
+    Memory,
+}
+
+/// What is known of one disk of a snapshot beyond libxl's struct.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskMeta {
+    /// Which disk.
+    pub disk: DiskName,
+    /// The image that holds the snapshot's state: the one with the internal snapshot, or the base of the overlay.
+    pub image: String,
+    /// The image's format.
+    pub format: ImageFormat,
+    /// The internal snapshot's id in the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The disk's size that the guest saw, in bytes.
+    pub virtual_size: u64,
+    /// The file that we created for it, and so may unlink.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<String>,
+}
+
+/// A disk that is not part of the snapshot, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassedOver {
+    /// Which disk.
+    pub disk: DiskName,
+    /// Why, as a short clause.
+    pub why: String,
+}
+
+/// What ran the domain.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Hypervisor {
+    /// QEMU's version, as it says itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qemu: Option<String>,
+    /// The machine type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
+}
+
+/// `snapshotmeta-<name>.json`. A snapshot without it still lists, reverts and deletes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    /// [`Meta::FORMAT_VERSION`]; a file with a higher one is read as far as it is understood, and never overwritten.
+    pub format_version: u32,
+    /// The snapshot that the domain's disks descended from when it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<SnapshotName>,
+    /// What a guest finds after a revert.
+    pub consistency: Consistency,
+    /// Its disks.
+    #[serde(default)]
+    pub disks: Vec<DiskMeta>,
+    /// The disks that were left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passed_over: Vec<PassedOver>,
+    /// What ran the domain.
+    #[serde(default)]
+    pub hypervisor: Hypervisor,
+    /// How long the guest did not run, in microseconds; `None` when it was off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub downtime_us: Option<u64>,
+    /// `KEY=VALUE` words of its maker.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// When it may be pruned, in seconds since 1970-01-01 UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<u64>,
+}
+
+impl Meta {
+    /// The format that this version writes.
+    pub const FORMAT_VERSION: u32 = 1;
+}
+
+/// What is kept of a domain beside its snapshots: `domain.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DomainRecord {
+    /// [`DomainRecord::FORMAT_VERSION`].
+    pub format_version: u32,
+    /// The name it had when last seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// "You are here": the snapshot that was made or reverted to last, and so the parent of the next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<SnapshotName>,
+}
+
+impl DomainRecord {
+    /// The format that this version writes.
+    pub const FORMAT_VERSION: u32 = 1;
+}

@@ -1,0 +1,11 @@
+//! The validated model: what [`crate::libxl`]'s structs mean, with every string checked.
+
+mod disk;
+mod meta;
+mod name;
+mod snapshot;
+
+pub use disk::{DiskSnapshot, ImageFormat, Kind};
+pub use meta::{Consistency, DiskMeta, DomainRecord, Hypervisor, Meta, PassedOver};
+pub use name::{DiskName, DomainName, NameError, SnapshotName};
+pub use snapshot::{Snapshot, StateFlags};
