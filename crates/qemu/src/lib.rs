@@ -1,1 +1,5 @@
-//! qemu.
+//! Backends of the orchestrator for QEMU.
+
+mod spec;
+
+pub use spec::{Description, DiskSpec};
