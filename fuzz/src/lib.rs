@@ -1,0 +1,19 @@
+//! The fuzz targets: one module and one function for each, which takes any bytes and panics on a broken promise.
+//!
+//! To add the target `x`:
+//! 1. `src/x.rs` with `pub fn x(data: &[u8])`, and its two lines and its row of [`TARGETS`] here;
+//! 2. `fuzz_targets/x.rs`, as the others, and its `[[bin]]` in `Cargo.toml`;
+//! 3. at least one seed in `seeds/x/`: inputs that reach deep, and every input that once failed.
+//!
+//! `tests/replay.rs` says which of these was forgotten, and runs every seed through its function on each
+//! `cargo xtask test`. `cargo xtask fuzz x` goes on from there with new inputs.
+
+mod snapshot_meta;
+
+pub use snapshot_meta::snapshot_meta;
+
+/// A target: bytes in, a panic when a promise is broken.
+pub type Target = fn(&[u8]);
+
+/// Every target by name.
+pub const TARGETS: &[(&str, Target)] = &[("snapshot_meta", snapshot_meta)];
