@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Recovered;
+
 /// What is known of the effect of something that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -98,13 +100,14 @@ pub struct Error {
     effect: Effect,
     message: String,
     advice: Option<String>,
+    recovered: Option<Box<Recovered>>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
     /// A new error; `message` names the domain and the disk, without the source's text.
     pub fn new(kind: Kind, effect: Effect, message: impl Into<String>) -> Self {
-        Self { kind, effect, message: message.into(), advice: None, source: None }
+        Self { kind, effect, message: message.into(), advice: None, recovered: None, source: None }
     }
 
     /// The same with its cause.
@@ -119,6 +122,18 @@ impl Error {
     pub fn with_advice(mut self, advice: impl Into<String>) -> Self {
         self.advice = Some(advice.into());
         self
+    }
+
+    /// The same with what was finished or undone before it failed.
+    #[must_use]
+    pub(crate) fn with_recovered(mut self, recovered: Option<Recovered>) -> Self {
+        self.recovered = recovered.map(Box::new);
+        self
+    }
+
+    /// What was finished or undone before it failed.
+    pub fn recovered(&self) -> Option<&Recovered> {
+        self.recovered.as_deref()
     }
 
     /// Its kind.
@@ -147,4 +162,27 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.source.as_ref().map(|s| &**s as _)
     }
+}
+
+/// An error of the store before any effect, as an operation's.
+pub(crate) fn from_store(error: xlsnap_conf_store::Error, message: impl Into<String>) -> Error {
+    use xlsnap_conf_store::Kind as Store;
+    let kind = match error.kind() {
+        Store::NotFound => Kind::NotFound,
+        Store::Busy => Kind::Busy,
+        Store::AlreadyExists | Store::Malformed | Store::Newer | Store::Denied => Kind::Refused,
+        _ => Kind::Failed,
+    };
+    Error::new(kind, Effect::None, message).with_source(error)
+}
+
+/// An error of a port before any effect, as an operation's.
+pub(crate) fn from_port(error: PortError, message: impl Into<String>) -> Error {
+    let kind = match error.kind {
+        PortErrorKind::NotFound => Kind::NotFound,
+        PortErrorKind::Busy => Kind::Busy,
+        PortErrorKind::AlreadyExists | PortErrorKind::Refused | PortErrorKind::Corrupt => Kind::Refused,
+        _ => Kind::Failed,
+    };
+    Error::new(kind, Effect::None, message).with_source(error)
 }

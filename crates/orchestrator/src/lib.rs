@@ -3,15 +3,39 @@
 //! Data flows one way: request -> plan (pure) -> executor (effects through ports, journal) -> report. This crate names
 //! no QMP command, builds no argument list and touches no path.
 
+mod check;
+mod create;
+mod delete;
 mod error;
+mod list;
 mod plan;
 mod ports;
+mod recover;
+mod report;
 mod request;
+mod revert;
+mod tree;
+mod undo;
 
+pub use check::check;
+pub use create::{create, plan_create};
+pub use delete::{delete, plan_delete};
 pub use error::{Effect, Error, Kind, PortError, PortErrorKind};
-pub use plan::{Action, CreatePlan, DiskPlan};
+pub use list::{Listing, Row, list};
+pub use plan::{
+    Action, CreatePlan, DeletePlan, DiskPlan, ImageTarget, RevertPlan, SnapshotDeletion, overlay_beside,
+};
 pub use ports::{
     Clock, Disk, Disks, Guest, GuestState, ImageSnapshot, Inventory, Overlay, Ports, Progress,
     SnapshotAction, SnapshotId,
 };
-pub use request::{CreateRequest, DiskChoice, DomainRef, Selection};
+pub use recover::recover;
+pub use report::{
+    CheckReport, CreateReport, DeleteReport, Finding, Operation, Outcome, Recovered, Repair, RevertReport,
+};
+pub use request::{
+    CheckRequest, CreateRequest, DeleteRequest, DiskChoice, DomainRef, OverlayFile, RevertRequest, Selection,
+};
+pub use revert::{plan_revert, revert};
+pub use tree::{Node, tree};
+pub use undo::{Reversibility, Undo};

@@ -42,6 +42,9 @@ pub enum DiskChoice {
     },
 }
 
+/// Names an overlay's file: from the disk's image, the snapshot's name and the overlay's format. Pure.
+pub type OverlayFile = fn(&str, &SnapshotName, &ImageFormat) -> String;
+
 /// A snapshot to be made.
 #[derive(Debug, Clone)]
 pub struct CreateRequest {
@@ -59,6 +62,8 @@ pub struct CreateRequest {
     pub labels: BTreeMap<String, String>,
     /// When it may be pruned, in seconds since 1970-01-01 UTC.
     pub expires: Option<u64>,
+    /// Names the overlay of a disk for which [`DiskChoice::External`] names none; [`crate::overlay_beside`] by default.
+    pub overlay_file: OverlayFile,
 }
 
 impl Default for CreateRequest {
@@ -71,6 +76,34 @@ impl Default for CreateRequest {
             disks: BTreeMap::new(),
             labels: BTreeMap::new(),
             expires: None,
+            overlay_file: crate::overlay_beside,
         }
     }
+}
+
+/// A snapshot to be deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeleteRequest {
+    /// Its name.
+    pub name: SnapshotName,
+    /// Delete its descendants too, from the leaves on.
+    pub children: bool,
+    /// Forget the records, and leave images and files alone.
+    pub metadata_only: bool,
+}
+
+/// A snapshot to go back to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevertRequest {
+    /// Its name.
+    pub name: SnapshotName,
+    /// Take a snapshot of now under this name first.
+    pub safety: Option<SnapshotName>,
+}
+
+/// A comparison of records, images and journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CheckRequest {
+    /// Do the repairs that can lose nothing.
+    pub repair: bool,
 }

@@ -1,0 +1,94 @@
+//! The snapshots of a domain, compact: ten thousand rows take a few MiB.
+
+use uuid::Uuid;
+use xlsnap_conf_store::{ConfStore, Record};
+use xlsnap_types::model::{Consistency, SnapshotName, StateFlags};
+
+use crate::Error;
+use crate::error::from_store;
+
+/// One snapshot of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Its name.
+    pub name: SnapshotName,
+    /// When it was made, in seconds since 1970-01-01 UTC.
+    pub creation_time: u64,
+    /// The snapshot before it, where it is known.
+    pub parent: Option<SnapshotName>,
+    /// The domain's state before it.
+    pub state: StateFlags,
+    /// What a guest finds after a revert; `None` when another program made the record.
+    pub consistency: Option<Consistency>,
+    /// How many of its disks are inside their images.
+    pub internal: u32,
+    /// How many of its disks are external.
+    pub external: u32,
+    /// Whether the guest's memory is part of it.
+    pub memory: bool,
+}
+
+/// All snapshots of a domain.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// The snapshots, by creation time, then by name.
+    pub rows: Vec<Row>,
+    /// Records that cannot be read, by the name they are stored under, and why.
+    pub unreadable: Vec<(String, xlsnap_conf_store::Error)>,
+    /// "You are here": the snapshot that was made or reverted to last.
+    pub current: Option<SnapshotName>,
+}
+
+/// Lists the snapshots of a domain; one that is not known has none. Takes no lock and changes nothing.
+///
+/// # Errors
+/// When the store cannot be read as a whole; a single record that cannot be read is in [`Listing::unreadable`].
+///
+/// # Cancel safety
+/// It only reads.
+pub async fn list(store: &dyn ConfStore, domain: Uuid) -> Result<Listing, Error> {
+    let mut listing = Listing::default();
+    let Listing { rows, unreadable, current } = &mut listing;
+    store
+        .list(domain, &mut |entry| match entry.record.and_then(|record| row(&entry.name, &record)) {
+            Ok(row) => rows.push(row),
+            Err(error) => unreadable.push((entry.name, error)),
+        })
+        .await
+        .map_err(|e| from_store(e, format!("the snapshots of domain {domain} cannot be listed")))?;
+    rows.sort_unstable_by(|a, b| (a.creation_time, &a.name).cmp(&(b.creation_time, &b.name)));
+    rows.shrink_to_fit();
+    unreadable.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    *current = store
+        .domain_record(domain)
+        .await
+        .map_err(|e| from_store(e, format!("what is stored of domain {domain} itself cannot be read")))?
+        .and_then(|record| record.current);
+    Ok(listing)
+}
+
+fn row(name: &str, record: &Record) -> Result<Row, xlsnap_conf_store::Error> {
+    let malformed = |e: xlsnap_types::model::NameError| {
+        let message = format!("the record {name:?} has a name that no snapshot can have");
+        xlsnap_conf_store::Error::new(xlsnap_conf_store::Kind::Malformed, message).with_source(e)
+    };
+    let snapshot = &record.snapshot;
+    let external =
+        snapshot.disks.iter().filter(|disk| disk.file.as_deref().is_some_and(|f| !f.is_empty())).count();
+    Ok(Row {
+        name: SnapshotName::new(name).map_err(malformed)?,
+        creation_time: snapshot.creation_time,
+        parent: record.meta.as_ref().and_then(|meta| meta.parent.clone()),
+        state: StateFlags {
+            running: snapshot.running,
+            blocked: snapshot.blocked,
+            paused: snapshot.paused,
+            shutdown: snapshot.shutdown,
+            dying: snapshot.dying,
+        },
+        consistency: record.meta.as_ref().map(|meta| meta.consistency),
+        internal: u32::try_from(snapshot.disks.len() - external).unwrap_or(u32::MAX),
+        external: u32::try_from(external).unwrap_or(u32::MAX),
+        memory: snapshot.memory.as_deref().is_some_and(|file| !file.is_empty()),
+    })
+}
