@@ -1,0 +1,32 @@
+//! Fixtures on the real programs: images in a scratch directory, qemu-storage-daemon and qemu-system on them.
+//!
+//! Everything here blocks and panics: it prepares and examines what a test is about, and a fixture that fails is a
+//! failed test. It talks QMP by its own few lines ([`Monitor`]), not by the client under test, over a second monitor,
+//! so that the first is free for the test. Processes end when their guard is dropped, by process id.
+//!
+//! ```
+//! use xlsnap_testkit::real::{Data, Disk, LiveDisks, Scratch, StorageDaemon};
+//!
+//! let scratch = Scratch::new();
+//! let image = scratch.qcow2("a.qcow2", 1 << 20);
+//! let daemon = StorageDaemon::start(&scratch, &[Disk::qcow2("vda", &image)]);
+//! daemon.write("vda", Data::of(7));
+//! assert!(daemon.holds("vda", Data::of(7)));
+//! assert!(!daemon.holds("vda", Data::of(8)));
+//! ```
+
+mod data;
+mod disk;
+mod monitor;
+mod process;
+mod scratch;
+mod storage_daemon;
+mod vm;
+
+pub use data::{Data, LiveDisks};
+pub use disk::Disk;
+pub use monitor::Monitor;
+pub use process::{DEADLINE, wait_until};
+pub use scratch::{Scratch, holds_offline, qemu_img, snapshots_in, write_offline};
+pub use storage_daemon::StorageDaemon;
+pub use vm::{Attach, Vm, VmOptions};
