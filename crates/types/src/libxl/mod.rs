@@ -1,62 +1,22 @@
-//! Exact mirrors of the design's structs: a NULL string is `None`, an empty one is `Some("")`.
+//! libxl's own structs and their JSON (libxl-json).
+//!
+//! [`DomainSnapshot`] and [`DiskSnapshot`] mirror the two C structs of the design: a NULL string is `None`, an empty
+//! one is `Some("")`. Their `to_json` writes what libxl built on yajl writes, byte for byte; their `from_json` reads in
+//! one of two [`Mode`]s. [`DiskFields`] and [`DomainFields`] are the same structs borrowed as C has them: strings of
+//! any bytes and a format of any number.
 
-/// `libxl_disk_format`, with libxl's values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
-#[repr(i32)]
-pub enum DiskFormat {
-    /// `LIBXL_DISK_FORMAT_UNKNOWN`: never written; what an internal snapshot has.
-    #[default]
-    Unknown = 0,
-    /// QEMU's qcow (version 1).
-    Qcow = 1,
-    /// QEMU's qcow2.
-    Qcow2 = 2,
-    /// Microsoft's VHD.
-    Vhd = 3,
-    /// Plain bytes.
-    Raw = 4,
-    /// An empty drive.
-    Empty = 5,
-    /// QEMU's QED.
-    Qed = 6,
-}
+mod domain;
+mod error;
+mod fields;
+mod format;
+mod lex;
+mod normalise;
+mod read;
+mod write;
 
-/// `libxl_disk_snapshot`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct DiskSnapshot {
-    /// The disk's name: `hda`, `xvdb`.
-    pub device: Option<String>,
-    /// The snapshot's name in the disk, usually that of the domain's snapshot.
-    pub name: Option<String>,
-    /// The file of an external snapshot; empty in an internal one.
-    pub file: Option<String>,
-    /// The format of an external snapshot's file; [`DiskFormat::Unknown`] in an internal one.
-    pub format: DiskFormat,
-    /// The disk's image. Forced empty when stored, to hide it from users.
-    pub path: Option<String>,
-}
-
-/// `libxl_domain_snapshot`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct DomainSnapshot {
-    /// The snapshot's name.
-    pub name: Option<String>,
-    /// What its maker wrote about it.
-    pub description: Option<String>,
-    /// Seconds since 1970-01-01 UTC.
-    pub creation_time: u64,
-    /// The file with the domain's memory; empty for a disk-only snapshot.
-    pub memory: Option<String>,
-    /// The domain's state before the snapshot, as `libxl_dominfo` has it: some virtual CPU ran.
-    pub running: bool,
-    /// All virtual CPUs were blocked.
-    pub blocked: bool,
-    /// The pause count was above zero.
-    pub paused: bool,
-    /// The domain had shut down.
-    pub shutdown: bool,
-    /// The domain was dying.
-    pub dying: bool,
-    /// Its disks (`disks`, `num_disks`).
-    pub disks: Vec<DiskSnapshot>,
-}
+pub use domain::{DiskSnapshot, DomainSnapshot};
+pub use error::{JsonError, JsonErrorKind, JsonReason};
+pub use fields::{DiskFields, DomainFields};
+pub use format::{DiskFormat, UnknownFormat};
+pub use normalise::{StructType, UnknownStructType, normalise, without_terminator};
+pub use read::Mode;

@@ -1,0 +1,3 @@
+//! libxl-json against recordings of libxl itself.
+
+mod vectors;
