@@ -24,6 +24,38 @@ pub enum ImageFormat {
     Other(String),
 }
 
+impl ImageFormat {
+    /// The format that QEMU's block driver `name` is for.
+    pub fn from_driver(name: &str) -> Self {
+        match name {
+            "qcow2" => Self::Qcow2,
+            "raw" => Self::Raw,
+            "qcow" => Self::Qcow,
+            "qed" => Self::Qed,
+            "vpc" => Self::Vpc,
+            other => Self::Other(other.to_owned()),
+        }
+    }
+
+    /// The name of QEMU's block driver for it.
+    pub fn driver(&self) -> &str {
+        match self {
+            Self::Qcow2 => "qcow2",
+            Self::Raw => "raw",
+            Self::Qcow => "qcow",
+            Self::Qed => "qed",
+            Self::Vpc => "vpc",
+            Self::Other(name) => name,
+        }
+    }
+}
+
+impl std::fmt::Display for ImageFormat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.driver())
+    }
+}
+
 /// Where a disk's snapshot is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Kind {
