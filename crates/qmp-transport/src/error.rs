@@ -67,6 +67,13 @@ impl Error {
         self
     }
 
+    /// The same with another effect.
+    #[must_use]
+    pub fn with_effect(mut self, effect: Effect) -> Self {
+        self.effect = effect;
+        self
+    }
+
     /// Its kind.
     pub fn kind(&self) -> Kind {
         self.kind

@@ -1,7 +1,13 @@
-//! A QMP client: a session without I/O, and a tokio client on top.
+#![doc = include_str!("../README.md")]
 
-mod client;
+pub mod client;
+pub mod commands;
 mod error;
+mod qmp;
+pub mod schema;
+pub mod session;
 
-pub use client::{Command, Event, EventStream, Qmp, QmpExt};
+pub use client::{Client, Options};
 pub use error::{Effect, Error, Kind};
+pub use qmp::{Command, Event, EventStream, Qmp, QmpExt};
+pub use schema::Features;

@@ -1,0 +1,99 @@
+//! The virtual machine as a whole. qemu-storage-daemon has of these only `quit`.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Nothing, command};
+
+/// Whether the guest runs.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct QueryStatus;
+
+/// The result of [`QueryStatus`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct StatusInfo {
+    /// Whether its processors run.
+    pub running: bool,
+    /// Why, or why not.
+    pub status: RunState,
+}
+
+/// The state of a virtual machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum RunState {
+    /// The guest runs.
+    Running,
+    /// `stop` was executed.
+    Paused,
+    /// QEMU was started with `-S`.
+    Prelaunch,
+    /// It waits for the state of another QEMU (`-incoming`).
+    Inmigrate,
+    /// It was migrated away; its disks are inactive.
+    Postmigrate,
+    /// A migration is about to end.
+    FinishMigrate,
+    /// A snapshot with memory is being loaded.
+    RestoreVm,
+    /// A snapshot with memory is being saved.
+    SaveVm,
+    /// The guest shut down, and QEMU was told to stay.
+    Shutdown,
+    /// The guest sleeps.
+    Suspended,
+    /// A disk failed.
+    IoError,
+    /// QEMU failed.
+    InternalError,
+    /// The guest crashed.
+    GuestPanicked,
+    /// The watchdog bit.
+    Watchdog,
+    /// A debugger holds it.
+    Debug,
+    /// One of a pair in lockstep.
+    Colo,
+    /// One that came after QEMU 10.0.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Stops the processors.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Stop;
+
+/// Starts the processors; activates inactive disks before.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Cont;
+
+/// Resets the machine, as its button does.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct SystemReset;
+
+/// Asks the guest to shut down, as its button does.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct SystemPowerdown;
+
+/// Ends QEMU. It answers, and then closes the connection.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Quit;
+
+/// A command of the monitor for people.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct HumanMonitorCommand {
+    /// The line.
+    pub command_line: String,
+}
+
+command! {
+    QueryStatus = "query-status" -> StatusInfo;
+    Stop = "stop" -> Nothing;
+    Cont = "cont" -> Nothing;
+    SystemReset = "system_reset" -> Nothing;
+    SystemPowerdown = "system_powerdown" -> Nothing;
+    Quit = "quit" -> Nothing;
+    HumanMonitorCommand = "human-monitor-command" -> String;
+}
