@@ -12,7 +12,7 @@ pub enum Kind {
     Locked,
     /// A name is taken, or means two things in the image.
     Ambiguous,
-    /// The image's format has no such thing.
+    /// The image's format has no such thing, or what was asked for can't be asked of qemu-img.
     Unsupported,
     /// The image is damaged, or not of the format that was given.
     Corrupt,
@@ -22,20 +22,31 @@ pub enum Kind {
     Failed,
 }
 
+/// What is known of the effect of something that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Effect {
+    /// The image is as it was.
+    None,
+    /// The image may be as it was, or changed, or half of it: look with [`crate::QemuImg::info`].
+    Unknown,
+}
+
 /// A failure of qemu-img: which program with which arguments, how it ended, and the end of what it said.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
     kind: Kind,
+    effect: Effect,
     message: String,
     #[source]
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
-    /// An error of `kind`.
+    /// An error of `kind` that had no effect; `message` has no text of the source.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, effect: Effect::None, message: message.into(), source: None }
     }
 
     /// The same with its cause.
@@ -45,8 +56,20 @@ impl Error {
         self
     }
 
+    /// The same with what is known of its effect.
+    #[must_use]
+    pub fn with_effect(mut self, effect: Effect) -> Self {
+        self.effect = effect;
+        self
+    }
+
     /// Its kind.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// What is known of its effect on the image.
+    pub fn effect(&self) -> Effect {
+        self.effect
     }
 }

@@ -1,9 +1,15 @@
-//! Runs qemu-img safely: no shell, no probing, names resolved, errors with kinds.
+#![doc = include_str!("../README.md")]
 
+mod argument;
 mod error;
+mod invocation;
+pub mod json;
+mod program;
+mod recognise;
 mod runner;
 
-pub use error::{Error, Kind};
+pub use error::{Effect, Error, Kind};
+pub use program::Program;
 pub use runner::{
     BackingFile, Check, CreateOptions, Image, ImageInfo, InternalSnapshot, QemuImg, Repair, SnapshotRef,
 };
