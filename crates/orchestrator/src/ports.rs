@@ -105,6 +105,9 @@ pub trait Disks: Send + Sync {
     /// All disks as they are now.
     async fn inventory(&self) -> Result<Inventory, PortError>;
 
+    /// Whether something is at `file`, whatever it is: planning refuses to make an overlay there.
+    async fn exists(&self, file: &str) -> Result<bool, PortError>;
+
     /// Makes the overlay's file, empty. A file that is there is never overwritten: [`crate::PortErrorKind::AlreadyExists`].
     async fn make_overlay(&self, overlay: &Overlay) -> Result<(), PortError>;
 

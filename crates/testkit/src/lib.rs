@@ -1,3 +1,4 @@
-//! testkit.
+//! Doubles and fixtures for tests: a world in memory, real QEMU, and the suite that both pass.
 
+pub mod fake;
 pub mod real;

@@ -1,0 +1,249 @@
+//! The disks, with QEMU's rules and its words.
+
+use async_trait::async_trait;
+use xlsnap_orchestrator::{
+    Disk, Disks, Effect, GuestState, Inventory, Overlay, PortError, PortErrorKind, SnapshotAction, SnapshotId,
+};
+use xlsnap_types::model::{DiskName, ImageFormat};
+
+use super::faults::Verdict;
+use super::world::State;
+use super::{FakeDisk, FakeWorld, Image};
+
+fn refuse<T>(kind: PortErrorKind, message: impl Into<String>) -> Result<T, PortError> {
+    Err(PortError::new(kind, Effect::None, message))
+}
+
+impl State {
+    fn find(&self, disk: &DiskName) -> Result<FakeDisk, PortError> {
+        match self.disks.iter().find(|d| d.name == *disk) {
+            Some(disk) => Ok(disk.clone()),
+            None => {
+                refuse(PortErrorKind::NotFound, format!("Cannot find device='{disk}' nor node-name='{disk}'"))
+            }
+        }
+    }
+
+    fn file(&mut self, file: &str) -> Result<&mut Image, PortError> {
+        match self.files.get_mut(file) {
+            Some(image) => Ok(image),
+            None => {
+                refuse(PortErrorKind::NotFound, format!("Could not open '{file}': No such file or directory"))
+            }
+        }
+    }
+
+    /// The disk's image, to be written to.
+    fn writable(&mut self, disk: &FakeDisk) -> Result<&mut Image, PortError> {
+        if disk.read_only {
+            return refuse(PortErrorKind::Refused, format!("Device '{}' is read only", disk.name));
+        }
+        let image = self.file(&disk.top)?;
+        if image.in_use {
+            return refuse(
+                PortErrorKind::Busy,
+                format!("Could not open '{}': Failed to get \"write\" lock", disk.top),
+            );
+        }
+        Ok(image)
+    }
+
+    fn act(&mut self, action: &SnapshotAction, now: u64) -> Result<(), PortError> {
+        match action {
+            SnapshotAction::Internal { disk, tag } => {
+                let disk = self.find(disk)?;
+                let image = self.writable(&disk)?;
+                if image.format != ImageFormat::Qcow2 {
+                    return refuse(
+                        PortErrorKind::Refused,
+                        format!(
+                            "Block format 'raw' used by device '{}' does not support internal snapshots",
+                            disk.name
+                        ),
+                    );
+                }
+                if tag.is_empty() {
+                    return refuse(PortErrorKind::Refused, "Name is empty");
+                }
+                if image.has(tag) {
+                    return refuse(
+                        PortErrorKind::AlreadyExists,
+                        format!("Snapshot with name '{tag}' already exists on device '{}'", disk.name),
+                    );
+                }
+                image.take(tag, now);
+            }
+            SnapshotAction::External(overlay) => {
+                let disk = self.find(&overlay.disk)?;
+                self.writable(&disk)?;
+                let base = self.file(&overlay.file)?.base.clone();
+                if base.as_deref() != Some(&disk.top) {
+                    return refuse(
+                        PortErrorKind::Refused,
+                        format!("the overlay {} has another base", overlay.file),
+                    );
+                }
+                // While it is off nobody writes: the description alone says which image is next (`adopt`).
+                if self.guest != GuestState::Off {
+                    let disk = self.disks.iter_mut().find(|d| d.name == overlay.disk).expect("it was found");
+                    disk.top.clone_from(&overlay.file);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// All or none.
+    fn transaction(&mut self, actions: &[SnapshotAction], now: u64) -> Result<(), PortError> {
+        let mut after = self.clone();
+        for action in actions {
+            after.act(action, now)?;
+        }
+        *self = after;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Disks for FakeWorld {
+    async fn inventory(&self) -> Result<Inventory, PortError> {
+        self.faults().port("disks.inventory", || {
+            let mut state = self.state();
+            let mut disks = Vec::new();
+            for disk in state.disks.clone() {
+                let off = state.guest == GuestState::Off;
+                let image = state.file(&disk.top)?;
+                if off && image.in_use {
+                    return refuse(
+                        PortErrorKind::Busy,
+                        format!("Could not open '{}': Failed to get shared \"write\" lock", disk.top),
+                    );
+                }
+                let qcow2 = image.format == ImageFormat::Qcow2;
+                disks.push(Disk {
+                    name: disk.name,
+                    image: disk.top,
+                    format: image.format.clone(),
+                    virtual_size: image.virtual_size,
+                    read_only: disk.read_only,
+                    removable: disk.removable,
+                    no_internal: (!qcow2).then(|| "its format is raw".to_owned()),
+                    no_external: None,
+                    snapshots: image.snapshots.iter().map(|kept| kept.snapshot.clone()).collect(),
+                });
+            }
+            Ok(Inventory { disks, ..Inventory::default() })
+        })
+    }
+
+    async fn exists(&self, file: &str) -> Result<bool, PortError> {
+        self.faults().port("disks.exists", || Ok(self.state().files.contains_key(file)))
+    }
+
+    async fn make_overlay(&self, overlay: &Overlay) -> Result<(), PortError> {
+        self.faults().port("disks.make_overlay", || {
+            let mut state = self.state();
+            if state.files.contains_key(&overlay.file) {
+                return refuse(PortErrorKind::AlreadyExists, format!("'{}': File exists", overlay.file));
+            }
+            state.file(&overlay.base)?;
+            let image = Image {
+                virtual_size: overlay.virtual_size,
+                content: None,
+                base: Some(overlay.base.clone()),
+                ..Image::new(overlay.format.clone())
+            };
+            state.files.insert(overlay.file.clone(), image);
+            Ok(())
+        })
+    }
+
+    async fn discard_overlay(&self, overlay: &Overlay) -> Result<(), PortError> {
+        self.faults().port("disks.discard_overlay", || {
+            let mut state = self.state();
+            if state.disks.iter().any(|disk| disk.top == overlay.file || disk.described == overlay.file) {
+                return refuse(PortErrorKind::Busy, format!("{} takes a disk's writes", overlay.file));
+            }
+            state.files.remove(&overlay.file);
+            Ok(())
+        })
+    }
+
+    async fn snapshot(&self, actions: &[SnapshotAction]) -> Result<(), PortError> {
+        let now = self.seconds();
+        let faults = self.faults();
+        match faults.meet("disks.snapshot") {
+            Verdict::Torn(done) => {
+                let mut state = self.state();
+                state.transaction(&actions[..done.min(actions.len())], now)?;
+                state.guest = GuestState::Off;
+                state.open_described();
+                Err(PortError::new(PortErrorKind::Unreachable, Effect::Unknown, "the process ended"))
+            }
+            verdict => faults.by(verdict, "disks.snapshot", || self.state().transaction(actions, now)),
+        }
+    }
+
+    async fn adopt(&self, disk: &DiskName, file: &str, _format: &ImageFormat) -> Result<(), PortError> {
+        self.faults().port("disks.adopt", || {
+            let mut state = self.state();
+            state.find(disk)?;
+            let off = state.guest == GuestState::Off;
+            let disk = state.disks.iter_mut().find(|d| d.name == *disk).expect("it was found");
+            file.clone_into(&mut disk.described);
+            if off {
+                file.clone_into(&mut disk.top);
+            }
+            Ok(())
+        })
+    }
+
+    async fn delete(&self, disk: &DiskName, snapshot: &SnapshotId) -> Result<(), PortError> {
+        self.faults().port("disks.delete", || {
+            let mut state = self.state();
+            let disk = state.find(disk)?;
+            let image = state.writable(&disk)?;
+            let before = image.snapshots.len();
+            image
+                .snapshots
+                .retain(|kept| !(kept.snapshot.id == snapshot.id && kept.snapshot.name == snapshot.name));
+            if image.snapshots.len() == before {
+                return refuse(
+                    PortErrorKind::NotFound,
+                    format!(
+                        "Snapshot with id '{}' and name '{}' does not exist on device '{}'",
+                        snapshot.id, snapshot.name, disk.name
+                    ),
+                );
+            }
+            Ok(())
+        })
+    }
+
+    async fn revert(&self, disk: &DiskName, snapshot: &SnapshotId) -> Result<(), PortError> {
+        self.faults().port("disks.revert", || {
+            let mut state = self.state();
+            let disk = state.find(disk)?;
+            if state.guest != GuestState::Off {
+                return refuse(
+                    PortErrorKind::Busy,
+                    format!("Could not open '{}': Failed to get \"write\" lock", disk.top),
+                );
+            }
+            let image = state.writable(&disk)?;
+            let found = image
+                .snapshots
+                .iter()
+                .find(|k| k.snapshot.id == snapshot.id && k.snapshot.name == snapshot.name);
+            let Some(kept) = found.cloned() else {
+                return refuse(
+                    PortErrorKind::NotFound,
+                    format!("Could not apply snapshot '{}': Failed to load snapshot", snapshot.id),
+                );
+            };
+            image.content = kept.content;
+            image.virtual_size = kept.virtual_size;
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,66 @@
+//! Image files: their contents are one number each.
+
+use xlsnap_orchestrator::ImageSnapshot;
+use xlsnap_types::model::ImageFormat;
+
+/// A snapshot inside an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// As it is found there.
+    pub snapshot: ImageSnapshot,
+    /// The content it keeps; `None` when the image had none of its own.
+    pub content: Option<u64>,
+    /// The size it keeps.
+    pub virtual_size: u64,
+}
+
+/// An image file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Its format.
+    pub format: ImageFormat,
+    /// The size that a guest sees, in bytes.
+    pub virtual_size: u64,
+    /// Its content; `None` when nothing was written to it, so that the base shows through.
+    pub content: Option<u64>,
+    /// The image below.
+    pub base: Option<String>,
+    /// The snapshots inside.
+    pub snapshots: Vec<Kept>,
+    /// Whether some other program has it open.
+    pub in_use: bool,
+}
+
+impl Image {
+    /// An image of 1 MiB, all zero.
+    pub fn new(format: ImageFormat) -> Self {
+        Self {
+            format,
+            virtual_size: 1 << 20,
+            content: Some(0),
+            base: None,
+            snapshots: Vec::new(),
+            in_use: false,
+        }
+    }
+
+    /// Takes a snapshot inside, as QEMU does: its id is the highest and one more, so that ids are reused.
+    pub fn take(&mut self, name: &str, date: u64) {
+        let highest = self.snapshots.iter().filter_map(|kept| kept.snapshot.id.parse::<u64>().ok()).max();
+        self.snapshots.push(Kept {
+            snapshot: ImageSnapshot {
+                id: (highest.unwrap_or(0) + 1).to_string(),
+                name: name.to_owned(),
+                date,
+                vm_state_size: 0,
+            },
+            content: self.content,
+            virtual_size: self.virtual_size,
+        });
+    }
+
+    /// Whether a snapshot of that name is inside.
+    pub fn has(&self, name: &str) -> bool {
+        self.snapshots.iter().any(|kept| kept.snapshot.name == name)
+    }
+}
