@@ -12,7 +12,8 @@ pub enum Kind {
     AlreadyExists,
     /// Somebody else holds the domain's lock.
     Busy,
-    /// What is stored cannot be read: the message names the place in it.
+    /// Data that breaks the rules of its format: what is stored cannot be read (the message names the place in it), or
+    /// what was given cannot be stored. Storing reports it of its argument only.
     Malformed,
     /// What is stored was written by a newer version, and is not overwritten.
     Newer,
@@ -24,18 +25,29 @@ pub enum Kind {
     Io,
 }
 
+/// What is known of the effect of a change that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Effect {
+    /// Nothing that a reader sees has changed.
+    None,
+    /// It may have happened, or may be undone by a power cut: look.
+    Unknown,
+}
+
 /// An error of a store: what failed, on which object. [`std::error::Error::source`] tells why.
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,
+    effect: Effect,
     message: String,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
-    /// An error of `kind`; `message` names the object and says what could be done, without the source's text.
+    /// An error of `kind` without effect; `message` names the object and says what could be done, without the
+    /// source's text.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, effect: Effect::None, message: message.into(), source: None }
     }
 
     /// The same with its cause.
@@ -45,9 +57,21 @@ impl Error {
         self
     }
 
+    /// The same with another effect.
+    #[must_use]
+    pub fn with_effect(mut self, effect: Effect) -> Self {
+        self.effect = effect;
+        self
+    }
+
     /// Its kind.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// What is known of the change that failed.
+    pub fn effect(&self) -> Effect {
+        self.effect
     }
 }
 

@@ -1,10 +1,14 @@
-//! Storage of snapshot records: the trait [`ConfStore`], and `FsStore`, its embedded default.
-//!
-//! The trait says nothing of files: a store on a distributed key-value engine takes the lock as a lease and keeps the
-//! journal beside the records.
+#![doc = include_str!("../README.md")]
 
 mod error;
 mod store;
 
-pub use error::{Error, Kind};
+#[cfg(feature = "fs")]
+pub mod durable;
+#[cfg(feature = "fs")]
+mod fs;
+
+pub use error::{Effect, Error, Kind};
+#[cfg(feature = "fs")]
+pub use fs::{FsStore, RootInputs};
 pub use store::{ConfStore, DomainLock, Entry, Owner, Record};

@@ -1,0 +1,14 @@
+//! The store on a file system.
+
+mod layout;
+mod lock;
+mod meta;
+mod read;
+mod record;
+mod root;
+mod store;
+mod tidy;
+mod write;
+
+pub use root::RootInputs;
+pub use store::FsStore;

@@ -1,0 +1,135 @@
+//! Storing one record in the right order.
+
+use xlsnap_types::libxl::{DomainSnapshot, Mode};
+use xlsnap_types::model::{Meta, SnapshotName};
+
+use super::meta::{self, Change};
+use super::{layout, tidy};
+use crate::durable::Dir;
+use crate::{Effect, Error, Kind};
+
+/// A record that is about to be stored.
+pub(super) struct Pending<'a> {
+    pub(super) dir: &'a Dir,
+    pub(super) name: &'a SnapshotName,
+    pub(super) text: &'a str,
+}
+
+impl Pending<'_> {
+    /// Stores it where there is no record of that name.
+    pub(super) fn create(&self, meta: Option<&Meta>) -> Result<(), Error> {
+        let record = self.dir.stage(tidy::RECORD_SLOT, self.text.as_bytes())?;
+        let meta = meta.map(|meta| self.dir.stage(tidy::META_SLOT, &meta::to_text(meta))).transpose()?;
+        record.sync()?;
+        let file = layout::meta(self.name);
+        // Somebody may have removed a record and left its meta, which must not become this one's.
+        let left = self.dir.has_file(&file)?;
+        if let Some(meta) = meta {
+            meta.sync()?;
+            meta.publish(&file, true)?;
+            self.sync_before_commit()?;
+        } else if left {
+            self.dir.discard(&file)?;
+            self.sync_before_commit()?;
+        }
+        if let Err(error) = record.publish(&layout::record(self.name), false) {
+            if error.effect() == Effect::None {
+                cleaned_up(self.dir.discard(&file));
+            }
+            return Err(error);
+        }
+        self.dir.sync()
+    }
+
+    /// Replaces the record and leaves its meta as it is.
+    pub(super) fn replace_record(&self) -> Result<(), Error> {
+        let record = self.dir.stage(tidy::RECORD_SLOT, self.text.as_bytes())?;
+        record.sync()?;
+        record.publish(&layout::record(self.name), true)?;
+        self.dir.sync()
+    }
+
+    /// Replaces the record and its meta. Meanwhile the meta file holds both metas.
+    pub(super) fn replace_both(&self, before: Option<Meta>, after: Option<Meta>) -> Result<(), Error> {
+        let record = self.dir.stage(tidy::RECORD_SLOT, self.text.as_bytes())?;
+        let settled = after
+            .as_ref()
+            .map(|meta| self.dir.stage(tidy::SETTLED_META_SLOT, &meta::to_text(meta)))
+            .transpose()?;
+        let change = meta::to_text(&Change::new(self.text.to_owned(), before, after));
+        let change = self.dir.stage(tidy::META_SLOT, &change)?;
+        record.sync()?;
+        if let Some(settled) = &settled {
+            settled.sync()?;
+        }
+        change.sync()?;
+        let file = layout::meta(self.name);
+        change.publish(&file, true)?;
+        self.sync_before_commit()?;
+        record.publish(&layout::record(self.name), true)?;
+        self.dir.sync()?;
+        cleaned_up(match settled {
+            Some(settled) => settled.publish(&file, true),
+            None => self.dir.discard(&file),
+        });
+        Ok(())
+    }
+
+    /// Flushes the directory when the record has not been touched yet.
+    fn sync_before_commit(&self) -> Result<(), Error> {
+        self.dir.sync().map_err(|error| error.with_effect(Effect::None))
+    }
+}
+
+/// The name of `snapshot`, and what is written for it: with the paths of its disks empty, and only what can be read again.
+pub(super) fn to_text(snapshot: &DomainSnapshot) -> Result<(SnapshotName, String), Error> {
+    let name = SnapshotName::new(snapshot.name.as_deref().unwrap_or_default()).map_err(|error| {
+        Error::new(Kind::Malformed, "the snapshot cannot be stored under its name").with_source(error)
+    })?;
+    let mut snapshot = snapshot.clone();
+    for disk in &mut snapshot.disks {
+        disk.path = Some(String::new());
+    }
+    let text = snapshot.to_json();
+    if text.len() > layout::MAX_RECORD {
+        let what = format!("the record of snapshot {:?}", name.as_str());
+        return Err(too_long(&what, text.len(), layout::MAX_RECORD));
+    }
+    let unreadable = || {
+        Error::new(Kind::Malformed, format!("snapshot {:?} could not be read again if stored", name.as_str()))
+    };
+    match DomainSnapshot::from_json(text.as_bytes(), Mode::Strict) {
+        Ok(again) if again == snapshot => Ok((name, text)),
+        Ok(_) => Err(unreadable()),
+        Err(error) => Err(unreadable().with_source(error)),
+    }
+}
+
+/// `meta` as it is written, if this version may write it.
+pub(super) fn checked_meta(meta: &Meta, name: &SnapshotName) -> Result<Meta, Error> {
+    if meta.format_version > Meta::FORMAT_VERSION {
+        let what = format!("what is to be stored of snapshot {:?}", name.as_str());
+        return Err(meta::newer(&what, meta.format_version.into()));
+    }
+    let meta = Meta { format_version: Meta::FORMAT_VERSION, ..meta.clone() };
+    let len = meta::to_text(&meta).len();
+    if len > layout::MAX_RECORD {
+        let what = format!("the data on snapshot {:?} beyond its record", name.as_str());
+        return Err(too_long(&what, len, layout::MAX_RECORD));
+    }
+    Ok(meta)
+}
+
+pub(super) fn too_long(what: &str, len: usize, limit: usize) -> Error {
+    Error::new(Kind::Malformed, format!("{what} has {len} bytes; at most {limit} can be stored"))
+}
+
+/// The change is done and durable; what a failed clean-up leaves is read rightly and tidied up by the next change.
+pub(super) fn cleaned_up(result: Result<(), Error>) {
+    if let Err(error) = result {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "cannot clean up after a change of the store"
+        );
+    }
+}
