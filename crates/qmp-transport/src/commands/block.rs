@@ -59,6 +59,23 @@ pub struct BlockNode {
     pub backing_file_depth: u64,
     /// The image in it.
     pub image: ImageInfo,
+    /// How it uses the host's cache.
+    #[serde(default)]
+    pub cache: CacheMode,
+    /// Whether zeros that the guest writes are found: `off`, `on` or `unmap`.
+    pub detect_zeroes: Option<String>,
+}
+
+/// How a node uses the host's cache; by default it does, and flushes when the guest says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CacheMode {
+    /// Whether it goes round the host's cache.
+    #[serde(default)]
+    pub direct: bool,
+    /// Whether it ignores the guest's flushes.
+    #[serde(default)]
+    pub no_flush: bool,
 }
 
 /// An image.

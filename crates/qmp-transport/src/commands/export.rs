@@ -1,6 +1,6 @@
-//! Exports of block nodes: how a test writes to a disk without a guest.
+//! Exports of block nodes: what a storage daemon serves, and how a test writes to a disk without a guest.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Nothing, command};
 
@@ -50,6 +50,24 @@ pub struct BlockExportAdd {
     pub name: Option<String>,
 }
 
+/// All exports.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct QueryBlockExports;
+
+/// An export, in the result of [`QueryBlockExports`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct BlockExport {
+    /// Its id.
+    pub id: String,
+    /// The node that it serves.
+    pub node_name: String,
+    /// Whether it is going away.
+    #[serde(default)]
+    pub shutting_down: bool,
+}
+
 /// How a node is exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -80,6 +98,7 @@ pub enum RemovalMode {
 }
 
 command! {
+    QueryBlockExports = "query-block-exports" -> Vec<BlockExport>;
     NbdServerStart = "nbd-server-start" -> Nothing;
     NbdServerStop = "nbd-server-stop" -> Nothing;
     BlockExportAdd = "block-export-add" -> Nothing;

@@ -19,6 +19,7 @@
 
 mod block;
 mod export;
+mod graph;
 mod introspect;
 mod job;
 mod node;
@@ -26,12 +27,14 @@ mod snapshot;
 mod vm;
 
 pub use block::{
-    BlockDevice, BlockNode, FormatData, FormatSpecific, ImageInfo, QueryBlock, QueryNamedBlockNodes,
-    SnapshotInfo,
+    BlockDevice, BlockNode, CacheMode, FormatData, FormatSpecific, ImageInfo, QueryBlock,
+    QueryNamedBlockNodes, SnapshotInfo,
 };
 pub use export::{
-    BlockExportAdd, BlockExportDel, ExportType, NbdServerStart, NbdServerStop, RemovalMode, SocketAddress,
+    BlockExport, BlockExportAdd, BlockExportDel, ExportType, NbdServerStart, NbdServerStop,
+    QueryBlockExports, RemovalMode, SocketAddress,
 };
+pub use graph::{BlockGraph, GraphEdge, GraphNode, GraphNodeKind, QueryBlockGraph};
 pub use introspect::{CommandInfo, QueryCommands, QueryName, QueryQmpSchema, QueryUuid, QueryVersion};
 pub use introspect::{NameInfo, UuidInfo, VersionInfo, VersionTriple};
 pub use job::{
@@ -44,7 +47,8 @@ pub use snapshot::{
     BlockdevSnapshotSync, NewImageMode, Transaction,
 };
 pub use vm::{
-    Cont, HumanMonitorCommand, QueryStatus, Quit, RunState, StatusInfo, Stop, SystemPowerdown, SystemReset,
+    Cont, HumanMonitorCommand, QomGetString, QueryStatus, Quit, RunState, StatusInfo, Stop, SystemPowerdown,
+    SystemReset,
 };
 
 use serde::Deserialize;

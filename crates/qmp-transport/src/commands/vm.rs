@@ -60,6 +60,15 @@ pub enum RunState {
     Unknown,
 }
 
+/// A property of an object that is text. The machine's type is `type` of `/machine`; a storage daemon has no `/machine`.
+#[derive(Debug, Clone, Serialize)]
+pub struct QomGetString {
+    /// The object's path.
+    pub path: String,
+    /// The property.
+    pub property: String,
+}
+
 /// Stops the processors.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Stop;
@@ -89,6 +98,7 @@ pub struct HumanMonitorCommand {
 }
 
 command! {
+    QomGetString = "qom-get" -> String;
     QueryStatus = "query-status" -> StatusInfo;
     Stop = "stop" -> Nothing;
     Cont = "cont" -> Nothing;
