@@ -10,6 +10,7 @@ const PHRASES: &[(&str, Kind)] = &[
     ("Image is not in", Kind::Corrupt),
     ("Image is corrupt", Kind::Corrupt),
     ("Marking image as corrupt", Kind::Corrupt),
+    ("need to rebuild refcount structures", Kind::Corrupt),
     ("header too short", Kind::Corrupt),
     ("header exceeds", Kind::Corrupt),
     ("Unsupported cluster size", Kind::Corrupt),
