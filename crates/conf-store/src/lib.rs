@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod dom_snapshot_conf;
 mod error;
 mod store;
 

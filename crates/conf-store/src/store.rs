@@ -67,21 +67,26 @@ pub trait ConfStore: Send + Sync {
 
 /// The domain's lock: the only way to change what is stored. Dropping it releases the lock.
 ///
-/// Each method is durable and atomic: when it returns `Ok`, the change survives a power cut, and a crash within it leaves
-/// the old or the new.
+/// Each method is durable and atomic: when it returns `Ok`, the change survives a power cut, and a crash within it, or
+/// dropping its future, leaves the old or the new. When it fails, [`Error::effect`] tells which.
 #[async_trait]
 #[must_use = "dropping it releases the domain's lock"]
 pub trait DomainLock: Send + Sync {
-    /// Stores a record under its name; `replace` allows one of that name to be there. The commit point is one atomic
-    /// step, after which both parts of the record are seen.
+    /// Stores a record under its name; `replace` allows one of that name to be there, which is replaced with both its
+    /// parts: a record without meta is stored without it. The commit point is one atomic step: before it both parts of
+    /// the old record are seen, after it both of the new. The `path` of each disk is stored empty.
+    ///
+    /// Errors: [`crate::Kind::AlreadyExists`]; [`crate::Kind::Malformed`] when the struct has no valid name or could not be
+    /// read again; [`crate::Kind::Newer`] when the meta that is there, or the given one, has a higher format version than
+    /// [`Meta::FORMAT_VERSION`]. Readable or not, a record of that name counts as being there.
     async fn store(&mut self, record: &Record, replace: bool) -> Result<(), Error>;
 
-    /// Deletes the record `name`. [`crate::Kind::NotFound`] when there is none.
+    /// Deletes the record `name` with both its parts, readable or not. [`crate::Kind::NotFound`] when there is none.
     async fn delete(&mut self, name: &SnapshotName) -> Result<(), Error>;
 
-    /// Replaces what is kept of the domain itself.
+    /// Replaces what is kept of the domain itself. [`crate::Kind::Newer`] as for [`DomainLock::store`].
     async fn set_domain_record(&mut self, record: &DomainRecord) -> Result<(), Error>;
 
-    /// Replaces the journal entry, or removes it.
+    /// Replaces the journal entry, or removes it; removing what is not there is no error.
     async fn set_journal(&mut self, entry: Option<&[u8]>) -> Result<(), Error>;
 }

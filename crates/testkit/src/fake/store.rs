@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 use xlsnap_conf_store::{ConfStore, DomainLock, Entry, Error, Kind, Owner, Record};
-use xlsnap_types::model::{DomainRecord, SnapshotName};
+use xlsnap_types::model::{DomainRecord, Meta, SnapshotName};
 
 use super::Faults;
 
@@ -93,6 +93,16 @@ impl MemStore {
 fn name_of(record: &Record) -> Result<SnapshotName, Error> {
     SnapshotName::new(record.snapshot.name.clone().unwrap_or_default())
         .map_err(|e| Error::new(Kind::Malformed, "the record has no name to store it under").with_source(e))
+}
+
+fn not_newer(what: &str, version: u32) -> Result<(), Error> {
+    if version > Meta::FORMAT_VERSION {
+        return Err(Error::new(
+            Kind::Newer,
+            format!("the format {version} of {what} is newer than this version"),
+        ));
+    }
+    Ok(())
 }
 
 #[async_trait]
@@ -195,9 +205,10 @@ impl MemLock {
 impl DomainLock for MemLock {
     async fn store(&mut self, record: &Record, replace: bool) -> Result<(), Error> {
         let name = name_of(record)?;
+        not_newer("the snapshot", record.meta.as_ref().map_or(0, |meta| meta.format_version))?;
         let mut record = record.clone();
         for disk in &mut record.snapshot.disks {
-            disk.path = None;
+            disk.path = Some(String::new());
         }
         self.change("lock.store", |d| {
             if !replace && (d.records.contains_key(&name) || d.unreadable.contains(&name)) {
@@ -218,6 +229,7 @@ impl DomainLock for MemLock {
     }
 
     async fn set_domain_record(&mut self, record: &DomainRecord) -> Result<(), Error> {
+        not_newer("the domain", record.format_version)?;
         self.change("lock.set_domain_record", |d| {
             d.record = Some(record.clone());
             Ok(())
