@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::text::{excerpt, position};
+
 /// Why and where a text was not read. It changes nothing: reading has no effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -137,10 +139,7 @@ impl Fault {
     }
 
     pub(super) fn locate(self, text: &[u8]) -> JsonError {
-        let before = &text[..self.0.at.min(text.len())];
-        let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
-        let start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-        let column = 1 + before[start..].iter().filter(|&&byte| byte & 0xc0 != 0x80).count();
+        let (line, column) = position(text, self.0.at);
         let mut path = String::new();
         for step in self.0.steps.iter().rev() {
             match step {
@@ -159,14 +158,5 @@ impl Fault {
             }
         }
         JsonError { line, column, path, reason: self.0.reason }
-    }
-}
-
-/// The start of an untrusted string, fit to stand in a message.
-pub(super) fn excerpt(text: &str) -> String {
-    const MOST: usize = 40;
-    match text.char_indices().nth(MOST) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}…", &text[..end]),
     }
 }

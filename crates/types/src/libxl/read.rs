@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use super::error::{Fault, JsonError, JsonReason, excerpt};
+use super::error::{Fault, JsonError, JsonReason};
 use super::lex::{Cursor, Kind};
 use super::{DiskFormat, DiskSnapshot, DomainSnapshot};
+use crate::text::excerpt;
 
 /// How much a reader puts up with. Both modes read JSON (RFC 8259, UTF-8) only, and ignore keys that they don't know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

@@ -1,11 +1,15 @@
 //! The validated model: what [`crate::libxl`]'s structs mean, with every string checked.
 
+mod convert;
 mod disk;
 mod meta;
 mod name;
 mod snapshot;
+mod vdev;
 
+pub use convert::ConvertError;
 pub use disk::{DiskSnapshot, ImageFormat, Kind};
 pub use meta::{Consistency, DiskMeta, DomainRecord, Hypervisor, Meta, PassedOver};
 pub use name::{DiskName, DomainName, NameError, SnapshotName};
 pub use snapshot::{Snapshot, StateFlags};
+pub use vdev::{Bus, Vdev, VdevError};

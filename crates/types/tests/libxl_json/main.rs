@@ -1,3 +1,0 @@
-//! libxl-json against recordings of libxl itself.
-
-mod vectors;
