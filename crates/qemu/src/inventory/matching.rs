@@ -1,0 +1,186 @@
+//! Which of QEMU's disks a described one is.
+
+use std::collections::HashSet;
+
+use xlsnap_orchestrator::{Disk, Effect, ImageSnapshot, PortError, PortErrorKind};
+use xlsnap_qmp_transport::commands::SnapshotInfo;
+use xlsnap_types::model::{DiskName, ImageFormat};
+
+use crate::DiskSpec;
+
+use super::attached::{Attached, Medium};
+use super::identity::Files;
+use super::naming;
+
+/// A disk of the domain, and how QEMU knows it.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) disk: Disk,
+    /// `None` for an empty drive.
+    pub(crate) medium: Option<Medium>,
+}
+
+/// All disks, under names made of QEMU's own.
+pub(crate) fn undescribed(attached: Vec<Attached>, files: &Files) -> Vec<Found> {
+    let names = naming::names(&attached);
+    let found = names.into_iter().zip(attached).map(|(name, attached)| {
+        let image = attached.medium.as_ref().map(|medium| files.absolute(&medium.file)).unwrap_or_default();
+        found(name, image, attached.removable, attached.medium)
+    });
+    found.collect()
+}
+
+/// The described disks, in their order; others that QEMU has are not the domain's.
+///
+/// # Errors
+/// A described disk that QEMU does not have, or has with another image.
+pub(crate) fn described(
+    specs: &[DiskSpec],
+    attached: Vec<Attached>,
+    files: &mut Files,
+) -> Result<Vec<Found>, PortError> {
+    let mut taken = HashSet::new();
+    let mut places = Vec::with_capacity(specs.len());
+    for spec in specs {
+        let place = place_of(spec, &attached, files)?;
+        if let Some(place) = place
+            && !taken.insert(place)
+        {
+            let message =
+                format!("disk {}: the description has its image twice, under another name too", spec.name);
+            return Err(refused(message));
+        }
+        places.push(place);
+    }
+    let mut attached: Vec<Option<Attached>> = attached.into_iter().map(Some).collect();
+    let take = |(spec, place): (&DiskSpec, Option<usize>)| {
+        let attached = place.and_then(|place| attached[place].take());
+        combine(spec, attached, files)
+    };
+    specs.iter().zip(places).map(take).collect()
+}
+
+/// Where the described disk is among the attached ones; `None` for a removable one that is not in its drive.
+fn place_of(spec: &DiskSpec, attached: &[Attached], files: &mut Files) -> Result<Option<usize>, PortError> {
+    if let Some(name) = &spec.node
+        && let Some(place) = attached.iter().position(|attached| attached.answers_to(name))
+    {
+        let wrong = match &attached[place].medium {
+            Some(medium) if !spec.file.is_empty() && !holds(medium, &spec.file, files) => &medium.file,
+            _ => return Ok(Some(place)),
+        };
+        let message = format!(
+            "disk {}: its image is {}, and QEMU's {name} has {wrong}; correct the description",
+            spec.name, spec.file
+        );
+        return Err(refused(message));
+    }
+    if spec.file.is_empty() {
+        return Ok(attached.iter().position(|attached| attached.answers_to(spec.name.as_str())));
+    }
+    let media = || attached.iter().enumerate().filter_map(|(at, a)| Some((at, a.medium.as_ref()?)));
+    // The image itself, before one that is below another disk's: a base may serve many.
+    let itself = media().find(|(_, medium)| files.same(&spec.file, &medium.file));
+    let place = itself.or_else(|| media().find(|(_, medium)| below(medium, &spec.file, files)));
+    match place {
+        Some((place, _)) => Ok(Some(place)),
+        None if spec.removable => Ok(None),
+        None => Err(PortError::new(PortErrorKind::NotFound, Effect::None, absent(spec, attached))),
+    }
+}
+
+fn holds(medium: &Medium, file: &str, files: &mut Files) -> bool {
+    files.same(file, &medium.file) || below(medium, file, files)
+}
+
+fn below(medium: &Medium, file: &str, files: &mut Files) -> bool {
+    medium.chain.iter().any(|theirs| files.same(file, theirs))
+}
+
+fn absent(spec: &DiskSpec, attached: &[Attached]) -> String {
+    let mut has: Vec<String> = attached
+        .iter()
+        .filter_map(|attached| attached.medium.as_ref())
+        .map(|medium| format!("{} ({})", medium.file, medium.node))
+        .take(8)
+        .collect();
+    if has.is_empty() {
+        has.push("no image at all".into());
+    }
+    format!("disk {}: QEMU has not opened its image {}; it has {}", spec.name, spec.file, has.join(", "))
+}
+
+/// What is known of a disk from both sides. QEMU's word counts: it is what takes the writes.
+fn combine(spec: &DiskSpec, attached: Option<Attached>, files: &mut Files) -> Result<Found, PortError> {
+    let Some(attached) = attached else {
+        return Ok(found(spec.name.clone(), spec.file.clone(), true, None));
+    };
+    let removable = spec.removable || attached.removable;
+    let Some(medium) = attached.medium else {
+        return Ok(found(spec.name.clone(), spec.file.clone(), removable, None));
+    };
+    if !spec.file.is_empty() && !files.same(&spec.file, &medium.file) {
+        // An overlay that the description does not know yet: what takes the writes is the overlay.
+        let image = files.absolute(&medium.file);
+        tracing::debug!(disk = %spec.name, described = spec.file, image, "the image is below another now");
+        let gone = !files.exists(&medium.file);
+        let mut found = found(spec.name.clone(), image, removable, Some(medium));
+        if gone {
+            // What `-drive snapshot=on` does: the overlay has no name any more and ends with the process.
+            let why = Some("its writes go to a temporary file that ends with QEMU".to_owned());
+            found.disk.no_internal.clone_from(&why);
+            found.disk.no_external = why;
+        }
+        return Ok(found);
+    }
+    if !spec.file.is_empty() && medium.driver != spec.format.driver() {
+        let message = format!(
+            "disk {}: the description says that {} is {}, and QEMU has it open as {}; correct the description",
+            spec.name, spec.file, spec.format, medium.driver
+        );
+        return Err(refused(message));
+    }
+    let image = if spec.file.is_empty() { files.absolute(&medium.file) } else { spec.file.clone() };
+    Ok(found(spec.name.clone(), image, removable, Some(medium)))
+}
+
+fn found(name: DiskName, image: String, removable: bool, mut medium: Option<Medium>) -> Found {
+    let no_medium = || Some("its drive is empty".to_owned());
+    let disk = Disk {
+        name,
+        image,
+        format: medium.as_ref().map_or(ImageFormat::Raw, |medium| ImageFormat::from_driver(&medium.driver)),
+        virtual_size: medium.as_ref().map_or(0, |medium| medium.virtual_size),
+        read_only: medium.as_ref().is_none_or(|medium| medium.read_only),
+        removable,
+        no_internal: medium.as_ref().map_or_else(no_medium, Medium::no_internal),
+        no_external: medium.as_ref().map_or_else(no_medium, Medium::no_external),
+        snapshots: medium
+            .as_mut()
+            .map(|medium| std::mem::take(&mut medium.snapshots).into_iter().map(snapshot).collect())
+            .unwrap_or_default(),
+    };
+    Found { disk, medium }
+}
+
+fn snapshot(snapshot: SnapshotInfo) -> ImageSnapshot {
+    ImageSnapshot {
+        id: snapshot.id,
+        name: snapshot.name,
+        date: snapshot.date_sec,
+        vm_state_size: snapshot.vm_state_size,
+    }
+}
+
+fn refused(message: String) -> PortError {
+    PortError::new(PortErrorKind::Refused, Effect::None, message)
+}
+
+impl Attached {
+    /// Whether `name` is one that QEMU has for it.
+    fn answers_to(&self, name: &str) -> bool {
+        let node = self.medium.as_ref().map(|medium| medium.node.as_str());
+        let names = [self.drive.as_deref(), self.export.as_deref(), node, naming::device_id(self)];
+        names.into_iter().flatten().any(|theirs| theirs == name)
+    }
+}

@@ -1,0 +1,47 @@
+//! Names for disks that nobody has described.
+
+use std::collections::HashSet;
+
+use xlsnap_types::model::DiskName;
+
+use super::attached::Attached;
+
+/// The most bytes of QEMU's name that are kept: a disk's name has 64 at most, and a number may follow.
+const KEPT: usize = 58;
+
+/// A name for each disk, each used once: of the `-drive`, else of the device, the export or the node.
+pub(crate) fn names(disks: &[Attached]) -> Vec<DiskName> {
+    let mut used = HashSet::new();
+    let named = disks.iter().map(|disk| {
+        let word = word(best_name(disk));
+        let numbered = (2u64..).map(|n| format!("{word}-{n}"));
+        let name = std::iter::once(word.clone()).chain(numbered).find(|name| used.insert(name.clone()));
+        DiskName::new(name.expect("numbers do not end")).expect("a word is a disk's name")
+    });
+    named.collect()
+}
+
+fn best_name(disk: &Attached) -> &str {
+    let node = disk.medium.as_ref().map(|medium| medium.node.as_str()).filter(|node| !node.starts_with('#'));
+    let names = [disk.drive.as_deref(), device_id(disk), disk.export.as_deref(), node];
+    names.into_iter().flatten().next().unwrap_or("disk")
+}
+
+/// The id in `/machine/peripheral/vda/virtio-backend`; a device without an id has none.
+pub(super) fn device_id(disk: &Attached) -> Option<&str> {
+    let path = disk.device.as_deref()?;
+    if !path.contains('/') {
+        return Some(path);
+    }
+    let mut parts = path.split('/').filter(|part| !part.is_empty());
+    parts.find(|part| *part == "peripheral")?;
+    parts.next()
+}
+
+/// `name` with everything that a disk's name can't have made a dash.
+fn word(name: &str) -> String {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let dashed: String = name.chars().map(|c| if allowed(c) { c } else { '-' }).take(KEPT).collect();
+    let word = dashed.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
+    if word.is_empty() { "disk".into() } else { word.into() }
+}

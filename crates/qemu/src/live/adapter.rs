@@ -1,0 +1,151 @@
+//! The adapter, and which port's method is done where.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use async_trait::async_trait;
+use xlsnap_orchestrator::{
+    Disks, Effect, Guest, GuestState, Inventory, Overlay, PortError, PortErrorKind, SnapshotAction,
+    SnapshotId,
+};
+use xlsnap_qemu_img::QemuImg;
+use xlsnap_qmp_transport::Qmp;
+use xlsnap_types::model::{DiskName, Hypervisor, ImageFormat};
+
+use crate::inventory::matching::Found;
+use crate::{Description, DiskSpec, overlay};
+
+/// The disks and the guest of a domain that qemu-system or qemu-storage-daemon has open.
+///
+/// It remembers where each disk was when it last looked ([`Disks::inventory`]), so that a snapshot costs no second look.
+///
+/// # Cancel safety
+/// Dropping a future of [`Disks::snapshot`] or [`Disks::delete`] abandons QEMU's answer, not the command: look again.
+/// Nodes that were opened for overlays stay until [`Disks::discard_overlay`] closes them. [`Disks::make_overlay`] may
+/// leave its file, which [`Disks::discard_overlay`] knows. The other methods only look.
+pub struct Live {
+    pub(super) qmp: Arc<dyn Qmp>,
+    pub(super) qemu_img: Arc<dyn QemuImg>,
+    pub(super) specs: Vec<DiskSpec>,
+    description: Arc<dyn Description>,
+    pub(super) directory: Option<PathBuf>,
+    /// The machine's type; `None` inside when there is no machine. It does not change while QEMU lives.
+    pub(super) machine: OnceLock<Option<String>>,
+    /// `None` until somebody looked, and after what changes it.
+    known: Mutex<Option<Arc<Vec<Found>>>>,
+}
+
+impl Live {
+    /// The domain behind `qmp`, with the disks that `specs` describe; without any, with all disks that QEMU has, under
+    /// QEMU's names for them.
+    pub fn new(
+        qmp: Arc<dyn Qmp>,
+        qemu_img: Arc<dyn QemuImg>,
+        specs: Vec<DiskSpec>,
+        description: Arc<dyn Description>,
+    ) -> Self {
+        Self {
+            qmp,
+            qemu_img,
+            specs,
+            description,
+            directory: None,
+            machine: OnceLock::new(),
+            known: Mutex::default(),
+        }
+    }
+
+    /// The same for a QEMU that runs in `directory`: where its relative file names start. Without it they stay relative, and
+    /// match no described image.
+    #[must_use]
+    pub fn in_directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.directory = Some(directory.into());
+        self
+    }
+
+    /// The disks as they were when somebody last looked; looks if nobody did.
+    pub(super) async fn known(&self) -> Result<Arc<Vec<Found>>, PortError> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match known {
+            Some(known) => Ok(known),
+            None => self.look_again().await,
+        }
+    }
+
+    /// The disks as they are.
+    pub(super) async fn look_again(&self) -> Result<Arc<Vec<Found>>, PortError> {
+        self.forget();
+        let found = Arc::new(self.look().await?);
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&found));
+        Ok(found)
+    }
+
+    /// Forgets where disks are: something may have changed it.
+    pub(super) fn forget(&self) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl std::fmt::Debug for Live {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Live").field("specs", &self.specs).finish_non_exhaustive()
+    }
+}
+
+/// The disk called `name` among `found`.
+pub(super) fn find<'a>(found: &'a [Found], name: &DiskName) -> Result<&'a Found, PortError> {
+    found.iter().find(|found| found.disk.name == *name).ok_or_else(|| {
+        let message = format!("disk {name}: the domain has no such disk");
+        PortError::new(PortErrorKind::NotFound, Effect::None, message)
+    })
+}
+
+#[async_trait]
+impl Disks for Live {
+    async fn inventory(&self) -> Result<Inventory, PortError> {
+        let found = self.look_again().await?;
+        let (major, minor, micro) = self.qmp.version();
+        let hypervisor = Hypervisor {
+            qemu: Some(format!("{major}.{minor}.{micro}")),
+            machine: self.machine.get().cloned().flatten(),
+        };
+        Ok(Inventory { disks: found.iter().map(|found| found.disk.clone()).collect(), hypervisor })
+    }
+
+    async fn exists(&self, file: &str) -> Result<bool, PortError> {
+        overlay::exists(file)
+    }
+
+    async fn make_overlay(&self, overlay: &Overlay) -> Result<(), PortError> {
+        overlay::make(&*self.qemu_img, overlay).await
+    }
+
+    async fn discard_overlay(&self, overlay: &Overlay) -> Result<(), PortError> {
+        self.discard(overlay).await
+    }
+
+    async fn snapshot(&self, actions: &[SnapshotAction]) -> Result<(), PortError> {
+        self.take(actions).await
+    }
+
+    async fn adopt(&self, disk: &DiskName, file: &str, format: &ImageFormat) -> Result<(), PortError> {
+        self.description.set_image(disk, file, format).await
+    }
+
+    async fn delete(&self, disk: &DiskName, snapshot: &SnapshotId) -> Result<(), PortError> {
+        self.delete_internal(disk, snapshot).await
+    }
+
+    async fn revert(&self, disk: &DiskName, _snapshot: &SnapshotId) -> Result<(), PortError> {
+        let message =
+            format!("disk {disk}: QEMU has it open, and a disk is reverted while nobody has; end QEMU first");
+        Err(PortError::new(PortErrorKind::Refused, Effect::None, message))
+    }
+}
+
+#[async_trait]
+impl Guest for Live {
+    async fn state(&self) -> Result<GuestState, PortError> {
+        self.guest_state().await
+    }
+}

@@ -1,0 +1,91 @@
+//! Asks QEMU for its disks.
+
+use futures_util::future::try_join3;
+use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
+use xlsnap_qmp_transport::commands::{
+    BlockGraph, QomGetString, QueryBlock, QueryBlockExports, QueryBlockGraph, QueryBlockJobs,
+    QueryNamedBlockNodes,
+};
+use xlsnap_qmp_transport::{Command, Kind, QmpExt};
+
+use crate::error;
+use crate::inventory::attached;
+use crate::inventory::identity::Files;
+use crate::inventory::limits::Limited;
+use crate::inventory::matching::{self, Found};
+
+use super::Live;
+
+impl Live {
+    /// The domain's disks. A machine is asked three things at once, the first of them only the first time, and a
+    /// fourth while block jobs run; a storage daemon, which has no drives, three more.
+    pub(super) async fn look(&self) -> Result<Vec<Found>, PortError> {
+        let (machine, devices, jobs) =
+            try_join3(self.machine(), self.ask(QueryBlock), self.ask(QueryBlockJobs)).await?;
+        within_limits(&devices[..])?;
+        within_limits(&jobs[..])?;
+        let attached = if machine.is_some() {
+            let graph = if jobs.is_empty() { None } else { self.graph().await? };
+            attached::of_machine(devices, &jobs, graph.as_ref())
+        } else {
+            let nodes = self.ask(QueryNamedBlockNodes::FLAT);
+            let exports = self.ask(QueryBlockExports);
+            let (nodes, exports, graph) = try_join3(nodes, exports, self.graph()).await?;
+            within_limits(&nodes[..])?;
+            within_limits(&exports[..])?;
+            attached::of_daemon(nodes, &exports, &jobs, graph.as_ref())
+        };
+        let mut files = Files::new(self.directory.as_deref());
+        if self.specs.is_empty() {
+            return Ok(matching::undescribed(attached, &files));
+        }
+        matching::described(&self.specs, attached, &mut files)
+    }
+
+    /// The machine's type; `None` of a storage daemon.
+    async fn machine(&self) -> Result<Option<&str>, PortError> {
+        if let Some(known) = self.machine.get() {
+            return Ok(known.as_deref());
+        }
+        let question = QomGetString { path: "/machine".into(), property: "type".into() };
+        let machine = self.ask_if_known(question).await?.map(|name| match name.strip_suffix("-machine") {
+            Some(short) => short.to_owned(),
+            None => name,
+        });
+        Ok(self.machine.get_or_init(|| machine).as_deref())
+    }
+
+    /// Which node is built on which; `None` where QEMU does not tell.
+    async fn graph(&self) -> Result<Option<BlockGraph>, PortError> {
+        let graph = self.ask_if_known(QueryBlockGraph).await?;
+        graph.as_ref().map_or(Ok(()), within_limits)?;
+        Ok(graph)
+    }
+
+    pub(super) async fn ask<C: Command>(&self, command: C) -> Result<C::Ok, PortError> {
+        self.qmp.execute(command).await.map_err(unanswered)
+    }
+
+    /// The answer, or `None` when QEMU refuses the question.
+    async fn ask_if_known<C: Command>(&self, command: C) -> Result<Option<C::Ok>, PortError> {
+        match self.qmp.execute(command).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) if error.kind() == Kind::Rejected => Ok(None),
+            Err(error) => Err(unanswered(error)),
+        }
+    }
+}
+
+fn unanswered(error: xlsnap_qmp_transport::Error) -> PortError {
+    error::of_query("QEMU could not be asked for its disks".into(), error)
+}
+
+pub(super) fn within_limits<T: Limited + ?Sized>(answer: &T) -> Result<(), PortError> {
+    match answer.excess() {
+        None => Ok(()),
+        Some(what) => {
+            let message = format!("QEMU's answer is not believed: too many {what}");
+            Err(PortError::new(PortErrorKind::Unreachable, Effect::None, message))
+        }
+    }
+}

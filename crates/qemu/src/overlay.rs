@@ -1,0 +1,107 @@
+//! The file of an overlay: made once, and removed only if it is the one that was made.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use xlsnap_orchestrator::{Effect, Overlay, PortError, PortErrorKind};
+use xlsnap_qemu_img::{BackingFile, CreateOptions, Image, ImageInfo, Kind, QemuImg};
+
+use crate::error;
+
+/// The most that an image without data takes: header, two levels of reference counts and one of clusters.
+const WITHOUT_DATA: u64 = 4 * 64 * 1024;
+
+/// Whether something is at `file`, whatever it is.
+pub(crate) fn exists(file: &str) -> Result<bool, PortError> {
+    match std::fs::symlink_metadata(file) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => {
+            let message = format!("{file}: it can't be told whether something is there");
+            Err(PortError::new(PortErrorKind::Failed, Effect::None, message).with_source(error))
+        }
+    }
+}
+
+/// Makes the file, empty and durable, without opening its base: somebody may write to that.
+///
+/// # Errors
+/// [`PortErrorKind::AlreadyExists`] when anything is there; nothing is overwritten. After any error no file is left.
+///
+/// # Cancel safety
+/// Dropping the future may leave the file; [`remove`] knows it.
+pub(crate) async fn make(qemu_img: &dyn QemuImg, overlay: &Overlay) -> Result<(), PortError> {
+    let message = format!("disk {}: the overlay {} could not be made", overlay.disk, overlay.file);
+    if exists(&overlay.file)? {
+        let message = format!("{message}: something of that name is there");
+        return Err(PortError::new(PortErrorKind::AlreadyExists, Effect::None, message));
+    }
+    let base = Image { path: overlay.base.clone().into(), format: overlay.base_format.driver().to_owned() };
+    let options =
+        CreateOptions { size: Some(overlay.virtual_size), backing: Some(base), backing_unopened: true };
+    let made = qemu_img.create(&image_of(overlay), &options).await;
+    made.map_err(|e| error::of_qemu_img(message, e))
+}
+
+/// Removes the file, unless it is not the overlay that [`make`] made, whole or half. One that is gone is removed.
+///
+/// The caller has made sure that nobody has it open.
+///
+/// # Errors
+/// [`PortErrorKind::Refused`] for a file that is something else, which stays.
+pub(crate) async fn remove(qemu_img: &dyn QemuImg, overlay: &Overlay) -> Result<(), PortError> {
+    let path = Path::new(&overlay.file);
+    let message = || format!("disk {}: the overlay {} could not be removed", overlay.disk, overlay.file);
+    let length = match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => {
+            return Err(PortError::new(PortErrorKind::Failed, Effect::None, message()).with_source(error));
+        }
+        Ok(found) if !found.is_file() => return Err(foreign(overlay, "it is no regular file")),
+        Ok(found) => found.len(),
+    };
+    // Empty, it is what making it begins with.
+    if length > 0 {
+        let info = match qemu_img.info(&image_of(overlay)).await {
+            Ok(info) => info,
+            Err(error) if error.kind() == Kind::NotFound => return Ok(()),
+            Err(error) => return Err(error::of_qemu_img(message(), error)),
+        };
+        if let Some(why) = other_than(overlay, &info, length) {
+            return Err(foreign(overlay, why));
+        }
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(PortError::new(PortErrorKind::Failed, Effect::None, message()).with_source(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Why a file is not the overlay that was made, if it isn't.
+fn other_than(overlay: &Overlay, info: &ImageInfo, length: u64) -> Option<&'static str> {
+    if info.in_use {
+        return Some("another process has it open");
+    }
+    match &info.backing {
+        // The header gets its backing last: until then the image is an empty one.
+        None if length <= WITHOUT_DATA && info.snapshots.is_empty() => None,
+        None => Some("it is an image without a base"),
+        Some(BackingFile { name, .. }) if name.strip_prefix("file:").unwrap_or(name) != overlay.base => {
+            Some("it is an image on another base")
+        }
+        Some(_) if info.virtual_size != overlay.virtual_size => Some("it is an image of another size"),
+        Some(_) => None,
+    }
+}
+
+fn foreign(overlay: &Overlay, why: &str) -> PortError {
+    let message =
+        format!("disk {}: {} is not the overlay that was made, and stays: {why}", overlay.disk, overlay.file);
+    PortError::new(PortErrorKind::Refused, Effect::None, message)
+}
+
+fn image_of(overlay: &Overlay) -> Image {
+    Image { path: overlay.file.clone().into(), format: overlay.format.driver().to_owned() }
+}
