@@ -8,12 +8,17 @@
 //! `tests/replay.rs` says which of these was forgotten, and runs every seed through its function on each
 //! `cargo xtask test`. `cargo xtask fuzz x` goes on from there with new inputs.
 
+mod libxl_json;
 mod snapshot_meta;
+mod user_config;
 
+pub use libxl_json::libxl_json;
 pub use snapshot_meta::snapshot_meta;
+pub use user_config::user_config;
 
 /// A target: bytes in, a panic when a promise is broken.
 pub type Target = fn(&[u8]);
 
 /// Every target by name.
-pub const TARGETS: &[(&str, Target)] = &[("snapshot_meta", snapshot_meta)];
+pub const TARGETS: &[(&str, Target)] =
+    &[("libxl_json", libxl_json), ("snapshot_meta", snapshot_meta), ("user_config", user_config)];
