@@ -1,2 +1,78 @@
-//! The project's chores.
-fn main() {}
+//! `cargo xtask`: the project's chores, each one command.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use xtask::{Echo, bench, check, ci, e2e, fuzz, package, record, test, tidy};
+
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", about = "The project's chores", arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Formatting, lints, documentation, licences.
+    Check,
+    /// What no compiler checks: layers, sizes of files, links and claims of the documents.
+    Tidy,
+    /// All tests: the workspace's, the documentation's, and the replay of the fuzz seeds.
+    Test,
+    /// Set up, then the main job on real images: a running QEMU with two disks, create, overwrite, revert, compare.
+    E2e,
+    /// Fuzz one target, or each in turn, from its seeds.
+    Fuzz {
+        /// The target; all of them without it.
+        target: Option<String>,
+        /// How long to fuzz each.
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
+    /// Write fuzz/Cargo.lock anew from Cargo.lock, so that both build the same versions.
+    Lock,
+    /// Measure what the project promises about speed, as paired ratios in one run.
+    Bench {
+        /// Only scenarios whose name contains this.
+        filter: Option<String>,
+        /// Rounds of each scenario; each runs both sides once.
+        #[arg(long, default_value_t = 21)]
+        rounds: usize,
+        /// Fail when a promise is not kept.
+        #[arg(long)]
+        assert: bool,
+    },
+    /// Record the transcripts of a real QEMU that the transport's tests replay.
+    Record {
+        /// Passed on to the recorder.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Package every published crate, and build each from its package.
+    Package,
+    /// Set up, then everything above that can fail: what CI runs.
+    Ci,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().chore {
+        Chore::Check => check::check(Echo::All),
+        Chore::Tidy => tidy::tidy(),
+        Chore::Test => test::test(Echo::All),
+        Chore::E2e => e2e::e2e(),
+        Chore::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds, Echo::All),
+        Chore::Lock => fuzz::lock(),
+        Chore::Bench { filter, rounds, assert } => bench::bench(filter.as_deref(), rounds, assert),
+        Chore::Record { arguments } => record::record(&arguments),
+        Chore::Package => package::package(Echo::All),
+        Chore::Ci => ci::ci(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

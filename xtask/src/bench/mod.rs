@@ -1,0 +1,13 @@
+//! `cargo xtask bench`: what the project promises about speed, measured.
+//!
+//! Two sides of a scenario run in turn (A, B, A, B, ...) and are compared round by round, so that a machine that is busy or
+//! slow makes both sides slow and leaves their ratio alone. Medians are judged; the least and the most are shown.
+
+mod all;
+mod paired;
+mod process;
+mod promise;
+mod sample;
+mod startup;
+
+pub use all::bench;

@@ -1,0 +1,114 @@
+//! Running other programs from the top of the checkout.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::io::{Read, Seek};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Why a chore failed, for the person who called it.
+#[derive(Debug)]
+pub struct Failure(pub String);
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// How a chore ends.
+pub type Done = Result<(), Failure>;
+
+/// What is seen of the programs that a chore runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Echo {
+    /// Everything, as it comes.
+    All,
+    /// The output of a program that failed, and nothing else.
+    Failures,
+}
+
+/// The top of the checkout.
+pub(crate) fn top() -> PathBuf {
+    // What `cargo run` says comes first: the binary may have been built in another checkout with the same target directory.
+    let xtask = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    xtask.parent().expect("xtask is a directory of the checkout").to_owned()
+}
+
+/// The target directory that everything shares, fuzzing too.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| top().join("target"), |given| top().join(given))
+}
+
+/// `program` with `arguments`, in the top directory and without an input.
+pub(crate) fn command<S: AsRef<OsStr>>(
+    program: impl AsRef<OsStr>,
+    arguments: impl IntoIterator<Item = S>,
+) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(top()).stdin(Stdio::null());
+    command
+}
+
+/// The cargo that runs us, with the words of `line` as its arguments.
+pub(crate) fn cargo(line: &str) -> Command {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    command(cargo, line.split_whitespace())
+}
+
+/// Runs `command` to its end.
+pub(crate) fn run(echo: Echo, mut command: Command) -> Done {
+    let line = shown(&command);
+    let cannot_run = |e| Failure(format!("cannot run {line}: {e}"));
+    let (status, output) = match echo {
+        Echo::All => {
+            eprintln!("$ {line}");
+            (command.status().map_err(cannot_run)?, None)
+        }
+        Echo::Failures => {
+            // One file for both outputs keeps their lines in order, and a program that prints much never waits for us.
+            let output = tempfile::tempfile().map_err(cannot_run)?;
+            command.stdout(output.try_clone().map_err(cannot_run)?);
+            command.stderr(output.try_clone().map_err(cannot_run)?);
+            (command.status().map_err(cannot_run)?, Some(output))
+        }
+    };
+    if status.success() {
+        return Ok(());
+    }
+    let mut text = Vec::new();
+    if let Some(mut output) = output
+        && output.rewind().is_ok()
+        && output.read_to_end(&mut text).is_ok()
+    {
+        eprint!("{}", String::from_utf8_lossy(&text));
+    }
+    Err(Failure(format!("{line} failed ({status})")))
+}
+
+/// What `command` prints; its errors go to the terminal.
+pub(crate) fn output(mut command: Command) -> Result<Vec<u8>, Failure> {
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|e| Failure(format!("cannot run {}: {e}", shown(&command))))?;
+    if output.status.success() {
+        Ok(output.stdout)
+    } else {
+        Err(Failure(format!("{} failed ({})", shown(&command), output.status)))
+    }
+}
+
+/// `command` as somebody would type it.
+fn shown(command: &Command) -> String {
+    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
+    let mut line = program.to_string_lossy().into_owned();
+    for argument in command.get_args() {
+        line.push(' ');
+        line.push_str(&argument.to_string_lossy());
+    }
+    line
+}

@@ -1,0 +1,16 @@
+//! The project's chores, as functions: `cargo xtask` runs them, and the tests of this crate run those that only look.
+
+pub mod bench;
+pub mod check;
+pub mod ci;
+pub mod e2e;
+pub mod fuzz;
+pub mod package;
+pub mod record;
+pub mod test;
+pub mod tidy;
+
+mod command;
+mod tools;
+
+pub use command::{Done, Echo, Failure};

@@ -1,0 +1,87 @@
+//! Rules for documents: their links lead somewhere, and they speak of what is there.
+
+use std::path::Path;
+
+use super::manifests::Metadata;
+use super::tree::{File, Tree};
+
+/// The findings in all documents.
+pub(super) fn findings(tree: &Tree, metadata: &Metadata) -> Vec<String> {
+    let mut findings = Vec::new();
+    for file in tree.files.iter().filter(|file| file.is("md")) {
+        findings.extend(broken_links(file, |path| tree.has(path)));
+    }
+    findings.extend(crates_are_named(tree, metadata));
+    findings.extend(changelog(tree, metadata));
+    findings
+}
+
+/// Relative links that lead to nothing in the tree. Links into the network are not followed.
+fn broken_links(file: &File, is_there: impl Fn(&Path) -> bool) -> Vec<String> {
+    let directory = Path::new(&file.path).parent().expect("a file is in a directory");
+    let mut findings = Vec::new();
+    let mut in_code = false;
+    for (number, line) in file.text.lines().enumerate() {
+        in_code ^= line.trim_start().starts_with("```");
+        if in_code {
+            continue;
+        }
+        for rest in line.split("](").skip(1) {
+            let target = rest.split([')', ' ', '#']).next().unwrap_or_default();
+            // Rust paths are rustdoc's to check, where a README is a crate's documentation.
+            let elsewhere = target.is_empty() || target.contains(':');
+            if !elsewhere && !is_there(&directory.join(target)) {
+                findings.push(format!("{}:{}: the link to {target} leads nowhere", file.path, number + 1));
+            }
+        }
+    }
+    findings
+}
+
+/// ARCHITECTURE.md has a heading with each crate's directory, the README the name of each crate that is published.
+fn crates_are_named(tree: &Tree, metadata: &Metadata) -> Vec<String> {
+    let text = |path| tree.file(path).map_or("", |file| file.text.as_str());
+    let (readme, architecture) = (text("README.md"), text("ARCHITECTURE.md"));
+    let headings: Vec<&str> = architecture
+        .lines()
+        .filter_map(|line| line.strip_prefix("### "))
+        .flat_map(|line| line.split([',', ' ']))
+        .collect();
+    let mut findings = Vec::new();
+    for package in &metadata.packages {
+        if !headings.contains(&package.directory.as_str()) {
+            findings.push(format!("ARCHITECTURE.md: has no heading for {}", package.directory));
+        }
+        if package.published && !readme.contains(&format!("`{}`", package.name)) {
+            findings.push(format!("README.md: does not name `{}`", package.name));
+        }
+    }
+    findings
+}
+
+/// What this version brings is in the changelog.
+fn changelog(tree: &Tree, metadata: &Metadata) -> Option<String> {
+    let text = &tree.file("CHANGELOG.md")?.text;
+    let section = text.split("\n## ").nth(1).unwrap_or_default();
+    let title = section.lines().next().unwrap_or_default();
+    let is_ours =
+        title == "Unreleased" || metadata.packages.iter().any(|package| title.starts_with(&package.version));
+    let has_entries = section.lines().any(|line| line.starts_with("- "));
+    (!is_ours || !has_entries).then(|| {
+        "CHANGELOG.md: its first section is neither `Unreleased` nor this version's, or has no entry".into()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_looked_up_from_their_file() {
+        let text = "[a](b.md#c) [d](https://e) [f](../g/) [h](#i)\n```\nx[0](y)\n```\n[j](k.md)";
+        let file = File { path: "docs/l.md".into(), text: text.into() };
+        let there = [Path::new("docs/b.md"), Path::new("docs/../g/")];
+        let found = broken_links(&file, |path| there.contains(&path));
+        assert_eq!(found, ["docs/l.md:5: the link to k.md leads nowhere"]);
+    }
+}
