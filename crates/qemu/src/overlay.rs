@@ -32,15 +32,18 @@ pub(crate) fn exists(file: &str) -> Result<bool, PortError> {
 /// Dropping the future may leave the file; [`remove`] knows it.
 pub(crate) async fn make(qemu_img: &dyn QemuImg, overlay: &Overlay) -> Result<(), PortError> {
     let message = format!("disk {}: the overlay {} could not be made", overlay.disk, overlay.file);
-    if exists(&overlay.file)? {
-        let message = format!("{message}: something of that name is there");
-        return Err(PortError::new(PortErrorKind::AlreadyExists, Effect::None, message));
-    }
     let base = Image { path: overlay.base.clone().into(), format: overlay.base_format.driver().to_owned() };
     let options =
         CreateOptions { size: Some(overlay.virtual_size), backing: Some(base), backing_unopened: true };
     let made = qemu_img.create(&image_of(overlay), &options).await;
-    made.map_err(|e| error::of_qemu_img(message, e))
+    made.map_err(|e| {
+        let is_taken = e.kind() == Kind::Ambiguous;
+        let mut error = error::of_qemu_img(message, e);
+        if is_taken {
+            error.kind = PortErrorKind::AlreadyExists;
+        }
+        error
+    })
 }
 
 /// Removes the file, unless it is not the overlay that [`make`] made, whole or half. One that is gone is removed.

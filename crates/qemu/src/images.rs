@@ -1,0 +1,185 @@
+//! The disks of a domain that nobody runs: image files, and qemu-img on them.
+//!
+//! A domain is off here because its caller says so. QEMU's image locks guard that: an image that is open in another
+//! process makes the whole domain busy. Xen's PV disks take no such lock, so a caller on Xen has to know better.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use xlsnap_orchestrator::{
+    Disks, Effect, Guest, GuestState, Inventory, Overlay, PortError, PortErrorKind, SnapshotAction,
+    SnapshotId,
+};
+use xlsnap_qemu_img::{Image, QemuImg, SnapshotRef};
+use xlsnap_types::model::{DiskName, Hypervisor, ImageFormat};
+
+use crate::{Description, DiskSpec, overlay};
+
+mod failure;
+mod inventory;
+
+use failure::{During, failed};
+
+/// How many qemu-img run at a time: on eight disks that is about twice as fast as one after another.
+const AT_A_TIME: usize = 8;
+
+/// The disks, and that nobody runs them.
+pub struct Images {
+    disks: Mutex<Vec<DiskSpec>>,
+    qemu_img: Arc<dyn QemuImg>,
+    description: Arc<dyn Description>,
+}
+
+impl Images {
+    /// The domain with these disks. Which image a disk has from its next start on goes to `description`.
+    pub fn new(disks: Vec<DiskSpec>, qemu_img: Arc<dyn QemuImg>, description: Arc<dyn Description>) -> Self {
+        Self { disks: Mutex::new(disks), qemu_img, description }
+    }
+
+    fn specs(&self) -> Vec<DiskSpec> {
+        self.disks.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn spec(&self, disk: &DiskName) -> Result<DiskSpec, PortError> {
+        let found = self.specs().into_iter().find(|spec| spec.name == *disk);
+        found.ok_or_else(|| {
+            PortError::new(PortErrorKind::NotFound, Effect::None, format!("the domain has no disk {disk}"))
+        })
+    }
+
+    /// The disk, to be written to.
+    fn writable(&self, disk: &DiskName) -> Result<DiskSpec, PortError> {
+        let spec = self.spec(disk)?;
+        if spec.read_only || spec.file.is_empty() {
+            let why = if spec.read_only { "is read-only" } else { "has no image in it" };
+            return Err(PortError::new(PortErrorKind::Refused, Effect::None, format!("disk {disk} {why}")));
+        }
+        Ok(spec)
+    }
+
+    async fn act(&self, action: &SnapshotAction) -> Result<(), PortError> {
+        match action {
+            SnapshotAction::Internal { disk, tag } => {
+                let spec = self.writable(disk)?;
+                let made = self.qemu_img.snapshot_create(&image_of(&spec), tag).await;
+                made.map_err(|error| failed(&During::Create { disk, tag, file: &spec.file }, error))
+            }
+            // Nobody writes, so nothing has to happen at an instant: it is the disk's image as soon as it is adopted.
+            SnapshotAction::External(overlay) => {
+                let spec = self.writable(&overlay.disk)?;
+                self.check_overlay(overlay, &spec).await
+            }
+        }
+    }
+
+    /// Whether the overlay may become the disk's image: it is there, and on top of the disk's image of now.
+    async fn check_overlay(&self, overlay: &Overlay, spec: &DiskSpec) -> Result<(), PortError> {
+        let Overlay { disk, file, .. } = overlay;
+        let info = self.qemu_img.info(&image(file, &overlay.format)).await;
+        let info = info.map_err(|error| failed(&During::LookAtOverlay { disk, file }, error))?;
+        let (kind, why) = match info.backing {
+            _ if info.in_use => (PortErrorKind::Busy, "is open in another process".to_owned()),
+            Some(backing) if same_file(&backing.name, &spec.file) => return Ok(()),
+            Some(backing) => {
+                (PortErrorKind::Refused, format!("is on {:?} and not on {}", backing.name, spec.file))
+            }
+            None => (PortErrorKind::Refused, "is on no other image".to_owned()),
+        };
+        Err(PortError::new(kind, Effect::None, format!("disk {disk}: the overlay {file} {why}")))
+    }
+}
+
+#[async_trait]
+impl Guest for Images {
+    async fn state(&self) -> Result<GuestState, PortError> {
+        Ok(GuestState::Off)
+    }
+}
+
+#[async_trait]
+impl Disks for Images {
+    async fn inventory(&self) -> Result<Inventory, PortError> {
+        let look = |spec| inventory::disk(&*self.qemu_img, spec);
+        let disks = stream::iter(self.specs()).map(look).buffered(AT_A_TIME).try_collect().await?;
+        Ok(Inventory { disks, hypervisor: Hypervisor::default() })
+    }
+
+    async fn exists(&self, file: &str) -> Result<bool, PortError> {
+        overlay::exists(file)
+    }
+
+    async fn make_overlay(&self, overlay: &Overlay) -> Result<(), PortError> {
+        self.spec(&overlay.disk)?;
+        overlay::make(&*self.qemu_img, overlay).await
+    }
+
+    async fn discard_overlay(&self, overlay: &Overlay) -> Result<(), PortError> {
+        if let Some(user) = self.specs().into_iter().find(|spec| same_file(&spec.file, &overlay.file)) {
+            let message = format!("{} takes the writes of disk {}", overlay.file, user.name);
+            return Err(PortError::new(PortErrorKind::Busy, Effect::None, message));
+        }
+        overlay::remove(&*self.qemu_img, overlay).await
+    }
+
+    /// Not all or none: a failure after the first disk leaves what was made, and the effect unknown. Nobody writes, so
+    /// it is no matter that the disks are not taken at one instant.
+    async fn snapshot(&self, actions: &[SnapshotAction]) -> Result<(), PortError> {
+        let acts: Vec<_> = actions.iter().map(|action| self.act(action)).collect();
+        // All are waited for: one that is left alone would go on behind the caller's back.
+        let results: Vec<_> = stream::iter(acts).buffered(AT_A_TIME).collect().await;
+        let touched = actions.iter().zip(&results).any(|(action, result)| match result {
+            Ok(()) => matches!(action, SnapshotAction::Internal { .. }),
+            Err(error) => error.effect != Effect::None,
+        });
+        let Err(mut error) = results.into_iter().collect::<Result<(), _>>() else { return Ok(()) };
+        error.effect = if touched { Effect::Unknown } else { Effect::None };
+        Err(error)
+    }
+
+    async fn adopt(&self, disk: &DiskName, file: &str, format: &ImageFormat) -> Result<(), PortError> {
+        self.spec(disk)?;
+        self.description.set_image(disk, file, format).await?;
+        let mut disks = self.disks.lock().unwrap_or_else(PoisonError::into_inner);
+        for spec in disks.iter_mut().filter(|spec| spec.name == *disk) {
+            spec.file = file.to_owned();
+            spec.format = format.clone();
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, disk: &DiskName, snapshot: &SnapshotId) -> Result<(), PortError> {
+        let spec = self.writable(disk)?;
+        let (image, meant) = (image_of(&spec), meant(snapshot));
+        let Err(error) = self.qemu_img.snapshot_delete(&image, &meant).await else { return Ok(()) };
+        let during = During::Delete { disk, snapshot, file: &spec.file };
+        Err(failure::of_snapshot(&*self.qemu_img, &image, &during, error).await)
+    }
+
+    async fn revert(&self, disk: &DiskName, snapshot: &SnapshotId) -> Result<(), PortError> {
+        let spec = self.writable(disk)?;
+        let (image, meant) = (image_of(&spec), meant(snapshot));
+        let Err(error) = self.qemu_img.snapshot_apply(&image, &meant).await else { return Ok(()) };
+        let during = During::Revert { disk, snapshot, file: &spec.file };
+        Err(failure::of_snapshot(&*self.qemu_img, &image, &during, error).await)
+    }
+}
+
+fn image_of(spec: &DiskSpec) -> Image {
+    image(&spec.file, &spec.format)
+}
+
+fn image(file: &str, format: &ImageFormat) -> Image {
+    Image { path: file.into(), format: format.driver().to_owned() }
+}
+
+fn meant(snapshot: &SnapshotId) -> SnapshotRef {
+    SnapshotRef { name: snapshot.name.clone(), id: Some(snapshot.id.clone()) }
+}
+
+/// Whether both names lead to one file, or are one name.
+fn same_file(a: &str, b: &str) -> bool {
+    let real = |file: &str| Path::new(file).canonicalize();
+    !a.is_empty() && (a == b || matches!((real(a), real(b)), (Ok(a), Ok(b)) if a == b))
+}
