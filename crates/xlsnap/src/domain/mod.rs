@@ -1,0 +1,8 @@
+//! Domains that a file describes: what is in the file, and the directory of such files.
+
+mod file;
+mod shelf;
+
+pub use file::Domain;
+pub(crate) use file::{MAX_FILE_BYTES, parse, render, with_image};
+pub(crate) use shelf::Shelf;

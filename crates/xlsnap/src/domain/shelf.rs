@@ -1,0 +1,179 @@
+//! The directory of domain files.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
+use xlsnap_conf_store as store;
+use xlsnap_conf_store::durable::Dir;
+use xlsnap_orchestrator::{Effect, Error, Kind};
+use xlsnap_types::model::{DiskName, DomainName, ImageFormat};
+
+use super::{Domain, MAX_FILE_BYTES, parse, render, with_image};
+use crate::failures::{from_store, not_found, refused};
+
+const SUFFIX: &str = ".toml";
+/// No domain's name starts with a dot.
+const LOCK: &str = ".lock";
+
+/// The directory `<root>/domains`, which may not be there yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Shelf {
+    path: PathBuf,
+}
+
+/// Held while the set of domain files is changed, so that no two of them come to claim one image or uuid.
+#[derive(Debug)]
+#[must_use = "dropping it lets others change the domain files"]
+pub(crate) struct ShelfLock {
+    _file: File,
+}
+
+impl Shelf {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// Where the file of a domain is, for people.
+    pub(crate) fn path_of(&self, name: &DomainName) -> PathBuf {
+        self.path.join(file_name(name))
+    }
+
+    /// The names of all domains that have a file, sorted. Files of other names are no domain's.
+    pub(crate) fn names(&self) -> Result<Vec<DomainName>, Error> {
+        let Some(dir) = self.dir()? else { return Ok(Vec::new()) };
+        let mut names = Vec::new();
+        dir.names(&mut |name| {
+            names.extend(name.strip_suffix(SUFFIX).and_then(|stem| DomainName::new(stem).ok()));
+        })
+        .map_err(|e| from_store(e, "the domain files cannot be listed"))?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// The domain `name`; `None` when there is no file of it.
+    pub(crate) fn load(&self, name: &DomainName) -> Result<Option<Domain>, Error> {
+        let Some(dir) = self.dir()? else { return Ok(None) };
+        match text(&dir, name)? {
+            Some(text) => parse(name, &text).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// All domains, each with its name; one whose file is refused does not hide the others.
+    pub(crate) fn load_all(&self) -> Result<Vec<(DomainName, Result<Domain, Error>)>, Error> {
+        let mut all = Vec::new();
+        for name in self.names()? {
+            match self.load(&name) {
+                // Removed since it was listed.
+                Ok(None) => {}
+                Ok(Some(domain)) => all.push((name, Ok(domain))),
+                Err(error) => all.push((name, Err(error))),
+            }
+        }
+        Ok(all)
+    }
+
+    /// Takes the lock, waiting up to `wait` for it.
+    ///
+    /// Cancel safety: dropping the future takes no lock.
+    pub(crate) async fn lock(&self, wait: Duration) -> Result<ShelfLock, Error> {
+        Dir::create(&self.path).map_err(|e| from_store(e, "the directory of domain files cannot be made"))?;
+        let path = self.path.join(LOCK);
+        let cannot = |e: std::io::Error| {
+            Error::new(Kind::Failed, Effect::None, format!("the lock {} cannot be taken", path.display()))
+                .with_source(e)
+        };
+        let flags = OFlags::NOFOLLOW.bits().cast_signed();
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(flags)
+            .open(&path)
+            .map_err(cannot)?;
+        let deadline = Instant::now() + wait;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(ShelfLock { _file: file }),
+                Err(TryLockError::Error(e)) => return Err(cannot(e)),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let message =
+                        format!("another process is changing the domain files in {}", self.path.display());
+                    return Err(Error::new(Kind::Busy, Effect::None, message)
+                        .with_advice("wait for it to end, or longer (--wait)"));
+                }
+            }
+        }
+    }
+
+    /// Writes the file of a new domain.
+    pub(crate) fn add(&self, _lock: &ShelfLock, domain: &Domain) -> Result<(), Error> {
+        let text = render(domain)?;
+        let dir = self.dir()?.ok_or_else(|| not_found("the directory of domain files is gone"))?;
+        dir.create_new(&file_name(&domain.name), text.as_bytes()).map_err(|e| match e.kind() {
+            store::Kind::AlreadyExists => refused(format!("there is a domain {} already", domain.name))
+                .with_advice(format!(
+                    "give another name, or remove it first: xlsnap domain remove {}",
+                    domain.name
+                )),
+            _ => from_store(e, format!("the file of domain {} cannot be written", domain.name)),
+        })
+    }
+
+    /// Removes the file of a domain.
+    pub(crate) fn remove(&self, _lock: &ShelfLock, name: &DomainName) -> Result<(), Error> {
+        let dir = self.dir()?.ok_or_else(|| not_found(format!("there is no domain {name}")))?;
+        dir.remove(&file_name(name))
+            .map_err(|e| from_store(e, format!("the file of domain {name} cannot be removed")))
+    }
+
+    /// Makes `image` the image of a disk; everything else in the file stays as it is.
+    pub(crate) fn set_image(
+        &self,
+        _lock: &ShelfLock,
+        name: &DomainName,
+        disk: &DiskName,
+        image: &str,
+        format: &ImageFormat,
+    ) -> Result<(), Error> {
+        let gone = || not_found(format!("the file of domain {name} is gone"));
+        let dir = self.dir()?.ok_or_else(gone)?;
+        let old = text(&dir, name)?.ok_or_else(gone)?;
+        let new = with_image(name, &old, disk, image, format)?;
+        if new == old {
+            return Ok(());
+        }
+        dir.replace(&file_name(name), new.as_bytes())
+            .map_err(|e| from_store(e, format!("the file of domain {name} cannot be written")))
+    }
+
+    fn dir(&self) -> Result<Option<Dir>, Error> {
+        match Dir::open(&self.path) {
+            Ok(dir) => Ok(Some(dir)),
+            Err(e) if e.kind() == store::Kind::NotFound => Ok(None),
+            Err(e) => Err(from_store(e, "the directory of domain files cannot be used")),
+        }
+    }
+}
+
+fn file_name(name: &DomainName) -> String {
+    format!("{name}{SUFFIX}")
+}
+
+fn text(dir: &Dir, name: &DomainName) -> Result<Option<String>, Error> {
+    let bytes = match dir.read(&file_name(name), MAX_FILE_BYTES) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == store::Kind::NotFound => return Ok(None),
+        Err(e) => return Err(from_store(e, format!("the file of domain {name} cannot be read"))),
+    };
+    String::from_utf8(bytes)
+        .map(Some)
+        .map_err(|e| refused(format!("the file of domain {name} is no UTF-8 text")).with_source(e))
+}

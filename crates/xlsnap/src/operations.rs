@@ -1,0 +1,220 @@
+//! The operations on snapshots: each finds the domain, reaches it, and lets the orchestrator work.
+
+use uuid::Uuid;
+use xlsnap_conf_store::{ConfStore, Record};
+use xlsnap_orchestrator::{
+    self as orchestrator, CheckReport, CheckRequest, CreatePlan, CreateReport, CreateRequest, DeletePlan,
+    DeleteReport, DeleteRequest, DomainRef, Error, Listing, Ports, Recovered, Reversibility, RevertPlan,
+    RevertReport, RevertRequest,
+};
+use xlsnap_types::model::SnapshotName;
+
+use crate::failures::from_store;
+use crate::{Host, Selector};
+
+/// The snapshots of one domain.
+#[derive(Debug)]
+pub struct DomainListing {
+    /// The domain's name; its uuid as text where nobody knows its name.
+    pub domain: String,
+    /// Its uuid.
+    pub uuid: Uuid,
+    /// Its snapshots.
+    pub listing: Listing,
+}
+
+/// All that is known of one snapshot.
+#[derive(Debug)]
+pub struct SnapshotDetails {
+    /// The domain's name.
+    pub domain: String,
+    /// Its uuid.
+    pub uuid: Uuid,
+    /// The record as stored.
+    pub record: Record,
+    /// Whether it is the one that was made or reverted to last.
+    pub current: bool,
+    /// Whether it can be reverted to and deleted, and how.
+    pub reversibility: Reversibility,
+}
+
+impl Host {
+    /// Makes a snapshot: all chosen disks at one instant.
+    ///
+    /// # Errors
+    /// See [`xlsnap_orchestrator::create`], and [`crate::Kind::NotFound`] or [`crate::Kind::Busy`] when the domain cannot be
+    /// reached.
+    ///
+    /// # Cancel safety
+    /// As [`xlsnap_orchestrator::create`]: what it leaves is recovered by the next operation on the domain.
+    pub async fn create(&self, selector: &Selector, request: &CreateRequest) -> Result<CreateReport, Error> {
+        self.on(selector, async |ports, who| orchestrator::create(ports, who, request, Uuid::new_v4()).await)
+            .await
+    }
+
+    /// What [`Host::create`] would do. Changes nothing, and takes no lock.
+    ///
+    /// # Errors
+    /// As [`Host::create`] before its first effect.
+    ///
+    /// # Cancel safety
+    /// It only looks.
+    pub async fn plan_create(
+        &self,
+        selector: &Selector,
+        request: &CreateRequest,
+    ) -> Result<CreatePlan, Error> {
+        self.on(selector, async |ports, who| {
+            orchestrator::plan_create(ports, who, request, Uuid::new_v4()).await
+        })
+        .await
+    }
+
+    /// The snapshots of a domain. Its images are not looked at, and no monitor is asked.
+    ///
+    /// # Errors
+    /// [`crate::Kind::NotFound`] when there is no such domain; a record that cannot be read is in the listing.
+    ///
+    /// # Cancel safety
+    /// It only reads.
+    pub async fn list(&self, selector: &Selector) -> Result<DomainListing, Error> {
+        let who = self.known(selector).await?;
+        let listing = orchestrator::list(&self.store, who.uuid).await?;
+        Ok(DomainListing { domain: who.name, uuid: who.uuid, listing })
+    }
+
+    /// The selectors of all domains: those that a file describes, then those that only have something stored.
+    ///
+    /// # Errors
+    /// When the domain files or the store cannot be listed.
+    ///
+    /// # Cancel safety
+    /// It only reads.
+    pub async fn domains(&self) -> Result<Vec<Selector>, Error> {
+        self.all_domains().await
+    }
+
+    /// All that is stored of one snapshot.
+    ///
+    /// # Errors
+    /// [`crate::Kind::NotFound`] when there is no such domain or snapshot.
+    ///
+    /// # Cancel safety
+    /// It only reads.
+    pub async fn show(&self, selector: &Selector, name: &SnapshotName) -> Result<SnapshotDetails, Error> {
+        let who = self.known(selector).await?;
+        let cannot = |e| from_store(e, format!("snapshot {name} of domain {} cannot be shown", who.name));
+        let record = self.store.load(who.uuid, name).await.map_err(|e| match e.kind() {
+            xlsnap_conf_store::Kind::NotFound => {
+                crate::failures::not_found(format!("domain {} has no snapshot {name}", who.name))
+                    .with_advice(format!("`xlsnap list {}` shows those that it has", who.name))
+            }
+            _ => cannot(e),
+        })?;
+        let of_domain = self.store.domain_record(who.uuid).await.map_err(cannot)?;
+        let current = of_domain.and_then(|of_domain| of_domain.current).as_ref() == Some(name);
+        let reversibility = Reversibility::of(&record);
+        Ok(SnapshotDetails { domain: who.name, uuid: who.uuid, record, current, reversibility })
+    }
+
+    /// Brings the domain's disks back to a snapshot. The domain must be off, and stays off.
+    ///
+    /// # Errors
+    /// See [`xlsnap_orchestrator::revert`].
+    ///
+    /// # Cancel safety
+    /// As [`xlsnap_orchestrator::revert`]: what it leaves is recovered by the next operation on the domain.
+    pub async fn revert(&self, selector: &Selector, request: &RevertRequest) -> Result<RevertReport, Error> {
+        self.on(selector, async |ports, who| orchestrator::revert(ports, who, request, Uuid::new_v4()).await)
+            .await
+    }
+
+    /// What [`Host::revert`] would do. Changes nothing, and takes no lock.
+    ///
+    /// # Errors
+    /// As [`Host::revert`] before its first effect.
+    ///
+    /// # Cancel safety
+    /// It only looks.
+    pub async fn plan_revert(
+        &self,
+        selector: &Selector,
+        request: &RevertRequest,
+    ) -> Result<RevertPlan, Error> {
+        self.on(selector, async |ports, who| {
+            orchestrator::plan_revert(ports, who, request, Uuid::new_v4()).await
+        })
+        .await
+    }
+
+    /// Deletes a snapshot: its data in every image, then its record.
+    ///
+    /// # Errors
+    /// See [`xlsnap_orchestrator::delete`].
+    ///
+    /// # Cancel safety
+    /// As [`xlsnap_orchestrator::delete`]: what it leaves is recovered by the next operation on the domain.
+    pub async fn delete(&self, selector: &Selector, request: &DeleteRequest) -> Result<DeleteReport, Error> {
+        self.on(selector, async |ports, who| orchestrator::delete(ports, who, request, Uuid::new_v4()).await)
+            .await
+    }
+
+    /// What [`Host::delete`] would do. Changes nothing, and takes no lock.
+    ///
+    /// # Errors
+    /// As [`Host::delete`] before its first effect.
+    ///
+    /// # Cancel safety
+    /// It only looks.
+    pub async fn plan_delete(
+        &self,
+        selector: &Selector,
+        request: &DeleteRequest,
+    ) -> Result<DeletePlan, Error> {
+        self.on(selector, async |ports, who| {
+            orchestrator::plan_delete(ports, who, request, Uuid::new_v4()).await
+        })
+        .await
+    }
+
+    /// Compares records, images and the journal, and does the safe repairs if asked.
+    ///
+    /// # Errors
+    /// See [`xlsnap_orchestrator::check`]; what it finds is no error.
+    ///
+    /// # Cancel safety
+    /// Without repair it only looks; a repair is done or not.
+    pub async fn check(&self, selector: &Selector, request: &CheckRequest) -> Result<CheckReport, Error> {
+        self.on(selector, async |ports, who| orchestrator::check(ports, who, request).await).await
+    }
+
+    /// Completes or undoes what a crash left; `None` when nothing was left.
+    ///
+    /// # Errors
+    /// See [`xlsnap_orchestrator::recover`].
+    ///
+    /// # Cancel safety
+    /// It can be done again.
+    pub async fn recover(&self, selector: &Selector) -> Result<Option<Recovered>, Error> {
+        self.on(selector, async |ports, who| orchestrator::recover(ports, who).await).await
+    }
+
+    /// Reaches the domain, lets `operation` work on it, and leaves its monitor clean for the next client.
+    async fn on<T>(
+        &self,
+        selector: &Selector,
+        operation: impl AsyncFnOnce(&Ports<'_>, &DomainRef) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let reached = self.reach(selector).await?;
+        let ports = Ports {
+            guest: reached.guest(),
+            disks: reached.disks(),
+            store: &self.store,
+            clock: &self.clock,
+            progress: &*self.progress,
+        };
+        let result = operation(&ports, &reached.who).await;
+        reached.leave().await;
+        result
+    }
+}

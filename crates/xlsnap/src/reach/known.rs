@@ -1,0 +1,130 @@
+//! Domains as far as files and records know them, without asking any monitor.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+use xlsnap_conf_store::ConfStore;
+use xlsnap_orchestrator::{DomainRef, Error};
+use xlsnap_types::model::DomainName;
+
+use crate::failures::{from_store, refused};
+use crate::registry::unknown;
+use crate::{Host, Selector};
+
+/// The namespace of the uuids that are derived from a name and a socket: `xlsnap` in it would be too short for a uuid, so it
+/// is a random one that never changes.
+const AD_HOC: Uuid = Uuid::from_u128(0x6d0c_9fd2_54c1_4f0e_9d5b_0f6a_1c6e_8b27);
+
+/// The uuid of a domain that has neither a file nor a uuid of QEMU's.
+///
+/// The name is part of it, because two machines may use one path for their sockets, one after the other; the socket's path
+/// is, because two users of a host may have the same name in mind. The directory's links are resolved, so that two ways to
+/// the same socket give one uuid; the socket itself need not be there.
+pub(crate) fn ad_hoc_uuid(name: &DomainName, socket: &Path) -> Uuid {
+    let resolved: PathBuf = match (socket.parent().map(Path::canonicalize), socket.file_name()) {
+        (Some(Ok(directory)), Some(file)) => directory.join(file),
+        _ => socket.to_owned(),
+    };
+    let mut key = name.as_str().as_bytes().to_vec();
+    key.push(0);
+    key.extend_from_slice(resolved.as_os_str().as_encoded_bytes());
+    Uuid::new_v5(&AD_HOC, &key)
+}
+
+impl Host {
+    /// The key of a domain's records, and what people call it.
+    pub(crate) async fn known(&self, selector: &Selector) -> Result<DomainRef, Error> {
+        if let Some(domain) = self.find(selector)? {
+            return Ok(self.who(domain.uuid, domain.name.to_string()));
+        }
+        if let Some(who) = self.recorded(selector).await? {
+            return Ok(who);
+        }
+        match &selector.qmp {
+            // Nothing is stored of it yet.
+            Some(socket) => Ok(self.who(ad_hoc_uuid(&selector.domain, socket), selector.to_string())),
+            None => Err(unknown(selector)),
+        }
+    }
+
+    /// The domain of which only records are left, or which never had a file.
+    pub(crate) async fn recorded(&self, selector: &Selector) -> Result<Option<DomainRef>, Error> {
+        let cannot = |e| from_store(e, format!("the records of domain {selector} cannot be looked for"));
+        let stored = self.store.domains().await.map_err(cannot)?;
+        if let Some(uuid) = selector.uuid() {
+            if !stored.contains(&uuid) {
+                return Ok(None);
+            }
+            let name = self.store.domain_record(uuid).await.map_err(cannot)?.and_then(|record| record.name);
+            return Ok(Some(self.who(uuid, name.unwrap_or_else(|| uuid.to_string()))));
+        }
+        if let Some(socket) = &selector.qmp {
+            let uuid = ad_hoc_uuid(&selector.domain, socket);
+            if stored.contains(&uuid) {
+                return Ok(Some(self.who(uuid, selector.to_string())));
+            }
+        }
+        // A domain that a file describes goes by that file's name, whatever it was called before.
+        let described: HashSet<Uuid> = self.described_uuids()?;
+        let mut found = None;
+        for uuid in stored.into_iter().filter(|uuid| !described.contains(uuid)) {
+            // A domain whose own record cannot be read is not found by name; by uuid it is, and says why.
+            let Ok(Some(record)) = self.store.domain_record(uuid).await else { continue };
+            if record.name.as_deref() != Some(selector.domain.as_str()) {
+                continue;
+            }
+            if let Some(first) = found.replace(uuid) {
+                return Err(refused(format!(
+                    "domain {selector} may be {first} or {uuid}: both were called so"
+                ))
+                .with_advice("name it by its uuid"));
+            }
+        }
+        Ok(found.map(|uuid| self.who(uuid, selector.to_string())))
+    }
+
+    /// The selectors of all domains: see [`Host::domains`].
+    pub(crate) async fn all_domains(&self) -> Result<Vec<Selector>, Error> {
+        let mut selectors: Vec<Selector> = self.shelf.names()?.into_iter().map(Selector::new).collect();
+        let described = self.described_uuids()?;
+        let mut stored =
+            self.store.domains().await.map_err(|e| from_store(e, "the records cannot be listed"))?;
+        stored.retain(|uuid| !described.contains(uuid));
+        stored.sort_unstable();
+        selectors.extend(stored.into_iter().map(|uuid| {
+            Selector::new(DomainName::new(uuid.to_string()).expect("a uuid is a domain's name in form"))
+        }));
+        Ok(selectors)
+    }
+
+    /// A reference for the operations of this process.
+    pub(crate) fn who(&self, uuid: Uuid, name: String) -> DomainRef {
+        DomainRef { uuid, name, pid: std::process::id(), lock_wait: self.options.lock_wait }
+    }
+
+    fn described_uuids(&self) -> Result<HashSet<Uuid>, Error> {
+        Ok(self.shelf.load_all()?.into_iter().filter_map(|(_, domain)| Some(domain.ok()?.uuid)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_derived_uuid_depends_on_name_and_socket_alone() {
+        let name = |name: &str| DomainName::new(name).unwrap();
+        let scratch = tempfile::tempdir().unwrap();
+        let socket = scratch.path().join("qmp");
+        let before = ad_hoc_uuid(&name("web"), &socket);
+        std::fs::write(&socket, "").unwrap();
+        assert_eq!(before, ad_hoc_uuid(&name("web"), &socket), "whether the socket is there changes nothing");
+        assert_eq!(before, ad_hoc_uuid(&name("web"), &scratch.path().join(".").join("qmp")));
+        assert_ne!(before, ad_hoc_uuid(&name("db"), &socket));
+        assert_ne!(before, ad_hoc_uuid(&name("web"), &scratch.path().join("other")));
+        // Stays the same from version to version, or records would be lost.
+        let fixed = ad_hoc_uuid(&name("web"), Path::new("/nowhere/qmp"));
+        assert_eq!(fixed.get_version_num(), 5);
+    }
+}

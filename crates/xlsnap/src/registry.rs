@@ -1,0 +1,256 @@
+//! `domain add|list|show|remove`: the files that describe domains.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+use xlsnap_conf_store::{ConfStore, Owner};
+use xlsnap_orchestrator::{Clock, Effect, Error, Kind};
+use xlsnap_qemu::DiskSpec;
+use xlsnap_types::model::{DiskName, DomainName, ImageFormat};
+
+use crate::failures::{from_store, refused};
+use crate::selector::as_uuid;
+use crate::{Domain, Host, Reach, Selector, header};
+
+/// A domain to be described by a new file.
+#[derive(Debug, Clone)]
+pub struct NewDomain {
+    /// Its name; one that reads as a uuid is refused.
+    pub name: DomainName,
+    /// Its uuid. `None`: that of the running QEMU, where its disks are read off that too; else a new one.
+    pub uuid: Option<Uuid>,
+    /// Its monitor's socket, absolute. It need not be there now.
+    pub qmp: Option<PathBuf>,
+    /// Its disks. None at all, with `qmp`: they are read off the running QEMU.
+    pub disks: Vec<NewDisk>,
+}
+
+/// A disk of a [`NewDomain`].
+#[derive(Debug, Clone)]
+pub struct NewDisk {
+    /// What to call it.
+    pub name: DiskName,
+    /// Its image, absolute.
+    pub image: String,
+    /// The image's format. `None`: it is read off the header, once, where that leaves no doubt.
+    pub format: Option<ImageFormat>,
+    /// Whether the guest cannot write to it.
+    pub read_only: bool,
+    /// Whether it is a CD-ROM or a floppy.
+    pub removable: bool,
+    /// QEMU's node name or drive id of it.
+    pub node: Option<String>,
+}
+
+/// A domain was described.
+#[derive(Debug, Clone)]
+pub struct AddedDomain {
+    /// It, as its file says.
+    pub domain: Domain,
+    /// Its file.
+    pub file: PathBuf,
+    /// The disks whose format nobody gave, so that it was looked for.
+    pub detected: Vec<DiskName>,
+}
+
+/// A domain's file, and how the domain is reached now.
+#[derive(Debug)]
+pub struct DomainDetails {
+    /// The domain, as its file says.
+    pub domain: Domain,
+    /// The file.
+    pub file: PathBuf,
+    /// How it is reached now; an error when its monitor is busy or speaks nonsense.
+    pub reach: Result<Reach, Error>,
+    /// How many snapshots it has.
+    pub snapshots: usize,
+}
+
+impl Host {
+    /// Describes a domain by a new file, durably.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`] when the name, the uuid or an image is another domain's already, or a format is in doubt;
+    /// [`Kind::NotFound`] when an image is not there. Then nothing was written.
+    ///
+    /// # Cancel safety
+    /// Dropped, it has written the whole file or none.
+    pub async fn domain_add(&self, new: NewDomain) -> Result<AddedDomain, Error> {
+        if as_uuid(&new.name).is_some() {
+            return Err(refused(format!("the domain name {} reads as a uuid", new.name))
+                .with_advice("give the uuid by --uuid, and a name that is none"));
+        }
+        let mut detected = Vec::new();
+        let mut disks = Vec::new();
+        for disk in new.disks {
+            let NewDisk { name, image, format, read_only, removable, node } = disk;
+            if format.is_none() {
+                detected.push(name.clone());
+            }
+            let format = header::format_of(&name, &image, format)?;
+            disks.push(DiskSpec { name, file: image, format, read_only, removable, node });
+        }
+        let mut uuid = new.uuid;
+        if let (Some(socket), true) = (&new.qmp, disks.is_empty()) {
+            let (of_qemu, found) = self.read_off(&new.name, socket).await?;
+            uuid = uuid.or(of_qemu);
+            disks = found;
+        }
+        let uuid = uuid.unwrap_or_else(Uuid::new_v4);
+        let domain = Domain { name: new.name, uuid, qmp: new.qmp, disks };
+        if domain.disks.is_empty() {
+            return Err(refused(format!("domain {} would have no disk", domain.name)).with_advice(
+                "give one (--disk vda=/path/to/image), or the socket of its running QEMU (--qmp)",
+            ));
+        }
+        domain.validate().map_err(|why| refused(format!("domain {} is refused: {why}", domain.name)))?;
+
+        let lock = self.shelf.lock(self.options.lock_wait).await?;
+        self.claims_nothing_of_others(&domain)?;
+        self.shelf.add(&lock, &domain)?;
+        Ok(AddedDomain { file: self.shelf.path_of(&domain.name), domain, detected })
+    }
+
+    /// All domains that have a file, by name; one whose file is refused does not hide the others.
+    ///
+    /// # Errors
+    /// When the directory of domain files cannot be read.
+    pub fn domain_list(&self) -> Result<Vec<(DomainName, Result<Domain, Error>)>, Error> {
+        self.shelf.load_all()
+    }
+
+    /// A domain's file, and how it is reached now. Takes no lock and changes nothing.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when no file describes it.
+    ///
+    /// # Cancel safety
+    /// It only looks.
+    pub async fn domain_show(&self, selector: &Selector) -> Result<DomainDetails, Error> {
+        let domain = self.described(selector)?;
+        let names = self.store.names(domain.uuid).await;
+        let snapshots = names
+            .map_err(|e| from_store(e, format!("the snapshots of domain {} cannot be counted", domain.name)))?
+            .len();
+        let reach = self.reach_of(&domain).await;
+        Ok(DomainDetails { file: self.shelf.path_of(&domain.name), domain, reach, snapshots })
+    }
+
+    /// Removes a domain's file; its images, and the records of its snapshots, stay. Gives the domain that was removed.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`] while it has snapshots, unless `force`, and always while an interrupted operation waits for
+    /// recovery, which needs the file.
+    ///
+    /// # Cancel safety
+    /// Dropped, it has removed the file or not.
+    pub async fn domain_remove(&self, selector: &Selector, force: bool) -> Result<Domain, Error> {
+        let domain = self.described(selector)?;
+        let cannot = |e| from_store(e, format!("domain {} cannot be removed", domain.name));
+        // What is not stored needs no lock, and must not be made by taking one.
+        let known = self.store.domains().await.map_err(cannot)?.contains(&domain.uuid);
+        let _domain_lock = if known {
+            let owner = Owner {
+                pid: std::process::id(),
+                operation: "domain remove".to_owned(),
+                since: self.clock.epoch_seconds(),
+            };
+            Some(self.store.lock(domain.uuid, &owner, self.options.lock_wait).await.map_err(cannot)?)
+        } else {
+            None
+        };
+        if self.store.journal(domain.uuid).await.map_err(cannot)?.is_some() {
+            return Err(refused(format!(
+                "an interrupted operation on domain {} waits for recovery",
+                domain.name
+            ))
+            .with_advice(format!("recover it first: xlsnap recover {}", domain.name)));
+        }
+        let snapshots = self.store.names(domain.uuid).await.map_err(cannot)?.len();
+        if snapshots > 0 && !force {
+            return Err(refused(format!("domain {} has {snapshots} snapshots", domain.name)).with_advice(
+                "delete them first, or give --force: then their records stay, under the domain's uuid",
+            ));
+        }
+        let lock = self.shelf.lock(self.options.lock_wait).await?;
+        self.shelf.remove(&lock, &domain.name)?;
+        Ok(domain)
+    }
+
+    /// The domain that a file describes, by name or uuid.
+    pub(crate) fn described(&self, selector: &Selector) -> Result<Domain, Error> {
+        self.find(selector)?.ok_or_else(|| unknown(selector))
+    }
+
+    /// As [`Host::described`]; `None` when no file does.
+    pub(crate) fn find(&self, selector: &Selector) -> Result<Option<Domain>, Error> {
+        let Some(uuid) = selector.uuid() else { return self.shelf.load(&selector.domain) };
+        let mut found = self.shelf.load_all()?.into_iter().filter_map(|(_, domain)| domain.ok());
+        let Some(domain) = found.find(|domain| domain.uuid == uuid) else { return Ok(None) };
+        match found.find(|domain| domain.uuid == uuid) {
+            None => Ok(Some(domain)),
+            Some(other) => Err(refused(format!(
+                "the uuid {uuid} stands for two domains: {} and {}",
+                domain.name, other.name
+            ))
+            .with_advice("give one of them another uuid, in its file")),
+        }
+    }
+
+    /// Checks that no other domain has the uuid or one of the images. A read-only image may be that of many.
+    fn claims_nothing_of_others(&self, new: &Domain) -> Result<(), Error> {
+        let mut own = HashMap::new();
+        for disk in new.disks.iter().filter(|disk| !disk.file.is_empty()) {
+            if let Some(first) = own.insert(real(&disk.file), disk) {
+                return Err(refused(format!(
+                    "disks {} and {} of domain {} have one image, {}",
+                    first.name, disk.name, new.name, disk.file,
+                )));
+            }
+        }
+        for (name, other) in self.shelf.load_all()? {
+            let other = other.map_err(|e| {
+                let message = format!("domain {name}, whose file is refused, may have the same disks");
+                Error::new(Kind::Refused, Effect::None, message)
+                    .with_source(e)
+                    .with_advice(format!("correct {}", self.shelf.path_of(&name).display()))
+            })?;
+            if other.name == new.name {
+                // Writing the file says so.
+                continue;
+            }
+            if other.uuid == new.uuid {
+                return Err(refused(format!("the uuid {} is that of domain {name} already", new.uuid)));
+            }
+            let theirs: HashSet<PathBuf> =
+                other.disks.iter().filter(|disk| !disk.read_only).map(|disk| real(&disk.file)).collect();
+            let shared: HashSet<PathBuf> =
+                other.disks.iter().filter(|disk| disk.read_only).map(|disk| real(&disk.file)).collect();
+            for (image, disk) in &own {
+                if theirs.contains(image) || (!disk.read_only && shared.contains(image)) {
+                    return Err(refused(format!(
+                        "the image {} of disk {} is a disk of domain {name} already",
+                        disk.file, disk.name,
+                    ))
+                    .with_advice(
+                        "a disk belongs to one domain; only images that both have read-only can be shared",
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// No domain is meant by `selector`.
+pub(crate) fn unknown(selector: &Selector) -> Error {
+    Error::new(Kind::NotFound, Effect::None, format!("there is no domain {selector}")).with_advice(
+        "`xlsnap domain list` shows the domains; `xlsnap domain add` describes one; --qmp reaches one without a file",
+    )
+}
+
+/// The file that a path leads to, as far as it is there.
+fn real(path: &str) -> PathBuf {
+    Path::new(path).canonicalize().unwrap_or_else(|_| PathBuf::from(path))
+}
