@@ -1,0 +1,17 @@
+//! Answers for programs: plain structs, documented field by field in docs/json.md. A schema's number grows when a field
+//! goes or changes its meaning; new fields may come at any time.
+
+mod domain;
+mod list;
+mod operation;
+mod snapshot;
+
+pub(crate) use domain::{
+    DiskForm as DomainDiskForm, DomainAddedAnswer, DomainAnswer, DomainRemovedAnswer, DomainsAnswer,
+};
+pub(crate) use list::ListAnswer;
+pub(crate) use operation::{
+    CheckAnswer, CheckOfDomain, CreateAnswer, DeleteAnswer, PlanAnswer, RecoverAnswer, RecoverOfDomain,
+    RevertAnswer,
+};
+pub(crate) use snapshot::{DiskForm as SnapshotDiskForm, ShowAnswer, SnapshotForm};

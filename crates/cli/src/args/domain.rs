@@ -1,0 +1,95 @@
+//! `xlsnap domain ...`.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Subcommand};
+use uuid::Uuid;
+use xlsnap_types::model::{DiskName, DomainName};
+
+use super::split;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DomainCommand {
+    /// Describe a domain by a new file.
+    Add(DomainAdd),
+    /// List the domains that files describe.
+    #[command(visible_alias = "ls")]
+    List,
+    /// Show a domain's file, and how the domain is reached now.
+    Show(DomainShow),
+    /// Remove a domain's file. Images and records stay.
+    Remove(DomainRemove),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DomainAdd {
+    /// The domain's name.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: DomainName,
+
+    /// A disk: what to call it, and its image; may be repeated.
+    #[arg(long, value_name = "DISK=FILE")]
+    pub(crate) disk: Vec<DiskWord>,
+
+    /// The format of a disk's image; without it qemu-img is asked once, now.
+    #[arg(long, value_name = "DISK=FORMAT")]
+    pub(crate) format: Vec<DiskWord>,
+
+    /// The guest cannot write to this disk.
+    #[arg(long, value_name = "DISK", value_delimiter = ',')]
+    pub(crate) read_only: Vec<DiskName>,
+
+    /// This disk is a CD-ROM or a floppy.
+    #[arg(long, value_name = "DISK", value_delimiter = ',')]
+    pub(crate) removable: Vec<DiskName>,
+
+    /// QEMU's node name or drive id of a disk, where it cannot be told from the image.
+    #[arg(long, value_name = "DISK=NODE")]
+    pub(crate) node: Vec<DiskWord>,
+
+    /// The QMP socket that its QEMU or qemu-storage-daemon listens on while it runs.
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) qmp: Option<PathBuf>,
+
+    /// The domain's uuid; a new one without it.
+    #[arg(long)]
+    pub(crate) uuid: Option<Uuid>,
+}
+
+/// `DISK=WORD`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DiskWord {
+    pub(crate) disk: DiskName,
+    pub(crate) word: String,
+}
+
+impl FromStr for DiskWord {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (disk, word) = split(text)?;
+        if word.is_empty() {
+            return Err("there is nothing after the '='".to_owned());
+        }
+        let disk = disk.parse().map_err(|e: xlsnap_types::model::NameError| e.to_string())?;
+        Ok(Self { disk, word: word.to_owned() })
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DomainShow {
+    /// The domain, by name or uuid.
+    #[arg(value_name = "DOMAIN")]
+    pub(crate) domain: DomainName,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DomainRemove {
+    /// The domain, by name or uuid.
+    #[arg(value_name = "DOMAIN")]
+    pub(crate) domain: DomainName,
+
+    /// Remove it although it has snapshots; their records stay, under its uuid.
+    #[arg(long)]
+    pub(crate) force: bool,
+}

@@ -1,0 +1,169 @@
+//! The commands on snapshots.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Args;
+use xlsnap_types::model::{DiskName, SnapshotName};
+
+use super::{MaybeDomain, OneDomain, split};
+
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    #[command(flatten)]
+    pub(crate) domain: OneDomain,
+
+    /// The snapshot's name; the time in seconds since 1970 without it.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<SnapshotName>,
+
+    /// Read the request from a KEY=VALUE file (docs/formats.md). What an option says otherwise is an error.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// What to say about the snapshot.
+    #[arg(short, long, value_name = "TEXT")]
+    pub(crate) description: Option<String>,
+
+    /// Take this disk, and no other that is not named; may be repeated.
+    #[arg(long, value_name = "DISK", value_delimiter = ',')]
+    pub(crate) disk: Vec<DiskName>,
+
+    /// Leave this disk out; may be repeated.
+    #[arg(long, value_name = "DISK", value_delimiter = ',')]
+    pub(crate) exclude: Vec<DiskName>,
+
+    /// Leave this disk's image as it is from now on, and put a new file on top, which takes the writes; may be repeated.
+    #[arg(long, value_name = "DISK[=FILE]")]
+    pub(crate) external: Vec<External>,
+
+    /// Keep a word with the snapshot; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) label: Vec<Label>,
+
+    /// When the snapshot may be pruned: a time (RFC 3339, or seconds since 1970), or a span from now (`7d`, `36h`).
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) expires: Option<String>,
+
+    /// Only say what would be done, and to which images and files.
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+}
+
+/// `DISK[=FILE]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct External {
+    pub(crate) disk: DiskName,
+    pub(crate) file: Option<String>,
+}
+
+impl FromStr for External {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (disk, file) = match text.split_once('=') {
+            Some((_, "")) => return Err("there is no file after the '='".to_owned()),
+            Some((disk, file)) => (disk, Some(file.to_owned())),
+            None => (text, None),
+        };
+        Ok(Self { disk: disk.parse().map_err(|e: xlsnap_types::model::NameError| e.to_string())?, file })
+    }
+}
+
+/// `KEY=VALUE`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Label {
+    pub(crate) key: String,
+    pub(crate) value: String,
+}
+
+impl FromStr for Label {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        // Long enough for any word, short enough for a record that is read with ten thousand others.
+        const MAX: usize = 1024;
+        let (key, value) = split(text)?;
+        if key.is_empty() {
+            return Err("there is no key before the '='".to_owned());
+        }
+        if text.len() > MAX {
+            return Err(format!("it has {} bytes; at most {MAX} are allowed", text.len()));
+        }
+        Ok(Self { key: key.to_owned(), value: value.to_owned() })
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    #[command(flatten)]
+    pub(crate) domain: MaybeDomain,
+
+    /// Draw which snapshot was made on top of which, and where the domain is now.
+    #[arg(long)]
+    pub(crate) tree: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    #[command(flatten)]
+    pub(crate) domain: OneDomain,
+
+    /// The snapshot.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: SnapshotName,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Revert {
+    #[command(flatten)]
+    pub(crate) domain: OneDomain,
+
+    /// The snapshot.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: SnapshotName,
+
+    /// First make a snapshot of what would be lost, under this name.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) safety: Option<SnapshotName>,
+
+    /// Only say what would be done, and to which images and files.
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Delete {
+    #[command(flatten)]
+    pub(crate) domain: OneDomain,
+
+    /// The snapshot.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: SnapshotName,
+
+    /// Delete the snapshots that were made on top of it too, leaves first.
+    #[arg(long)]
+    pub(crate) children: bool,
+
+    /// Forget the record and leave the images as they are.
+    #[arg(long)]
+    pub(crate) metadata_only: bool,
+
+    /// Only say what would be done, and to which images and files.
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    pub(crate) domain: MaybeDomain,
+
+    /// Do the repairs that can lose nothing.
+    #[arg(long)]
+    pub(crate) repair: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Recover {
+    #[command(flatten)]
+    pub(crate) domain: MaybeDomain,
+}

@@ -1,0 +1,140 @@
+//! `xlsnap create`.
+
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use xlsnap::{CreateReport, CreateRequest, DiskChoice, Operation, Selection, Selector};
+use xlsnap_types::model::ImageFormat;
+
+use super::plan::{Plan, left_out};
+use crate::answer::CreateAnswer;
+use crate::args::Create;
+use crate::context::{Context, absolute_text};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::render::text::visible;
+use crate::render::time::Times;
+use crate::render::words::{can, disks, notes};
+
+pub(crate) fn run(context: &Context, args: &Create) -> Result<Exit, Failure> {
+    let selector = args.domain.selector()?;
+    let request = request(args)?;
+    make(context, &selector, &request, args.dry_run)
+}
+
+/// Makes the snapshot, or says how it would.
+pub(crate) fn make(
+    context: &Context,
+    selector: &Selector,
+    request: &CreateRequest,
+    dry_run: bool,
+) -> Result<Exit, Failure> {
+    let host = context.host()?;
+    let domain = selector.domain.as_str();
+    if dry_run {
+        let plan = context.block_on(host.plan_create(selector, request))??;
+        let actions = plan.actions();
+        let plan = Plan {
+            domain,
+            operation: Operation::Create,
+            name: &plan.name,
+            actions: &actions,
+            passed_over: &plan.passed_over,
+        };
+        return plan.tell(context);
+    }
+    let report = context.block_on(host.create(selector, request))??;
+    drop(host);
+    tell(context, domain, &report)?;
+    Ok(Exit::Done)
+}
+
+fn tell(context: &Context, domain: &str, report: &CreateReport) -> Result<(), Failure> {
+    let json = CreateAnswer::new(domain, report);
+    let snapshot = &json.snapshot;
+    context.answer(&json, |out, style| {
+        notes(out, report.recovered.as_ref(), &report.warnings)?;
+        writeln!(
+            out,
+            "made snapshot {} of domain {}",
+            style.strong(&visible(snapshot.name)),
+            visible(domain)
+        )?;
+        writeln!(out, "  disks:    {}", disks(&snapshot.disks))?;
+        left_out(out, &report.passed_over)?;
+        writeln!(out, "  took:     {:.1} ms", report.took.as_secs_f64() * 1e3)?;
+        writeln!(out, "  revert:   {}", can(snapshot.revert))?;
+        writeln!(out, "  delete:   {}", can(snapshot.delete))?;
+        Ok(())
+    })
+}
+
+/// What the options and the file ask for, together.
+fn request(args: &Create) -> Result<CreateRequest, Failure> {
+    let mut request = match &args.config {
+        Some(file) => super::config::read(file)?,
+        None => CreateRequest::default(),
+    };
+    let both = |what: &str| {
+        Failure::usage(format!("the file and the command line give two different {what}"))
+            .advise("say it in one place")
+    };
+    if let Some(name) = &args.name {
+        if request.name.as_ref().is_some_and(|of_file| of_file != name) {
+            return Err(both("names"));
+        }
+        request.name = Some(name.clone());
+    }
+    if let Some(description) = &args.description {
+        if !request.description.is_empty() && request.description != *description {
+            return Err(both("descriptions"));
+        }
+        request.description.clone_from(description);
+    }
+    let selection = Selection {
+        only: args.disk.iter().cloned().collect(),
+        except: args.exclude.iter().cloned().collect(),
+    };
+    if let Some(disk) = selection.only.intersection(&selection.except).next() {
+        return Err(Failure::usage(format!("disk {disk} is both taken (--disk) and left out (--exclude)")));
+    }
+    if selection != Selection::default() {
+        if request.selection != Selection::default() {
+            return Err(both("choices of disks"));
+        }
+        request.selection = selection;
+    }
+    for external in &args.external {
+        let file = external.file.as_deref().map(absolute_text).transpose()?;
+        let choice = DiskChoice::External { file, format: ImageFormat::Qcow2 };
+        let before = request.disks.insert(external.disk.clone(), choice.clone());
+        if before.is_some_and(|before| before != choice) {
+            return Err(both(&format!("ways to take disk {}", external.disk)));
+        }
+        if request.selection.except.contains(&external.disk) {
+            return Err(Failure::usage(format!(
+                "disk {} is both taken (--external) and left out (--exclude)",
+                external.disk
+            )));
+        }
+        // `--disk vda --external vdb` means both.
+        if !request.selection.only.is_empty() {
+            request.selection.only.insert(external.disk.clone());
+        }
+    }
+    let mut labels = BTreeMap::new();
+    for label in &args.label {
+        if labels.insert(label.key.clone(), label.value.clone()).is_some() {
+            return Err(Failure::usage(format!("the label {:?} is given twice", label.key)));
+        }
+    }
+    request.labels = labels;
+    if let Some(when) = &args.expires {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let expires = Times::local().parse(when, now).map_err(|why| {
+            Failure::usage(format!("the time {when:?} of --expires is not understood: {why}"))
+        })?;
+        request.expires = Some(expires);
+    }
+    Ok(request)
+}

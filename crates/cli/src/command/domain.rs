@@ -1,0 +1,170 @@
+//! `xlsnap domain ...`.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use xlsnap::{NewDisk, NewDomain, Reach, Selector};
+use xlsnap_types::model::{DiskName, ImageFormat};
+
+use crate::answer::{DomainAddedAnswer, DomainAnswer, DomainDiskForm, DomainRemovedAnswer, DomainsAnswer};
+use crate::args::{DiskWord, DomainAdd, DomainCommand, DomainRemove, DomainShow};
+use crate::context::{Context, absolute, absolute_text};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::render::style::Style;
+use crate::render::table::write_table;
+use crate::render::text::visible;
+
+pub(crate) fn run(context: &Context, command: &DomainCommand) -> Result<Exit, Failure> {
+    match command {
+        DomainCommand::Add(args) => add(context, args),
+        DomainCommand::List => list(context),
+        DomainCommand::Show(args) => show(context, args),
+        DomainCommand::Remove(args) => remove(context, args),
+    }?;
+    Ok(Exit::Done)
+}
+
+fn add(context: &Context, args: &DomainAdd) -> Result<(), Failure> {
+    let new = NewDomain {
+        name: args.name.clone(),
+        uuid: args.uuid,
+        qmp: args.qmp.as_deref().map(absolute).transpose()?,
+        disks: new_disks(args)?,
+    };
+    let host = context.host()?;
+    let added = context.block_on(host.domain_add(new))??;
+    let json = DomainAddedAnswer::new(&added);
+    context.answer(&json, |out, style| {
+        let name = visible(added.domain.name.as_str());
+        writeln!(out, "described domain {} in {}", style.strong(&name), visible(&json.file))?;
+        writeln!(out, "  uuid: {}", added.domain.uuid)?;
+        disks(out, &json.domain.disks)?;
+        for disk in &added.detected {
+            let format = added.domain.disks.iter().find(|of| of.name == *disk).map(|of| of.format.driver());
+            writeln!(
+                out,
+                "note: disk {disk} was found to be {}; from now on that is not looked at again",
+                visible(format.unwrap_or_default()),
+            )?;
+        }
+        Ok(())
+    })
+}
+
+/// The disks that the options describe together.
+fn new_disks(args: &DomainAdd) -> Result<Vec<NewDisk>, Failure> {
+    let words = |option: &str, words: &[DiskWord]| {
+        let mut by_disk = BTreeMap::new();
+        for DiskWord { disk, word } in words {
+            if by_disk.insert(disk.clone(), word.clone()).is_some() {
+                return Err(Failure::usage(format!("{option} is given twice for disk {disk}")));
+            }
+        }
+        Ok(by_disk)
+    };
+    words("--disk", &args.disk)?;
+    let mut formats = words("--format", &args.format)?;
+    let mut nodes = words("--node", &args.node)?;
+    let known = |disk: &DiskName| args.disk.iter().any(|of| of.disk == *disk);
+    let named = formats.keys().chain(nodes.keys()).chain(&args.read_only).chain(&args.removable);
+    if let Some(stranger) = named.into_iter().find(|disk| !known(disk)) {
+        return Err(Failure::usage(format!("disk {stranger} has no --disk {stranger}=FILE")));
+    }
+    let mut disks = Vec::new();
+    for DiskWord { disk, word } in &args.disk {
+        disks.push(NewDisk {
+            name: disk.clone(),
+            image: absolute_text(word)?,
+            format: formats.remove(disk).map(|word| ImageFormat::from_driver(&word)),
+            read_only: args.read_only.contains(disk),
+            removable: args.removable.contains(disk),
+            node: nodes.remove(disk),
+        });
+    }
+    Ok(disks)
+}
+
+fn list(context: &Context) -> Result<(), Failure> {
+    let all = context.host()?.domain_list()?;
+    let json = DomainsAnswer::new(&all);
+    context.answer(&json, |out, style| {
+        if json.domains.is_empty() && json.refused.is_empty() {
+            writeln!(out, "no domains; `xlsnap domain add` describes one")?;
+        } else if !json.domains.is_empty() {
+            let rows = json.domains.iter().map(|domain| {
+                [
+                    visible(domain.name.as_str()),
+                    Cow::Borrowed(domain.kind),
+                    Cow::Owned(domain.uuid.to_string()),
+                    Cow::Owned(domain.disks.len().to_string()),
+                    visible(domain.qmp.as_deref().unwrap_or_default()),
+                ]
+            });
+            write_table(out, ["NAME", "KIND", "UUID", "DISKS", "SOCKET"], rows)?;
+        }
+        for refused in &json.refused {
+            let why = refused.why.join(": ");
+            let why = why.lines().map(visible).collect::<Vec<_>>().join("\n    ");
+            writeln!(out, "{} {}: {why}", style.bad("refused:"), visible(refused.name.as_str()))?;
+        }
+        Ok(())
+    })
+}
+
+fn show(context: &Context, args: &DomainShow) -> Result<(), Failure> {
+    let host = context.host()?;
+    let details = context.block_on(host.domain_show(&Selector::new(args.domain.clone())))??;
+    let json = DomainAnswer::new(&details);
+    context.answer(&json, |out, style| {
+        writeln!(out, "domain {}", style.strong(&visible(json.domain.name.as_str())))?;
+        writeln!(out, "  uuid:      {}", json.domain.uuid)?;
+        writeln!(out, "  file:      {}", visible(&json.file))?;
+        if let Some(qmp) = &json.domain.qmp {
+            writeln!(out, "  socket:    {}", visible(qmp))?;
+        }
+        writeln!(out, "  reached:   {}", reach(style, &details.reach))?;
+        writeln!(out, "  snapshots: {}", json.snapshots)?;
+        disks(out, &json.domain.disks)
+    })
+}
+
+fn reach(style: Style, reach: &Result<Reach, xlsnap::Error>) -> String {
+    match reach {
+        Ok(Reach::Images) => "through its images".to_owned(),
+        Ok(Reach::Off) => "through its images: nobody answers at its socket".to_owned(),
+        Ok(Reach::Monitor { qemu }) => style.good(&format!("through the monitor of QEMU {}", visible(qemu))),
+        Err(error) => format!("{} {}", style.bad("not at all:"), visible(&error.to_string())),
+    }
+}
+
+fn remove(context: &Context, args: &DomainRemove) -> Result<(), Failure> {
+    let host = context.host()?;
+    let selector = Selector::new(args.domain.clone());
+    let domain = context.block_on(host.domain_remove(&selector, args.force))??;
+    context.answer(&DomainRemovedAnswer::new(&domain), |out, style| {
+        let name = visible(domain.name.as_str());
+        writeln!(out, "removed the file of domain {} (uuid {})", style.strong(&name), domain.uuid)?;
+        Ok(())
+    })
+}
+
+fn disks(out: &mut dyn Write, disks: &[DomainDiskForm<'_>]) -> Result<(), Failure> {
+    writeln!(out)?;
+    let rows = disks.iter().map(|disk| {
+        let how = match (disk.read_only, disk.removable) {
+            (_, true) => "removable",
+            (true, false) => "read-only",
+            (false, false) => "writable",
+        };
+        [
+            Cow::Borrowed(disk.name.as_str()),
+            visible(disk.format),
+            Cow::Borrowed(how),
+            visible(disk.image.unwrap_or("(empty)")),
+        ]
+    });
+    write_table(out, ["DISK", "FORMAT", "ACCESS", "IMAGE"], rows)?;
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! `xlsnap check` and `xlsnap recover`.
+
+use std::io::Write;
+
+use xlsnap::{CheckReport, CheckRequest, Finding, Host, Repair, Selector};
+
+use crate::answer::{CheckAnswer, CheckOfDomain, RecoverAnswer, RecoverOfDomain};
+use crate::args::{Check, MaybeDomain, Recover};
+use crate::context::{Context, selector};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::render::style::Style;
+use crate::render::text::visible;
+use crate::render::words::notes;
+
+pub(crate) fn check(context: &Context, args: &Check) -> Result<Exit, Failure> {
+    let host = context.host()?;
+    let request = CheckRequest { repair: args.repair };
+    let mut failed = None;
+    let domains = context.block_on(async {
+        let mut domains = Vec::new();
+        for selector in selectors(&host, &args.domain).await? {
+            match host.check(&selector, &request).await {
+                Ok(report) => domains.push(CheckOfDomain { domain: selector.to_string(), report }),
+                Err(error) => go_on(context, &mut failed, error.into()),
+            }
+        }
+        Ok::<_, Failure>(domains)
+    })??;
+    drop(host);
+    let answer = CheckAnswer::new(domains);
+    context.answer(&answer, |out, style| {
+        for CheckOfDomain { domain, report } in answer.domains() {
+            tell_findings(out, style, domain, report)?;
+        }
+        Ok(())
+    })?;
+    let left = answer.domains().iter().any(|of| of.report.unmended());
+    Ok(failed.unwrap_or(if left { Exit::FindingsLeft } else { Exit::Done }))
+}
+
+pub(crate) fn recover(context: &Context, args: &Recover) -> Result<Exit, Failure> {
+    let host = context.host()?;
+    let mut failed = None;
+    let domains = context.block_on(async {
+        let mut domains = Vec::new();
+        for selector in selectors(&host, &args.domain).await? {
+            match host.recover(&selector).await {
+                Ok(recovered) => domains.push(RecoverOfDomain { domain: selector.to_string(), recovered }),
+                Err(error) => go_on(context, &mut failed, error.into()),
+            }
+        }
+        Ok::<_, Failure>(domains)
+    })??;
+    drop(host);
+    let answer = RecoverAnswer::new(domains);
+    context.answer(&answer, |out, _| {
+        for RecoverOfDomain { domain, recovered } in answer.domains() {
+            let domain = visible(domain);
+            match recovered {
+                None => writeln!(out, "domain {domain}: nothing to recover")?,
+                Some(recovered) => {
+                    writeln!(out, "domain {domain}: {}", visible(&recovered.to_string()))?;
+                    notes(out, None, &recovered.warnings)?;
+                }
+            }
+        }
+        Ok(())
+    })?;
+    Ok(failed.unwrap_or(Exit::Done))
+}
+
+async fn selectors(host: &Host, domain: &MaybeDomain) -> Result<Vec<Selector>, Failure> {
+    match &domain.domain {
+        Some(domain_name) => Ok(vec![selector(domain_name, &domain.monitor)?]),
+        None => Ok(host.domains().await?),
+    }
+}
+
+/// One domain's failure is told at once and does not keep the others from being looked at; the first one decides the exit
+/// code.
+fn go_on(context: &Context, failed: &mut Option<Exit>, failure: Failure) {
+    let exit = crate::told(&failure, context.json());
+    failed.get_or_insert(exit);
+}
+
+fn tell_findings(
+    out: &mut dyn Write,
+    style: Style,
+    domain: &str,
+    report: &CheckReport,
+) -> Result<(), Failure> {
+    let domain = visible(domain);
+    if let Some(recovered) = &report.recovered {
+        writeln!(out, "domain {domain}: {}", visible(&recovered.to_string()))?;
+        notes(out, None, &recovered.warnings)?;
+    }
+    if report.findings.is_empty() {
+        writeln!(out, "domain {domain}: {}", style.good("all is well"))?;
+    }
+    for finding in &report.findings {
+        let Finding { code, disk, snapshot, what, risk, repair, advice } = finding;
+        let code = match repair {
+            Repair::Done => style.good(code),
+            Repair::Possible | Repair::ByHand => style.bad(code),
+        };
+        write!(out, "domain {domain}")?;
+        if let Some(snapshot) = snapshot {
+            write!(out, ", snapshot {}", visible(snapshot))?;
+        }
+        if let Some(disk) = disk {
+            write!(out, ", disk {disk}")?;
+        }
+        writeln!(out, ": {} [{code}]", visible(what))?;
+        writeln!(out, "  at risk: {}", visible(risk))?;
+        let lead = match repair {
+            Repair::Done => "repaired",
+            Repair::Possible => "--repair",
+            Repair::ByHand => "by hand",
+        };
+        writeln!(out, "  {lead}: {}", visible(advice))?;
+    }
+    Ok(())
+}

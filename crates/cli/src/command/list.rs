@@ -1,0 +1,86 @@
+//! `xlsnap list`.
+
+use std::borrow::Cow;
+use std::io::Write;
+
+use xlsnap::{DomainListing, Listing, Row, tree};
+
+use crate::answer::ListAnswer;
+use crate::args::List;
+use crate::context::{Context, selector};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::render::forest::drawings;
+use crate::render::style::Style;
+use crate::render::table::write_table;
+use crate::render::text::visible;
+use crate::render::time::Times;
+use crate::render::words;
+
+pub(crate) fn run(context: &Context, args: &List) -> Result<Exit, Failure> {
+    let host = context.host()?;
+    let listings = context.block_on(async {
+        let selectors = match &args.domain.domain {
+            Some(domain) => vec![selector(domain, &args.domain.monitor)?],
+            None => host.domains().await?,
+        };
+        let mut listings = Vec::with_capacity(selectors.len());
+        for selector in &selectors {
+            listings.push(host.list(selector).await?);
+        }
+        Ok::<_, Failure>(listings)
+    })??;
+    let titled = args.domain.domain.is_none();
+    context.answer(&ListAnswer::new(&listings), |out, style| {
+        for (i, of_domain) in listings.iter().enumerate() {
+            if titled {
+                let gap = if i > 0 { "\n" } else { "" };
+                writeln!(out, "{gap}domain {}", style.strong(&visible(&of_domain.domain)))?;
+            }
+            tell(out, style, of_domain, args.tree)?;
+        }
+        Ok(())
+    })?;
+    Ok(Exit::Done)
+}
+
+fn tell(out: &mut dyn Write, style: Style, of_domain: &DomainListing, as_tree: bool) -> Result<(), Failure> {
+    let Listing { rows, unreadable, current } = &of_domain.listing;
+    if rows.is_empty() && unreadable.is_empty() {
+        writeln!(out, "no snapshots")?;
+    }
+    let times = Times::local();
+    let line = |drawing: &str, row: &Row| {
+        let here = if current.as_ref() == Some(&row.name) { "* " } else { "  " };
+        [
+            Cow::Owned(format!("{here}{drawing}{}", visible(row.name.as_str()))),
+            Cow::Owned(times.human(row.creation_time)),
+            Cow::Borrowed(words::state(row.state)),
+            Cow::Owned(disks(row)),
+            Cow::Borrowed(words::consistency(row.consistency)),
+        ]
+    };
+    const HEADER: [&str; 5] = ["  NAME", "CREATED", "STATE", "DISKS", "CONSISTENCY"];
+    if rows.is_empty() {
+        // Only what cannot be read is left to tell.
+    } else if as_tree {
+        let nodes = tree(rows, current.as_ref());
+        let drawings = drawings(&nodes);
+        let lines = nodes.iter().zip(&drawings).map(|(node, drawing)| line(drawing, &rows[node.row]));
+        write_table(out, HEADER, lines)?;
+    } else {
+        write_table(out, HEADER, rows.iter().map(|row| line("", row)))?;
+    }
+    for (name, why) in unreadable {
+        writeln!(out, "{} {}: {}", style.bad("unreadable:"), visible(name), visible(&why.to_string()))?;
+    }
+    Ok(())
+}
+
+fn disks(row: &Row) -> String {
+    match (row.internal, row.external) {
+        (internal, 0) => internal.to_string(),
+        (0, external) => format!("{external} external"),
+        (internal, external) => format!("{internal} + {external} external"),
+    }
+}

@@ -1,0 +1,52 @@
+//! A plan, for `--dry-run`.
+
+use std::io::Write;
+
+use xlsnap::{Action, Operation};
+use xlsnap_types::model::{PassedOver, SnapshotName};
+
+use crate::answer::PlanAnswer;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::render::text::visible;
+
+/// A plan to be told.
+pub(crate) struct Plan<'a> {
+    pub(crate) domain: &'a str,
+    pub(crate) operation: Operation,
+    pub(crate) name: &'a SnapshotName,
+    pub(crate) actions: &'a [Action],
+    pub(crate) passed_over: &'a [PassedOver],
+}
+
+impl Plan<'_> {
+    pub(crate) fn tell(&self, context: &Context) -> Result<Exit, Failure> {
+        let Self { domain, operation, name, actions, passed_over } = *self;
+        let json = PlanAnswer::new(domain, operation, name, actions, passed_over);
+        context.answer(&json, |out, _| {
+            writeln!(
+                out,
+                "{operation} {} of domain {}, if not for --dry-run:",
+                visible(name.as_str()),
+                visible(domain)
+            )?;
+            for (i, action) in actions.iter().enumerate() {
+                writeln!(out, "  {}. {}", i + 1, visible(&action.what))?;
+                if let Some(file) = &action.touches {
+                    writeln!(out, "     {}", visible(file))?;
+                }
+            }
+            left_out(out, passed_over)
+        })?;
+        Ok(Exit::Done)
+    }
+}
+
+/// The disks that are not part of it, and why.
+pub(crate) fn left_out(out: &mut dyn Write, passed_over: &[PassedOver]) -> Result<(), Failure> {
+    for of in passed_over {
+        writeln!(out, "  left out: {} ({})", of.disk, visible(&of.why))?;
+    }
+    Ok(())
+}

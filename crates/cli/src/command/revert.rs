@@ -1,0 +1,54 @@
+//! `xlsnap revert`.
+
+use xlsnap::{Operation, RevertRequest, Selector};
+
+use super::plan::{Plan, left_out};
+use crate::answer::RevertAnswer;
+use crate::args::Revert;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::render::text::visible;
+use crate::render::words::notes;
+
+pub(crate) fn run(context: &Context, args: &Revert) -> Result<Exit, Failure> {
+    let request = RevertRequest { name: args.name.clone(), safety: args.safety.clone() };
+    bring_back(context, &args.domain.selector()?, &request, args.dry_run)
+}
+
+/// Brings the domain back to the snapshot, or says how it would.
+pub(crate) fn bring_back(
+    context: &Context,
+    selector: &Selector,
+    request: &RevertRequest,
+    dry_run: bool,
+) -> Result<Exit, Failure> {
+    let host = context.host()?;
+    let domain = selector.domain.as_str();
+    if dry_run {
+        let plan = context.block_on(host.plan_revert(selector, request))??;
+        let actions = plan.actions();
+        let plan = Plan {
+            domain,
+            operation: Operation::Revert,
+            name: &plan.name,
+            actions: &actions,
+            passed_over: &plan.untouched,
+        };
+        return plan.tell(context);
+    }
+    let report = context.block_on(host.revert(selector, request))??;
+    drop(host);
+    context.answer(&RevertAnswer::new(domain, &report), |out, style| {
+        notes(out, report.recovered.as_ref(), &report.warnings)?;
+        if let Some(name) = report.safety.as_ref().and_then(|safety| safety.record.snapshot.name.as_deref()) {
+            writeln!(out, "made snapshot {} of what was there", visible(name))?;
+        }
+        let name = visible(report.name.as_str());
+        writeln!(out, "domain {} is at snapshot {}", visible(domain), style.strong(&name))?;
+        let disks: Vec<&str> = report.disks.iter().map(|disk| disk.as_str()).collect();
+        writeln!(out, "  disks:    {}", disks.join(", "))?;
+        left_out(out, &report.untouched)
+    })?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,140 @@
+//! What every command needs: the options of the command line, the host, and where the answer goes.
+
+use std::future::Future;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use xlsnap::{Host, Options, Progress, RootInputs, Selector};
+use xlsnap_types::model::DomainName;
+
+use crate::args::{Global, Monitor, OneDomain};
+use crate::failure::Failure;
+use crate::render::style::Style;
+
+/// The options of the command line.
+pub(crate) struct Context {
+    global: Global,
+}
+
+impl Context {
+    pub(crate) fn new(global: Global) -> Self {
+        Self { global }
+    }
+
+    /// Whether answers are for programs.
+    pub(crate) fn json(&self) -> bool {
+        self.global.json
+    }
+
+    /// The host at the root that the command line or the environment names.
+    pub(crate) fn host(&self) -> Result<Host, Failure> {
+        let root = xlsnap::default_root(&RootInputs {
+            option: self.global.root.clone(),
+            xlsnap_root: std::env::var_os("XLSNAP_ROOT"),
+            xen_host: is_xen_host(),
+            superuser: rustix::process::geteuid().is_root(),
+            xdg_state_home: std::env::var_os("XDG_STATE_HOME"),
+            home: std::env::var_os("HOME"),
+        })?;
+        let mut options = Options::new(absolute(&root)?);
+        options.qemu_img = self.global.qemu_img.clone();
+        options.lock_wait = self.global.wait;
+        let host = Host::new(options);
+        // Steps are told to a person who looks, not to programs and files.
+        let watched = !self.json() && io::stderr().is_terminal();
+        Ok(if watched { host.watched_by(StatusLine::new()) } else { host })
+    }
+
+    /// Runs a future to its end on this thread.
+    pub(crate) fn block_on<F: Future>(&self, future: F) -> Result<F::Output, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|e| {
+            Failure::new(crate::exit::Exit::Failed, "the event loop cannot be started").because(&e)
+        })?;
+        Ok(runtime.block_on(future))
+    }
+
+    /// Writes the answer: `json` for programs, by `human` for people.
+    pub(crate) fn answer<T: Serialize>(
+        &self,
+        json: &T,
+        human: impl FnOnce(&mut dyn Write, Style) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
+        if self.json() {
+            serde_json::to_writer(&mut out, json)?;
+            writeln!(out)?;
+        } else {
+            human(&mut out, Style::of_stdout())?;
+        }
+        out.flush()?;
+        Ok(())
+    }
+}
+
+/// Whether this is a Xen host's control domain.
+fn is_xen_host() -> bool {
+    std::fs::read_to_string("/proc/xen/capabilities").is_ok_and(|words| words.contains("control_d"))
+}
+
+/// The path from `/` on; a relative one starts at the current directory.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path)
+        .map_err(|e| Failure::usage(format!("the path {} means nothing", path.display())).because(&e))
+}
+
+/// The absolute path, as text: it is recorded, and given to QEMU, which takes only UTF-8.
+pub(crate) fn absolute_text(path: &str) -> Result<String, Failure> {
+    let path = absolute(path.as_ref())?;
+    path.into_os_string()
+        .into_string()
+        .map_err(|path| Failure::usage(format!("the path {} is no UTF-8 text", path.to_string_lossy())))
+}
+
+/// The domain that arguments name.
+pub(crate) fn selector(domain: &DomainName, monitor: &Monitor) -> Result<Selector, Failure> {
+    let qmp = monitor.qmp.as_deref().map(absolute).transpose()?;
+    Ok(Selector::new(domain.clone()).at(qmp))
+}
+
+impl OneDomain {
+    pub(crate) fn selector(&self) -> Result<Selector, Failure> {
+        selector(&self.domain, &self.monitor)
+    }
+}
+
+/// A line on the terminal that says what is done, once it takes a while.
+struct StatusLine {
+    start: Instant,
+    shown: std::sync::atomic::AtomicBool,
+}
+
+impl StatusLine {
+    /// Nobody reads what is gone sooner.
+    const QUIET: Duration = Duration::from_millis(300);
+
+    fn new() -> Self {
+        Self { start: Instant::now(), shown: false.into() }
+    }
+}
+
+impl Progress for StatusLine {
+    fn step(&self, number: usize, total: usize, what: &str) {
+        if self.start.elapsed() >= Self::QUIET {
+            self.shown.store(true, std::sync::atomic::Ordering::Relaxed);
+            let what = crate::render::text::visible(what);
+            // Standard error that does not take it is no reason to stop.
+            let _ = write!(io::stderr(), "\r\x1b[K[{number}/{total}] {what}");
+        }
+    }
+}
+
+impl Drop for StatusLine {
+    fn drop(&mut self) {
+        if *self.shown.get_mut() {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Clauses that several answers share.
+
+use std::borrow::Cow;
+use std::io::Write;
+
+use xlsnap::{Recovered, Undo};
+use xlsnap_types::model::{Consistency, StateFlags};
+
+use super::text::visible;
+use crate::answer::SnapshotDiskForm;
+use crate::failure::Failure;
+
+/// What was finished before, and what is worth knowing although it worked.
+pub(crate) fn notes(
+    out: &mut dyn Write,
+    recovered: Option<&Recovered>,
+    warnings: &[String],
+) -> Result<(), Failure> {
+    if let Some(recovered) = recovered {
+        writeln!(out, "first: {}", visible(&recovered.to_string()))?;
+        for warning in &recovered.warnings {
+            writeln!(out, "note: {}", visible(warning))?;
+        }
+    }
+    for warning in warnings {
+        writeln!(out, "note: {}", visible(warning))?;
+    }
+    Ok(())
+}
+
+/// Whether something can be done, and how, or why not.
+pub(crate) fn can(undo: &Undo) -> Cow<'_, str> {
+    match undo {
+        Undo::Possible { how } => visible(how),
+        Undo::Impossible { why, instead } => {
+            Cow::Owned(format!("not possible: {}; {}", visible(why), visible(instead)))
+        }
+    }
+}
+
+/// `vda, vdb (internal); vdc (external: /file)`.
+pub(crate) fn disks(disks: &[SnapshotDiskForm<'_>]) -> String {
+    let internal: Vec<Cow<'_, str>> =
+        disks.iter().filter(|disk| disk.file.is_none()).map(|disk| visible(disk.disk)).collect();
+    let mut parts = Vec::new();
+    if !internal.is_empty() {
+        parts.push(format!("{} (internal)", internal.join(", ")));
+    }
+    parts.extend(disks.iter().filter_map(|disk| {
+        Some(format!("{} (external: writes go to {})", visible(disk.disk), visible(disk.file?)))
+    }));
+    if parts.is_empty() { "none".to_owned() } else { parts.join("; ") }
+}
+
+/// The domain's state before a snapshot, in one word.
+pub(crate) fn state(state: StateFlags) -> &'static str {
+    match state {
+        StateFlags { dying: true, .. } => "dying",
+        StateFlags { shutdown: true, .. } => "shut down",
+        StateFlags { paused: true, .. } => "paused",
+        StateFlags { running: true, .. } => "running",
+        StateFlags { blocked: true, .. } => "idle",
+        _ => "off",
+    }
+}
+
+/// What a guest finds after a revert, in a clause.
+pub(crate) fn consistency(consistency: Option<Consistency>) -> &'static str {
+    match consistency {
+        Some(Consistency::Offline) => "at rest",
+        Some(Consistency::Crash) => "as after a power cut",
+        Some(Consistency::FileSystem) => "file systems frozen",
+        Some(Consistency::Memory) => "with memory",
+        _ => "not recorded",
+    }
+}
