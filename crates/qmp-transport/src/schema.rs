@@ -240,6 +240,3 @@ impl Schema {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

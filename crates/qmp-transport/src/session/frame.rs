@@ -100,3 +100,6 @@ impl Framer {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,3 @@ pub use call::{CallId, Lost};
 pub use config::Config;
 pub use machine::{DropReason, Output, Session};
 pub use message::Greeting;
-
-#[cfg(test)]
-mod tests;

@@ -20,6 +20,7 @@
 //! # }
 //! ```
 
+pub mod check;
 mod gate;
 mod script;
 mod server;
