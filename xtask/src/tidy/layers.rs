@@ -20,7 +20,7 @@ const LAYERS: &[Row] = &[
     ("types", &[], &["clap", "mio", "rustix", "tempfile", "tokio", "tracing", "async-trait"]),
     ("orchestrator", &["types", "conf-store"], IO),
     // The mechanism tower knows nothing of domains.
-    ("conf-store", &["types"], &["clap", "mio", "tokio"]),
+    ("conf-store", &["types"], EDGE),
     ("qmp-transport", &[], EDGE),
     ("qemu-img", &[], EDGE),
     // Where the towers meet.
