@@ -12,7 +12,7 @@ pub(crate) fn cargo_deny() -> Result<PathBuf, Failure> {
     let tools = target().join("tools");
     // Cargo itself sees whether it is there. A debug build takes a fifth of the time, and it runs for a second.
     let mut install = cargo(&format!("install --quiet --locked --debug {CARGO_DENY} --root"));
-    install.arg(&tools).arg("--target-dir").arg(tools.join("build")).env("CARGO_PROFILE_DEV_DEBUG", "false");
+    install.arg(&tools).env("CARGO_PROFILE_DEV_DEBUG", "false").env_remove("CARGO_TARGET_DIR");
     run(Echo::Failures, install)?;
     Ok(tools.join("bin/cargo-deny"))
 }
