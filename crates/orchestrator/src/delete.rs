@@ -1,30 +1,299 @@
-//! Delete.
+//! Deleting snapshots.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::join_all;
+use tracing::Instrument;
 use uuid::Uuid;
+use xlsnap_conf_store::{Kind as StoreKind, Record};
+use xlsnap_types::model::{Meta, SnapshotName};
 
-use crate::{DeletePlan, DeleteReport, DeleteRequest, DomainRef, Effect, Error, Kind, Ports};
+use crate::error::{from_port, from_store};
+use crate::journal::{Intent, Journal};
+use crate::plan::{self, DeleteFacts};
+use crate::session::{Session, chain, inventory, refuse_pending};
+use crate::{
+    DeletePlan, DeleteReport, DeleteRequest, DomainRef, Effect, Error, ImageTarget, Inventory, Kind,
+    Operation, Outcome, PortError, PortErrorKind, Ports, Recovered, SnapshotDeletion, SnapshotId,
+};
 
-/// Plans it, with no effect: a dry run.
+/// Plans a deletion, with no effect: a dry run. It asks the store and the disks.
 ///
 /// # Errors
-/// What makes it impossible, by name.
+/// [`Kind::NotFound`] when there is no such snapshot; [`Kind::Refused`] names the disk that stands in the way and says what
+/// to do; [`Kind::RecoveryPending`] when an operation was interrupted, so that the plan would not last.
+///
+/// # Cancel safety
+/// It only reads.
 pub async fn plan_delete(
-    _ports: &Ports<'_>,
+    ports: &Ports<'_>,
     domain: &DomainRef,
-    _request: &DeleteRequest,
-    _id: Uuid,
+    request: &DeleteRequest,
+    id: Uuid,
 ) -> Result<DeletePlan, Error> {
-    Err(Error::new(Kind::Refused, Effect::None, format!("{}", domain.name)))
+    refuse_pending(ports, domain).await?;
+    prepare(ports, domain, request)
+        .instrument(tracing::info_span!("plan_delete", domain = %domain.name, %id))
+        .await
 }
 
-/// Does it.
+/// Deletes a snapshot, and with [`DeleteRequest::children`] its descendants first. The commit point of each is the removal
+/// of its record, after its data is gone from every image; one that is gone already counts as done. The children that stay
+/// get its parent.
+///
+/// All disks are tried. What fails then is left for [`crate::recover`] or a repeat of the deletion, unless nothing was
+/// deleted at all.
 ///
 /// # Errors
-/// What makes it impossible, by name.
+/// As [`plan_delete`]; [`Kind::Failed`] or [`Kind::Busy`] when everything is as it was; [`Kind::RecoveryPending`] when part
+/// of it was done.
+///
+/// # Cancel safety
+/// Dropping it leaves what a crash would: [`crate::recover`], or the next operation, completes it.
 pub async fn delete(
-    _ports: &Ports<'_>,
+    ports: &Ports<'_>,
     domain: &DomainRef,
-    _request: &DeleteRequest,
-    _id: Uuid,
+    request: &DeleteRequest,
+    id: Uuid,
 ) -> Result<DeleteReport, Error> {
-    Err(Error::new(Kind::Refused, Effect::None, format!("{}", domain.name)))
+    let work = async {
+        let (mut session, recovered) = Session::open_recovered(ports, domain, "delete").await?;
+        match delete_in(&mut session, request, id).await {
+            Ok(report) => Ok(DeleteReport { recovered, ..report }),
+            // The repeat of a deletion that was cut short: recovery has just finished it.
+            Err(error) if error.kind() == Kind::NotFound && finished(recovered.as_ref(), request) => {
+                let deleted = vec![request.name.clone()];
+                Ok(DeleteReport { deleted, warnings: Vec::new(), recovered })
+            }
+            Err(error) => Err(error.with_recovered(recovered)),
+        }
+    };
+    work.instrument(tracing::info_span!("delete", domain = %domain.name, %id)).await
+}
+
+fn finished(recovered: Option<&Recovered>, request: &DeleteRequest) -> bool {
+    recovered.is_some_and(|r| {
+        r.operation == Operation::Delete && r.outcome == Outcome::Completed && r.name == request.name
+    })
+}
+
+async fn prepare(
+    ports: &Ports<'_>,
+    domain: &DomainRef,
+    request: &DeleteRequest,
+) -> Result<DeletePlan, Error> {
+    let unreadable = |e| from_store(e, format!("what is stored of domain {} cannot be read", domain.name));
+    let mut parents = BTreeMap::new();
+    let mut spoilt = Vec::new();
+    let mut visit = |entry: xlsnap_conf_store::Entry| {
+        let Ok(name) = SnapshotName::new(entry.name) else { return };
+        match entry.record {
+            Ok(record) => drop(parents.insert(name, record.meta.and_then(|meta| meta.parent))),
+            Err(e) => spoilt.push((name, e)),
+        }
+    };
+    ports.store.list(domain.uuid, &mut visit).await.map_err(unreadable)?;
+    if !parents.contains_key(&request.name) {
+        let Some(at) = spoilt.iter().position(|(name, _)| *name == request.name) else {
+            return Err(plan::no_such(domain, &request.name));
+        };
+        if !request.metadata_only {
+            let message =
+                format!("the record of snapshot {} of domain {} cannot be read", request.name, domain.name);
+            return Err(Error::new(Kind::Refused, Effect::None, message)
+                .with_source(spoilt.swap_remove(at).1)
+                .with_advice("repair the record, or delete it alone (metadata only)"));
+        }
+    }
+    let mut records: BTreeMap<SnapshotName, Record> = BTreeMap::new();
+    let mut inventory = Inventory::default();
+    if !request.metadata_only {
+        for name in plan::doomed(&parents, request) {
+            let record = ports.store.load(domain.uuid, &name).await;
+            let record = record.map_err(|e| {
+                from_store(e, format!("snapshot {name} of domain {} cannot be read", domain.name))
+            })?;
+            records.insert(name, record);
+        }
+        inventory = self::inventory(ports, domain).await?;
+    }
+    let current =
+        ports.store.domain_record(domain.uuid).await.map_err(unreadable)?.and_then(|record| record.current);
+    let facts = DeleteFacts {
+        domain,
+        inventory: &inventory,
+        parents: &parents,
+        records: &records,
+        current: current.as_ref(),
+    };
+    plan::delete(&facts, request)
+}
+
+async fn delete_in(
+    session: &mut Session<'_>,
+    request: &DeleteRequest,
+    id: Uuid,
+) -> Result<DeleteReport, Error> {
+    let plan = prepare(&session.ports, session.domain, request).await?;
+    let journal = Journal::new(id, Intent::Delete { snapshots: plan.snapshots.clone() });
+    session.intend(&journal).await?;
+    session.steps.expect(plan.snapshots.len());
+    let mut warnings = plan.warnings;
+    for (at, deletion) in plan.snapshots.iter().enumerate() {
+        let failure = match delete_data(session, &deletion.disks).await {
+            Data::Gone => delete_record(session, deletion, &mut warnings).await.err().map(|e| (e, true)),
+            Data::Left { error, touched } => Some((error, touched)),
+        };
+        let Some((cause, touched)) = failure else { continue };
+        if at == 0 && !touched {
+            return Err(match session.set_journal(None).await {
+                Ok(()) => cause,
+                Err(e) => session
+                    .pending(format!("{cause}; and the journal cannot be removed"), Effect::None)
+                    .with_source(e),
+            });
+        }
+        let message =
+            format!("snapshot {} of domain {} is deleted in part", deletion.name, session.domain.name);
+        return Err(session.pending(message, Effect::Unknown).with_source(cause));
+    }
+    session.close_journal(&mut warnings).await;
+    let deleted = plan.snapshots.into_iter().map(|deletion| deletion.name).collect();
+    Ok(DeleteReport { deleted, warnings, recovered: None })
+}
+
+/// Goes on with a deletion that was interrupted.
+pub(crate) async fn delete_journaled(
+    session: &mut Session<'_>,
+    snapshots: &[SnapshotDeletion],
+    warnings: &mut Vec<String>,
+) -> Result<(), Error> {
+    session.steps.expect(snapshots.len());
+    for deletion in snapshots {
+        let mut disks = deletion.disks.clone();
+        if !disks.is_empty() {
+            let inventory = session.inventory().await?;
+            if let Some(target) = disks.iter().find(|target| inventory.disk(&target.disk).is_none()) {
+                let message = format!(
+                    "disk {} is no longer a disk of domain {}, and {} may hold the snapshot {}",
+                    target.disk, session.domain.name, target.image, deletion.name
+                );
+                return Err(Error::new(Kind::Refused, Effect::None, message)
+                    .with_advice("give the domain its disk back, then run recover"));
+            }
+            disks.retain(|target| is_there(target, &inventory));
+        }
+        if let Data::Left { error, .. } = delete_data(session, &disks).await {
+            return Err(error);
+        }
+        delete_record(session, deletion, warnings).await?;
+    }
+    Ok(())
+}
+
+fn is_there(target: &ImageTarget, inventory: &Inventory) -> bool {
+    inventory
+        .disk(&target.disk)
+        .is_some_and(|disk| disk.named(&target.snapshot.name).any(|s| s == target.snapshot))
+}
+
+/// What became of a snapshot's data.
+enum Data {
+    Gone,
+    Left {
+        error: Error,
+        /// Whether some of it is gone, or may be.
+        touched: bool,
+    },
+}
+
+/// Deletes inside all images at once, and looks where that failed.
+async fn delete_data(session: &mut Session<'_>, targets: &[ImageTarget]) -> Data {
+    let disks = session.ports.disks;
+    let what = targets.first().map_or("the record", |target| target.snapshot.name.as_str()).to_owned();
+    let deleting = join_all(targets.iter().map(|target| disks.delete(&target.disk, &target.snapshot)));
+    let done = session.steps.run(&format!("delete {what}"), deleting).await;
+    let mut failed: Vec<(&ImageTarget, PortError)> = Vec::new();
+    for (target, result) in targets.iter().zip(done) {
+        match result {
+            Err(e) if e.kind != PortErrorKind::NotFound => failed.push((target, e)),
+            _ => {}
+        }
+    }
+    if failed.is_empty() {
+        return Data::Gone;
+    }
+    let looked = session.inventory().await;
+    let touched = match &looked {
+        Ok(inventory) => {
+            failed.retain(|(target, _)| is_there(target, inventory));
+            if failed.is_empty() {
+                return Data::Gone;
+            }
+            failed.len() < targets.len()
+        }
+        Err(_) => true,
+    };
+    let SnapshotId { name, .. } = &failed[0].0.snapshot;
+    let places: Vec<String> = failed
+        .iter()
+        .enumerate()
+        .map(|(at, (target, e))| {
+            let place = format!("{} (disk {})", target.image, target.disk);
+            if at == 0 { place } else { format!("{place}: {}", chain(e)) }
+        })
+        .collect();
+    let message = format!(
+        "domain {}: snapshot {name} cannot be deleted from {}",
+        session.domain.name,
+        places.join("; ")
+    );
+    let (_, first) = failed.swap_remove(0);
+    Data::Left { error: from_port(first, message), touched }
+}
+
+/// What follows when the data is gone: the tree is mended, then the record goes.
+async fn delete_record(
+    session: &mut Session<'_>,
+    deletion: &SnapshotDeletion,
+    warnings: &mut Vec<String>,
+) -> Result<(), Error> {
+    let domain = session.domain;
+    let store = session.ports.store;
+    let about = |e| {
+        from_store(e, format!("the record of snapshot {} of domain {} is left", deletion.name, domain.name))
+    };
+    let mut children = Vec::new();
+    let mut visit = |entry: xlsnap_conf_store::Entry| {
+        if let Ok(record) = entry.record
+            && record.meta.as_ref().is_some_and(|meta| meta.parent.as_ref() == Some(&deletion.name))
+        {
+            children.push(record);
+        }
+    };
+    store.list(domain.uuid, &mut visit).await.map_err(about)?;
+    for mut child in children {
+        let Some(meta) = &mut child.meta else { continue };
+        if meta.format_version > Meta::FORMAT_VERSION {
+            warnings.push(format!(
+                "snapshot {} keeps the deleted {} as its parent: a newer version wrote its record",
+                child.snapshot.name.as_deref().unwrap_or_default(),
+                deletion.name
+            ));
+            continue;
+        }
+        meta.parent.clone_from(&deletion.parent);
+        session.lock.store(&child, true).await.map_err(about)?;
+    }
+    let current = store.domain_record(domain.uuid).await.map_err(about)?.and_then(|record| record.current);
+    if current.as_ref() == Some(&deletion.name) {
+        session.set_current(deletion.parent.as_ref()).await.map_err(about)?;
+    }
+    match session.lock.delete(&deletion.name).await {
+        Err(e) if e.kind() != StoreKind::NotFound => {
+            let names = store.names(domain.uuid).await.map_err(about)?;
+            if names.contains(&deletion.name) { Err(about(e)) } else { Ok(()) }
+        }
+        _ => Ok(()),
+    }
 }

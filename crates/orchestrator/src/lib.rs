@@ -7,20 +7,24 @@ mod check;
 mod create;
 mod delete;
 mod error;
+mod journal;
 mod list;
 mod plan;
 mod ports;
+mod record;
 mod recover;
 mod report;
 mod request;
+mod reversibility;
 mod revert;
+mod session;
 mod tree;
-mod undo;
 
 pub use check::check;
 pub use create::{create, plan_create};
 pub use delete::{delete, plan_delete};
 pub use error::{Effect, Error, Kind, PortError, PortErrorKind};
+pub use journal::{Journal, JournalError};
 pub use list::{Listing, Row, list};
 pub use plan::{
     Action, CreatePlan, DeletePlan, DiskPlan, ImageTarget, RevertPlan, SnapshotDeletion, overlay_beside,
@@ -36,6 +40,6 @@ pub use report::{
 pub use request::{
     CheckRequest, CreateRequest, DeleteRequest, DiskChoice, DomainRef, OverlayFile, RevertRequest, Selection,
 };
+pub use reversibility::{Reversibility, Undo};
 pub use revert::{plan_revert, revert};
 pub use tree::{Node, tree};
-pub use undo::{Reversibility, Undo};

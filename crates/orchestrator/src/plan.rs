@@ -1,14 +1,21 @@
 //! Plans: what an operation will do, as data. Making one has no effect.
 
 mod action;
+mod create;
+mod delete;
 mod names;
+mod revert;
 
 pub use action::Action;
+pub(crate) use create::{CreateFacts, create};
+pub(crate) use delete::{DeleteFacts, delete, doomed, no_such};
 pub use names::overlay_beside;
+pub(crate) use revert::{RevertFacts, revert};
 
+use serde::{Deserialize, Serialize};
 use xlsnap_types::model::{DiskName, PassedOver, SnapshotName};
 
-use crate::{SnapshotAction, SnapshotId};
+use crate::{Effect, Error, Kind, SnapshotAction, SnapshotId};
 
 /// What is planned for one disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,14 +44,16 @@ pub struct CreatePlan {
 pub struct DeletePlan {
     /// The snapshots, in the order of deletion: children before their parents.
     pub snapshots: Vec<SnapshotDeletion>,
-    /// The snapshots that get another parent.
-    pub reparented: Vec<SnapshotName>,
+    /// The snapshots that stay and get another parent, with that parent.
+    pub reparented: Vec<(SnapshotName, Option<SnapshotName>)>,
     /// The current snapshot after it, when that changes.
     pub current: Option<Option<SnapshotName>>,
+    /// Sentences for people: what is odd about it.
+    pub warnings: Vec<String>,
 }
 
 /// How one snapshot will be deleted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotDeletion {
     /// Its name.
     pub name: SnapshotName,
@@ -55,7 +64,7 @@ pub struct SnapshotDeletion {
 }
 
 /// A snapshot inside a disk's image.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageTarget {
     /// The disk.
     pub disk: DiskName,
@@ -63,6 +72,9 @@ pub struct ImageTarget {
     pub image: String,
     /// The snapshot in it.
     pub snapshot: SnapshotId,
+    /// The size that the disk must have, in bytes; `None` where it does not matter or nothing is known of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub virtual_size: Option<u64>,
 }
 
 /// How the disks will go back to a snapshot.
@@ -76,4 +88,9 @@ pub struct RevertPlan {
     pub disks: Vec<ImageTarget>,
     /// The domain's other disks, and why they are left alone.
     pub untouched: Vec<PassedOver>,
+}
+
+/// A refusal before any effect.
+fn refused(message: impl Into<String>) -> Error {
+    Error::new(Kind::Refused, Effect::None, message)
 }

@@ -68,11 +68,10 @@ impl DeletePlan {
             }));
             actions.push(Action::record(format!("delete the record of snapshot {}", deletion.name)));
         }
-        actions.extend(
-            self.reparented
-                .iter()
-                .map(|name| Action::record(format!("change the parent in the record of snapshot {name}"))),
-        );
+        actions.extend(self.reparented.iter().map(|(name, parent)| {
+            let to = parent.as_ref().map_or("none", SnapshotName::as_str);
+            Action::record(format!("change the parent in the record of snapshot {name} to {to}"))
+        }));
         if let Some(current) = &self.current {
             let to = current.as_ref().map_or("none", SnapshotName::as_str);
             actions.push(Action::record(format!("change the current snapshot to {to}")));

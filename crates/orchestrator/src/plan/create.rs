@@ -1,0 +1,239 @@
+//! Planning a creation.
+
+use std::collections::BTreeSet;
+
+use uuid::Uuid;
+use xlsnap_types::model::{DiskName, ImageFormat, PassedOver, SnapshotName};
+
+use super::refused;
+use crate::{
+    CreatePlan, CreateRequest, Disk, DiskChoice, DiskPlan, Error, Inventory, Overlay, SnapshotAction,
+};
+
+/// What planning a creation is to know.
+#[derive(Debug)]
+pub(crate) struct CreateFacts<'a> {
+    /// What the domain is called.
+    pub(crate) domain: &'a str,
+    pub(crate) inventory: &'a Inventory,
+    /// The names of all records.
+    pub(crate) names: &'a BTreeSet<SnapshotName>,
+    /// The operation's own id.
+    pub(crate) id: Uuid,
+    /// Seconds since 1970-01-01 UTC.
+    pub(crate) now: u64,
+}
+
+/// Plans a creation. The overlay files that it names must still be looked for.
+pub(crate) fn create(facts: &CreateFacts<'_>, request: &CreateRequest) -> Result<CreatePlan, Error> {
+    check_selection(facts, request)?;
+    let name = name(facts, request)?;
+    let mut plan = CreatePlan { name, disks: Vec::new(), passed_over: Vec::new() };
+    for disk in &facts.inventory.disks {
+        if let Some(why) = why_passed_over(facts, request, disk)? {
+            plan.passed_over.push(PassedOver { disk: disk.name.clone(), why: why.to_owned() });
+            continue;
+        }
+        let action = match request.disks.get(&disk.name).unwrap_or(&request.default_choice) {
+            DiskChoice::Internal => internal(facts, &plan.name, disk)?,
+            DiskChoice::External { file, format } => {
+                let file = match file {
+                    Some(file) => file.clone(),
+                    None => (request.overlay_file)(&disk.image, &plan.name, format),
+                };
+                SnapshotAction::External(overlay(facts, &plan, disk, file, format)?)
+            }
+        };
+        plan.disks.push(DiskPlan { disk: disk.name.clone(), image: disk.image.clone(), action });
+    }
+    if plan.disks.is_empty() {
+        let why =
+            plan.passed_over.iter().map(|p| format!("{}: {}", p.disk, p.why)).collect::<Vec<_>>().join("; ");
+        let why = if why.is_empty() { "it has no disks".to_owned() } else { why };
+        return Err(refused(format!("there is nothing to snapshot in domain {} ({why})", facts.domain))
+            .with_advice("include a writable disk"));
+    }
+    Ok(plan)
+}
+
+/// Every disk that the request names must be there and wanted in one way.
+fn check_selection(facts: &CreateFacts<'_>, request: &CreateRequest) -> Result<(), Error> {
+    let selection = &request.selection;
+    let named = selection.only.iter().chain(&selection.except).chain(request.disks.keys());
+    for disk in named {
+        if facts.inventory.disk(disk).is_none() {
+            let known: Vec<&str> = facts.inventory.disks.iter().map(|d| d.name.as_str()).collect();
+            return Err(refused(format!("domain {} has no disk {disk}", facts.domain))
+                .with_advice(format!("its disks are: {}", known.join(", "))));
+        }
+    }
+    let wanted = selection.only.iter().chain(request.disks.keys());
+    if let Some(disk) = wanted.clone().find(|disk| selection.except.contains(*disk)) {
+        return Err(refused(format!(
+            "disk {disk} of domain {} is both asked for and excluded",
+            facts.domain
+        )));
+    }
+    let stray =
+        request.disks.keys().find(|disk| !selection.only.is_empty() && !selection.only.contains(*disk));
+    if let Some(disk) = stray {
+        let message = format!(
+            "the request says how to take disk {disk} of domain {}, but not to take it",
+            facts.domain
+        );
+        return Err(refused(message).with_advice(format!("include disk {disk}, or say nothing of it")));
+    }
+    Ok(())
+}
+
+fn why_passed_over(
+    facts: &CreateFacts<'_>,
+    request: &CreateRequest,
+    disk: &Disk,
+) -> Result<Option<&'static str>, Error> {
+    let selection = &request.selection;
+    let by_name = selection.only.contains(&disk.name) || request.disks.contains_key(&disk.name);
+    if selection.except.contains(&disk.name) {
+        return Ok(Some("it was excluded"));
+    }
+    if !selection.only.is_empty() && !by_name {
+        return Ok(Some("it was not asked for"));
+    }
+    if disk.read_only && by_name {
+        let message =
+            format!("disk {} of domain {} is read-only, and takes no snapshot", disk.name, facts.domain);
+        return Err(refused(message).with_advice(format!("exclude disk {}", disk.name)));
+    }
+    Ok(match (disk.read_only, disk.removable && !by_name) {
+        (true, _) => Some("it is read-only"),
+        (_, true) => Some("it is a removable medium"),
+        _ => None,
+    })
+}
+
+fn internal(facts: &CreateFacts<'_>, name: &SnapshotName, disk: &Disk) -> Result<SnapshotAction, Error> {
+    if let Some(why) = &disk.no_internal {
+        let message = format!(
+            "disk {} of domain {} ({}) takes no internal snapshot: {why}",
+            disk.name, facts.domain, disk.image
+        );
+        let advice = match &disk.no_external {
+            None => format!("exclude disk {0}, or take disk {0} externally", disk.name),
+            Some(why) => format!("exclude disk {} (it takes no external one either: {why})", disk.name),
+        };
+        return Err(refused(message).with_advice(advice));
+    }
+    Ok(SnapshotAction::Internal { disk: disk.name.clone(), tag: name.to_string() })
+}
+
+fn overlay(
+    facts: &CreateFacts<'_>,
+    plan: &CreatePlan,
+    disk: &Disk,
+    file: String,
+    format: &ImageFormat,
+) -> Result<Overlay, Error> {
+    let about = format!("disk {} of domain {}", disk.name, facts.domain);
+    if let Some(why) = &disk.no_external {
+        let message = format!("{about} ({}) takes no external snapshot: {why}", disk.image);
+        let advice = match disk.no_internal {
+            None => format!("exclude disk {0}, or take disk {0} internally", disk.name),
+            Some(_) => format!("exclude disk {}", disk.name),
+        };
+        return Err(refused(message).with_advice(advice));
+    }
+    if !matches!(format, ImageFormat::Qcow2 | ImageFormat::Qcow | ImageFormat::Qed) {
+        return Err(refused(format!("{about}: an overlay of format {format:?} cannot lie over an image"))
+            .with_advice("use format qcow2"));
+    }
+    if !file.starts_with('/')
+        || file.ends_with('/')
+        || file.len() > 4095
+        || file.chars().any(char::is_control)
+    {
+        return Err(refused(format!("{about}: the overlay {file:?} is not an absolute file name"))
+            .with_advice("give the overlay's file in full, from the root directory"));
+    }
+    let images = facts.inventory.disks.iter().map(|disk| disk.image.as_str());
+    let overlays = plan.disks.iter().filter_map(|plan| match &plan.action {
+        SnapshotAction::External(overlay) => Some(overlay.file.as_str()),
+        SnapshotAction::Internal { .. } => None,
+    });
+    if images.chain(overlays).any(|used| used == file) {
+        return Err(refused(format!("{about}: the overlay {file} is the file of another disk"))
+            .with_advice("give each overlay a file of its own"));
+    }
+    Ok(Overlay {
+        disk: disk.name.clone(),
+        file,
+        format: format.clone(),
+        base: disk.image.clone(),
+        base_format: disk.format.clone(),
+        virtual_size: disk.virtual_size,
+        token: token(facts.id, plan.disks.len()),
+    })
+}
+
+/// 24 letters and digits that no other overlay has.
+fn token(id: Uuid, disk: usize) -> String {
+    let mut token = id.simple().to_string();
+    token.truncate(20);
+    format!("{token}{disk:04x}")
+}
+
+/// The snapshot's name: unique among the records and in every image, and no image's id, because `qemu-img snapshot -a`
+/// takes an id for one before it takes a name for one.
+fn name(facts: &CreateFacts<'_>, request: &CreateRequest) -> Result<SnapshotName, Error> {
+    let Some(name) = &request.name else {
+        return Ok(SnapshotName::from_time(facts.now, |name| conflict(facts, name).is_some()));
+    };
+    match conflict(facts, name) {
+        None => Ok(name.clone()),
+        Some(Conflict::Record) => {
+            Err(refused(format!("domain {} has a snapshot {name} already", facts.domain))
+                .with_advice("choose another name, or delete that snapshot first"))
+        }
+        Some(Conflict::Images(disks)) => {
+            let images: Vec<String> =
+                disks.iter().map(|(disk, image)| format!("{image} (disk {disk})")).collect();
+            let message = format!(
+                "domain {} has no record of a snapshot {name}, but one of that name is in {}",
+                facts.domain,
+                images.join(", ")
+            );
+            Err(refused(message).with_advice(
+                "choose another name, or see what check --repair says and delete it from the image",
+            ))
+        }
+        Some(Conflict::Id(disk, image)) => {
+            let message = format!(
+                "the name {name} is the id of another snapshot in {image} (disk {disk} of domain {}): tools would take \
+                 one for the other",
+                facts.domain
+            );
+            Err(refused(message).with_advice("choose a name that is not a small number"))
+        }
+    }
+}
+
+enum Conflict {
+    Record,
+    Images(Vec<(DiskName, String)>),
+    Id(DiskName, String),
+}
+
+fn conflict(facts: &CreateFacts<'_>, name: &SnapshotName) -> Option<Conflict> {
+    if facts.names.contains(name) {
+        return Some(Conflict::Record);
+    }
+    let at = |disk: &Disk| (disk.name.clone(), disk.image.clone());
+    let disks = &facts.inventory.disks;
+    let named: Vec<_> =
+        disks.iter().filter(|disk| disk.snapshots.iter().any(|s| s.name == name.as_str())).map(at).collect();
+    if !named.is_empty() {
+        return Some(Conflict::Images(named));
+    }
+    let (disk, image) =
+        disks.iter().find(|disk| disk.snapshots.iter().any(|s| s.id == name.as_str())).map(at)?;
+    Some(Conflict::Id(disk, image))
+}

@@ -1,0 +1,153 @@
+//! Planning a deletion.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use xlsnap_conf_store::Record;
+use xlsnap_types::model::SnapshotName;
+
+use super::refused;
+use crate::record::{Found, find, parts};
+use crate::{
+    DeletePlan, DeleteRequest, DomainRef, Effect, Error, ImageTarget, Inventory, Kind, SnapshotDeletion,
+};
+
+/// What planning a deletion is to know.
+#[derive(Debug)]
+pub(crate) struct DeleteFacts<'a> {
+    pub(crate) domain: &'a DomainRef,
+    pub(crate) inventory: &'a Inventory,
+    /// The parent of every snapshot whose record can be read.
+    pub(crate) parents: &'a BTreeMap<SnapshotName, Option<SnapshotName>>,
+    /// The records of the snapshots that [`doomed`] names; one that cannot be read is not here.
+    pub(crate) records: &'a BTreeMap<SnapshotName, Record>,
+    pub(crate) current: Option<&'a SnapshotName>,
+}
+
+/// The snapshots that a request means, in the order of deletion: every snapshot comes after its children.
+pub(crate) fn doomed(
+    parents: &BTreeMap<SnapshotName, Option<SnapshotName>>,
+    request: &DeleteRequest,
+) -> Vec<SnapshotName> {
+    let mut children: BTreeMap<&SnapshotName, Vec<&SnapshotName>> = BTreeMap::new();
+    for (name, parent) in parents {
+        if let Some(parent) = parent {
+            children.entry(parent).or_default().push(name);
+        }
+    }
+    // A circle of parents, which only a damaged store has, ends where it began.
+    let mut seen = BTreeSet::from([&request.name]);
+    let mut order = vec![&request.name];
+    let mut next = 0;
+    while let Some(&name) = order.get(next).filter(|_| request.children) {
+        let below = children.get(name).into_iter().flatten();
+        order.extend(below.filter(|child| seen.insert(child)));
+        next += 1;
+    }
+    order.into_iter().rev().cloned().collect()
+}
+
+/// Plans a deletion.
+pub(crate) fn delete(facts: &DeleteFacts<'_>, request: &DeleteRequest) -> Result<DeletePlan, Error> {
+    let order = doomed(facts.parents, request);
+    let gone: BTreeSet<&SnapshotName> = order.iter().collect();
+    let mut plan =
+        DeletePlan { snapshots: Vec::new(), reparented: Vec::new(), current: None, warnings: Vec::new() };
+    for name in &order {
+        let disks = match facts.records.get(name) {
+            Some(record) if !request.metadata_only => targets(facts, name, record, &mut plan.warnings)?,
+            _ => Vec::new(),
+        };
+        let parent = heir(facts, &gone, name);
+        plan.snapshots.push(SnapshotDeletion { name: name.clone(), parent, disks });
+    }
+    for (child, parent) in facts.parents {
+        if let Some(parent) = parent.as_ref().filter(|parent| gone.contains(parent) && !gone.contains(child))
+        {
+            plan.reparented.push((child.clone(), heir(facts, &gone, parent)));
+        }
+    }
+    if let Some(current) = facts.current.filter(|current| gone.contains(current)) {
+        plan.current = Some(heir(facts, &gone, current));
+    }
+    Ok(plan)
+}
+
+/// The nearest ancestor that stays.
+fn heir(
+    facts: &DeleteFacts<'_>,
+    gone: &BTreeSet<&SnapshotName>,
+    name: &SnapshotName,
+) -> Option<SnapshotName> {
+    let up = |name: &&SnapshotName| facts.parents.get(*name).and_then(Option::as_ref);
+    let ancestors = std::iter::successors(up(&name), up);
+    // No way up is longer than there are snapshots, but in a circle.
+    ancestors.take(facts.parents.len()).find(|ancestor| !gone.contains(*ancestor)).cloned()
+}
+
+fn targets(
+    facts: &DeleteFacts<'_>,
+    name: &SnapshotName,
+    record: &Record,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<ImageTarget>, Error> {
+    let domain = &facts.domain.name;
+    let metadata = format!("or delete only the record of snapshot {name} (metadata only)");
+    if record.snapshot.memory.as_deref().is_some_and(|file| !file.is_empty()) {
+        let message =
+            format!("snapshot {name} of domain {domain} holds the guest's memory in a file that is not ours");
+        return Err(
+            refused(message).with_advice(format!("delete it with the program that made it, {metadata}"))
+        );
+    }
+    let mut targets = Vec::new();
+    for part in parts(facts.domain, name, record)? {
+        let about = format!("snapshot {name} of domain {domain}: disk {}", part.disk);
+        if let Some(overlay) = part.overlay {
+            let message =
+                format!("{about}: its part is external, and {overlay} holds what was written since");
+            let advice = format!("keep it, {metadata}: every image and file stays");
+            return Err(refused(message).with_advice(advice));
+        }
+        match find(&part, facts.inventory) {
+            Found::Here(disk, snapshot) => targets.push(ImageTarget {
+                disk: part.disk,
+                image: disk.image.clone(),
+                snapshot,
+                virtual_size: None,
+            }),
+            Found::Missing(disk) => warnings
+                .push(format!("{} (disk {}) held no snapshot {} any more", disk.image, part.disk, part.tag)),
+            Found::NoDisk => {
+                let message = format!("{about} is no longer a disk of the domain");
+                return Err(
+                    refused(message).with_advice(format!("give the domain its disk back, {metadata}"))
+                );
+            }
+            Found::OtherImage(disk) => {
+                let message =
+                    format!("{about}: its image is {} now, which does not hold the snapshot", disk.image);
+                let advice = format!("give the domain its earlier image back, {metadata}");
+                return Err(refused(message).with_advice(advice));
+            }
+            Found::OtherId(disk, _) => {
+                let message = format!(
+                    "{about}: the snapshot {} in {} is not the recorded one: its id differs",
+                    part.tag, disk.image
+                );
+                return Err(refused(message).with_advice(format!("see what check says, {metadata}")));
+            }
+            Found::Ambiguous(disk) => {
+                let message = format!("{about}: {} holds more than one snapshot {}", disk.image, part.tag);
+                let advice = format!("delete the wrong one from the image by its id, {metadata}");
+                return Err(refused(message).with_advice(advice));
+            }
+        }
+    }
+    Ok(targets)
+}
+
+/// There is no such snapshot.
+pub(crate) fn no_such(domain: &DomainRef, name: &SnapshotName) -> Error {
+    Error::new(Kind::NotFound, Effect::None, format!("domain {} has no snapshot {name}", domain.name))
+        .with_advice("list shows the domain's snapshots")
+}
