@@ -178,7 +178,8 @@ fn draft(
 /// The effects, each after its journal entry.
 async fn execute(session: &mut Session<'_>, prepared: Prepared, id: Uuid) -> Result<CreateReport, Error> {
     let Prepared { plan, draft, guest } = prepared;
-    let overlays = draft.actions.iter().filter(|action| matches!(action, SnapshotAction::External(_))).count();
+    let overlays =
+        draft.actions.iter().filter(|action| matches!(action, SnapshotAction::External(_))).count();
     let external = overlays > 0;
     session.steps.expect(if external { overlays + 3 } else { 2 });
     let mut journal =

@@ -1,5 +1,6 @@
 //! Doubles and fixtures for tests: a world in memory, real QEMU, and the suite that both pass.
 
+pub mod behaviour;
 pub mod conf_store;
 pub mod fake;
 pub mod real;

@@ -166,6 +166,11 @@ impl FakeWorld {
         self.state().files.keys().cloned().collect()
     }
 
+    /// Puts a file there behind everybody's back.
+    pub fn add_file(&self, file: &str, image: Image) {
+        self.state().files.insert(file.to_owned(), image);
+    }
+
     /// Changes a file behind everybody's back.
     pub fn change<T>(&self, file: &str, change: impl FnOnce(&mut Image) -> T) -> T {
         change(self.state().files.get_mut(file).expect("the file is there"))

@@ -1,0 +1,335 @@
+//! The comparison, record by record; pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use xlsnap_conf_store::{Entry, Record};
+use xlsnap_types::model::{DiskName, SnapshotName};
+
+use crate::record::{Found, Part, find, parts};
+use crate::session::{Session, chain};
+use crate::{Disk, DomainRef, Finding, Inventory, Repair, SnapshotId};
+
+/// How far, in seconds, an image's date of a snapshot may be from the record's, so that they are taken for the same: the
+/// record's is taken before the snapshot, and the time that many full disks take lies between them.
+const SAME_TIME: u64 = 60;
+
+/// A repair that loses nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Fix {
+    Id { name: SnapshotName, disk: DiskName, id: String },
+    Parent { name: SnapshotName },
+    Current,
+}
+
+/// An overlay that a record names, to be looked for.
+#[derive(Debug)]
+pub(super) struct RecordedOverlay {
+    pub(super) file: String,
+    disk: DiskName,
+    name: SnapshotName,
+}
+
+impl RecordedOverlay {
+    pub(super) fn missing(&self) -> Finding {
+        Finding {
+            code: "overlay-missing",
+            disk: Some(self.disk.clone()),
+            snapshot: Some(self.name.to_string()),
+            what: format!("the overlay {} is not there", self.file),
+            risk: "what was written after the snapshot is lost, if the overlay was not merged on purpose"
+                .to_owned(),
+            repair: Repair::ByHand,
+            advice: "put the file back, or delete the record alone (metadata only)".to_owned(),
+        }
+    }
+}
+
+type Findings = Vec<(Finding, Option<Fix>)>;
+
+/// A comparison under way.
+pub(super) struct Compared<'a> {
+    domain: &'a DomainRef,
+    inventory: &'a Inventory,
+    pending: Option<String>,
+    findings: Findings,
+    overlays: Vec<RecordedOverlay>,
+    /// The names met, readable or not.
+    names: BTreeSet<String>,
+    unreadable: BTreeSet<String>,
+    parents: BTreeMap<SnapshotName, SnapshotName>,
+    /// What records name inside images.
+    named: BTreeSet<(DiskName, String)>,
+}
+
+impl<'a> Compared<'a> {
+    pub(super) fn new(session: &Session<'a>, inventory: &'a Inventory, pending: Option<String>) -> Self {
+        Self {
+            domain: session.domain,
+            inventory,
+            pending,
+            findings: Vec::new(),
+            overlays: Vec::new(),
+            names: BTreeSet::new(),
+            unreadable: BTreeSet::new(),
+            parents: BTreeMap::new(),
+            named: BTreeSet::new(),
+        }
+    }
+
+    /// Compares one record.
+    pub(super) fn meet(&mut self, entry: Entry) {
+        self.names.insert(entry.name.clone());
+        if self.pending.as_ref() == Some(&entry.name) {
+            return;
+        }
+        let read = match (SnapshotName::new(&entry.name), entry.record) {
+            (Ok(name), Ok(record)) => self.compare(&name, &record).map_err(|e| chain(&e)),
+            (_, Err(e)) => Err(chain(&e)),
+            (Err(e), _) => Err(chain(&e)),
+        };
+        if let Err(what) = read {
+            self.unreadable.insert(entry.name.clone());
+            self.findings.push((
+                Finding {
+                    code: "record-unreadable",
+                    disk: None,
+                    snapshot: Some(entry.name),
+                    what,
+                    risk: "the snapshot can be neither reverted to nor deleted with its data".to_owned(),
+                    repair: Repair::ByHand,
+                    advice: "repair the record, or delete it alone (metadata only)".to_owned(),
+                },
+                None,
+            ));
+        }
+    }
+
+    fn compare(&mut self, name: &SnapshotName, record: &Record) -> Result<(), crate::Error> {
+        let parts = parts(self.domain, name, record)?;
+        for part in &parts {
+            self.named.insert((part.disk.clone(), part.tag.to_owned()));
+            match part.overlay {
+                Some(file) => self.external(name, part, file),
+                None => self.internal(name, record, part),
+            }
+            self.size(name, part);
+        }
+        match &record.meta {
+            Some(meta) => {
+                self.parents.extend(meta.parent.clone().map(|parent| (name.clone(), parent)));
+            }
+            None => self.find(
+                "meta-missing",
+                name,
+                None,
+                "only libxl's part of the record is there".to_owned(),
+                "ids and sizes cannot be compared before a revert, and its parent is not known",
+                "nothing need be done: it can be listed, reverted to and deleted",
+            ),
+        }
+        Ok(())
+    }
+
+    fn find(
+        &mut self,
+        code: &'static str,
+        name: &SnapshotName,
+        disk: Option<&DiskName>,
+        what: String,
+        risk: &str,
+        advice: &str,
+    ) {
+        let finding = Finding {
+            code,
+            disk: disk.cloned(),
+            snapshot: Some(name.to_string()),
+            what,
+            risk: risk.to_owned(),
+            repair: Repair::ByHand,
+            advice: advice.to_owned(),
+        };
+        self.findings.push((finding, None));
+    }
+
+    fn internal(&mut self, name: &SnapshotName, record: &Record, part: &Part<'_>) {
+        const NO_REVERT: &str = "the snapshot cannot be reverted to";
+        let disk = Some(&part.disk);
+        match find(part, self.inventory) {
+            Found::Here(..) => {}
+            Found::NoDisk => self.find(
+                "disk-missing",
+                name,
+                disk,
+                format!("the domain has no disk {} any more", part.disk),
+                NO_REVERT,
+                "give the domain its disk back, or delete the record alone (metadata only)",
+            ),
+            Found::Missing(found) => self.find(
+                "snapshot-missing-in-image",
+                name,
+                disk,
+                format!("{} does not hold the snapshot {}", found.image, part.tag),
+                NO_REVERT,
+                "delete the snapshot: what is gone counts as deleted",
+            ),
+            Found::OtherImage(found) => self.find(
+                "image-changed",
+                name,
+                disk,
+                format!(
+                    "the disk's image is {} and does not hold the snapshot; the record names {}",
+                    found.image,
+                    part.meta.map(|meta| meta.image.as_str()).unwrap_or_default()
+                ),
+                NO_REVERT,
+                "give the domain its earlier image back, or delete the record alone (metadata only)",
+            ),
+            Found::Ambiguous(found) => self.find(
+                "name-ambiguous",
+                name,
+                disk,
+                format!("{} holds more than one snapshot {}", found.image, part.tag),
+                "nobody can tell which one belongs to the record",
+                "delete the wrong one from the image by its id",
+            ),
+            Found::OtherId(found, named) => self.other_id(name, record, part, found, &named),
+        }
+    }
+
+    fn other_id(
+        &mut self,
+        name: &SnapshotName,
+        record: &Record,
+        part: &Part<'_>,
+        found: &Disk,
+        named: &[SnapshotId],
+    ) {
+        let date =
+            |id: &str| found.snapshots.iter().find(|s| s.id == id && s.name == part.tag).map(|s| s.date);
+        let same = match named {
+            [one]
+                if date(&one.id)
+                    .is_some_and(|date| date.abs_diff(record.snapshot.creation_time) <= SAME_TIME) =>
+            {
+                Some(one.id.clone())
+            }
+            _ => None,
+        };
+        let ids: Vec<&str> = named.iter().map(|snapshot| snapshot.id.as_str()).collect();
+        let recorded = part.meta.and_then(|meta| meta.id.as_deref()).unwrap_or_default();
+        let what =
+            format!("{} holds {} with id {}, not {recorded}", found.image, part.tag, ids.join(" and "));
+        let risk = "it may be another snapshot of the same name, so it is neither reverted to nor deleted";
+        let (repair, advice) = match &same {
+            Some(_) => (Repair::Possible, "check --repair corrects the record: the dates agree"),
+            None => {
+                (Repair::ByHand, "see which it is; delete the record alone (metadata only) if it is another")
+            }
+        };
+        let finding = Finding {
+            code: "id-changed",
+            disk: Some(part.disk.clone()),
+            snapshot: Some(name.to_string()),
+            what,
+            risk: risk.to_owned(),
+            repair,
+            advice: advice.to_owned(),
+        };
+        let fix = same.map(|id| Fix::Id { name: name.clone(), disk: part.disk.clone(), id });
+        self.findings.push((finding, fix));
+    }
+
+    fn external(&mut self, name: &SnapshotName, part: &Part<'_>, file: &str) {
+        let overlay = RecordedOverlay { file: file.to_owned(), disk: part.disk.clone(), name: name.clone() };
+        self.overlays.push(overlay);
+        let Some(meta) = part.meta else { return };
+        if self.inventory.disk(&part.disk).is_some_and(|disk| disk.image == meta.image) {
+            self.find(
+                "overlay-unused",
+                name,
+                Some(&part.disk),
+                format!("the disk writes to {}, which holds the snapshot's state, and not to {file}", meta.image),
+                "the snapshot's state is overwritten, and what is in the overlay is out of sight",
+                "shut the domain down and let its description name the overlay, unless it was merged on purpose",
+            );
+        }
+    }
+
+    fn size(&mut self, name: &SnapshotName, part: &Part<'_>) {
+        let (Some(meta), Some(disk)) = (part.meta, self.inventory.disk(&part.disk)) else { return };
+        if meta.virtual_size != disk.virtual_size {
+            self.find(
+                "size-changed",
+                name,
+                Some(&part.disk),
+                format!(
+                    "the disk has {} bytes, and had {} in the snapshot",
+                    disk.virtual_size, meta.virtual_size
+                ),
+                "a revert would change the disk's size, and is refused",
+                "give the disk its earlier size back before a revert",
+            );
+        }
+    }
+
+    /// What only all records together can tell.
+    pub(super) fn end(mut self, current: Option<SnapshotName>) -> (Findings, Vec<RecordedOverlay>) {
+        for (name, parent) in &self.parents {
+            if !self.names.contains(parent.as_str()) {
+                let finding = Finding {
+                    code: "parent-missing",
+                    disk: None,
+                    snapshot: Some(name.to_string()),
+                    what: format!("its parent {parent} is not there"),
+                    risk: "the tree of snapshots shows it as a root".to_owned(),
+                    repair: Repair::Possible,
+                    advice: "check --repair makes it a root in its record too".to_owned(),
+                };
+                self.findings.push((finding, Some(Fix::Parent { name: name.clone() })));
+            }
+        }
+        if let Some(current) = current.filter(|current| !self.names.contains(current.as_str())) {
+            let finding = Finding {
+                code: "current-missing",
+                disk: None,
+                snapshot: Some(current.to_string()),
+                what: "the domain's current snapshot is not there".to_owned(),
+                risk: "the next snapshot has no parent".to_owned(),
+                repair: Repair::Possible,
+                advice: "check --repair notes that there is none".to_owned(),
+            };
+            self.findings.push((finding, Some(Fix::Current)));
+        }
+        self.orphans();
+        (self.findings, self.overlays)
+    }
+
+    /// Snapshots inside images that no record names. They stay: `qemu-img` or a program with records of its own made them,
+    /// or a record was deleted alone, and nothing tells which.
+    fn orphans(&mut self) {
+        for disk in &self.inventory.disks {
+            for snapshot in &disk.snapshots {
+                let known = self.named.contains(&(disk.name.clone(), snapshot.name.clone()))
+                    || self.unreadable.contains(&snapshot.name)
+                    || self.pending.as_ref() == Some(&snapshot.name);
+                if known {
+                    continue;
+                }
+                let machine = if snapshot.vm_state_size > 0 { ", with a machine's state" } else { "" };
+                let finding = Finding {
+                    code: "orphan-in-image",
+                    disk: Some(disk.name.clone()),
+                    snapshot: Some(snapshot.name.clone()),
+                    what: format!(
+                        "{} holds a snapshot {:?} (id {}){machine} that no record names",
+                        disk.image, snapshot.name, snapshot.id
+                    ),
+                    risk: "it takes space, and its name cannot be used".to_owned(),
+                    repair: Repair::ByHand,
+                    advice: "if nobody needs it, delete it from the image by its id".to_owned(),
+                };
+                self.findings.push((finding, None));
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What every set of backends must do, as a suite that runs on the fake world and on real QEMU alike.
+//!
+//! To plug in: implement [`World`] for a domain of your backends, write a function that makes one with the disks that a
+//! case asks for, and name it in the macro, in a file under `tests/`:
+//!
+//! ```
+//! use xlsnap_testkit::behaviour::{FakeDomain, TestDisk};
+//!
+//! async fn make(disks: &[TestDisk]) -> FakeDomain {
+//!     FakeDomain::new(disks, true)
+//! }
+//!
+//! xlsnap_testkit::behaviour_suite!(make);
+//! # fn main() {}
+//! ```
+//!
+//! Each case becomes a `#[tokio::test]` (so the crate needs tokio's `macros` and `rt`), gets a world of its own, and asserts
+//! states: what a guest reads, what stands in the images, what is stored. A capability that the world lacks is no reason to
+//! skip: the case then asserts that the operation is refused and changes nothing.
+//!
+//! A world that runs a process keeps two sets of ports, one while it runs and one while it does not, and
+//! [`World::ports`] gives the one that fits. [`crate::fake::MemStore`] will do as the store of any world.
+
+mod cases;
+mod fake;
+mod interrupted;
+mod world;
+
+pub use cases::*;
+pub use fake::FakeDomain;
+pub use interrupted::Interrupted;
+pub use world::{Capabilities, DiskKind, TestDisk, World};
+
+/// Makes a `#[tokio::test]` of every case; see [`crate::behaviour`]. The argument names an async function from
+/// `&[TestDisk]` to a [`World`].
+#[macro_export]
+macro_rules! behaviour_suite {
+    ($make:path) => {
+        $crate::behaviour_suite! { @cases $make:
+            a_snapshot_takes_every_disk
+            the_record_says_what_was_taken
+            snapshots_are_listed_in_order
+            a_second_of_the_same_name_is_refused
+            a_name_in_one_image_only_is_refused
+            a_name_that_is_an_id_is_refused
+            a_raw_disk_is_refused_by_name
+            a_raw_disk_can_be_excluded
+            a_read_only_disk_is_passed_over
+            an_unknown_disk_is_refused
+            a_dry_run_changes_nothing
+            a_deletion_takes_it_from_every_disk
+            a_deletion_counts_a_missing_one_as_done
+            a_deletion_of_nothing_is_not_found
+            a_deletion_with_children_takes_the_branch
+            a_deletion_leaves_children_to_their_grandparent
+            a_revert_brings_the_old_data_back
+            a_revert_goes_to_the_first_of_two
+            a_revert_of_a_running_domain_is_refused
+            a_revert_keeps_now_under_a_safety_name
+            a_revert_without_its_snapshot_changes_nothing
+            an_external_snapshot_moves_the_writes_to_the_overlay
+            an_overlay_is_never_made_over_a_file
+            internal_and_external_mix
+            a_torn_creation_is_undone
+            a_creation_cut_short_after_its_effect_is_completed
+            an_external_creation_cut_short_is_brought_to_an_end
+            a_check_of_a_sound_domain_finds_nothing
+            a_check_finds_what_others_did
+        }
+    };
+    (@cases $make:path: $($case:ident)*) => {
+        $(
+            #[::tokio::test]
+            async fn $case() {
+                $crate::behaviour::$case($make).await;
+            }
+        )*
+    };
+}
