@@ -9,10 +9,12 @@
 //! `cargo xtask test`. `cargo xtask fuzz x` goes on from there with new inputs.
 
 mod libxl_json;
+mod qemu_img_json;
 mod snapshot_meta;
 mod user_config;
 
 pub use libxl_json::libxl_json;
+pub use qemu_img_json::qemu_img_json;
 pub use snapshot_meta::snapshot_meta;
 pub use user_config::user_config;
 
@@ -20,5 +22,9 @@ pub use user_config::user_config;
 pub type Target = fn(&[u8]);
 
 /// Every target by name.
-pub const TARGETS: &[(&str, Target)] =
-    &[("libxl_json", libxl_json), ("snapshot_meta", snapshot_meta), ("user_config", user_config)];
+pub const TARGETS: &[(&str, Target)] = &[
+    ("libxl_json", libxl_json),
+    ("qemu_img_json", qemu_img_json),
+    ("snapshot_meta", snapshot_meta),
+    ("user_config", user_config),
+];

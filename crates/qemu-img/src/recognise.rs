@@ -44,3 +44,6 @@ pub(crate) fn effect(said: &str) -> Effect {
         _ => Effect::Unknown,
     }
 }
+
+#[cfg(test)]
+mod tests;
