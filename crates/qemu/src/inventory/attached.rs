@@ -113,6 +113,10 @@ pub(crate) fn of_daemon(
         let node = nodes.swap_remove(at);
         let chain = chain_of(&node, &files);
         let mut medium = Medium::new(node, "", &jobs);
+        if medium.node.starts_with('#') {
+            // A name of QEMU's own, such as below a filter: people gave the one on top.
+            top.clone_into(&mut medium.node);
+        }
         medium.filter = filter;
         medium.chain = chain;
         disks.push(Attached {

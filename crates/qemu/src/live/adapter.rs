@@ -26,7 +26,7 @@ use crate::{Description, DiskSpec, overlay};
 pub struct Live {
     pub(super) qmp: Arc<dyn Qmp>,
     pub(super) qemu_img: Arc<dyn QemuImg>,
-    pub(super) specs: Vec<DiskSpec>,
+    specs: Mutex<Vec<DiskSpec>>,
     description: Arc<dyn Description>,
     pub(super) directory: Option<PathBuf>,
     /// The machine's type; `None` inside when there is no machine. It does not change while QEMU lives.
@@ -47,7 +47,7 @@ impl Live {
         Self {
             qmp,
             qemu_img,
-            specs,
+            specs: Mutex::new(specs),
             description,
             directory: None,
             machine: OnceLock::new(),
@@ -61,6 +61,11 @@ impl Live {
     pub fn in_directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.directory = Some(directory.into());
         self
+    }
+
+    /// The disks as they are described, with what was adopted since.
+    pub(super) fn specs(&self) -> Vec<DiskSpec> {
+        self.specs.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The disks as they were when somebody last looked; looks if nobody did.
@@ -88,7 +93,7 @@ impl Live {
 
 impl std::fmt::Debug for Live {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Live").field("specs", &self.specs).finish_non_exhaustive()
+        f.debug_struct("Live").field("specs", &self.specs()).finish_non_exhaustive()
     }
 }
 
@@ -129,7 +134,13 @@ impl Disks for Live {
     }
 
     async fn adopt(&self, disk: &DiskName, file: &str, format: &ImageFormat) -> Result<(), PortError> {
-        self.description.set_image(disk, file, format).await
+        self.description.set_image(disk, file, format).await?;
+        let mut specs = self.specs.lock().unwrap_or_else(PoisonError::into_inner);
+        for spec in specs.iter_mut().filter(|spec| spec.name == *disk) {
+            file.clone_into(&mut spec.file);
+            spec.format.clone_from(format);
+        }
+        Ok(())
     }
 
     async fn delete(&self, disk: &DiskName, snapshot: &SnapshotId) -> Result<(), PortError> {

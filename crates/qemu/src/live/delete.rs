@@ -19,25 +19,41 @@ impl Live {
         snapshot: &SnapshotId,
     ) -> Result<(), PortError> {
         let SnapshotId { name, id } = snapshot;
-        let found = self.look_again().await?;
+        // "Not found" has to mean the snapshot, which may count as deleted; a disk that QEMU does not have does not.
+        let found = self.look_again().await.map_err(other_than_the_snapshot)?;
         let found = find(&found, disk)?;
-        let is_it = |s: &ImageSnapshot| s.name == *name && s.id == *id;
-        let Some(medium) = found.medium.as_ref().filter(|_| found.disk.snapshots.iter().any(is_it)) else {
-            let message = format!("disk {disk}: it has no snapshot {name:?} with the id {id}");
-            return Err(PortError::new(PortErrorKind::NotFound, Effect::None, message));
+        let failure = |kind, why: &str| {
+            let message = format!("disk {disk}: the snapshot {name:?} (id {id}) {why}");
+            PortError::new(kind, Effect::None, message)
         };
+        let Some(medium) = &found.medium else {
+            return Err(failure(PortErrorKind::Refused, "is out of reach: the drive is empty"));
+        };
+        let is_it = |s: &ImageSnapshot| s.name == *name && s.id == *id;
+        if !found.disk.snapshots.iter().any(is_it) {
+            return Err(failure(PortErrorKind::NotFound, "is not in its image"));
+        }
         if let Some(why) = &found.disk.no_internal {
             let kind = if medium.job.is_some() { PortErrorKind::Busy } else { PortErrorKind::Refused };
-            let message = format!("disk {disk}: the snapshot {name:?} can't be deleted now: {why}");
-            return Err(PortError::new(kind, Effect::None, message));
+            return Err(failure(kind, &format!("can't be deleted now: {why}")));
         }
         let command = BlockdevSnapshotDeleteInternalSync {
             device: medium.node.clone(),
             id: Some(id.clone()),
             name: Some(name.clone()),
         };
-        self.qmp.execute(command).await.map(drop).map_err(|error| {
-            error::of_qmp(format!("disk {disk}: QEMU did not delete the snapshot {name:?}"), error)
-        })
+        let Err(error) = self.qmp.execute(command).await else {
+            return Ok(());
+        };
+        let is_gone = error.to_string().contains("does not exist on device");
+        let error = error::of_qmp(format!("disk {disk}: QEMU did not delete the snapshot {name:?}"), error);
+        Err(if is_gone { error } else { other_than_the_snapshot(error) })
     }
+}
+
+fn other_than_the_snapshot(mut error: PortError) -> PortError {
+    if error.kind == PortErrorKind::NotFound {
+        error.kind = PortErrorKind::Failed;
+    }
+    error
 }

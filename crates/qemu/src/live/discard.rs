@@ -19,7 +19,7 @@ impl Live {
             let message = format!("disk {}: the overlay {} stays: {by} uses it", overlay.disk, overlay.file);
             PortError::new(PortErrorKind::Busy, Effect::None, message)
         };
-        if self.specs.iter().any(|spec| spec.file == overlay.file) {
+        if self.specs().iter().any(|spec| spec.file == overlay.file) {
             return Err(in_use("the domain's description"));
         }
         match self.qmp.execute(BlockdevDel { node_name: node_name(overlay) }).await {

@@ -36,10 +36,11 @@ impl Live {
             attached::of_daemon(nodes, &exports, &jobs, graph.as_ref())
         };
         let mut files = Files::new(self.directory.as_deref());
-        if self.specs.is_empty() {
+        let specs = self.specs();
+        if specs.is_empty() {
             return Ok(matching::undescribed(attached, &files));
         }
-        matching::described(&self.specs, attached, &mut files)
+        matching::described(&specs, attached, &mut files)
     }
 
     /// The machine's type; `None` of a storage daemon.

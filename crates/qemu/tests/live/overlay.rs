@@ -1,0 +1,106 @@
+//! Overlay files: made once, removed only when they are ours and unused.
+
+use std::fs;
+
+use xlsnap_orchestrator::{Disks, Effect, Overlay, PortErrorKind, SnapshotAction};
+use xlsnap_qemu::Live;
+use xlsnap_testkit::real::{Scratch, StorageDaemon, qemu_img};
+
+use crate::{MIB, live, overlay, spec, text, two_disks};
+
+struct World {
+    scratch: Scratch,
+    daemon: StorageDaemon,
+    live: Live,
+    over: Overlay,
+}
+
+/// A storage daemon on two disks, and an overlay for the first that is not made yet.
+async fn world() -> World {
+    let scratch = Scratch::new();
+    let fixtures = two_disks(&scratch);
+    let files = fixtures.clone().map(|disk| disk.file.unwrap());
+    let daemon = StorageDaemon::start(&scratch, &fixtures);
+    let live = live(daemon.qmp(), vec![spec("vda", &files[0]), spec("vdb", &files[1])]).await;
+    let over = overlay("vda", &scratch.path("over.qcow2"), &files[0]);
+    World { scratch, daemon, live, over }
+}
+
+#[tokio::test]
+async fn nothing_that_is_there_is_overwritten() {
+    let World { scratch, daemon: _daemon, live, over } = world().await;
+    assert!(!live.exists(&over.file).await.unwrap());
+    fs::write(&over.file, b"precious").unwrap();
+    assert!(live.exists(&over.file).await.unwrap());
+    let error = live.make_overlay(&over).await.unwrap_err();
+    assert_eq!((error.kind, error.effect), (PortErrorKind::AlreadyExists, Effect::None));
+    assert_eq!(fs::read(&over.file).unwrap(), b"precious");
+    // A link that leads nowhere is something, too.
+    let dangling = Overlay { file: text(&scratch.path("link")), ..over };
+    std::os::unix::fs::symlink("/nonexistent", &dangling.file).unwrap();
+    assert!(live.exists(&dangling.file).await.unwrap());
+    assert_eq!(live.make_overlay(&dangling).await.unwrap_err().kind, PortErrorKind::AlreadyExists);
+}
+
+#[tokio::test]
+async fn an_overlay_is_removed_whole_half_made_or_gone() {
+    let World { scratch: _scratch, daemon: _daemon, live, over } = world().await;
+    live.make_overlay(&over).await.unwrap();
+    live.discard_overlay(&over).await.unwrap();
+    assert!(!live.exists(&over.file).await.unwrap());
+    live.discard_overlay(&over).await.unwrap();
+    // Where making it may have stopped: before the header, and before the header names the base.
+    fs::write(&over.file, b"").unwrap();
+    live.discard_overlay(&over).await.unwrap();
+    qemu_img(&["create", "-q", "-f", "qcow2", &over.file, "4M"]);
+    live.discard_overlay(&over).await.unwrap();
+    assert!(!live.exists(&over.file).await.unwrap());
+}
+
+#[tokio::test]
+async fn an_overlay_whose_node_stayed_open_is_closed_first() {
+    let World { scratch: _scratch, daemon, live, over } = world().await;
+    live.make_overlay(&over).await.unwrap();
+    let node = serde_json::json!({
+        "driver": "qcow2", "node-name": format!("xls-{}", over.token), "backing": null,
+        "file": {"driver": "file", "filename": over.file},
+    });
+    daemon.monitor().must("blockdev-add", node);
+    live.discard_overlay(&over).await.unwrap();
+    assert!(!live.exists(&over.file).await.unwrap());
+    let nodes = daemon.monitor().must("query-named-block-nodes", serde_json::json!({}));
+    assert!(!nodes.to_string().contains("over.qcow2"), "{nodes}");
+}
+
+#[tokio::test]
+async fn an_overlay_in_use_stays() {
+    let World { scratch, daemon, live, over } = world().await;
+    live.make_overlay(&over).await.unwrap();
+    live.snapshot(&[SnapshotAction::External(over.clone())]).await.unwrap();
+    let error = live.discard_overlay(&over).await.unwrap_err();
+    assert_eq!((error.kind, error.effect), (PortErrorKind::Busy, Effect::None));
+    assert!(live.exists(&over.file).await.unwrap());
+    drop(live);
+    // The description counts as well: the domain would start from it.
+    let described = spec("vda", over.file.as_ref());
+    let live = crate::live(daemon.qmp(), vec![described]).await;
+    let other = Overlay { token: "another".into(), ..over };
+    assert_eq!(live.discard_overlay(&other).await.unwrap_err().kind, PortErrorKind::Busy);
+    drop(scratch);
+}
+
+#[tokio::test]
+async fn a_file_that_is_something_else_stays() {
+    let World { scratch, daemon: _daemon, live, over } = world().await;
+    let foreign_base = scratch.qcow2("foreign.qcow2", 4 * MIB);
+    let on_foreign_base = scratch.qcow2_on("on-foreign.qcow2", &foreign_base);
+    let with_data = scratch.qcow2_with("data.qcow2", 4 * MIB, 3);
+    let notes = scratch.path("notes");
+    fs::write(&notes, b"not an image, but somebody's").unwrap();
+    for file in [on_foreign_base, with_data, notes, scratch.dir().to_owned()] {
+        let pretended = Overlay { file: text(&file), ..over.clone() };
+        let error = live.discard_overlay(&pretended).await.unwrap_err();
+        assert_eq!(error.effect, Effect::None, "{error}");
+        assert!(file.exists(), "{error}");
+    }
+}
