@@ -12,6 +12,7 @@ pub(super) fn findings(tree: &Tree, metadata: &Metadata) -> Vec<String> {
         findings.extend(broken_links(file, |path| tree.has(path)));
     }
     findings.extend(crates_are_named(tree, metadata));
+    findings.extend(readmes(tree, metadata));
     findings.extend(changelog(tree, metadata));
     findings
 }
@@ -54,6 +55,22 @@ fn crates_are_named(tree: &Tree, metadata: &Metadata) -> Vec<String> {
         }
         if package.published && !readme.contains(&format!("`{}`", package.name)) {
             findings.push(format!("README.md: does not name `{}`", package.name));
+        }
+    }
+    findings
+}
+
+/// Each published crate says in its README what it cannot do, and shows an example.
+fn readmes(tree: &Tree, metadata: &Metadata) -> Vec<String> {
+    let mut findings = Vec::new();
+    for package in metadata.packages.iter().filter(|package| package.published) {
+        let path = format!("crates/{}/README.md", package.directory);
+        let text = tree.file(&path).map_or("", |file| file.text.as_str());
+        if !text.lines().any(|line| line.starts_with("## Limit")) {
+            findings.push(format!("{path}: has no section on its limits"));
+        }
+        if !text.contains("```") {
+            findings.push(format!("{path}: has no example"));
         }
     }
     findings

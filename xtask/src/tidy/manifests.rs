@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::tree::Tree;
 use crate::Failure;
-use crate::command::{cargo, output, top};
+use crate::command::{cargo, output};
 
 /// A package of the workspace.
 #[derive(Debug)]
@@ -111,12 +111,6 @@ pub(super) fn findings(tree: &Tree, metadata: &Metadata) -> Vec<String> {
         }
         if package.manifest["license"] != "MIT OR Apache-2.0" {
             findings.push(format!("{}: its licence is not MIT OR Apache-2.0", package.name));
-        }
-        if package.published {
-            let readme = format!("crates/{}/README.md", package.directory);
-            if !top().join(&readme).is_file() {
-                findings.push(format!("{readme}: is missing"));
-            }
         }
     }
     findings.extend(differing_locks(tree));

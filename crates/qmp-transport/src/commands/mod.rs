@@ -18,6 +18,7 @@
 //! ```
 
 mod block;
+mod command;
 mod export;
 mod graph;
 mod introspect;
@@ -30,6 +31,8 @@ pub use block::{
     BlockDevice, BlockNode, CacheMode, FormatData, FormatSpecific, ImageInfo, QueryBlock,
     QueryNamedBlockNodes, SnapshotInfo,
 };
+pub use command::Nothing;
+pub(crate) use command::command;
 pub use export::{
     BlockExport, BlockExportAdd, BlockExportDel, ExportType, NbdServerStart, NbdServerStop,
     QueryBlockExports, RemovalMode, SocketAddress,
@@ -50,20 +53,3 @@ pub use vm::{
     Cont, HumanMonitorCommand, QomGetString, QueryStatus, Quit, RunState, StatusInfo, Stop, SystemPowerdown,
     SystemReset,
 };
-
-use serde::Deserialize;
-
-/// The result of a command that returns an empty object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-pub struct Nothing {}
-
-/// Ties an argument type to its name on the wire and its result.
-macro_rules! command {
-    ($($arguments:ty = $name:literal -> $ok:ty;)+) => {
-        $(impl $crate::Command for $arguments {
-            const NAME: &'static str = $name;
-            type Ok = $ok;
-        })+
-    };
-}
-pub(crate) use command;
