@@ -7,6 +7,8 @@ mod read;
 mod record;
 mod root;
 mod store;
+#[cfg(test)]
+mod tests;
 mod tidy;
 mod write;
 

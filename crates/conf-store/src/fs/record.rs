@@ -27,17 +27,12 @@ impl Pending<'_> {
         if let Some(meta) = meta {
             meta.sync()?;
             meta.publish(&file, true)?;
-            self.sync_before_commit()?;
+            self.settled_on_failure(self.sync_before_commit())?;
         } else if left {
             self.dir.discard(&file)?;
             self.sync_before_commit()?;
         }
-        if let Err(error) = record.publish(&layout::record(self.name), false) {
-            if error.effect() == Effect::None {
-                cleaned_up(self.dir.discard(&file));
-            }
-            return Err(error);
-        }
+        self.settled_on_failure(record.publish(&layout::record(self.name), false))?;
         self.dir.sync()
     }
 
@@ -52,27 +47,33 @@ impl Pending<'_> {
     /// Replaces the record and its meta. Meanwhile the meta file holds both metas.
     pub(super) fn replace_both(&self, before: Option<Meta>, after: Option<Meta>) -> Result<(), Error> {
         let record = self.dir.stage(tidy::RECORD_SLOT, self.text.as_bytes())?;
-        let settled = after
-            .as_ref()
-            .map(|meta| self.dir.stage(tidy::SETTLED_META_SLOT, &meta::to_text(meta)))
-            .transpose()?;
+        // Made without a meta too, for it tells of the change as long as the meta file holds both.
+        let text = after.as_ref().map(meta::to_text);
+        let settled = self.dir.stage(tidy::SETTLED_META_SLOT, text.as_deref().unwrap_or_default())?;
         let change = meta::to_text(&Change::new(self.text.to_owned(), before, after));
         let change = self.dir.stage(tidy::META_SLOT, &change)?;
         record.sync()?;
-        if let Some(settled) = &settled {
-            settled.sync()?;
-        }
+        settled.sync()?;
         change.sync()?;
         let file = layout::meta(self.name);
         change.publish(&file, true)?;
-        self.sync_before_commit()?;
-        record.publish(&layout::record(self.name), true)?;
-        self.dir.sync()?;
-        cleaned_up(match settled {
-            Some(settled) => settled.publish(&file, true),
+        self.settled_on_failure(self.sync_before_commit())?;
+        self.settled_on_failure(record.publish(&layout::record(self.name), true))?;
+        self.settled_on_failure(self.dir.sync())?;
+        cleaned_up(self.settled_on_failure(match text {
+            Some(_) => settled.publish(&file, true),
             None => self.dir.discard(&file),
-        });
+        }));
         Ok(())
+    }
+
+    /// Once the meta file is renamed, a failure must not leave it so: the temporary files, which would tell of it, are
+    /// about to be removed.
+    fn settled_on_failure(&self, result: Result<(), Error>) -> Result<(), Error> {
+        if result.is_err() {
+            cleaned_up(tidy::settle(self.dir, self.name));
+        }
+        result
     }
 
     /// Flushes the directory when the record has not been touched yet.

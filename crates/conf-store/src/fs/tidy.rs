@@ -50,10 +50,11 @@ pub(super) fn tidy(dir: &Dir) -> Result<(), Error> {
     temporaries.iter().try_for_each(|file| dir.discard(file))
 }
 
-fn settle(dir: &Dir, name: &SnapshotName) -> Result<(), Error> {
+/// Makes the meta file of `name`, if there is one, hold what belongs to the record that is there, and nothing else.
+pub(super) fn settle(dir: &Dir, name: &SnapshotName) -> Result<(), Error> {
     let file = layout::meta(name);
     let Some(record) = found(dir.open_file(&layout::record(name)))? else { return dir.discard(&file) };
-    let content = dir.read(&file, layout::MAX_META)?;
+    let Some(content) = found(dir.read(&file, layout::MAX_META))? else { return Ok(()) };
     // One that cannot be read is left for a person to see.
     let Ok(MetaFile::Changing(change)) = meta::parse(&content, || file.clone()) else { return Ok(()) };
     let mut text = Vec::new();
