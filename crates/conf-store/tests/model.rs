@@ -76,7 +76,7 @@ struct Model {
     journal: Option<Vec<u8>>,
 }
 
-/// Whether libxl could read it again: it cuts strings at a NUL, and takes times above its greatest integer for 0.
+/// Whether libxl could read it again: it cuts strings at a NUL.
 fn readable(record: &Record) -> bool {
     let snapshot = &record.snapshot;
     let disks = snapshot.disks.iter().flat_map(|disk| [&disk.device, &disk.file]);

@@ -17,6 +17,19 @@ struct Plan {
 
 thread_local! {
     static PLAN: RefCell<Plan> = RefCell::default();
+    static MEANWHILE: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
+}
+
+/// Runs `act` the next time that this thread is about to lock a file it has opened: somebody else was faster.
+pub(crate) fn before_locking(act: impl FnOnce() + 'static) {
+    MEANWHILE.set(Some(Box::new(act)));
+}
+
+/// The place where [`before_locking`] acts.
+pub(crate) fn about_to_lock() {
+    if let Some(act) = MEANWHILE.take() {
+        act();
+    }
 }
 
 /// What happened under a fault.

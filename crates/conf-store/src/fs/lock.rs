@@ -77,6 +77,8 @@ fn attempt(root: &Dir, domain: Uuid, owner: &Owner) -> Result<Attempt, Error> {
     let dir = root.create_dir(&name)?;
     let file = dir.open_or_create_file(layout::LOCK)?;
     let path = || dir.path().join(layout::LOCK);
+    #[cfg(test)]
+    crate::durable::fault::about_to_lock();
     match rustix::fs::flock(file.fd(), FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(Errno::WOULDBLOCK) => return Ok(Attempt::Busy(read_owner(&file, &path))),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -11,7 +12,7 @@ use xlsnap_types::model::{Consistency, DomainRecord, Hypervisor, Meta, SnapshotN
 
 use super::FsStore;
 use crate::durable::fault;
-use crate::{ConfStore, DomainLock, Effect, Entry, Error, Owner, Record};
+use crate::{ConfStore, DomainLock, Effect, Entry, Error, Kind, Owner, Record};
 
 const DOMAIN: Uuid = Uuid::from_u128(7);
 
@@ -240,4 +241,42 @@ fn changes_reach_the_disk_in_order() {
         "create ~other, write, sync, rename ~other to journal.json, sync directory",
     );
     assert_eq!(steps("remove the journal"), "unlink journal.json, sync directory");
+}
+
+/// 1. We open the lock's file. 2. Somebody removes it, or its directory, and perhaps takes the lock of a new one. 3. We lock
+/// what we opened: that must not count.
+#[test]
+fn a_lock_that_was_removed_while_it_was_taken_does_not_count() {
+    let busy = |store: &FsStore| {
+        let owner = Owner { pid: 2, operation: "test".into(), since: 0 };
+        wait(store.lock(DOMAIN, &owner, Duration::ZERO)).map(drop).map_err(|error| error.kind())
+    };
+    let removals: [fn(&Path); 3] = [
+        |directory| std::fs::remove_file(directory.join("lock")).unwrap(),
+        |directory| std::fs::remove_dir_all(directory).unwrap(),
+        |directory| {
+            let elsewhere = tempfile::tempdir_in(directory.parent().unwrap()).unwrap().keep();
+            std::fs::rename(directory, elsewhere.join("old")).unwrap();
+        },
+    ];
+    for removal in removals {
+        let scratch = tempfile::tempdir().unwrap();
+        let store = prepared(scratch.path());
+        let directory = scratch.path().join(DOMAIN.to_string());
+        let remove = move || removal(&directory);
+        fault::before_locking(remove.clone());
+        let held = lock(&store);
+        assert_eq!(busy(&store), Err(Kind::Busy), "ours is the one that is there");
+        drop(held);
+
+        let other = Arc::new(Mutex::new(None));
+        let (theirs, their_store) = (other.clone(), store.clone());
+        fault::before_locking(move || {
+            remove();
+            *theirs.lock().unwrap() = Some(std::thread::spawn(move || lock(&their_store)).join().unwrap());
+        });
+        assert_eq!(busy(&store), Err(Kind::Busy), "theirs is the one that is there");
+        drop(other);
+        assert_eq!(busy(&store), Ok(()));
+    }
 }
