@@ -16,7 +16,7 @@ const STAGES: &[Stage] = &[
     ("tidy", tidy::tidy),
     ("check", || check::check(Echo::Failures)),
     ("test", || test::test(Echo::Failures)),
-    ("e2e", e2e::e2e),
+    ("e2e", || e2e::e2e(Echo::Failures)),
     ("fuzz", || fuzz::fuzz(None, FUZZ_SECONDS, Echo::Failures)),
     ("package", || package::package(Echo::Failures)),
 ];

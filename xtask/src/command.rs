@@ -59,6 +59,12 @@ pub(crate) fn cargo(line: &str) -> Command {
     command(cargo, line.split_whitespace())
 }
 
+/// How long a program may run without being watched, as coreutils' `timeout` reads it.
+const UNWATCHED: &str = "20m";
+
+/// What `timeout` ends with when it had to end the program.
+const TIMED_OUT: i32 = 124;
+
 /// Runs `command` to its end.
 pub(crate) fn run(echo: Echo, mut command: Command) -> Done {
     let line = shown(&command);
@@ -71,6 +77,7 @@ pub(crate) fn run(echo: Echo, mut command: Command) -> Done {
         Echo::Failures => {
             // One file for both outputs keeps their lines in order, and a program that prints much never waits for us.
             let output = tempfile::tempfile().map_err(cannot_run)?;
+            let mut command = bounded(&command);
             command.stdout(output.try_clone().map_err(cannot_run)?);
             command.stderr(output.try_clone().map_err(cannot_run)?);
             (command.status().map_err(cannot_run)?, Some(output))
@@ -86,7 +93,24 @@ pub(crate) fn run(echo: Echo, mut command: Command) -> Done {
     {
         eprint!("{}", String::from_utf8_lossy(&text));
     }
+    if echo == Echo::Failures && status.code() == Some(TIMED_OUT) {
+        return Err(Failure(format!("{line} was ended after {UNWATCHED}")));
+    }
     Err(Failure(format!("{line} failed ({status})")))
+}
+
+/// `command` under a time limit, with all the processes that it starts: nobody sees it hang.
+fn bounded(command: &Command) -> Command {
+    let mut bounded = Command::new("timeout");
+    bounded.args(["--kill-after=10s", UNWATCHED]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => bounded.env(name, value),
+            None => bounded.env_remove(name),
+        };
+    }
+    bounded.current_dir(command.get_current_dir().unwrap_or(Path::new("."))).stdin(Stdio::null());
+    bounded
 }
 
 /// What `command` prints; its errors go to the terminal.
@@ -111,4 +135,28 @@ fn shown(command: &Command) -> String {
         line.push_str(&argument.to_string_lossy());
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_names_the_line_as_typed() {
+        for echo in [Echo::All, Echo::Failures] {
+            assert!(run(echo, command("true", ["x"])).is_ok());
+            let failure = run(echo, command("false", ["x", "y"])).unwrap_err();
+            assert_eq!(failure.to_string(), "false x y failed (exit status: 1)");
+        }
+    }
+
+    #[test]
+    fn an_unwatched_program_has_the_environment_and_the_place_it_was_given() {
+        let mut shell = command(
+            "sh",
+            ["-c", "[ \"$GIVEN\" = yes ] && [ -z \"${CARGO_PKG_NAME+set}\" ] && [ -f Cargo.lock ]"],
+        );
+        shell.env("GIVEN", "yes").env_remove("CARGO_PKG_NAME");
+        assert!(run(Echo::Failures, shell).is_ok());
+    }
 }

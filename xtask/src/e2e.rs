@@ -8,11 +8,11 @@ use crate::{Done, Echo, ci};
 ///
 /// # Errors
 /// The first step that went wrong; the machine is ended in any case.
-pub fn e2e() -> Done {
+pub fn e2e(echo: Echo) -> Done {
     ci::setup(&[])?;
     run(Echo::Failures, cargo("build --quiet --locked --package xlsnap-cli"))?;
     // An example of the test kit, so that this crate, through which every chore goes, stays small.
     let mut job = cargo("run --quiet --locked --package xlsnap-testkit --example main_job --");
     job.arg(target().join("debug/xlsnap"));
-    run(Echo::All, job)
+    run(echo, job)
 }

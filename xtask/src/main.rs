@@ -60,7 +60,7 @@ fn main() -> ExitCode {
         Chore::Check => check::check(Echo::All),
         Chore::Tidy => tidy::tidy(),
         Chore::Test => test::test(Echo::All),
-        Chore::E2e => e2e::e2e(),
+        Chore::E2e => e2e::e2e(Echo::All),
         Chore::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds, Echo::All),
         Chore::Lock => fuzz::lock(),
         Chore::Bench { filter, rounds, assert } => bench::bench(filter.as_deref(), rounds, assert),

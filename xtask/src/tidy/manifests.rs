@@ -32,7 +32,7 @@ pub(super) struct Metadata {
 
 impl Metadata {
     pub(super) fn read() -> Result<Self, Failure> {
-        let text = output(cargo("metadata --format-version 1 --locked"))?;
+        let text = output(cargo("metadata --quiet --format-version 1 --locked"))?;
         let value: Value =
             serde_json::from_slice(&text).map_err(|e| Failure(format!("cargo metadata is not JSON: {e}")))?;
         Ok(Self::parse(&value))
@@ -84,7 +84,8 @@ impl Metadata {
 /// Everything that ends up in the code of `package` when it is built alone, through whatever, by name.
 pub(super) fn closure(package: &str) -> Result<BTreeSet<String>, Failure> {
     // Not from the metadata: there each package has the features that the whole workspace asks of it.
-    let text = output(cargo(&format!("tree --locked --package {package} --edges normal --prefix none")))?;
+    let text =
+        output(cargo(&format!("tree --quiet --locked --package {package} --edges normal --prefix none")))?;
     let names = String::from_utf8_lossy(&text);
     Ok(names.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect())
 }
