@@ -2,8 +2,8 @@
 
 use serde_json::json;
 use xlsnap_testkit::real::{
-    Attach, Data, Disk, LiveDisks, Scratch, StorageDaemon, Vm, VmOptions, holds_offline, qemu_img,
-    snapshots_in,
+    Attach, Data, Disk, LiveDisks, Scratch, StorageDaemon, Vm, VmOptions, byte_offline, holds_offline,
+    qemu_img, snapshots_in,
 };
 
 const MIB: u64 = 1 << 20;
@@ -14,6 +14,7 @@ fn images_hold_what_was_written_and_nothing_else() {
     let image = scratch.qcow2_with("a.qcow2", MIB, 3);
     assert!(holds_offline(&image, "qcow2", Data::of(3)));
     assert!(!holds_offline(&image, "qcow2", Data::of(4)));
+    assert_eq!((byte_offline(&image, "qcow2", 9), byte_offline(&image, "qcow2", 200_000)), (3, 0));
     let overlay = scratch.qcow2_on("b.qcow2", &image);
     assert!(holds_offline(&overlay, "qcow2", Data::of(3)), "an overlay shows its base");
     qemu_img(&["snapshot", "-c", "one", image.to_str().unwrap()]);
@@ -59,6 +60,7 @@ fn a_machine_has_its_disks_however_they_are_given() {
         let vm = Vm::start(&scratch, &disks, &VmOptions { attach, running, ..VmOptions::default() });
         vm.write("vda", Data::of(5).at(64 << 10));
         assert!(!vm.holds("vda", Data::of(6)), "{attach:?}");
+        assert_eq!((vm.byte_at("vda", 0), vm.byte_at("vda", 100_000)), (0, 5), "{attach:?}");
         let status = vm.monitor().must("query-status", json!({}));
         assert_eq!(status["running"], running, "{attach:?}");
         vm.quit();

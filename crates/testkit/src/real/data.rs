@@ -42,6 +42,9 @@ pub trait LiveDisks {
 
     /// Whether the disk holds `data` now.
     fn holds(&self, disk: &str, data: Data) -> bool;
+
+    /// The byte at `offset` of the disk.
+    fn byte_at(&self, disk: &str, offset: u64) -> u8;
 }
 
 /// What to open: a file with its format, or an export.
@@ -63,6 +66,15 @@ pub(super) fn holds(target: Target<'_>, data: Data) -> bool {
     let differs = text.contains("Pattern verification failed");
     assert!(ok || differs, "qemu-io could not read {target:?}: {text}");
     !differs
+}
+
+/// Reads a byte by qemu-io, without writing anything.
+pub(super) fn byte_at(target: Target<'_>, offset: u64) -> u8 {
+    let (ok, text) = qemu_io(target, true, &format!("read -v {offset} 1"));
+    assert!(ok, "qemu-io could not read {target:?}: {text}");
+    // "00000000:  2a  *", and then what it read and how fast.
+    let byte = text.split_whitespace().nth(1).and_then(|byte| u8::from_str_radix(byte, 16).ok());
+    byte.unwrap_or_else(|| panic!("qemu-io shows no byte: {text}"))
 }
 
 fn qemu_io(target: Target<'_>, read_only: bool, command: &str) -> (bool, String) {

@@ -27,6 +27,6 @@ pub use data::{Data, LiveDisks};
 pub use disk::Disk;
 pub use monitor::Monitor;
 pub use process::{DEADLINE, wait_until};
-pub use scratch::{Scratch, holds_offline, qemu_img, snapshots_in, write_offline};
+pub use scratch::{Scratch, byte_offline, holds_offline, qemu_img, snapshots_in, write_offline};
 pub use storage_daemon::StorageDaemon;
 pub use vm::{Attach, Vm, VmOptions};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::Data;
-use super::data::{Target, holds, write};
+use super::data::{Target, byte_at, holds, write};
 
 /// A temporary directory for one test; removed when dropped.
 #[derive(Debug)]
@@ -77,6 +77,11 @@ pub fn write_offline(file: &Path, format: &str, data: Data) {
 /// Whether an image that nobody has open holds `data`.
 pub fn holds_offline(file: &Path, format: &str, data: Data) -> bool {
     holds(Target::File(file, format), data)
+}
+
+/// The byte at `offset` of an image that nobody has open.
+pub fn byte_offline(file: &Path, format: &str, offset: u64) -> u8 {
+    byte_at(Target::File(file, format), offset)
 }
 
 /// Runs qemu-img and gives what it printed.

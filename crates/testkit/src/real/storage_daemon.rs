@@ -96,4 +96,8 @@ impl LiveDisks for StorageDaemon {
     fn holds(&self, disk: &str, data: Data) -> bool {
         data::holds(self.export(disk), data)
     }
+
+    fn byte_at(&self, disk: &str, offset: u64) -> u8 {
+        data::byte_at(self.export(disk), offset)
+    }
 }

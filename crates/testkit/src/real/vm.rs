@@ -118,6 +118,20 @@ impl Vm {
         printed.as_str().expect("it prints text").to_owned()
     }
 
+    /// Reads through an NBD export that lives for this call only.
+    fn exported<T>(&self, disk: &str, read: impl FnOnce(Target<'_>) -> T) -> T {
+        let node = self.root_node(disk);
+        let export = json!({"type": "nbd", "id": "fixture", "node-name": node, "name": "fixture"});
+        self.monitor().must("block-export-add", export);
+        let found = read(Target::Export { name: "fixture", socket: &self.nbd });
+        self.monitor().must("block-export-del", json!({"id": "fixture", "mode": "hard"}));
+        super::wait_until("the export is gone", || {
+            let exports = self.monitor().must("query-block-exports", json!({}));
+            exports.as_array().is_some_and(Vec::is_empty).then_some(())
+        });
+        found
+    }
+
     /// The node that the device or drive called `disk` reads and writes.
     fn root_node(&self, disk: &str) -> String {
         let block = self.monitor().must("query-block", json!({}));
@@ -145,18 +159,12 @@ impl LiveDisks for Vm {
         assert!(self.holds(disk, data), "{disk} does not hold what was written to it");
     }
 
-    /// Reads through an NBD export that lives for this call only.
     fn holds(&self, disk: &str, data: Data) -> bool {
-        let node = self.root_node(disk);
-        let export = json!({"type": "nbd", "id": "fixture", "node-name": node, "name": "fixture"});
-        self.monitor().must("block-export-add", export);
-        let found = data::holds(Target::Export { name: "fixture", socket: &self.nbd }, data);
-        self.monitor().must("block-export-del", json!({"id": "fixture", "mode": "hard"}));
-        super::wait_until("the export is gone", || {
-            let exports = self.monitor().must("query-block-exports", json!({}));
-            exports.as_array().is_some_and(Vec::is_empty).then_some(())
-        });
-        found
+        self.exported(disk, |target| data::holds(target, data))
+    }
+
+    fn byte_at(&self, disk: &str, offset: u64) -> u8 {
+        self.exported(disk, |target| data::byte_at(target, offset))
     }
 }
 
