@@ -123,6 +123,8 @@ impl Draft {
             SnapshotAction::Internal { disk, tag } => libxl::DiskSnapshot {
                 device: Some(disk.to_string()),
                 name: Some(tag.clone()),
+                // As every store keeps it: the design has the path empty on disk.
+                path: Some(String::new()),
                 ..libxl::DiskSnapshot::default()
             },
             SnapshotAction::External(overlay) => libxl::DiskSnapshot {
@@ -130,7 +132,7 @@ impl Draft {
                 name: Some(self.name.to_string()),
                 file: Some(overlay.file.clone()),
                 format: libxl_format(&overlay.format),
-                path: None,
+                path: Some(String::new()),
             },
         });
         let snapshot = libxl::DomainSnapshot {
