@@ -169,7 +169,10 @@ pub(crate) fn with_image(
     let mut document: DocumentMut = text
         .parse()
         .map_err(|e| refused(format!("the file of domain {domain} is not understood")).with_source(e))?;
-    let missing = || refused(format!("the file of domain {domain} describes no disk {disk}"));
+    let missing = || {
+        let message = format!("the file of domain {domain} describes no disk {disk}");
+        Error::new(Kind::NotFound, Effect::None, message)
+    };
     let set = |table: &mut dyn toml_edit::TableLike| {
         for (key, text) in [("image", image), ("format", format.driver())] {
             let mut new = toml_edit::Value::from(text);

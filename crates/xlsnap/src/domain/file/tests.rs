@@ -1,1 +1,111 @@
+use std::path::PathBuf;
 
+use xlsnap_orchestrator::{Error, Kind};
+use xlsnap_types::model::{DomainName, ImageFormat};
+
+use super::*;
+
+const UUID: &str = "1d8d7c4e-0b1f-4b0e-9a39-9c5d0f6b0d2e";
+
+fn web() -> DomainName {
+    DomainName::new("web").unwrap()
+}
+
+fn read(text: &str) -> Result<Domain, Error> {
+    parse(&web(), text)
+}
+
+/// The whole chain of a refusal, as one text.
+fn refusal(text: &str) -> String {
+    let error = read(text).expect_err(text);
+    assert_eq!(error.kind(), Kind::Refused, "{text}");
+    let mut told = error.to_string();
+    let mut next = std::error::Error::source(&error);
+    while let Some(cause) = next {
+        told = format!("{told}\n{cause}");
+        next = cause.source();
+    }
+    told
+}
+
+#[test]
+fn what_is_written_reads_the_same() {
+    let disk = |name: &str, file: &str| DiskSpec {
+        name: name.parse().unwrap(),
+        file: file.to_owned(),
+        format: ImageFormat::Qcow2,
+        read_only: false,
+        removable: false,
+        node: None,
+    };
+    let domain = Domain {
+        name: web(),
+        uuid: UUID.parse().unwrap(),
+        qmp: Some(PathBuf::from("/run/web.qmp")),
+        disks: vec![
+            disk("vda", "/srv/a \"quoted\" \\ name\n.qcow2"),
+            DiskSpec { format: ImageFormat::Raw, read_only: true, ..disk("vdb", "/srv/b") },
+            DiskSpec { removable: true, ..disk("cd0", "") },
+            DiskSpec {
+                node: Some("#block1".to_owned()),
+                format: ImageFormat::from_driver("vmdk"),
+                ..disk("vdc", "/srv/ü")
+            },
+        ],
+    };
+    let text = render(&domain).unwrap();
+    assert_eq!(read(&text).unwrap(), domain, "{text}");
+}
+
+#[test]
+fn a_mistake_is_refused_with_its_line() {
+    let top = format!("uuid = \"{UUID}\"\n");
+    let disk = "[[disk]]\nname = \"vda\"\nimage = \"/a\"\nformat = \"qcow2\"\n";
+    for (text, tells) in [
+        (String::new(), "uuid"),
+        (format!("{top}readonly = true\n{disk}"), "line 2"),
+        (format!("{top}{disk}read_only = true\n"), "line 6"),
+        (format!("{top}{disk}read-only = \"yes\"\n"), "line 6"),
+        (format!("{top}{disk}format = \"raw\"\n"), "line 6"),
+        ("uuid = \"1d8d\"\n".to_owned(), "line 1"),
+        (format!("{top}[[disk]]\nname = \"../x\"\nimage = \"/a\"\nformat = \"raw\"\n"), "line 3"),
+        ("uuid = \"00000000-0000-0000-0000-000000000000\"\n".to_owned(), "nil"),
+        (format!("{top}qmp = \"web.qmp\"\n"), "absolute"),
+        (format!("{top}{disk}{disk}"), "named vda"),
+        (format!("{top}{disk}{}", disk.replace("vda", "vdb")), "two of its disks"),
+        (format!("{top}{}", disk.replace("/a", "a.qcow2")), "absolute"),
+        (format!("{top}{}", disk.replace("/a", "nbd:localhost")), "absolute"),
+        (format!("{top}{}", disk.replace("image = \"/a\"\n", "")), "no image"),
+        (format!("{top}{}", disk.replace("qcow2", "qcow2,file.driver=nbd")), "driver's name"),
+        (format!("{top}{}", disk.replace("qcow2", "")), "driver's name"),
+    ] {
+        let told = refusal(&text);
+        assert!(told.contains(tells), "{text}\ntells {told}\nwithout {tells}");
+    }
+}
+
+#[test]
+fn adopting_an_image_keeps_everything_else() {
+    let text = format!(
+        "# My machine.\nuuid = \"{UUID}\" # fixed\n\n[[disk]]\nname = \"vda\"\nimage = \"/a\" # the first\nformat = \
+         \"raw\"\n\n[[disk]]\n# Data.\nname = \"vdb\"\nimage = \"/b\"\nformat = \"qcow2\"\nread-only = false\n"
+    );
+    let changed =
+        with_image(&web(), &text, &"vda".parse().unwrap(), "/a-s1.qcow2", &ImageFormat::Qcow2).unwrap();
+    assert_eq!(changed, text.replace("\"/a\"", "\"/a-s1.qcow2\"").replace("\"raw\"", "\"qcow2\""));
+    // Once more changes nothing.
+    let again =
+        with_image(&web(), &changed, &"vda".parse().unwrap(), "/a-s1.qcow2", &ImageFormat::Qcow2).unwrap();
+    assert_eq!(again, changed);
+
+    let stranger = with_image(&web(), &text, &"vdz".parse().unwrap(), "/z", &ImageFormat::Qcow2);
+    assert_eq!(stranger.unwrap_err().kind(), Kind::NotFound);
+}
+
+#[test]
+fn adopting_an_image_in_an_inline_table() {
+    let text =
+        format!("uuid = \"{UUID}\"\ndisk = [{{ name = \"vda\", image = \"/a\", format = \"qcow2\" }}]\n");
+    let changed = with_image(&web(), &text, &"vda".parse().unwrap(), "/b", &ImageFormat::Qcow2).unwrap();
+    assert_eq!(changed, text.replace("\"/a\"", "\"/b\""));
+}
