@@ -1,0 +1,126 @@
+//! The main job, as a user does it.
+
+use serde_json::json;
+use xlsnap_testkit::real::{
+    Data, Disk, LiveDisks, StorageDaemon, Vm, VmOptions, holds_offline, snapshots_in, write_offline,
+};
+
+use crate::host::Host;
+
+#[test]
+fn a_running_machine_comes_back_to_what_it_was() {
+    let host = Host::new();
+    let (vm, images) =
+        Vm::with_two_disks(&host.scratch, &VmOptions { running: true, ..VmOptions::default() });
+    let qmp = vm.qmp().to_str().unwrap().to_owned();
+    host.add("web", &images, &["--qmp", &qmp]);
+    assert_eq!(host.json(&["domain", "show", "web"])["reach"]["how"], "monitor");
+
+    let plan = host.json(&["create", "web", "before", "--dry-run"]);
+    assert_eq!(plan["schema"], "xlsnap.plan/1");
+    let touched: Vec<_> =
+        plan["actions"].as_array().unwrap().iter().map(|action| &action["touches"]).collect();
+    for image in &images {
+        assert!(touched.contains(&&json!(image.to_str().unwrap())), "{plan}");
+    }
+    assert!(snapshots_in(&images[0]).is_empty(), "a dry run does nothing");
+
+    let made = host.json(&["create", "web", "before", "--description", "known good", "--label", "by=me"]);
+    assert_eq!(made["snapshot"]["name"], "before");
+    assert_eq!(made["snapshot"]["state"]["running"], true);
+    assert_eq!(made["snapshot"]["consistency"], "crash");
+    for image in &images {
+        assert_eq!(snapshots_in(image), ["before"]);
+    }
+    vm.write("vda", Data::of(0x77));
+    vm.write("vdb", Data::of(0x88));
+
+    let list = host.run(["list", "web"]);
+    assert!(list.ok().out.contains("* before"), "{}", list.out);
+    let show = host.run(["show", "web", "before"]);
+    for word in ["known good", "by=me", "vda", "vdb", "as after a power cut"] {
+        assert!(show.ok().out.contains(word), "{word} is not in {}", show.out);
+    }
+
+    // Nobody reverts the disks of a machine that runs.
+    let ran = host.run(["revert", "web", "before"]);
+    assert_eq!(ran.code, 5, "{ran:?}");
+    vm.quit();
+
+    let reverted = host.json(&["revert", "web", "before", "--safety", "after"]);
+    assert_eq!(reverted["safety"], "after");
+    assert!(holds_offline(&images[0], "qcow2", Data::of(1)));
+    assert!(holds_offline(&images[1], "qcow2", Data::of(2)));
+    assert_eq!(host.names("web"), ["before", "after"]);
+    assert_eq!(host.json(&["list", "web"])["domains"][0]["current"], "before");
+
+    host.run(["revert", "web", "after"]).ok();
+    assert!(holds_offline(&images[0], "qcow2", Data::of(0x77)));
+
+    host.run(["delete", "web", "before", "--children"]).ok();
+    assert_eq!(host.names("web"), [""; 0]);
+    for image in &images {
+        assert!(snapshots_in(image).is_empty());
+    }
+    let check = host.run(["check", "web"]);
+    assert!(check.ok().out.contains("all is well"), "{}", check.out);
+    host.run(["domain", "remove", "web"]).ok();
+    assert!(images[0].exists());
+}
+
+#[test]
+fn a_machine_without_a_file_is_read_off_its_monitor() {
+    let host = Host::new();
+    let uuid = "1d8d7c4e-0b1f-4b0e-9a39-9c5d0f6b0d2e";
+    let options = VmOptions { arguments: vec!["-uuid".into(), uuid.into()], ..VmOptions::default() };
+    let (vm, images) = Vm::with_two_disks(&host.scratch, &options);
+    let qmp = vm.qmp().to_str().unwrap().to_owned();
+    let made = host.json(&["create", "web", "s1", "--qmp", &qmp]);
+    assert_eq!(made["snapshot"]["disks"].as_array().unwrap().len(), 2);
+    assert_eq!(snapshots_in(&images[0]), ["s1"]);
+    assert!(host.root().join(uuid).is_dir(), "the records are under QEMU's own uuid");
+    assert_eq!(host.names("web"), ["s1"]);
+
+    // A file can be made of what the monitor says.
+    let added = host.json(&["domain", "add", "web", "--qmp", &qmp]);
+    assert_eq!(added["domain"]["uuid"], uuid);
+    assert_eq!(added["domain"]["disks"].as_array().unwrap().len(), 2);
+    assert_eq!(host.names("web"), ["s1"]);
+    host.run(["delete", "web", "s1"]).ok();
+    assert!(snapshots_in(&images[0]).is_empty());
+}
+
+#[test]
+fn a_storage_daemon_without_a_file_keeps_its_records_when_it_is_gone() {
+    let host = Host::new();
+    let image = host.scratch.qcow2_with("a.qcow2", 4 << 20, 1);
+    let daemon = StorageDaemon::start(&host.scratch, &[Disk::qcow2("vda", &image)]);
+    let qmp = daemon.qmp().to_str().unwrap().to_owned();
+    host.run(["create", "store", "s1", "--qmp", &qmp]).ok();
+    daemon.quit();
+    // By name alone, and by the socket that nobody listens on any more.
+    assert_eq!(host.names("store"), ["s1"]);
+    let list = host.json(&["list", "store", "--qmp", &qmp]);
+    assert_eq!(list["domains"][0]["snapshots"][0]["name"], "s1");
+    // Its disks are not known now.
+    host.refuses(5, ["revert", "store", "s1"]).tells("no file describes");
+    // Forgetting the record needs none.
+    host.run(["delete", "store", "s1", "--metadata-only"]).ok();
+    assert_eq!(snapshots_in(&image), ["s1"]);
+}
+
+#[test]
+fn an_external_snapshot_takes_the_writes_from_then_on() {
+    let (host, images) = Host::with_two_disks();
+    let overlay = host.scratch.path("top.qcow2");
+    let external = format!("vdb={}", overlay.display());
+    let made = host.json(&["create", "web", "s1", "--external", &external]);
+    assert_eq!(made["snapshot"]["disks"][1]["kind"], "external");
+    assert!(made["snapshot"]["revert"].get("impossible").is_some(), "said at creation: {made}");
+    let shown = host.json(&["domain", "show", "web"]);
+    assert_eq!(shown["domain"]["disks"][1]["image"], overlay.to_str().unwrap());
+    write_offline(&overlay, "qcow2", Data::of(9));
+    assert!(holds_offline(&images[1], "qcow2", Data::of(2)), "the base keeps the state");
+    assert_eq!(snapshots_in(&images[0]), ["s1"]);
+    host.refuses(5, ["delete", "web", "s1"]);
+}

@@ -1,0 +1,72 @@
+//! What every command has in common.
+
+use serde_json::Value;
+
+use crate::host::Host;
+
+#[test]
+fn failures_are_json_for_programs() {
+    let (host, _) = Host::with_two_disks();
+    let failure = |code: i32, words: &[&str]| -> Value {
+        let ran = host.refuses(code, words);
+        assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
+        serde_json::from_str(&ran.err).unwrap()
+    };
+    let missing = failure(3, &["create", "db", "--json"]);
+    assert_eq!(missing["schema"], "xlsnap.error/1");
+    assert_eq!(missing["exit"], 3);
+    assert_eq!(missing["kind"], "not-found");
+    assert_eq!(missing["effect"], "none");
+    assert!(missing["advice"].is_string());
+    // Mistakes in the command line too.
+    assert_eq!(failure(2, &["--json", "create"])["kind"], "usage");
+    assert_eq!(failure(2, &["frobnicate", "--json"])["exit"], 2);
+}
+
+#[test]
+fn help_and_version_are_answers() {
+    let host = Host::new();
+    for words in [["--help"].as_slice(), &["help", "create"], &["--version"], &["create", "-h"]] {
+        let ran = host.run(words);
+        assert!(!ran.ok().out.is_empty() && ran.err.is_empty(), "{words:?}");
+    }
+    let version = host.run(["--version"]);
+    assert_eq!(version.out, format!("xlsnap {}\n", env!("CARGO_PKG_VERSION")));
+    host.refuses(2, [""; 0]);
+}
+
+#[test]
+fn completions_and_manual_pages_know_every_command() {
+    let host = Host::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let ran = host.run(["completions", shell]);
+        assert!(ran.ok().out.contains("snapshot-revert"), "{shell}");
+    }
+    let page = host.run(["man"]);
+    assert!(page.ok().out.contains(".TH xlsnap") && page.out.contains("recover"), "{}", page.out);
+    let pages = host.scratch.path("man");
+    std::fs::create_dir(&pages).unwrap();
+    host.run(["man", "--out", pages.to_str().unwrap()]).ok();
+    assert!(pages.join("xlsnap-create.1").exists());
+    host.refuses(1, ["man", "--out", "/nowhere/at/all"]);
+}
+
+#[test]
+fn the_log_is_silent_until_it_is_asked_for() {
+    let (host, _) = Host::with_two_disks();
+    assert_eq!(host.run(["create", "web", "s1"]).ok().err, "");
+    let ran = host.run(["create", "web", "s2", "--log-json", "-vv"]);
+    for line in ran.ok().err.lines() {
+        let entry: Value = serde_json::from_str(line).unwrap();
+        assert!(entry["level"].is_string(), "{line}");
+    }
+    assert!(!ran.err.is_empty());
+}
+
+#[test]
+fn the_time_of_an_expiry_is_recorded() {
+    let (host, _) = Host::with_two_disks();
+    let made = host.json(&["create", "web", "s1", "--expires", "2030-01-01T00:00:00Z"]);
+    assert_eq!(made["snapshot"]["expires"], 1_893_456_000);
+    host.refuses(2, ["create", "web", "s2", "--expires", "soon"]).tells("soon");
+}
