@@ -12,7 +12,7 @@ mod selector;
 mod user_config;
 mod world;
 
-pub use domain::Domain;
+pub use domain::{Domain, FiledDomain};
 pub use host::{Host, Options, default_root};
 pub use operations::{DomainListing, SnapshotDetails};
 pub use reach::Reach;

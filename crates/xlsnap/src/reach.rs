@@ -85,7 +85,7 @@ impl Host {
         let described = self.find(selector)?;
         let socket = selector.qmp.as_deref().or_else(|| described.as_ref()?.qmp.as_deref());
         let answer = match socket {
-            Some(socket) => self.ask(&selector.domain.to_string(), socket).await?,
+            Some(socket) => self.ask(selector.domain.as_str(), socket).await?,
             None => Answer::Nobody,
         };
         match (described, answer) {

@@ -11,7 +11,7 @@ use xlsnap_types::model::{DiskName, DomainName, ImageFormat};
 
 use crate::failures::{from_store, refused};
 use crate::selector::as_uuid;
-use crate::{Domain, Host, Reach, Selector, header};
+use crate::{Domain, FiledDomain, Host, Reach, Selector, header};
 
 /// A domain to be described by a new file.
 #[derive(Debug, Clone)]
@@ -116,7 +116,7 @@ impl Host {
     ///
     /// # Errors
     /// When the directory of domain files cannot be read.
-    pub fn domain_list(&self) -> Result<Vec<(DomainName, Result<Domain, Error>)>, Error> {
+    pub fn domain_list(&self) -> Result<Vec<FiledDomain>, Error> {
         self.shelf.load_all()
     }
 
@@ -186,7 +186,7 @@ impl Host {
     /// As [`Host::described`]; `None` when no file does.
     pub(crate) fn find(&self, selector: &Selector) -> Result<Option<Domain>, Error> {
         let Some(uuid) = selector.uuid() else { return self.shelf.load(&selector.domain) };
-        let mut found = self.shelf.load_all()?.into_iter().filter_map(|(_, domain)| domain.ok());
+        let mut found = self.shelf.load_all()?.into_iter().filter_map(|of| of.domain.ok());
         let Some(domain) = found.find(|domain| domain.uuid == uuid) else { return Ok(None) };
         match found.find(|domain| domain.uuid == uuid) {
             None => Ok(Some(domain)),
@@ -209,7 +209,7 @@ impl Host {
                 )));
             }
         }
-        for (name, other) in self.shelf.load_all()? {
+        for FiledDomain { name, domain: other } in self.shelf.load_all()? {
             let other = other.map_err(|e| {
                 let message = format!("domain {name}, whose file is refused, may have the same disks");
                 Error::new(Kind::Refused, Effect::None, message)

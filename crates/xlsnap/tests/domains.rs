@@ -1,4 +1,5 @@
 //! Domain files through the library: what may be described, and what stays untouched when it may not.
+#![expect(clippy::unwrap_used, reason = "a fixture that fails is a failed test")]
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -115,7 +116,7 @@ async fn one_broken_file_hides_no_other_and_blocks_what_it_may_concern() {
     fs::write(scratch.path("root/domains/broken.toml"), "uuid = 3\n").unwrap();
     fs::write(scratch.path("root/domains/notes.txt"), "none of ours").unwrap();
     let all = host.domain_list().unwrap();
-    let names: Vec<(&str, bool)> = all.iter().map(|(name, domain)| (name.as_str(), domain.is_ok())).collect();
+    let names: Vec<(&str, bool)> = all.iter().map(|of| (of.name.as_str(), of.domain.is_ok())).collect();
     assert_eq!(names, [("broken", false), ("web", true)]);
     assert!(host.domain_show(&Selector::new(name("web"))).await.is_ok());
     // It may have the same image.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use uuid::Uuid;
-use xlsnap::{AddedDomain, DiskSpec, Domain, DomainDetails, Error, Reach};
+use xlsnap::{AddedDomain, DiskSpec, Domain, DomainDetails, FiledDomain, Reach};
 use xlsnap_types::model::{DiskName, DomainName};
 
 use super::list::chain;
@@ -89,9 +89,9 @@ pub(crate) struct RefusedForm<'a> {
 }
 
 impl<'a> DomainsAnswer<'a> {
-    pub(crate) fn new(all: &'a [(DomainName, Result<Domain, Error>)]) -> Self {
+    pub(crate) fn new(all: &'a [FiledDomain]) -> Self {
         let mut answer = Self { schema: "xlsnap.domains/1", domains: Vec::new(), refused: Vec::new() };
-        for (name, domain) in all {
+        for FiledDomain { name, domain } in all {
             match domain {
                 Ok(domain) => answer.domains.push(DomainForm::new(domain)),
                 Err(error) => answer.refused.push(RefusedForm { name, why: chain(error) }),

@@ -23,11 +23,10 @@ fn waits_are_seconds() {
 
 #[test]
 fn an_external_disk_may_name_its_file() {
-    let external = |word: &str| match parse(&["create", "web", "--external", word])?.command {
-        Command::Create(create) => Ok(create.external[0].clone()),
+    let file = |word: &str| match parse(&["create", "web", "--external", word])?.command {
+        Command::Create(create) => Ok::<_, clap::Error>(create.external[0].file.clone()),
         _ => unreachable!("create was parsed"),
     };
-    let file = |word: &str| external(word).map(|external: snapshot::External| external.file);
     assert_eq!(file("vda").unwrap(), None);
     assert_eq!(file("vda=/a=b").unwrap().as_deref(), Some("/a=b"));
     for word in ["vda=", "=/a", "v/da", ""] {

@@ -1,4 +1,5 @@
 //! The real binary on real images and real QEMU.
+#![expect(clippy::unwrap_used, reason = "a fixture that fails is a failed test")]
 
 mod bad_input;
 mod design_era;

@@ -5,4 +5,5 @@ mod shelf;
 
 pub use file::Domain;
 pub(crate) use file::{MAX_FILE_BYTES, parse, render, with_image};
+pub use shelf::FiledDomain;
 pub(crate) use shelf::Shelf;

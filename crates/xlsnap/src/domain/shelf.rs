@@ -24,6 +24,15 @@ pub(crate) struct Shelf {
     path: PathBuf,
 }
 
+/// A domain that a file describes, by the file's name.
+#[derive(Debug)]
+pub struct FiledDomain {
+    /// The domain's name.
+    pub name: DomainName,
+    /// The domain, or why its file is refused.
+    pub domain: Result<Domain, Error>,
+}
+
 /// Held while the set of domain files is changed, so that no two of them come to claim one image or uuid.
 #[derive(Debug)]
 #[must_use = "dropping it lets others change the domain files"]
@@ -63,14 +72,14 @@ impl Shelf {
     }
 
     /// All domains, each with its name; one whose file is refused does not hide the others.
-    pub(crate) fn load_all(&self) -> Result<Vec<(DomainName, Result<Domain, Error>)>, Error> {
+    pub(crate) fn load_all(&self) -> Result<Vec<FiledDomain>, Error> {
         let mut all = Vec::new();
         for name in self.names()? {
             match self.load(&name) {
                 // Removed since it was listed.
                 Ok(None) => {}
-                Ok(Some(domain)) => all.push((name, Ok(domain))),
-                Err(error) => all.push((name, Err(error))),
+                Ok(Some(domain)) => all.push(FiledDomain { name, domain: Ok(domain) }),
+                Err(error) => all.push(FiledDomain { name, domain: Err(error) }),
             }
         }
         Ok(all)

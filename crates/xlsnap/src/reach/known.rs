@@ -104,7 +104,7 @@ impl Host {
     }
 
     fn described_uuids(&self) -> Result<HashSet<Uuid>, Error> {
-        Ok(self.shelf.load_all()?.into_iter().filter_map(|(_, domain)| Some(domain.ok()?.uuid)).collect())
+        Ok(self.shelf.load_all()?.into_iter().filter_map(|of| Some(of.domain.ok()?.uuid)).collect())
     }
 }
 
