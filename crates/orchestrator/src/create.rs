@@ -183,21 +183,21 @@ async fn execute(session: &mut Session<'_>, prepared: Prepared, id: Uuid) -> Res
     let external = overlays > 0;
     session.steps.expect(if external { overlays + 3 } else { 2 });
     let mut journal =
-        Journal::new(id, Intent::Create { phase: CreatePhase::Preparing, draft: draft.clone() });
+        Journal::new(id, Intent::Create { phase: CreatePhase::Preparing, draft: Box::new(draft.clone()) });
     if external {
         session.intend(&journal).await?;
         make_overlays(session, &draft, id).await?;
-        journal.intent = Intent::Create { phase: CreatePhase::Snapshotting, draft: draft.clone() };
+        journal.intent = Intent::Create { phase: CreatePhase::Snapshotting, draft: Box::new(draft.clone()) };
         if let Err(cause) = session.set_journal(Some(&journal)).await {
             let message = format!("the intent to {} cannot be journaled", session.about(&journal));
             return Err(fail(session, &draft, id, message, cause).await);
         }
     } else {
-        journal.intent = Intent::Create { phase: CreatePhase::Snapshotting, draft: draft.clone() };
+        journal.intent = Intent::Create { phase: CreatePhase::Snapshotting, draft: Box::new(draft.clone()) };
         session.intend(&journal).await?;
     }
 
-    let mut warnings = Vec::new();
+    let mut warnings = plan.warnings;
     let (looked, took) = take(session, &draft, id, &mut warnings).await?;
     if external {
         let adopting = adopt_overlays(session.ports.disks, &draft);

@@ -48,7 +48,7 @@ pub(crate) enum Intent {
     Create {
         phase: CreatePhase,
         #[serde(flatten)]
-        draft: Draft,
+        draft: Box<Draft>,
     },
     Delete {
         snapshots: Vec<SnapshotDeletion>,

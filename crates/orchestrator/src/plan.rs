@@ -37,6 +37,8 @@ pub struct CreatePlan {
     pub disks: Vec<DiskPlan>,
     /// The disks it leaves out, and why.
     pub passed_over: Vec<PassedOver>,
+    /// Sentences for people: what it brings with it.
+    pub warnings: Vec<String>,
 }
 
 /// How snapshots will be deleted.

@@ -52,11 +52,15 @@ pub(super) struct Compared<'a> {
     inventory: &'a Inventory,
     pending: Option<String>,
     findings: Findings,
+    /// Findings that one of our own external snapshots may explain, with the disk and the image it had.
+    changed: Vec<((DiskName, String), Finding)>,
     overlays: Vec<RecordedOverlay>,
     /// The names met, readable or not.
     names: BTreeSet<String>,
     unreadable: BTreeSet<String>,
     parents: BTreeMap<SnapshotName, SnapshotName>,
+    /// The images that our own external snapshots moved the disks away from.
+    bases: BTreeSet<(DiskName, String)>,
     /// What records name inside images.
     named: BTreeSet<(DiskName, String)>,
 }
@@ -68,10 +72,12 @@ impl<'a> Compared<'a> {
             inventory,
             pending,
             findings: Vec::new(),
+            changed: Vec::new(),
             overlays: Vec::new(),
             names: BTreeSet::new(),
             unreadable: BTreeSet::new(),
             parents: BTreeMap::new(),
+            bases: BTreeSet::new(),
             named: BTreeSet::new(),
         }
     }
@@ -172,18 +178,25 @@ impl<'a> Compared<'a> {
                 NO_REVERT,
                 "delete the snapshot: what is gone counts as deleted",
             ),
-            Found::OtherImage(found) => self.find(
-                "image-changed",
-                name,
-                disk,
-                format!(
-                    "the disk's image is {} and does not hold the snapshot; the record names {}",
+            Found::OtherImage(found) => {
+                let recorded = part.meta.map(|meta| meta.image.clone()).unwrap_or_default();
+                let what = format!(
+                    "the disk's image is {} and does not hold the snapshot; the record names {recorded}",
                     found.image,
-                    part.meta.map(|meta| meta.image.as_str()).unwrap_or_default()
-                ),
-                NO_REVERT,
-                "give the domain its earlier image back, or delete the record alone (metadata only)",
-            ),
+                );
+                let finding = Finding {
+                    code: "image-changed",
+                    disk: disk.cloned(),
+                    snapshot: Some(name.to_string()),
+                    what,
+                    risk: NO_REVERT.to_owned(),
+                    repair: Repair::ByHand,
+                    advice:
+                        "give the domain its earlier image back, or delete the record alone (metadata only)"
+                            .to_owned(),
+                };
+                self.changed.push(((part.disk.clone(), recorded), finding));
+            }
             Found::Ambiguous(found) => self.find(
                 "name-ambiguous",
                 name,
@@ -243,6 +256,7 @@ impl<'a> Compared<'a> {
         let overlay = RecordedOverlay { file: file.to_owned(), disk: part.disk.clone(), name: name.clone() };
         self.overlays.push(overlay);
         let Some(meta) = part.meta else { return };
+        self.bases.insert((part.disk.clone(), meta.image.clone()));
         if self.inventory.disk(&part.disk).is_some_and(|disk| disk.image == meta.image) {
             self.find(
                 "overlay-unused",
@@ -300,6 +314,8 @@ impl<'a> Compared<'a> {
             };
             self.findings.push((finding, Some(Fix::Current)));
         }
+        let unexplained = self.changed.drain(..).filter(|(at, _)| !self.bases.contains(at));
+        self.findings.extend(unexplained.map(|(_, finding)| (finding, None)));
         self.orphans();
         (self.findings, self.overlays)
     }

@@ -46,7 +46,7 @@ pub(crate) async fn undo(session: &mut Session<'_>, draft: &Draft, id: Uuid) -> 
         session.set_journal(None).await.map_err(unwritten)?;
         return Ok(Vec::new());
     }
-    let intent = Intent::Create { phase: CreatePhase::Undoing, draft: draft.clone() };
+    let intent = Intent::Create { phase: CreatePhase::Undoing, draft: Box::new(draft.clone()) };
     session.set_journal(Some(&Journal::new(id, intent))).await.map_err(unwritten)?;
     let guest = session.guest().await?;
     let inventory = session.inventory().await?;

@@ -28,7 +28,7 @@ pub(crate) struct CreateFacts<'a> {
 pub(crate) fn create(facts: &CreateFacts<'_>, request: &CreateRequest) -> Result<CreatePlan, Error> {
     check_selection(facts, request)?;
     let name = name(facts, request)?;
-    let mut plan = CreatePlan { name, disks: Vec::new(), passed_over: Vec::new() };
+    let mut plan = CreatePlan { name, disks: Vec::new(), passed_over: Vec::new(), warnings: Vec::new() };
     for disk in &facts.inventory.disks {
         if let Some(why) = why_passed_over(facts, request, disk)? {
             plan.passed_over.push(PassedOver { disk: disk.name.clone(), why: why.to_owned() });
@@ -41,7 +41,9 @@ pub(crate) fn create(facts: &CreateFacts<'_>, request: &CreateRequest) -> Result
                     Some(file) => file.clone(),
                     None => (request.overlay_file)(&disk.image, &plan.name, format),
                 };
-                SnapshotAction::External(overlay(facts, &plan, disk, file, format)?)
+                let overlay = overlay(facts, &plan, disk, file, format)?;
+                plan.warnings.extend(out_of_reach(disk));
+                SnapshotAction::External(overlay)
             }
         };
         plan.disks.push(DiskPlan { disk: disk.name.clone(), image: disk.image.clone(), action });
@@ -171,6 +173,20 @@ fn overlay(
         base_format: disk.format.clone(),
         virtual_size: disk.virtual_size,
         token: token(facts.id, plan.disks.len()),
+    })
+}
+
+/// The snapshots inside the image that an overlay covers.
+fn out_of_reach(disk: &Disk) -> Option<String> {
+    let names: Vec<&str> = disk.snapshots.iter().map(|snapshot| snapshot.name.as_str()).take(4).collect();
+    let more = if disk.snapshots.len() > names.len() { ", ..." } else { "" };
+    (!names.is_empty()).then(|| {
+        format!(
+            "the snapshots inside {} (disk {}: {}{more}) cannot be reverted to or deleted while it lies below an overlay",
+            disk.image,
+            disk.name,
+            names.join(", ")
+        )
     })
 }
 

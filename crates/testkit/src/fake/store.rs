@@ -45,6 +45,16 @@ impl MemStore {
         Self { domains: Domains::default(), faults }
     }
 
+    /// A store of its own with what is in this one now, unlocked.
+    pub fn fork(&self, faults: Faults) -> Self {
+        let mut all = domains(&self.domains).clone();
+        for domain in all.values_mut() {
+            domain.lock = Arc::default();
+            domain.owner = None;
+        }
+        Self { domains: Arc::new(Mutex::new(all)), faults }
+    }
+
     fn with<T>(&self, domain: Uuid, read: impl FnOnce(Option<&Domain>) -> T) -> T {
         read(domains(&self.domains).get(&domain))
     }

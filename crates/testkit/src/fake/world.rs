@@ -73,6 +73,17 @@ impl FakeWorld {
         Self::new(&disks)
     }
 
+    /// A world of its own that is as this one is now, without its faults.
+    pub fn fork(&self) -> Self {
+        let faults = Faults::default();
+        Self {
+            state: Arc::new(Mutex::new(self.state().clone())),
+            store: self.store.fork(faults.clone()),
+            faults,
+            time: Arc::new(AtomicU64::new(self.time.load(Ordering::Relaxed))),
+        }
+    }
+
     /// Adds a disk with an image of its own.
     pub fn add_disk(&self, name: &str, format: ImageFormat, read_only: bool, removable: bool) {
         let extension = if format == ImageFormat::Raw { "raw" } else { "qcow2" };
@@ -149,6 +160,11 @@ impl FakeWorld {
     pub fn read(&self, disk: &str) -> u64 {
         let state = self.state();
         state.content(&state.disk(disk).top)
+    }
+
+    /// The names of all disks, in order.
+    pub fn disk_names(&self) -> Vec<DiskName> {
+        self.state().disks.iter().map(|disk| disk.name.clone()).collect()
     }
 
     /// The disk.

@@ -1,0 +1,143 @@
+//! What the tests on the fake world share: operations as data, and the whole state as a value to compare.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use uuid::Uuid;
+use xlsnap_orchestrator::{
+    CheckRequest, CreateRequest, DeleteRequest, DiskChoice, Error, RevertRequest, check, create, delete,
+    revert,
+};
+use xlsnap_testkit::fake::FakeWorld;
+use xlsnap_types::model::{DiskName, ImageFormat, SnapshotName};
+
+pub(crate) fn name(name: &str) -> SnapshotName {
+    SnapshotName::new(name).unwrap()
+}
+
+pub(crate) fn disk(name: &str) -> DiskName {
+    DiskName::new(name).unwrap()
+}
+
+/// An operation, to be run on a world.
+#[derive(Debug, Clone)]
+pub(crate) enum Op {
+    Create(CreateRequest),
+    Delete(DeleteRequest),
+    Revert(RevertRequest),
+}
+
+impl Op {
+    pub(crate) fn create(given: &str) -> Self {
+        Self::Create(CreateRequest { name: Some(name(given)), ..CreateRequest::default() })
+    }
+
+    pub(crate) fn external(given: &str, disks: &[&str]) -> Self {
+        let choice = DiskChoice::External { file: None, format: ImageFormat::Qcow2 };
+        let disks = disks.iter().map(|at| (disk(at), choice.clone())).collect();
+        Self::Create(CreateRequest { name: Some(name(given)), disks, ..CreateRequest::default() })
+    }
+
+    pub(crate) fn delete(given: &str) -> Self {
+        Self::Delete(DeleteRequest { name: name(given), children: false, metadata_only: false })
+    }
+
+    pub(crate) fn branch(given: &str) -> Self {
+        Self::Delete(DeleteRequest { name: name(given), children: true, metadata_only: false })
+    }
+
+    pub(crate) fn revert(given: &str) -> Self {
+        Self::Revert(RevertRequest { name: name(given), safety: None })
+    }
+
+    pub(crate) fn safe_revert(given: &str, safety: &str) -> Self {
+        Self::Revert(RevertRequest { name: name(given), safety: Some(name(safety)) })
+    }
+
+    /// Runs it, and gives the warnings.
+    pub(crate) async fn run(&self, world: &FakeWorld) -> Result<Vec<String>, Error> {
+        let (ports, domain) = (world.ports(), world.domain());
+        let id = Uuid::from_u128(0x1234_5678_9abc_def0_1234_5678_9abc_def0);
+        match self {
+            Self::Create(request) => Ok(create(&ports, &domain, request, id).await?.warnings),
+            Self::Delete(request) => Ok(delete(&ports, &domain, request, id).await?.warnings),
+            Self::Revert(request) => {
+                let report = revert(&ports, &domain, request, id).await?;
+                Ok(report
+                    .safety
+                    .into_iter()
+                    .flat_map(|safety| safety.warnings)
+                    .chain(report.warnings)
+                    .collect())
+            }
+        }
+    }
+}
+
+/// Everything that matters of a world, without ids and times.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Each record with its parent.
+    pub(crate) records: BTreeMap<SnapshotName, Option<SnapshotName>>,
+    pub(crate) current: Option<SnapshotName>,
+    pub(crate) journal: bool,
+    /// What each disk reads.
+    pub(crate) contents: BTreeMap<DiskName, u64>,
+    /// The image that each disk writes to, and the one that its description names.
+    pub(crate) images: BTreeMap<DiskName, (String, String)>,
+    /// Each file with the snapshots inside and what they keep.
+    pub(crate) files: BTreeMap<String, BTreeMap<String, Option<u64>>>,
+    pub(crate) running: bool,
+}
+
+pub(crate) fn see(world: &FakeWorld) -> Seen {
+    let records = world.store().records(FakeWorld::UUID);
+    let parents = records.iter().map(|(name, record)| {
+        (name.clone(), record.meta.as_ref().expect("all records here are ours").parent.clone())
+    });
+    let names: BTreeSet<DiskName> = world.disk_names().into_iter().collect();
+    let at = |disk: &DiskName| world.disk(disk.as_str());
+    let files = world.files().into_iter().map(|file| {
+        let kept = world.change(&file, |image| {
+            image
+                .snapshots
+                .iter()
+                .map(|kept| (kept.snapshot.name.clone(), kept.content))
+                .collect::<BTreeMap<_, _>>()
+        });
+        (file, kept)
+    });
+    Seen {
+        records: parents.collect(),
+        current: world.store().current(FakeWorld::UUID),
+        journal: world.store().left_journal(FakeWorld::UUID).is_some(),
+        contents: names.iter().map(|disk| (disk.clone(), world.read(disk.as_str()))).collect(),
+        images: names.iter().map(|disk| (disk.clone(), (at(disk).top, at(disk).described))).collect(),
+        files: files.collect(),
+        running: world.guest_state() != xlsnap_orchestrator::GuestState::Off,
+    }
+}
+
+/// The one invariant, on a world where nothing is left to recover: a record is there exactly when every one of its disks has
+/// the snapshot, and nothing half-made remains.
+pub(crate) async fn assert_whole(world: &FakeWorld, about: &str) {
+    assert_eq!(world.store().left_journal(FakeWorld::UUID), None, "{about}: a journal is left");
+    let report = check(&world.ports(), &world.domain(), &CheckRequest { repair: false }).await;
+    let findings = report.unwrap_or_else(|e| panic!("{about}: no check: {e}")).findings;
+    assert!(findings.is_empty(), "{about}: {findings:#?}");
+    let records = world.store().records(FakeWorld::UUID);
+    let parts: Vec<_> =
+        records.values().flat_map(|record| record.meta.as_ref().unwrap().disks.clone()).collect();
+    let made: BTreeSet<String> = parts.iter().filter_map(|part| part.made.clone()).collect();
+    for file in world.files().iter().filter(|file| file.matches('.').count() > 1) {
+        assert!(made.contains(file), "{about}: the overlay {file} is nobody's");
+    }
+    for file in &made {
+        assert!(world.files().contains(file), "{about}: the overlay {file} is gone");
+    }
+}
+
+/// An error with its causes.
+pub(crate) fn told(error: &Error) -> String {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |e| e.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -1,0 +1,4 @@
+//! The orchestrator on the world in memory.
+
+mod common;
+mod sweep;

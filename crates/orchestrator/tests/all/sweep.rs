@@ -1,0 +1,291 @@
+//! The sweep: every operation fails at every call of a port and of the store, before and after its effect; whoever asks
+//! crashes there; whoever has the disks dies within the transaction. Recovery, itself crashed at every call, brings every one
+//! of these to the state before or to the state after, and to nothing between.
+
+use std::collections::HashSet;
+
+use crate::common::{Op, Seen, assert_whole, disk, see, told};
+use xlsnap_orchestrator::{Effect, GuestState, Kind, recover};
+use xlsnap_testkit::fake::{FakeWorld, Fault, Moment};
+use xlsnap_types::model::StateFlags;
+
+/// What a world is before the operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Power {
+    Running,
+    Paused,
+    Serving,
+    Off,
+}
+
+impl Power {
+    fn guest(self) -> GuestState {
+        match self {
+            Self::Running => GuestState::On(StateFlags { running: true, ..StateFlags::default() }),
+            Self::Paused => GuestState::On(StateFlags { paused: true, ..StateFlags::default() }),
+            Self::Serving => GuestState::Serving,
+            Self::Off => GuestState::Off,
+        }
+    }
+}
+
+/// Three disks that read 4, with the snapshots a (1), b (2) and c (3), each on the one before.
+async fn world(power: Power) -> FakeWorld {
+    let world = FakeWorld::qcow2(&["vda", "vdb", "vdc"]);
+    for (content, given) in [(1, "a"), (2, "b"), (3, "c")] {
+        write(&world, content);
+        Op::create(given).run(&world).await.unwrap();
+    }
+    write(&world, 4);
+    world.power(power.guest());
+    world.faults().clear();
+    world
+}
+
+fn write(world: &FakeWorld, content: u64) {
+    for disk in world.disk_names() {
+        world.write(disk.as_str(), content);
+    }
+}
+
+const FAULTS: [Fault; 11] = [
+    Fault::Refused,
+    Fault::Lost(Moment::Before),
+    Fault::Lost(Moment::After),
+    Fault::Crash(Moment::Before),
+    Fault::Crash(Moment::After),
+    Fault::Torn(0),
+    Fault::Torn(1),
+    Fault::Torn(3),
+    Fault::PowerCut(0),
+    Fault::PowerCut(2),
+    Fault::PowerCut(3),
+];
+
+fn kills(fault: Fault) -> bool {
+    matches!(fault, Fault::Torn(_) | Fault::PowerCut(_))
+}
+
+/// Sweeps one operation: `between` are the states that are whole, although neither before nor after it.
+async fn sweep(power: Power, op: &Op, between: &[Op]) {
+    let start = world(power).await;
+    let clean = start.fork();
+    let mut allowed = vec![see(&clean)];
+    op.run(&clean).await.unwrap_or_else(|e| panic!("{op:?} on a sound world: {}", told(&e)));
+    let calls = clean.faults().calls();
+    assert!(calls.len() > 5, "{op:?} is not worth a sweep: {calls:?}");
+    assert_whole(&clean, "a sound world").await;
+    allowed.push(see(&clean));
+    for other in between {
+        let reached = start.fork();
+        other.run(&reached).await.unwrap();
+        allowed.push(see(&reached));
+    }
+    let mut met = HashSet::new();
+    for (at, call) in calls.iter().enumerate() {
+        for fault in FAULTS {
+            if kills(fault) && call.method != "disks.snapshot" {
+                continue;
+            }
+            let about = format!("{power:?} {op:?}: call {at} ({}) meets {fault:?}", call.method);
+            let (recoveries, left) = strike(&start, op, at, fault, None, &allowed, &about).await;
+            // Many faults leave the same behind: each such state is recovered once.
+            if left.is_none_or(|left| !met.insert(left)) {
+                continue;
+            }
+            for second in 0..recoveries {
+                for moment in [Moment::Before, Moment::After] {
+                    let about = format!("{about}; recovery crashes {moment:?} its call {second}");
+                    strike(&start, op, at, fault, Some((second, moment)), &allowed, &about).await;
+                }
+            }
+        }
+    }
+    assert!(met.len() > 2, "{op:?}: there was next to nothing to recover");
+}
+
+/// Lets one fault strike, recovers, and checks. Gives how many calls the recovery made, and what it found.
+async fn strike(
+    start: &FakeWorld,
+    op: &Op,
+    at: usize,
+    fault: Fault,
+    second: Option<(usize, Moment)>,
+    allowed: &[Seen],
+    about: &str,
+) -> (usize, Option<String>) {
+    let world = start.fork();
+    let before = see(&world);
+    world.faults().plan(at, fault);
+    let result = op.run(&world).await;
+    let crashed = world.faults().crashed();
+    if !crashed && second.is_none() {
+        assert_honest(&world, &before, &result, allowed, about);
+    }
+    world.restart();
+    let journal = world.store().left_journal(FakeWorld::UUID);
+    let left = journal.map(|journal| format!("{:?} {}", see(&world), String::from_utf8_lossy(&journal)));
+    if let Some((second, moment)) = second {
+        world.faults().plan(second, Fault::Crash(moment));
+        // It may be done already, when only its last call's answer was lost.
+        let _ = recover(&world.ports(), &world.domain()).await;
+        world.restart();
+    }
+    let recovered = recover(&world.ports(), &world.domain()).await;
+    recovered.unwrap_or_else(|e| panic!("{about}: it does not recover: {}", told(&e)));
+    let recoveries = world.faults().calls().len();
+
+    let mut after = see(&world);
+    if kills(fault) {
+        assert!(!after.running, "{about}: the domain's process died");
+        after.running = before.running;
+        // What a process wrote to that ended is what its description names, or else it is lost.
+        assert!(after.images.values().all(|(top, described)| top == described), "{about}");
+    }
+    let whole = allowed.iter().find(|state| **state == after);
+    assert!(whole.is_some(), "{about}: neither before nor after:\n{after:#?}\nallowed: {allowed:#?}");
+    assert_whole(&world, about).await;
+    // The domain is not stuck.
+    Op::create("later").run(&world).await.unwrap_or_else(|e| panic!("{about}: nothing works: {}", told(&e)));
+    assert_eq!(world.tags("vda").last().map(String::as_str), Some("later"), "{about}");
+    (recoveries, left)
+}
+
+/// What an operation says is so.
+fn assert_honest(
+    world: &FakeWorld,
+    before: &Seen,
+    result: &Result<Vec<String>, xlsnap_orchestrator::Error>,
+    allowed: &[Seen],
+    about: &str,
+) {
+    let now = see(world);
+    match result {
+        Ok(warnings) => {
+            assert!(!now.journal || !warnings.is_empty(), "{about}: a journal is left without a warning");
+            let new = &allowed[1];
+            assert_eq!(
+                (&now.records, &now.contents, &now.files),
+                (&new.records, &new.contents, &new.files),
+                "{about}"
+            );
+        }
+        Err(error) if error.kind() == Kind::RecoveryPending => {
+            assert!(error.advice().is_some(), "{about}: no advice");
+        }
+        Err(error) => {
+            assert!(
+                !now.journal,
+                "{about}: a journal is left, and the error does not say so: {}",
+                told(error)
+            );
+            assert_eq!(error.effect(), Effect::None, "{about}: {}", told(error));
+            let mut now = now;
+            now.running = before.running;
+            let safe = allowed.len() > 2 && now == allowed[2];
+            assert!(now == *before || safe, "{about}: {} changed something:\n{now:#?}", told(error));
+        }
+    }
+}
+
+#[tokio::test]
+async fn create_internal() {
+    for power in [Power::Running, Power::Paused, Power::Serving, Power::Off] {
+        sweep(power, &Op::create("s"), &[]).await;
+    }
+}
+
+#[tokio::test]
+async fn create_external() {
+    for power in [Power::Running, Power::Serving, Power::Off] {
+        sweep(power, &Op::external("s", &["vda", "vdb", "vdc"]), &[]).await;
+    }
+}
+
+#[tokio::test]
+async fn create_mixed() {
+    for power in [Power::Running, Power::Off] {
+        sweep(power, &Op::external("s", &["vda"]), &[]).await;
+        sweep(power, &Op::external("s", &["vdb", "vdc"]), &[]).await;
+    }
+}
+
+#[tokio::test]
+async fn delete_a_leaf_a_middle_and_a_root() {
+    for power in [Power::Running, Power::Off] {
+        for given in ["a", "b", "c"] {
+            sweep(power, &Op::delete(given), &[]).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn delete_a_branch() {
+    for power in [Power::Running, Power::Off] {
+        sweep(power, &Op::branch("a"), &[]).await;
+        sweep(power, &Op::branch("b"), &[]).await;
+    }
+}
+
+#[tokio::test]
+async fn revert_to_the_first() {
+    sweep(Power::Off, &Op::revert("a"), &[]).await;
+}
+
+#[tokio::test]
+async fn revert_with_a_safety_snapshot() {
+    sweep(Power::Off, &Op::safe_revert("b", "safe"), &[Op::create("safe")]).await;
+}
+
+/// A crash is met by whatever operation comes next, not only by `recover`.
+#[tokio::test]
+async fn the_next_operation_recovers() {
+    let start = world(Power::Off).await;
+    let clean = start.fork();
+    Op::create("s").run(&clean).await.unwrap();
+    for at in 0..clean.faults().calls().len() {
+        for moment in [Moment::Before, Moment::After] {
+            let world = start.fork();
+            world.faults().plan(at, Fault::Crash(moment));
+            // After the commit point it has worked, with a warning.
+            let _ = Op::create("s").run(&world).await;
+            world.restart();
+            Op::delete("b").run(&world).await.unwrap();
+            assert_whole(&world, &format!("crash {moment:?} call {at}")).await;
+            assert!(!world.tags("vda").contains(&"b".to_owned()));
+        }
+    }
+}
+
+/// While an operation goes on, the next is told who holds the domain.
+#[tokio::test]
+async fn one_operation_at_a_time() {
+    let world = world(Power::Off).await;
+    let owner = xlsnap_conf_store::Owner { pid: 77, operation: "delete".to_owned(), since: 1 };
+    let ports = world.ports();
+    let held = ports.store.lock(FakeWorld::UUID, &owner, std::time::Duration::ZERO).await.unwrap();
+    let error = Op::create("s").run(&world).await.unwrap_err();
+    assert_eq!((error.kind(), error.effect()), (Kind::Busy, Effect::None));
+    assert!(told(&error).contains("77"), "{}", told(&error));
+    drop(held);
+    Op::create("s").run(&world).await.unwrap();
+}
+
+/// Dropping an operation is as good as a crash.
+#[tokio::test]
+async fn a_dropped_operation_is_recovered() {
+    let world = world(Power::Running).await;
+    let before = see(&world);
+    let op = Op::create("s");
+    {
+        // The store's first answer never comes: the future is dropped where it waits.
+        let mut running = Box::pin(op.run(&world));
+        let waker = std::task::Waker::noop();
+        let _ = running.as_mut().poll(&mut std::task::Context::from_waker(waker));
+    }
+    recover(&world.ports(), &world.domain()).await.unwrap();
+    let after = see(&world);
+    assert!(after == before || after.records.contains_key(&crate::common::name("s")));
+    assert_whole(&world, "dropped").await;
+    assert_eq!(world.read(disk("vda").as_str()), 4);
+}
