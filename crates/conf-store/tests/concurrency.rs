@@ -1,5 +1,7 @@
 //! Readers, writers and processes at once.
 
+#![expect(clippy::unwrap_used, reason = "a fixture that fails is a failed test")]
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -29,12 +31,12 @@ fn assert_whole(record: &Record) {
     let expected = xlsnap_testkit::conf_store::record("a", mark);
     assert_eq!(record.snapshot, expected.snapshot);
     // Every third was stored without a meta.
-    assert_eq!(record.meta, if mark % 3 == 0 { None } else { expected.meta });
+    assert_eq!(record.meta, if mark.is_multiple_of(3) { None } else { expected.meta });
 }
 
 fn change(mark: u64) -> Record {
     let mut record = record("a", mark);
-    if mark % 3 == 0 {
+    if mark.is_multiple_of(3) {
         record.meta = None;
     }
     record

@@ -1,5 +1,7 @@
 //! Files in a private directory.
 
+#![expect(clippy::unwrap_used, reason = "a fixture that fails is a failed test")]
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 

@@ -1,5 +1,7 @@
 //! What `FsStore` makes of the files in its directory, its own and others'.
 
+#![expect(clippy::unwrap_used, reason = "a fixture that fails is a failed test")]
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};

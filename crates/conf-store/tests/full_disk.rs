@@ -3,6 +3,8 @@
 //! The test runs itself again in a mount namespace of its own, with a small file system in memory. That needs root, or a
 //! kernel that lets users make namespaces. (Running out of room at each single step is tested beside the source.)
 
+#![expect(clippy::unwrap_used, reason = "a fixture that fails is a failed test")]
+
 use std::process::Command;
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! Any sequence of changes leaves what a map would hold.
 
+#![expect(clippy::unwrap_used, reason = "a fixture that fails is a failed test")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! What every store of snapshot records must do.
 
+#![expect(clippy::unwrap_used, reason = "a suite is a test")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

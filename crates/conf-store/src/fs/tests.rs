@@ -243,8 +243,8 @@ fn changes_reach_the_disk_in_order() {
     assert_eq!(steps("remove the journal"), "unlink journal.json, sync directory");
 }
 
-/// 1. We open the lock's file. 2. Somebody removes it, or its directory, and perhaps takes the lock of a new one. 3. We lock
-/// what we opened: that must not count.
+/// Case 1: we open the lock's file, somebody removes it, we lock what we opened. Case 2: somebody also takes the lock of a new
+/// file before we lock the old one. What we locked must not count.
 #[test]
 fn a_lock_that_was_removed_while_it_was_taken_does_not_count() {
     let busy = |store: &FsStore| {
