@@ -86,7 +86,7 @@ fn main_job(place: &Place) -> Step {
     }
     for (disk, old, _) in DISKS {
         let image = format!("{disk}.qcow2");
-        if place.typed(&["qemu-img", "info", &image])?.contains("before-upgrade") {
+        if place.typed(&["qemu-img", "snapshot", "-l", &image])?.contains("before-upgrade") {
             return Err(format!("{image} still has the snapshot").into());
         }
         place.must_hold(disk, old)?;
@@ -143,7 +143,10 @@ impl Place {
                 .map(str::to_owned)
                 .collect();
         for (disk, ..) in DISKS {
-            let node = format!("driver=qcow2,node-name={disk},file.driver=file,file.filename={disk}.qcow2");
+            // QEMU names an image as it was given, and only a whole path says elsewhere which file that is.
+            let image = self.directory.join(format!("{disk}.qcow2"));
+            let node =
+                format!("driver=qcow2,node-name={disk},file.driver=file,file.filename={}", image.display());
             line.extend([
                 "-blockdev".into(),
                 node,
