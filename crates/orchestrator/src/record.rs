@@ -123,6 +123,7 @@ impl Draft {
             SnapshotAction::Internal { disk, tag } => libxl::DiskSnapshot {
                 device: Some(disk.to_string()),
                 name: Some(tag.clone()),
+                file: Some(String::new()),
                 // As every store keeps it: the design has the path empty on disk.
                 path: Some(String::new()),
                 ..libxl::DiskSnapshot::default()
@@ -137,9 +138,10 @@ impl Draft {
         });
         let snapshot = libxl::DomainSnapshot {
             name: Some(self.name.to_string()),
-            description: (!self.description.is_empty()).then(|| self.description.clone()),
+            // The design wants "" where there is nothing, not NULL: in the description, the memory and the file.
+            description: Some(self.description.clone()),
             creation_time: self.creation_time,
-            memory: None,
+            memory: Some(String::new()),
             running: self.state.running,
             blocked: self.state.blocked,
             paused: self.state.paused,
