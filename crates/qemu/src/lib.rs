@@ -1,4 +1,4 @@
-//! Backends of the orchestrator for QEMU.
+#![doc = include_str!("../README.md")]
 
 mod error;
 mod images;

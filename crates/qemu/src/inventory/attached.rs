@@ -58,15 +58,16 @@ const FILTERS: [&str; 8] = [
     "compress",
 ];
 
-/// The disks of a machine.
+/// The disks of a machine. `active` is for those of which QEMU does not say whether they are.
 pub(crate) fn of_machine(
     devices: Vec<BlockDevice>,
+    active: bool,
     jobs: &[BlockJobInfo],
     graph: Option<&BlockGraph>,
 ) -> Vec<Attached> {
     let jobs = Jobs::new(jobs, graph);
     let attached = |device: BlockDevice| Attached {
-        medium: device.inserted.map(|node| Medium::new(node, &device.device, &jobs)),
+        medium: device.inserted.map(|node| Medium::new(node, &device.device, active, &jobs)),
         drive: Some(device.device).filter(|id| !id.is_empty()),
         device: device.qdev,
         export: None,
@@ -112,7 +113,7 @@ pub(crate) fn of_daemon(
         }
         let node = nodes.swap_remove(at);
         let chain = chain_of(&node, &files);
-        let mut medium = Medium::new(node, "", &jobs);
+        let mut medium = Medium::new(node, "", true, &jobs);
         if medium.node.starts_with('#') {
             // A name of QEMU's own, such as below a filter: people gave the one on top.
             top.clone_into(&mut medium.node);
@@ -131,7 +132,7 @@ pub(crate) fn of_daemon(
 }
 
 impl Medium {
-    fn new(node: BlockNode, drive: &str, jobs: &Jobs<'_>) -> Self {
+    fn new(node: BlockNode, drive: &str, active: bool, jobs: &Jobs<'_>) -> Self {
         let name = node.node_name.unwrap_or_else(|| drive.to_owned());
         let ImageName { file, driver } = file_name::parse(&node.file);
         let filter = is_filter(&node.drv).then(|| node.drv.clone());
@@ -146,8 +147,7 @@ impl Medium {
             file,
             filter,
             read_only: node.ro,
-            // 7.2 does not say.
-            active: node.active.unwrap_or(true),
+            active: node.active.unwrap_or(active),
             virtual_size: node.image.virtual_size,
             cache: node.cache,
             detect_zeroes: node.detect_zeroes,

@@ -92,9 +92,13 @@ fn node(name: &str, drv: &str, file: &str) -> Value {
 
 #[test]
 fn qemu_7_does_not_say_what_is_active() {
-    let devices: Vec<BlockDevice> = from(json!([{"device": "d", "inserted": node("n", "qcow2", "/a")}]));
-    let disks = attached::of_machine(devices, &[], None);
-    assert_eq!(disks[0].medium.as_ref().unwrap().no_internal(), None);
+    let obstacle = |active| {
+        let devices: Vec<BlockDevice> = from(json!([{"device": "d", "inserted": node("n", "qcow2", "/a")}]));
+        let disks = attached::of_machine(devices, active, &[], None);
+        disks[0].medium.as_ref().unwrap().no_internal()
+    };
+    assert_eq!(obstacle(true), None);
+    assert!(obstacle(false).unwrap().contains("inactive"));
 }
 
 #[test]

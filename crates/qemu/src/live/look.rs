@@ -4,7 +4,7 @@ use futures_util::future::try_join3;
 use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
 use xlsnap_qmp_transport::commands::{
     BlockGraph, QomGetString, QueryBlock, QueryBlockExports, QueryBlockGraph, QueryBlockJobs,
-    QueryNamedBlockNodes,
+    QueryNamedBlockNodes, QueryStatus, RunState,
 };
 use xlsnap_qmp_transport::{Command, Kind, QmpExt};
 
@@ -17,8 +17,8 @@ use crate::inventory::matching::{self, Found};
 use super::Live;
 
 impl Live {
-    /// The domain's disks. A machine is asked three things at once, the first of them only the first time, and a
-    /// fourth while block jobs run; a storage daemon, which has no drives, three more.
+    /// The domain's disks. A machine is asked three things at once, the first of them only the first time; then for the
+    /// graph while block jobs run. A storage daemon, which has no drives, is asked three more.
     pub(super) async fn look(&self) -> Result<Vec<Found>, PortError> {
         let (machine, devices, jobs) =
             try_join3(self.machine(), self.ask(QueryBlock), self.ask(QueryBlockJobs)).await?;
@@ -26,7 +26,10 @@ impl Live {
         within_limits(&jobs[..])?;
         let attached = if machine.is_some() {
             let graph = if jobs.is_empty() { None } else { self.graph().await? };
-            attached::of_machine(devices, &jobs, graph.as_ref())
+            let mut nodes = devices.iter().filter_map(|device| device.inserted.as_ref());
+            let active =
+                if nodes.any(|node| node.active.is_none()) { self.may_be_active().await? } else { true };
+            attached::of_machine(devices, active, &jobs, graph.as_ref())
         } else {
             let nodes = self.ask(QueryNamedBlockNodes::FLAT);
             let exports = self.ask(QueryBlockExports);
@@ -54,6 +57,15 @@ impl Live {
             None => name,
         });
         Ok(self.machine.get_or_init(|| machine).as_deref())
+    }
+
+    /// Whether images can be active, for a QEMU that does not say of each (7.2): after a migration, while one comes in, and
+    /// after the state was saved for Xen they are not.
+    async fn may_be_active(&self) -> Result<bool, PortError> {
+        let state = self.ask(QueryStatus).await?.status;
+        let inactive =
+            [RunState::Postmigrate, RunState::FinishMigrate, RunState::Inmigrate, RunState::SaveVm];
+        Ok(!inactive.contains(&state))
     }
 
     /// Which node is built on which; `None` where QEMU does not tell.
