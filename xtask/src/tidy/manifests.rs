@@ -120,6 +120,12 @@ pub(super) fn findings(tree: &Tree, metadata: &Metadata) -> Vec<String> {
 
 /// The fuzz targets are built from the versions that are shipped.
 fn differing_locks(tree: &Tree) -> Option<String> {
+    if output(cargo("metadata --quiet --format-version 1 --locked --manifest-path fuzz/Cargo.toml")).is_err()
+    {
+        return Some(
+            "fuzz/Cargo.lock: does not have all that fuzz/Cargo.toml asks for; run `cargo xtask lock`".into(),
+        );
+    }
     let (ours, fuzz) = (tree.file("Cargo.lock")?, tree.file("fuzz/Cargo.lock")?);
     let (ours, fuzz) = (locked(&ours.text), locked(&fuzz.text));
     let names: BTreeSet<_> = ours.iter().map(|(name, _)| name).collect();
