@@ -8,11 +8,13 @@
 //! `tests/replay.rs` says which of these was forgotten, and runs every seed through its function on each
 //! `cargo xtask test`. `cargo xtask fuzz x` goes on from there with new inputs.
 
+mod journal_recovery;
 mod libxl_json;
 mod qemu_img_json;
 mod snapshot_meta;
 mod user_config;
 
+pub use journal_recovery::journal_recovery;
 pub use libxl_json::libxl_json;
 pub use qemu_img_json::qemu_img_json;
 pub use snapshot_meta::snapshot_meta;
@@ -23,6 +25,7 @@ pub type Target = fn(&[u8]);
 
 /// Every target by name.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("journal_recovery", journal_recovery),
     ("libxl_json", libxl_json),
     ("qemu_img_json", qemu_img_json),
     ("snapshot_meta", snapshot_meta),

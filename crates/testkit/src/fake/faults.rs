@@ -171,15 +171,18 @@ impl Faults {
         method: &'static str,
         effect: impl FnOnce() -> Result<T, conf_store::Error>,
     ) -> Result<T, conf_store::Error> {
-        let failed =
-            || Err(conf_store::Error::new(conf_store::Kind::Io, format!("{method}: it fails by request")));
+        let failed = |known| {
+            Err(conf_store::Error::new(conf_store::Kind::Io, format!("{method}: it fails by request"))
+                .with_effect(known))
+        };
         match self.meet(method) {
             Verdict::Works => effect(),
             Verdict::LostAfter => {
                 let _ = effect();
-                failed()
+                failed(conf_store::Effect::Unknown)
             }
-            Verdict::Refused | Verdict::LostBefore | Verdict::Torn(_) => failed(),
+            Verdict::LostBefore | Verdict::Torn(_) => failed(conf_store::Effect::Unknown),
+            Verdict::Refused => failed(conf_store::Effect::None),
         }
     }
 }
