@@ -1,0 +1,155 @@
+//! The behaviour suite on image files and qemu-img.
+
+#![expect(clippy::unwrap_used, reason = "a fixture that fails is a failed test")]
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use async_trait::async_trait;
+use uuid::Uuid;
+use xlsnap_orchestrator::{Clock, DomainRef, PortError, Ports, Progress};
+use xlsnap_qemu::{Description, DiskSpec, Images};
+use xlsnap_qemu_img::Program;
+use xlsnap_testkit::behaviour::{Capabilities, DiskKind, TestDisk, World};
+use xlsnap_testkit::fake::MemStore;
+use xlsnap_testkit::real::{Data, Scratch, qemu_img, write_offline};
+use xlsnap_types::model::{DiskName, ImageFormat};
+
+const SIZE: u64 = 1 << 20;
+const FILLED: u64 = 64 << 10;
+
+/// Which image each disk has.
+struct Described(Mutex<Vec<DiskSpec>>);
+
+#[async_trait]
+impl Description for Described {
+    async fn set_image(&self, disk: &DiskName, file: &str, format: &ImageFormat) -> Result<(), PortError> {
+        let mut disks = self.0.lock().unwrap();
+        let spec = disks.iter_mut().find(|spec| spec.name == *disk).unwrap();
+        file.clone_into(&mut spec.file);
+        spec.format = format.clone();
+        Ok(())
+    }
+}
+
+struct Here(Instant);
+
+impl Clock for Here {
+    fn epoch_seconds(&self) -> u64 {
+        SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+impl Progress for Here {
+    fn step(&self, _number: usize, _total: usize, _what: &str) {}
+}
+
+struct ImageFiles {
+    scratch: Scratch,
+    images: Images,
+    described: Arc<Described>,
+    store: MemStore,
+    here: Here,
+    uuid: Uuid,
+}
+
+impl ImageFiles {
+    async fn make(disks: &[TestDisk]) -> Self {
+        let scratch = Scratch::new();
+        let spec = |disk: &TestDisk| {
+            let raw = disk.kind == DiskKind::Raw;
+            let file = disk.name.as_str();
+            let file = if raw { scratch.raw(file, SIZE) } else { scratch.qcow2(file, SIZE) };
+            DiskSpec {
+                name: disk.name.clone(),
+                file: file.to_str().unwrap().to_owned(),
+                format: if raw { ImageFormat::Raw } else { ImageFormat::Qcow2 },
+                read_only: disk.kind == DiskKind::ReadOnly,
+                removable: false,
+                node: None,
+            }
+        };
+        let specs: Vec<_> = disks.iter().map(spec).collect();
+        let described = Arc::new(Described(Mutex::new(specs.clone())));
+        let description: Arc<dyn Description> = Arc::<Described>::clone(&described);
+        let images = Images::new(specs, Arc::new(Program::default()), description);
+        let (store, here, uuid) = (MemStore::default(), Here(Instant::now()), Uuid::new_v4());
+        Self { scratch, images, described, store, here, uuid }
+    }
+
+    fn spec(&self, disk: &DiskName) -> DiskSpec {
+        let disks = self.described.0.lock().unwrap();
+        disks.iter().find(|spec| spec.name == *disk).unwrap().clone()
+    }
+}
+
+#[async_trait]
+impl World for ImageFiles {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { live: false, external: true }
+    }
+
+    fn ports(&self) -> Ports<'_> {
+        let (images, here) = (&self.images, &self.here);
+        Ports { guest: images, disks: images, store: &self.store, clock: here, progress: here }
+    }
+
+    fn domain(&self) -> DomainRef {
+        DomainRef {
+            uuid: self.uuid,
+            name: "images".into(),
+            pid: std::process::id(),
+            lock_wait: Duration::from_secs(5),
+        }
+    }
+
+    async fn start(&mut self) {
+        unreachable!("image files do not run");
+    }
+
+    async fn stop(&mut self) {
+        unreachable!("image files do not run");
+    }
+
+    async fn write(&mut self, disk: &DiskName, pattern: u8) {
+        let spec = self.spec(disk);
+        let data = Data { byte: pattern, offset: 0, len: FILLED };
+        write_offline(Path::new(&spec.file), spec.format.driver(), data);
+    }
+
+    async fn read(&mut self, disk: &DiskName) -> u8 {
+        let spec = self.spec(disk);
+        let out = self.scratch.path("read.out");
+        let (from, to) = (format!("if={}", spec.file), format!("of={}", out.display()));
+        let size = format!("bs={FILLED}");
+        qemu_img(&["dd", "-f", spec.format.driver(), "-O", "raw", &size, "count=1", &from, &to]);
+        let read = std::fs::read(out).unwrap();
+        assert!(read.iter().all(|&byte| byte == read[0]), "{disk} holds more than one pattern");
+        read[0]
+    }
+
+    async fn stranger_creates(&mut self, disk: &DiskName, tag: &str) {
+        qemu_img(&["snapshot", "-c", tag, &self.spec(disk).file]);
+    }
+
+    async fn stranger_deletes(&mut self, disk: &DiskName, tag: &str) {
+        qemu_img(&["snapshot", "-d", tag, &self.spec(disk).file]);
+    }
+
+    async fn stranger_file(&mut self, disk: &DiskName) -> String {
+        let file = self.free_file(disk, "stranger");
+        std::fs::write(&file, "precious").unwrap();
+        file
+    }
+
+    fn free_file(&self, disk: &DiskName, word: &str) -> String {
+        self.scratch.path(&format!("{disk}-{word}.qcow2")).to_str().unwrap().to_owned()
+    }
+}
+
+xlsnap_testkit::behaviour_suite!(ImageFiles::make);
