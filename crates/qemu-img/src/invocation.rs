@@ -170,9 +170,9 @@ impl<'a> Invocation<'a> {
     fn without_names(&self, said: &str) -> String {
         let mut names: Vec<&String> = self.names.iter().filter(|n| !n.is_empty()).collect();
         names.sort_by_key(|n| std::cmp::Reverse(n.len()));
-        // QEMU repeats a name as 'NAME', as [NAME], or before a colon.
+        // QEMU repeats a name as 'NAME' or before a colon.
         names.into_iter().fold(said.to_owned(), |said, name| {
-            let said = said.replace(&format!("'{name}'"), "''").replace(&format!("[{name}]"), "[]");
+            let said = said.replace(&format!("'{name}'"), "''");
             said.strip_prefix(&format!("qemu-img: {name}: "))
                 .map(|s| format!("qemu-img: {s}"))
                 .unwrap_or(said)

@@ -11,6 +11,11 @@ fn overwrite(image: &Image, at: u64, bytes: &[u8]) {
     OpenOptions::new().write(true).open(&image.path).unwrap().write_all_at(bytes, at).unwrap();
 }
 
+/// What would hang if it opened the wrong file is given up.
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(std::time::Duration::from_secs(20), future).await.expect("it ends soon")
+}
+
 #[tokio::test]
 async fn what_is_not_the_format() {
     let scratch = Scratch::new();
@@ -150,9 +155,9 @@ async fn an_external_data_file_is_not_followed() {
     let info = program().info(&disk).await.unwrap();
     assert!(info.external_data_file);
     for result in [
-        program().snapshot_create(&disk, "s").await,
-        program().snapshot_apply(&disk, &named("s")).await,
-        program().check(&disk, None).await.map(drop),
+        soon(program().snapshot_create(&disk, "s")).await,
+        soon(program().snapshot_apply(&disk, &named("s"))).await,
+        soon(program().check(&disk, None)).await.map(drop),
     ] {
         let error = result.unwrap_err();
         assert_eq!((error.kind(), error.effect()), (Kind::Unsupported, Effect::None), "{error}");
@@ -168,7 +173,7 @@ async fn a_backing_file_is_not_followed() {
     let json = r#"json:{"driver":"raw","file":{"driver":"file","filename":"/etc/passwd"}}"#;
     let long = format!("/{}", "x".repeat(1000));
     for backing in
-        [fifo.to_str().unwrap(), missing.to_str().unwrap(), "nbd://127.0.0.1:1/x", json, "../../x", &long]
+        [missing.to_str().unwrap(), "nbd://127.0.0.1:1/x", json, "../../x", &long, fifo.to_str().unwrap()]
     {
         let disk = image(scratch.path("a"), "qcow2");
         let path = disk.path.to_str().unwrap();
@@ -177,8 +182,8 @@ async fn a_backing_file_is_not_followed() {
         let found = info.backing.unwrap();
         assert_eq!((found.name.as_str(), found.format.as_deref()), (backing, Some("raw")));
         // None of these needs the backing file, and none hangs or fails for it.
-        program().snapshot_create(&disk, "s").await.unwrap();
-        program().snapshot_apply(&disk, &named("s")).await.unwrap();
+        soon(program().snapshot_create(&disk, "s")).await.unwrap();
+        soon(program().snapshot_apply(&disk, &named("s"))).await.unwrap();
         assert_eq!(program().check(&disk, None).await.unwrap(), Check::default());
         program().check(&disk, Some(Repair::All)).await.unwrap();
         program().snapshot_delete(&disk, &named("s")).await.unwrap();
@@ -199,5 +204,9 @@ async fn phrases_in_names_do_not_choose_the_kind() {
     assert_eq!(program().info(&disk).await.unwrap_err().kind(), Kind::Corrupt);
     let raw = image(&disk.path, "raw");
     let error = program().snapshot_create(&raw, "No such file or directory").await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unsupported, "{error}");
+    let options = xlsnap_qemu_img::CreateOptions { size: Some(512), backing: None, backing_unopened: false };
+    let new = image(scratch.path("Is another process using the image: No space left on device"), "nosuch");
+    let error = program().create(&new, &options).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unsupported, "{error}");
 }

@@ -162,6 +162,17 @@ async fn what_is_no_file_is_not_opened() {
 }
 
 #[tokio::test]
+async fn a_symbolic_link_leads_to_its_image() {
+    let scratch = Scratch::new();
+    let real = scratch.qcow2("real");
+    let link = image(scratch.path("link"), "qcow2");
+    std::os::unix::fs::symlink(&real.path, &link.path).unwrap();
+    program().snapshot_create(&link, "s").await.unwrap();
+    assert_eq!(snapshots(&real).await.len(), 1);
+    program().snapshot_apply(&link, &named("s")).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_format_is_only_a_name() {
     let scratch = Scratch::new();
     let good = scratch.qcow2("a");
