@@ -124,7 +124,7 @@ impl Host {
             }
         };
         let uuid = uuid_of(&client).await?;
-        let adapter = Live::new(client.clone(), self.qemu_img(), Vec::new(), Arc::new(NoFile));
+        let adapter = self.adapter(&client, Vec::new(), Arc::new(NoFile));
         let reached = Reached::by(self.who(Uuid::nil(), name.to_string()), adapter, Some(client));
         let inventory = reached.disks().inventory().await;
         reached.leave().await;
@@ -142,10 +142,24 @@ impl Host {
         Ok((uuid, disks.collect()))
     }
 
+    fn adapter(
+        &self,
+        client: &Arc<qmp::Client>,
+        disks: Vec<DiskSpec>,
+        description: Arc<dyn Description>,
+    ) -> Live {
+        let adapter = Live::new(client.clone(), self.qemu_img(), disks, description);
+        // People start QEMU with relative file names.
+        match client.peer_pid() {
+            Some(pid) => adapter.in_directory_of(pid),
+            None => adapter,
+        }
+    }
+
     fn live(&self, domain: Domain, client: qmp::Client) -> Reached {
         let who = self.who(domain.uuid, domain.name.to_string());
         let client = Arc::new(client);
-        let adapter = Live::new(client.clone(), self.qemu_img(), domain.disks, self.file_of(domain.name));
+        let adapter = self.adapter(&client, domain.disks, self.file_of(domain.name));
         Reached::by(who, adapter, Some(client))
     }
 
@@ -161,7 +175,7 @@ impl Host {
             Some(uuid) => self.who(uuid, selector.to_string()),
             None => self.known(selector).await?,
         };
-        let adapter = Live::new(client.clone(), self.qemu_img(), Vec::new(), Arc::new(NoFile));
+        let adapter = self.adapter(&client, Vec::new(), Arc::new(NoFile));
         Ok(Reached::by(who, adapter, Some(client)))
     }
 

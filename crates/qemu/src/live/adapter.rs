@@ -63,6 +63,17 @@ impl Live {
         self
     }
 
+    /// The same for the QEMU that has this process id, if it is one and its directory may be looked at.
+    #[must_use]
+    pub fn in_directory_of(self, pid: u32) -> Self {
+        // Somebody else may have opened the monitor's socket for QEMU, and runs elsewhere.
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        match std::fs::read_link(format!("/proc/{pid}/cwd")) {
+            Ok(directory) if name.starts_with("qemu-") => self.in_directory(directory),
+            _ => self,
+        }
+    }
+
     /// The disks as they are described, with what was adopted since.
     pub(super) fn specs(&self) -> Vec<DiskSpec> {
         self.specs.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -7,7 +7,9 @@ use xlsnap_qemu::DiskSpec;
 use xlsnap_testkit::real::{Attach, Disk as Fixture, Scratch, StorageDaemon, Vm, VmOptions};
 use xlsnap_types::model::ImageFormat;
 
-use crate::{MIB, attached_by, disk, disks, internal, live, spec, tags, text, two_disks, with_arguments};
+use crate::{
+    MIB, attached_by, connect, disk, disks, internal, live, on, spec, tags, text, two_disks, with_arguments,
+};
 
 #[tokio::test]
 async fn a_disk_is_found_by_its_file_under_any_name() {
@@ -55,6 +57,28 @@ async fn a_disk_is_found_by_its_node_and_nothing_else_is_taken_for_it() {
     assert_eq!((error.kind, error.effect), (PortErrorKind::Refused, Effect::None));
     let said = error.to_string();
     assert!(said.contains("root") && said.contains(&text(&a)) && said.contains(&text(&b)), "{said}");
+}
+
+#[tokio::test]
+async fn a_relative_name_is_relative_to_where_qemu_runs() {
+    let scratch = Scratch::new();
+    let image = scratch.qcow2("a.qcow2", MIB);
+    for attach in [Some(Attach::Blockdev), Some(Attach::Drive), None] {
+        let fixtures = [Fixture::qcow2("vda", "a.qcow2".as_ref())];
+        let vm = attach.map(|attach| Vm::start(&scratch, &fixtures, &attached_by(attach)));
+        let daemon = attach.is_none().then(|| StorageDaemon::start(&scratch, &fixtures));
+        let qmp = vm.as_ref().map(Vm::qmp).or(daemon.as_ref().map(StorageDaemon::qmp)).unwrap();
+        for specs in [vec![spec("vda", &image)], Vec::new()] {
+            let client = connect(qmp).await;
+            let pid = client.peer_pid().unwrap();
+            let live = on(client, specs).in_directory_of(pid);
+            assert_eq!(disk(&live, "vda").await.image, text(&image), "{attach:?}");
+        }
+        // Of this process it is not relative, wherever it runs.
+        let client = connect(qmp).await;
+        let live = on(client, vec![spec("vda", &image)]).in_directory_of(std::process::id());
+        assert_eq!(live.inventory().await.unwrap_err().kind, PortErrorKind::NotFound, "{attach:?}");
+    }
 }
 
 #[tokio::test]

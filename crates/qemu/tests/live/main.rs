@@ -35,7 +35,14 @@ impl Description for Told {
 
 /// The adapter on a monitor.
 async fn live(qmp: &Path, specs: Vec<DiskSpec>) -> Live {
-    let client = Client::connect_unix(qmp, Options::default()).await.unwrap();
+    on(connect(qmp).await, specs)
+}
+
+async fn connect(qmp: &Path) -> Client {
+    Client::connect_unix(qmp, Options::default()).await.unwrap()
+}
+
+fn on(client: Client, specs: Vec<DiskSpec>) -> Live {
     Live::new(Arc::new(client), Arc::new(Program::default()), specs, Arc::new(Told::default()))
 }
 

@@ -1,12 +1,15 @@
 //! Overlay files: made once, removed only when they are ours and unused.
 
 use std::fs;
+use std::sync::Arc;
 
-use xlsnap_orchestrator::{Disks, Effect, Overlay, PortErrorKind, SnapshotAction};
+use async_trait::async_trait;
+use xlsnap_orchestrator::{Disks, Effect, Overlay, PortErrorKind, SnapshotAction, SnapshotId};
 use xlsnap_qemu::Live;
+use xlsnap_qemu_img::{Check, CreateOptions, Error, Image, ImageInfo, Program, QemuImg, Repair, SnapshotRef};
 use xlsnap_testkit::real::{Scratch, StorageDaemon, qemu_img};
 
-use crate::{MIB, live, overlay, spec, text, two_disks};
+use crate::{MIB, disk_name, internal, live, overlay, spec, text, two_disks};
 
 struct World {
     scratch: Scratch,
@@ -103,4 +106,64 @@ async fn a_file_that_is_something_else_stays() {
         assert_eq!(error.effect, Effect::None, "{error}");
         assert!(file.exists(), "{error}");
     }
+}
+
+/// qemu-img that touches nothing but one file.
+struct OnlyOn(String, Program);
+
+impl OnlyOn {
+    fn check(&self, image: &Image) {
+        assert_eq!(image.path.to_str(), Some(self.0.as_str()), "an image that QEMU has open");
+    }
+}
+
+#[async_trait]
+impl QemuImg for OnlyOn {
+    async fn info(&self, image: &Image) -> Result<ImageInfo, Error> {
+        self.check(image);
+        self.1.info(image).await
+    }
+
+    async fn create(&self, image: &Image, options: &CreateOptions) -> Result<(), Error> {
+        self.check(image);
+        assert!(options.backing_unopened, "the base is open in QEMU");
+        self.1.create(image, options).await
+    }
+
+    async fn snapshot_create(&self, _: &Image, _: &str) -> Result<(), Error> {
+        panic!("a snapshot is QEMU's to make")
+    }
+
+    async fn snapshot_apply(&self, _: &Image, _: &SnapshotRef) -> Result<(), Error> {
+        panic!("nothing is reverted while QEMU runs")
+    }
+
+    async fn snapshot_delete(&self, _: &Image, _: &SnapshotRef) -> Result<(), Error> {
+        panic!("a snapshot is QEMU's to delete")
+    }
+
+    async fn check(&self, _: &Image, _: Option<Repair>) -> Result<Check, Error> {
+        panic!("nothing is repaired while QEMU runs")
+    }
+}
+
+#[tokio::test]
+async fn qemu_img_never_touches_an_image_that_qemu_has_open() {
+    let scratch = Scratch::new();
+    let fixtures = two_disks(&scratch);
+    let files = fixtures.clone().map(|disk| disk.file.unwrap());
+    let daemon = StorageDaemon::start(&scratch, &fixtures);
+    let over = overlay("vda", &scratch.path("over.qcow2"), &files[0]);
+    let qemu_img = Arc::new(OnlyOn(over.file.clone(), Program::default()));
+    let client = Arc::new(crate::connect(daemon.qmp()).await);
+    let specs = vec![spec("vda", &files[0]), spec("vdb", &files[1])];
+    let live = Live::new(client, qemu_img, specs, Arc::new(crate::Told::default()));
+    live.make_overlay(&over).await.unwrap();
+    live.discard_overlay(&over).await.unwrap();
+    live.make_overlay(&over).await.unwrap();
+    live.snapshot(&[SnapshotAction::External(over), internal("vdb", "s")]).await.unwrap();
+    live.inventory().await.unwrap();
+    let (vdb, s) = (disk_name("vdb"), SnapshotId { name: "s".into(), id: "1".into() });
+    live.revert(&vdb, &s).await.unwrap_err();
+    live.delete(&vdb, &s).await.unwrap();
 }

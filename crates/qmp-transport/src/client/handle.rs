@@ -26,6 +26,7 @@ use crate::{Effect, Error, EventStream, Kind, Qmp};
 #[derive(Debug)]
 pub struct Client {
     peer: String,
+    peer_pid: Option<u32>,
     greeting: Greeting,
     call_timeout: Duration,
     orders: mpsc::UnboundedSender<Order>,
@@ -50,7 +51,9 @@ impl Client {
     pub async fn connect_unix(path: impl AsRef<Path>, options: Options) -> Result<Self, Error> {
         let path = path.as_ref();
         let stream = connect(path, options.connect_timeout).await?;
-        Self::from_stream(stream, path.display().to_string(), options).await
+        let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
+        let client = Self::from_stream(stream, path.display().to_string(), options).await?;
+        Ok(Self { peer_pid: pid.and_then(|pid| u32::try_from(pid).ok()), ..client })
     }
 
     /// Negotiates over a stream that is connected already; `peer` is what messages call the other side.
@@ -79,6 +82,7 @@ impl Client {
         debug!(peer, version = ?greeting.version, "connected");
         Ok(Self {
             peer,
+            peer_pid: None,
             greeting,
             call_timeout: options.call_timeout,
             orders,
@@ -91,6 +95,12 @@ impl Client {
     /// What QEMU said of itself.
     pub fn greeting(&self) -> &Greeting {
         &self.greeting
+    }
+
+    /// The process that listens on the Unix socket, as the kernel says: QEMU itself, or whoever opened the socket for it.
+    /// `None` of another stream.
+    pub fn peer_pid(&self) -> Option<u32> {
+        self.peer_pid
     }
 
     /// As [`Qmp::execute_raw`], with its own time-out.

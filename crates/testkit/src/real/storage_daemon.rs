@@ -33,6 +33,7 @@ impl StorageDaemon {
             let _ = std::fs::remove_file(socket);
         }
         let mut command = Command::new("qemu-storage-daemon");
+        command.current_dir(scratch.dir());
         command.arg("--nbd-server").arg(format!("addr.type=unix,addr.path={}", nbd.display()));
         for disk in disks {
             let node = disk.blockdev().expect("a storage daemon's disk has an image");

@@ -52,6 +52,7 @@ impl Vm {
             let _ = std::fs::remove_file(socket);
         }
         let mut command = Command::new("qemu-system-x86_64");
+        command.current_dir(scratch.dir());
         command.args(["-machine", "q35,accel=tcg", "-nodefaults", "-display", "none", "-m", "64"]);
         command.args((!options.running).then_some("-S"));
         for (unit, disk) in disks.iter().enumerate() {
