@@ -1,7 +1,4 @@
-//! Plans, executes and recovers snapshots of whole machines.
-//!
-//! Data flows one way: request -> plan (pure) -> executor (effects through ports, journal) -> report. This crate names
-//! no QMP command, builds no argument list and touches no path.
+#![doc = include_str!("../README.md")]
 
 mod check;
 mod create;
