@@ -48,3 +48,40 @@ fn a_socket_needs_a_domain() {
     assert!(parse(&["list", "web", "--qmp", "/run/x"]).is_ok());
     assert!(parse(&["snapshot-create", "-n", "s", "web", "--qmp", "/run/x"]).is_ok());
 }
+
+/// The words of one line of a shell, as far as documents go: quotes, and nothing after a pipe, a redirection or a comment.
+fn words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quote = None;
+    for c in line.chars() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (None, '"' | '\'') => quote = Some(c),
+            (None, '|' | '<' | '>' | '#' | '&') => break,
+            (None, ' ') => words.push(String::new()),
+            (_, c) => words.last_mut().expect("there is always one").push(c),
+        }
+    }
+    words.retain(|word| !word.is_empty() && word != "2");
+    words
+}
+
+/// Every command line of the documents is one.
+#[test]
+fn documented_lines_parse() {
+    let top = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let mut count = 0;
+    for document in ["README.md", "docs/cookbook.md", "docs/errors.md", "docs/json.md", "crates/cli/README.md"] {
+        let text = std::fs::read_to_string(format!("{top}/{document}")).unwrap().replace("\\\n", " ");
+        for line in text.lines() {
+            let line = line.trim_start().trim_start_matches("$ ");
+            if !line.starts_with("xlsnap ") || line.contains("...") {
+                continue;
+            }
+            let parsed = Cli::try_parse_from(words(line));
+            assert!(parsed.is_ok(), "{document}: {line}\n{}", parsed.unwrap_err());
+            count += 1;
+        }
+    }
+    assert!(count > 40, "only {count} lines were found");
+}

@@ -9,3 +9,4 @@ mod host;
 mod interface;
 mod json;
 mod listing;
+mod schema;

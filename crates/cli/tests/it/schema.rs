@@ -1,0 +1,107 @@
+//! docs/json.md against what is really answered.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use serde_json::{Map, Value};
+
+use crate::host::Host;
+
+/// The example of each schema in the document.
+fn examples() -> BTreeMap<String, Value> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/json.md");
+    let text = fs::read_to_string(path).unwrap();
+    let blocks = text.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let examples = blocks.map(|block| {
+        let example: Value = serde_json::from_str(block).unwrap_or_else(|e| panic!("{e}: {block}"));
+        (example["schema"].as_str().unwrap().to_owned(), example)
+    });
+    examples.collect()
+}
+
+/// The example of one schema, with what is told elsewhere (`{}`) put in.
+fn example(schema: &str) -> Value {
+    let examples = examples();
+    let mut example = examples[schema].clone();
+    for (field, whole) in [("snapshot", "xlsnap.show/1"), ("domain", "xlsnap.domain-add/1")] {
+        if example[field] == Value::Object(Map::new()) {
+            example[field] = examples[whole][field].clone();
+        }
+    }
+    if schema == "xlsnap.domains/1" {
+        example["domains"] = Value::Array(vec![examples["xlsnap.domain-add/1"]["domain"].clone()]);
+    }
+    example
+}
+
+/// Checks that every field of `answer` is in `example`, and every field of the top.
+fn compare(answer: &Value) {
+    let schema = answer["schema"].as_str().unwrap();
+    let example = example(schema);
+    within(schema, answer, &example);
+    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+    assert_eq!(keys(answer), keys(&example), "{schema}");
+}
+
+fn within(at: &str, answer: &Value, example: &Value) {
+    match (answer, example) {
+        (Value::Object(answer), Value::Object(example)) => {
+            for (key, value) in answer {
+                let at = format!("{at}.{key}");
+                // What may be done is one of two shapes, and labels are anybody's words.
+                if at.ends_with(".revert") || at.ends_with(".delete") || at.ends_with(".labels") {
+                    continue;
+                }
+                within(&at, value, example.get(key).unwrap_or_else(|| panic!("{at} is not documented")));
+            }
+        }
+        (Value::Array(answers), Value::Array(examples)) => {
+            for answer in answers {
+                within(at, answer, examples.first().unwrap_or_else(|| panic!("{at} has no example")));
+            }
+        }
+        (Value::Null, _) | (_, Value::Null) => {}
+        (answer, example) => assert_eq!(
+            std::mem::discriminant(answer),
+            std::mem::discriminant(example),
+            "{at} is of another type than documented: {answer}"
+        ),
+    }
+}
+
+#[test]
+fn every_answer_is_as_documented() {
+    let host = Host::new();
+    let images = [("a", 1), ("b", 2)].map(|(name, byte)| host.scratch.qcow2_with(name, 4 << 20, byte));
+    let [a, b] = images.each_ref().map(|image| image.display().to_string());
+    let add = host.json(&["domain", "add", "web", "--disk", &format!("vda={a}"), "--disk", &format!("vdb={b}")]);
+    let mut answers = vec![add];
+    for words in [
+        ["create", "web", "s1", "--label", "by=me", "--expires", "7d", "--exclude", "vdb"].as_slice(),
+        &["create", "web", "s2", "--external", "vdb"],
+        &["create", "web", "s3", "--dry-run"],
+        &["create", "web", "s3", "--external", "vdb", "--dry-run"],
+        &["list"],
+        &["show", "web", "s1"],
+        &["show", "web", "s2"],
+        &["revert", "web", "s1", "--dry-run"],
+        &["revert", "web", "s1", "--safety", "lost"],
+        &["delete", "web", "s1", "--dry-run"],
+        &["delete", "web", "s1"],
+        &["check", "web"],
+        &["recover", "web"],
+        &["domain", "list"],
+        &["domain", "show", "web"],
+        &["domain", "remove", "web", "--force"],
+    ] {
+        answers.push(host.json(words));
+    }
+    let failure = host.run(["show", "web", "s9", "--json"]);
+    answers.push(serde_json::from_str(&failure.err).unwrap());
+    let mut seen = BTreeSet::new();
+    for answer in &answers {
+        compare(answer);
+        seen.insert(answer["schema"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(seen, examples().into_keys().collect(), "each schema is documented, and seen here");
+}
