@@ -24,7 +24,7 @@ pub use error::{Effect, Error, Kind, PortError, PortErrorKind};
 pub use journal::{Journal, JournalError};
 pub use list::{Listing, Row, list};
 pub use plan::{
-    Action, CreatePlan, DeletePlan, DiskPlan, ImageTarget, RevertPlan, SnapshotDeletion, overlay_beside,
+    Action, CreatePlan, Deed, DeletePlan, DiskPlan, ImageTarget, RevertPlan, SnapshotDeletion, overlay_beside,
 };
 pub use ports::{
     Clock, Disk, Disks, Guest, GuestState, ImageSnapshot, Inventory, Overlay, Ports, Progress,

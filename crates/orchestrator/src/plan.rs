@@ -6,7 +6,7 @@ mod delete;
 mod names;
 mod revert;
 
-pub use action::Action;
+pub use action::{Action, Deed};
 pub(crate) use create::{CreateFacts, create};
 pub(crate) use delete::{DeleteFacts, delete, doomed, no_such};
 pub use names::overlay_beside;

@@ -6,6 +6,7 @@ mod failures;
 mod header;
 mod host;
 mod operations;
+mod planned;
 mod reach;
 mod registry;
 mod selector;
@@ -15,15 +16,16 @@ mod world;
 pub use domain::{Domain, FiledDomain};
 pub use host::{Host, Options, default_root};
 pub use operations::{DomainListing, SnapshotDetails};
+pub use planned::{Planned, Step};
 pub use reach::Reach;
 pub use registry::{AddedDomain, DomainDetails, NewDisk, NewDomain};
 pub use selector::Selector;
 pub use user_config::create_request;
 pub use xlsnap_conf_store::{Record, RootInputs};
 pub use xlsnap_orchestrator::{
-    Action, CheckReport, CheckRequest, CreatePlan, CreateReport, CreateRequest, DeletePlan, DeleteReport,
-    DeleteRequest, DiskChoice, DiskPlan, Effect, Error, Finding, ImageTarget, Kind, Listing, Node, Operation,
-    Outcome, Progress, Recovered, Repair, Reversibility, RevertPlan, RevertReport, RevertRequest, Row,
-    Selection, SnapshotAction, SnapshotDeletion, Undo, tree,
+    Action, CheckReport, CheckRequest, CreatePlan, CreateReport, CreateRequest, Deed, DeletePlan,
+    DeleteReport, DeleteRequest, DiskChoice, DiskPlan, Effect, Error, Finding, ImageTarget, Kind, Listing,
+    Node, Operation, Outcome, Progress, Recovered, Repair, Reversibility, RevertPlan, RevertReport,
+    RevertRequest, Row, Selection, SnapshotAction, SnapshotDeletion, Undo, tree,
 };
 pub use xlsnap_qemu::DiskSpec;

@@ -10,7 +10,8 @@ use xlsnap_orchestrator::{
 use xlsnap_types::model::SnapshotName;
 
 use crate::failures::from_store;
-use crate::{Host, Selector};
+use crate::reach::Reached;
+use crate::{Host, Planned, Selector};
 
 /// The snapshots of one domain.
 #[derive(Debug)]
@@ -63,8 +64,8 @@ impl Host {
         &self,
         selector: &Selector,
         request: &CreateRequest,
-    ) -> Result<CreatePlan, Error> {
-        self.on(selector, async |ports, who| {
+    ) -> Result<Planned<CreatePlan>, Error> {
+        self.planned(selector, async |ports, who| {
             orchestrator::plan_create(ports, who, request, Uuid::new_v4()).await
         })
         .await
@@ -140,8 +141,8 @@ impl Host {
         &self,
         selector: &Selector,
         request: &RevertRequest,
-    ) -> Result<RevertPlan, Error> {
-        self.on(selector, async |ports, who| {
+    ) -> Result<Planned<RevertPlan>, Error> {
+        self.planned(selector, async |ports, who| {
             orchestrator::plan_revert(ports, who, request, Uuid::new_v4()).await
         })
         .await
@@ -170,8 +171,8 @@ impl Host {
         &self,
         selector: &Selector,
         request: &DeleteRequest,
-    ) -> Result<DeletePlan, Error> {
-        self.on(selector, async |ports, who| {
+    ) -> Result<Planned<DeletePlan>, Error> {
+        self.planned(selector, async |ports, who| {
             orchestrator::plan_delete(ports, who, request, Uuid::new_v4()).await
         })
         .await
@@ -206,15 +207,32 @@ impl Host {
         operation: impl AsyncFnOnce(&Ports<'_>, &DomainRef) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let reached = self.reach(selector).await?;
-        let ports = Ports {
+        let result = operation(&self.ports(&reached), &reached.who).await;
+        reached.leave().await;
+        result
+    }
+
+    /// As [`Host::on`], for what only plans.
+    async fn planned<P>(
+        &self,
+        selector: &Selector,
+        operation: impl AsyncFnOnce(&Ports<'_>, &DomainRef) -> Result<P, Error>,
+    ) -> Result<Planned<P>, Error> {
+        let reached = self.reach(selector).await?;
+        let result = operation(&self.ports(&reached), &reached.who).await;
+        let (reach, file) = (reached.reach.clone(), reached.file.clone());
+        let records = self.options.root.join(reached.who.uuid.to_string());
+        reached.leave().await;
+        result.map(|plan| Planned { plan, reach, records, file })
+    }
+
+    fn ports<'a>(&'a self, reached: &'a Reached) -> Ports<'a> {
+        Ports {
             guest: reached.guest(),
             disks: reached.disks(),
             store: &self.store,
             clock: &self.clock,
             progress: &*self.progress,
-        };
-        let result = operation(&ports, &reached.who).await;
-        reached.leave().await;
-        result
+        }
     }
 }

@@ -6,7 +6,7 @@ mod nowhere;
 use std::error::Error as _;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -36,9 +36,20 @@ pub enum Reach {
     },
 }
 
+impl Reach {
+    fn by(monitor: &qmp::Client) -> Self {
+        let (major, minor, micro) = qmp::Qmp::version(monitor);
+        Self::Monitor { qemu: format!("{major}.{minor}.{micro}") }
+    }
+}
+
 /// A domain with the adapter that reaches it.
 pub(crate) struct Reached {
     pub(crate) who: DomainRef,
+    /// How; `None` when nobody knows its disks.
+    pub(crate) reach: Option<Reach>,
+    /// The file that describes it.
+    pub(crate) file: Option<PathBuf>,
     disks: Arc<dyn Disks>,
     guest: Arc<dyn Guest>,
     monitor: Option<Arc<qmp::Client>>,
@@ -47,7 +58,8 @@ pub(crate) struct Reached {
 impl Reached {
     fn by<A: Disks + Guest + 'static>(who: DomainRef, adapter: A, monitor: Option<Arc<qmp::Client>>) -> Self {
         let adapter = Arc::new(adapter);
-        Self { who, disks: adapter.clone(), guest: adapter, monitor }
+        let reach = monitor.as_deref().map(Reach::by);
+        Self { who, reach, file: None, disks: adapter.clone(), guest: adapter, monitor }
     }
 
     pub(crate) fn disks(&self) -> &dyn Disks {
@@ -102,9 +114,9 @@ impl Host {
         match self.ask(domain.name.as_str(), socket).await? {
             Answer::Nobody => Ok(Reach::Off),
             Answer::Monitor(client) => {
-                let (major, minor, micro) = qmp::Qmp::version(&client);
+                let reach = Reach::by(&client);
                 client.close().await;
-                Ok(Reach::Monitor { qemu: format!("{major}.{minor}.{micro}") })
+                Ok(reach)
             }
         }
     }
@@ -158,14 +170,18 @@ impl Host {
 
     fn live(&self, domain: Domain, client: qmp::Client) -> Reached {
         let who = self.who(domain.uuid, domain.name.to_string());
+        let file = self.shelf.path_of(&domain.name);
         let client = Arc::new(client);
         let adapter = self.adapter(&client, domain.disks, self.file_of(domain.name));
-        Reached::by(who, adapter, Some(client))
+        Reached { file: Some(file), ..Reached::by(who, adapter, Some(client)) }
     }
 
     fn images(&self, domain: Domain) -> Reached {
         let who = self.who(domain.uuid, domain.name.to_string());
-        Reached::by(who, Images::new(domain.disks, self.qemu_img(), self.file_of(domain.name)), None)
+        let reach = if domain.qmp.is_some() { Reach::Off } else { Reach::Images };
+        let file = self.shelf.path_of(&domain.name);
+        let adapter = Images::new(domain.disks, self.qemu_img(), self.file_of(domain.name));
+        Reached { reach: Some(reach), file: Some(file), ..Reached::by(who, adapter, None) }
     }
 
     /// A running QEMU that no file describes.

@@ -2,7 +2,7 @@
 //! `xlsnap.check/1`, `xlsnap.recover/1`.
 
 use serde::Serialize;
-use xlsnap::{Action, CheckReport, CreateReport, DeleteReport, Operation, Recovered, RevertReport};
+use xlsnap::{CheckReport, CreateReport, DeleteReport, Operation, Recovered, RevertReport, Step};
 use xlsnap_types::model::{DiskName, PassedOver, SnapshotName};
 
 use super::SnapshotForm;
@@ -21,6 +21,7 @@ pub(crate) struct PlanAnswer<'a> {
 struct ActionForm<'a> {
     what: &'a str,
     touches: Option<&'a str>,
+    by: &'a str,
 }
 
 impl<'a> PlanAnswer<'a> {
@@ -28,11 +29,12 @@ impl<'a> PlanAnswer<'a> {
         domain: &'a str,
         operation: Operation,
         name: &'a SnapshotName,
-        actions: &'a [Action],
+        steps: &'a [Step],
         passed_over: &'a [PassedOver],
     ) -> Self {
-        let form = |action: &'a Action| ActionForm { what: &action.what, touches: action.touches.as_deref() };
-        let actions = actions.iter().map(form).collect();
+        let form =
+            |step: &'a Step| ActionForm { what: &step.what, touches: step.touches.as_deref(), by: step.by };
+        let actions = steps.iter().map(form).collect();
         Self { schema: "xlsnap.plan/1", domain, operation, name, actions, passed_over }
     }
 }

@@ -71,7 +71,9 @@ fn words(line: &str) -> Vec<String> {
 fn documented_lines_parse() {
     let top = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
     let mut count = 0;
-    for document in ["README.md", "docs/cookbook.md", "docs/errors.md", "docs/json.md", "crates/cli/README.md"] {
+    for document in
+        ["README.md", "docs/cookbook.md", "docs/errors.md", "docs/json.md", "crates/cli/README.md"]
+    {
         let text = std::fs::read_to_string(format!("{top}/{document}")).unwrap().replace("\\\n", " ");
         for line in text.lines() {
             let line = line.trim_start().trim_start_matches("$ ");

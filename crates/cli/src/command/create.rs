@@ -32,14 +32,14 @@ pub(crate) fn make(
     let host = context.host()?;
     let domain = selector.domain.as_str();
     if dry_run {
-        let plan = context.block_on(host.plan_create(selector, request))??;
-        let actions = plan.actions();
+        let planned = context.block_on(host.plan_create(selector, request))??;
+        let steps = planned.steps();
         let plan = Plan {
             domain,
             operation: Operation::Create,
-            name: &plan.name,
-            actions: &actions,
-            passed_over: &plan.passed_over,
+            name: &planned.plan.name,
+            steps: &steps,
+            passed_over: &planned.plan.passed_over,
         };
         return plan.tell(context);
     }

@@ -27,13 +27,13 @@ pub(crate) fn remove(
     let host = context.host()?;
     let domain = selector.domain.as_str();
     if dry_run {
-        let plan = context.block_on(host.plan_delete(selector, request))??;
-        let actions = plan.actions();
+        let planned = context.block_on(host.plan_delete(selector, request))??;
+        let steps = planned.steps();
         let plan = Plan {
             domain,
             operation: Operation::Delete,
             name: &request.name,
-            actions: &actions,
+            steps: &steps,
             passed_over: &[],
         };
         return plan.tell(context);

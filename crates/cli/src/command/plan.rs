@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use xlsnap::{Action, Operation};
+use xlsnap::{Operation, Step};
 use xlsnap_types::model::{PassedOver, SnapshotName};
 
 use crate::answer::PlanAnswer;
@@ -16,14 +16,14 @@ pub(crate) struct Plan<'a> {
     pub(crate) domain: &'a str,
     pub(crate) operation: Operation,
     pub(crate) name: &'a SnapshotName,
-    pub(crate) actions: &'a [Action],
+    pub(crate) steps: &'a [Step],
     pub(crate) passed_over: &'a [PassedOver],
 }
 
 impl Plan<'_> {
     pub(crate) fn tell(&self, context: &Context) -> Result<Exit, Failure> {
-        let Self { domain, operation, name, actions, passed_over } = *self;
-        let json = PlanAnswer::new(domain, operation, name, actions, passed_over);
+        let Self { domain, operation, name, steps, passed_over } = *self;
+        let json = PlanAnswer::new(domain, operation, name, steps, passed_over);
         context.answer(&json, |out, _| {
             writeln!(
                 out,
@@ -31,11 +31,10 @@ impl Plan<'_> {
                 visible(name.as_str()),
                 visible(domain)
             )?;
-            for (i, action) in actions.iter().enumerate() {
-                writeln!(out, "  {}. {}", i + 1, visible(&action.what))?;
-                if let Some(file) = &action.touches {
-                    writeln!(out, "     {}", visible(file))?;
-                }
+            for (i, step) in steps.iter().enumerate() {
+                writeln!(out, "  {}. {}", i + 1, visible(&step.what))?;
+                let file = step.touches.as_deref().map(visible).unwrap_or_default();
+                writeln!(out, "     {file} [{}]", step.by)?;
             }
             left_out(out, passed_over)
         })?;

@@ -26,14 +26,14 @@ pub(crate) fn bring_back(
     let host = context.host()?;
     let domain = selector.domain.as_str();
     if dry_run {
-        let plan = context.block_on(host.plan_revert(selector, request))??;
-        let actions = plan.actions();
+        let planned = context.block_on(host.plan_revert(selector, request))??;
+        let steps = planned.steps();
         let plan = Plan {
             domain,
             operation: Operation::Revert,
-            name: &plan.name,
-            actions: &actions,
-            passed_over: &plan.untouched,
+            name: &planned.plan.name,
+            steps: &steps,
+            passed_over: &planned.plan.untouched,
         };
         return plan.tell(context);
     }

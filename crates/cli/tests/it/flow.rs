@@ -128,3 +128,17 @@ fn an_external_snapshot_takes_the_writes_from_then_on() {
     assert_eq!(snapshots_in(&images[0]), ["s1"]);
     host.refuses(5, ["delete", "web", "s1"]);
 }
+
+#[test]
+fn a_dry_run_names_every_command_file_and_image() {
+    let (host, images) = Host::with_two_disks();
+    let before = host.state();
+    let ran = host.run(["create", "web", "s1", "--external", "vdb", "--dry-run"]);
+    host.assert_state(&before);
+    let domain_file = host.root().join("domains/web.toml").display().to_string();
+    let records = host.root().display().to_string();
+    let image = images[0].display().to_string();
+    for word in ["qemu-img create", "qemu-img snapshot -c", &image, &domain_file, &records] {
+        assert!(ran.ok().out.contains(word), "{word} is not in {}", ran.out);
+    }
+}

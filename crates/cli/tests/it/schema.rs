@@ -74,7 +74,8 @@ fn every_answer_is_as_documented() {
     let host = Host::new();
     let images = [("a", 1), ("b", 2)].map(|(name, byte)| host.scratch.qcow2_with(name, 4 << 20, byte));
     let [a, b] = images.each_ref().map(|image| image.display().to_string());
-    let add = host.json(&["domain", "add", "web", "--disk", &format!("vda={a}"), "--disk", &format!("vdb={b}")]);
+    let add =
+        host.json(&["domain", "add", "web", "--disk", &format!("vda={a}"), "--disk", &format!("vdb={b}")]);
     let mut answers = vec![add];
     for words in [
         ["create", "web", "s1", "--label", "by=me", "--expires", "7d", "--exclude", "vdb"].as_slice(),

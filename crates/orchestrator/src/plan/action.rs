@@ -5,9 +5,28 @@ use xlsnap_types::model::SnapshotName;
 use super::{CreatePlan, DeletePlan, RevertPlan};
 use crate::SnapshotAction;
 
+/// What an [`Action`] is, for a backend to say by what it does that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Deed {
+    /// The empty file of an external snapshot is made.
+    MakeOverlay,
+    /// An internal snapshot is taken.
+    TakeInternal,
+    /// An overlay takes a disk's writes from now on.
+    TakeExternal,
+    /// An internal snapshot is deleted.
+    DeleteInternal,
+    /// A disk goes back to an internal snapshot.
+    RevertInternal,
+    /// Something is written down.
+    Record,
+}
+
 /// One line of a dry run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Action {
+    /// What kind of thing it is.
+    pub deed: Deed,
     /// What is done, in words of the domain.
     pub what: String,
     /// The image or file that it touches.
@@ -15,12 +34,12 @@ pub struct Action {
 }
 
 impl Action {
-    fn on(file: &str, what: String) -> Self {
-        Self { what, touches: Some(file.to_owned()) }
+    fn on(deed: Deed, file: &str, what: String) -> Self {
+        Self { deed, what, touches: Some(file.to_owned()) }
     }
 
     fn record(what: String) -> Self {
-        Self { what, touches: None }
+        Self { deed: Deed::Record, what, touches: None }
     }
 }
 
@@ -31,6 +50,7 @@ impl CreatePlan {
         for plan in &self.disks {
             if let SnapshotAction::External(overlay) = &plan.action {
                 actions.push(Action::on(
+                    Deed::MakeOverlay,
                     &overlay.file,
                     format!("make an empty overlay for disk {} over {}", plan.disk, overlay.base),
                 ));
@@ -38,10 +58,13 @@ impl CreatePlan {
         }
         for plan in &self.disks {
             actions.push(match &plan.action {
-                SnapshotAction::Internal { tag, .. } => {
-                    Action::on(&plan.image, format!("take the internal snapshot {tag} of disk {}", plan.disk))
-                }
+                SnapshotAction::Internal { tag, .. } => Action::on(
+                    Deed::TakeInternal,
+                    &plan.image,
+                    format!("take the internal snapshot {tag} of disk {}", plan.disk),
+                ),
                 SnapshotAction::External(overlay) => Action::on(
+                    Deed::TakeExternal,
                     &overlay.file,
                     format!("direct the writes of disk {} to it; {} stays as it is", plan.disk, plan.image),
                 ),
@@ -59,6 +82,7 @@ impl DeletePlan {
         for deletion in &self.snapshots {
             actions.extend(deletion.disks.iter().map(|target| {
                 Action::on(
+                    Deed::DeleteInternal,
                     &target.image,
                     format!(
                         "delete the internal snapshot {} (id {}) of disk {}",
@@ -86,6 +110,7 @@ impl RevertPlan {
         let mut actions = self.safety.as_ref().map(CreatePlan::actions).unwrap_or_default();
         actions.extend(self.disks.iter().map(|target| {
             Action::on(
+                Deed::RevertInternal,
                 &target.image,
                 format!(
                     "revert disk {} to the internal snapshot {} (id {})",
