@@ -103,3 +103,16 @@ fn of_many_creators_one_wins() {
     }
     assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 20);
 }
+
+#[test]
+fn what_crashed_writers_left_is_removed() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = Dir::create(scratch.path()).unwrap();
+    dir.create_new("kept", b"").unwrap();
+    fs::write(dir.path().join(".xlsnap-new-1-0"), "half").unwrap();
+    fs::write(dir.path().join(".other"), "").unwrap();
+    assert_eq!(names(&dir), [".other", "kept"]);
+    dir.remove_temporaries().unwrap();
+    assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 2);
+    assert_eq!(names(&dir), [".other", "kept"]);
+}

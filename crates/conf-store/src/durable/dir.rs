@@ -144,14 +144,30 @@ impl Dir {
     /// What reading a directory can fail with.
     pub fn names(&self, visit: &mut dyn FnMut(&str)) -> Result<(), Error> {
         self.all_names(&mut |name| {
-            if !Self::is_temporary(name) {
+            if !name.starts_with(TEMPORARY) {
                 visit(name);
             }
         })
     }
 
+    /// Removes the temporary files that writers left when they crashed. They are never read nor listed, but take room.
+    /// Only for a caller who knows that nobody writes in this directory now: else a writer's file is removed under it, and
+    /// its write fails without effect.
+    ///
+    /// # Errors
+    /// What listing a directory and removing a file can fail with.
+    pub fn remove_temporaries(&self) -> Result<(), Error> {
+        let mut temporaries = Vec::new();
+        self.all_names(&mut |name| {
+            if name.starts_with(TEMPORARY) {
+                temporaries.push(name.to_owned());
+            }
+        })?;
+        temporaries.iter().try_for_each(|name| self.discard(name))
+    }
+
     /// [`Dir::names`] with the temporary files.
-    pub(crate) fn all_names(&self, visit: &mut dyn FnMut(&str)) -> Result<(), Error> {
+    fn all_names(&self, visit: &mut dyn FnMut(&str)) -> Result<(), Error> {
         let failed = |errno| refusal::failed("list", &self.path, errno);
         // A descriptor of its own, for it has a position in the directory.
         let listing = rustix::fs::openat(&self.fd, ".", DIRECTORY, Mode::empty()).map_err(failed)?;
@@ -228,11 +244,6 @@ impl Dir {
     /// The name of the temporary file of a `slot`.
     pub(crate) fn slot(slot: &str) -> String {
         format!("{TEMPORARY}{slot}")
-    }
-
-    /// Whether `name` is that of a temporary file.
-    pub(crate) fn is_temporary(name: &str) -> bool {
-        name.starts_with(TEMPORARY)
     }
 
     /// Renames a file, replacing what has the name `to`.

@@ -36,18 +36,12 @@ pub(super) fn tidy(dir: &Dir) -> Result<(), Error> {
     }
     tracing::debug!(directory = %dir.path().display(), "tidying up after a change that was cut off");
     let mut metas = Vec::new();
-    let mut temporaries = Vec::new();
-    dir.all_names(&mut |file| {
-        if Dir::is_temporary(file) {
-            temporaries.push(file.to_owned());
-        }
-        metas.extend(layout::meta_name(file));
-    })?;
+    dir.names(&mut |file| metas.extend(layout::meta_name(file)))?;
     for name in &metas {
         settle(dir, name)?;
     }
     dir.sync()?;
-    temporaries.iter().try_for_each(|file| dir.discard(file))
+    dir.remove_temporaries()
 }
 
 /// Makes the meta file of `name`, if there is one, hold what belongs to the record that is there, and nothing else.
