@@ -1,0 +1,153 @@
+//! Connecting: what is wrong, and what to do about it.
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use xlsnap_qmp_transport::{Client, Effect, Error, Kind, Options, Qmp};
+use xlsnap_testkit::wire::{GREETING, Script, WireServer, connect};
+
+fn impatient() -> Options {
+    let mut options = Options::default();
+    options.connect_timeout = Duration::from_millis(50);
+    options.greeting_timeout = Duration::from_millis(50);
+    options
+}
+
+/// Why there is no connection; every such error is without effect and names the socket.
+async fn refusal(path: &std::path::Path) -> Error {
+    let error = Client::connect_unix(path, impatient()).await.expect_err("no connection can be made");
+    assert_eq!(error.effect(), Effect::None);
+    assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+    error
+}
+
+async fn refusal_of(script: Script) -> Error {
+    let server = WireServer::start([script]);
+    refusal(&server.path()).await
+}
+
+#[tokio::test]
+async fn no_socket_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = refusal(&directory.path().join("none")).await;
+    assert_eq!(missing.kind(), Kind::Connect);
+    assert!(missing.to_string().contains("no such socket"), "{missing}");
+
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let not_a_socket = refusal(&file).await;
+    assert_eq!(not_a_socket.kind(), Kind::Connect);
+    assert!(not_a_socket.to_string().contains("not a socket"), "{not_a_socket}");
+
+    let dead = directory.path().join("dead");
+    drop(UnixListener::bind(&dead).unwrap());
+    let nobody = refusal(&dead).await;
+    assert_eq!(nobody.kind(), Kind::Connect);
+    assert!(nobody.to_string().contains("has ended"), "{nobody}");
+
+    let long = refusal(&directory.path().join("x".repeat(200))).await;
+    assert_eq!(long.kind(), Kind::Connect);
+    assert!(long.to_string().contains("too long"), "{long}");
+}
+
+#[tokio::test]
+async fn no_permission() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("closed");
+    let _listener = UnixListener::bind(&path).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0)).unwrap();
+    let error = refusal(&path).await;
+    // Root may connect all the same, and then finds nobody who greets.
+    let may = error.kind() == Kind::Busy;
+    assert!(may || error.to_string().contains("no permission"), "{error}");
+}
+
+#[tokio::test]
+async fn another_client_holds_the_monitor() {
+    let server = WireServer::start([Script::ready(), Script::ready(), Script::ready()]);
+    let first = Client::connect_unix(server.path(), Options::default()).await.unwrap();
+    let second = refusal(&server.path()).await;
+    assert_eq!(second.kind(), Kind::Busy);
+    assert!(second.to_string().contains("another client holds the monitor"), "{second}");
+    first.close().await;
+    let patient = Client::connect_unix(server.path(), Options::default()).await.unwrap();
+    assert_eq!(patient.version(), (10, 0, 2));
+}
+
+/// QEMU listens with a queue of one: with a client served and another waiting, the third is turned away by the kernel.
+#[tokio::test]
+async fn the_queue_of_the_monitor_is_full() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("qmp");
+    let socket = tokio::net::UnixSocket::new_stream().unwrap();
+    socket.bind(&path).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let mut waiting = Vec::new();
+    let full = loop {
+        match tokio::net::UnixStream::connect(&path).await {
+            Ok(stream) => waiting.push(stream),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(full.kind(), std::io::ErrorKind::WouldBlock);
+    let error = refusal(&path).await;
+    assert_eq!(error.kind(), Kind::Busy);
+
+    // It keeps trying: when there is room again it gets in.
+    let mut options = impatient();
+    options.connect_timeout = Duration::from_secs(60);
+    options.greeting_timeout = Duration::from_secs(60);
+    let serve = async {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut stream = BufReader::new(stream);
+            // Those that only waited have gone.
+            let _ = stream.write_all(GREETING.as_bytes()).await;
+            let mut line = String::new();
+            if stream.read_line(&mut line).await.is_ok_and(|count| count > 0) {
+                let sent: serde_json::Value = serde_json::from_str(&line).unwrap();
+                let reply = json!({"return": {}, "id": sent["id"]}).to_string();
+                stream.write_all(reply.as_bytes()).await.unwrap();
+                return stream;
+            }
+        }
+    };
+    let leave = async {
+        // The client tries first, and finds the queue full.
+        tokio::task::yield_now().await;
+        drop(waiting);
+        serve.await
+    };
+    let (client, _stream) = tokio::join!(Client::connect_unix(&path, options), leave);
+    client.unwrap();
+}
+
+#[tokio::test]
+async fn what_does_not_speak_qmp() {
+    for garbage in ["SSH-2.0-x\r\n", "HTTP/1.1 400\r\n", "{\"hello\": 1}", "{\"QMP\": }"] {
+        let error = refusal_of(Script::new().send(garbage)).await;
+        assert_eq!(error.kind(), Kind::Protocol, "{garbage}: {error}");
+    }
+    let slow = refusal_of(Script::new().send("{\"QMP\":")).await;
+    assert_eq!(slow.kind(), Kind::Protocol, "{slow}");
+    let gone = refusal_of(Script::new().close()).await;
+    assert_eq!(gone.kind(), Kind::Disconnected, "{gone}");
+    let refused = refusal_of(Script::new().greet().read().refuse("no")).await;
+    assert_eq!(refused.kind(), Kind::Protocol, "{refused}");
+    let silent = refusal_of(Script::new().greet().read()).await;
+    assert_eq!(silent.kind(), Kind::TimedOut, "{silent}");
+    let hung = refusal_of(Script::new()).await;
+    assert_eq!(hung.kind(), Kind::Busy, "{hung}");
+}
+
+#[tokio::test]
+async fn a_greeting_without_end_is_cut_off() {
+    let mut options = Options::default();
+    options.max_message = 4096;
+    let stream = connect(Script::new().send("{\"QMP\": \"").send("x".repeat(60_000)));
+    let error = Client::from_stream(stream, "peer", options).await.unwrap_err();
+    assert_eq!((error.kind(), error.effect()), (Kind::TooLarge, Effect::None));
+}
