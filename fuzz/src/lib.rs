@@ -11,12 +11,14 @@
 mod journal_recovery;
 mod libxl_json;
 mod qemu_img_json;
+mod qmp;
 mod snapshot_meta;
 mod user_config;
 
 pub use journal_recovery::journal_recovery;
 pub use libxl_json::libxl_json;
 pub use qemu_img_json::qemu_img_json;
+pub use qmp::{qmp_bytes, qmp_ops};
 pub use snapshot_meta::snapshot_meta;
 pub use user_config::user_config;
 
@@ -28,6 +30,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("journal_recovery", journal_recovery),
     ("libxl_json", libxl_json),
     ("qemu_img_json", qemu_img_json),
+    ("qmp_bytes", qmp_bytes),
+    ("qmp_ops", qmp_ops),
     ("snapshot_meta", snapshot_meta),
     ("user_config", user_config),
 ];
