@@ -25,7 +25,13 @@ use failure::{During, failed};
 /// How many qemu-img run at a time: on eight disks that is about twice as fast as one after another.
 const AT_A_TIME: usize = 8;
 
-/// The disks, and that nobody runs them.
+/// The disks of a domain that nobody runs: image files, and qemu-img on them.
+///
+/// The domain is off because its caller says so. QEMU's image locks guard that: an image that another process writes makes
+/// the whole domain busy.
+///
+/// # Cancel safety
+/// Looking may be cancelled at any time. Of anything else the effect is then unknown, and qemu-img goes on to its end.
 pub struct Images {
     disks: Mutex<Vec<DiskSpec>>,
     qemu_img: Arc<dyn QemuImg>,
