@@ -36,6 +36,12 @@ const CHANGES: [Change; 11] = [
     ("remove the journal", |lock| wait(lock.set_journal(None))),
 ];
 
+/// In memory where there is such a place, for thousands of stores are made here.
+fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
+}
+
 fn wait<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(future)
@@ -128,7 +134,7 @@ fn files(root: &Path) -> Vec<String> {
 
 /// What a change leads to when nothing goes wrong, and its steps.
 fn undisturbed(change: &Change) -> (Seen, Seen, Vec<String>) {
-    let scratch = tempfile::tempdir().unwrap();
+    let scratch = scratch();
     let store = prepared(scratch.path());
     let before = seen(&store);
     let mut lock = lock(&store);
@@ -145,7 +151,7 @@ fn sweep(errno: Errno, crash: bool) {
         let (before, after, steps) = undisturbed(change);
         for step in 0..u32::try_from(steps.len()).unwrap() {
             let what = format!("{}, step {step} ({})", change.0, steps[step as usize]);
-            let scratch = tempfile::tempdir().unwrap();
+            let scratch = scratch();
             let store = prepared(scratch.path());
             let mut held = lock(&store);
             let outcome = fault::with(step, errno, crash, || change.1(&mut *held));
@@ -190,7 +196,7 @@ fn a_crash_while_tidying_up_is_tidied_up() {
         for step in 0..u32::try_from(steps.len()).unwrap() {
             for tidy_step in 0.. {
                 let what = format!("{}, step {step}, tidying step {tidy_step}", change.0);
-                let scratch = tempfile::tempdir().unwrap();
+                let scratch = scratch();
                 let store = prepared(scratch.path());
                 let mut held = lock(&store);
                 let _ = fault::with(step, Errno::IO, true, || change.1(&mut *held));
@@ -260,7 +266,7 @@ fn a_lock_that_was_removed_while_it_was_taken_does_not_count() {
         },
     ];
     for removal in removals {
-        let scratch = tempfile::tempdir().unwrap();
+        let scratch = scratch();
         let store = prepared(scratch.path());
         let directory = scratch.path().join(DOMAIN.to_string());
         let remove = move || removal(&directory);
