@@ -25,7 +25,13 @@ pub(crate) fn undescribed(attached: Vec<Attached>, files: &Files) -> Vec<Found> 
     let names = naming::names(&attached);
     let found = names.into_iter().zip(attached).map(|(name, attached)| {
         let image = attached.medium.as_ref().map(|medium| files.absolute(&medium.file)).unwrap_or_default();
-        found(name, image, attached.removable, attached.medium)
+        let by_node = naming::is_named_by_node(&attached);
+        let mut found = found(name, image, attached.removable, attached.medium);
+        if by_node && found.disk.no_external.is_none() {
+            let why = "only its node has a name, and an overlay is another node; describe the domain first";
+            found.disk.no_external = Some(why.to_owned());
+        }
+        found
     });
     found.collect()
 }

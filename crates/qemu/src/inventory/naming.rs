@@ -27,6 +27,11 @@ fn best_name(disk: &Attached) -> &str {
     names.into_iter().flatten().next().unwrap_or("disk")
 }
 
+/// Whether the disk is known by its node alone: an overlay, which is another node, would give it another name.
+pub(super) fn is_named_by_node(disk: &Attached) -> bool {
+    disk.drive.is_none() && device_id(disk).is_none() && disk.export.is_none()
+}
+
 /// The id in `/machine/peripheral/vda/virtio-backend`; a device without an id has none.
 pub(super) fn device_id(disk: &Attached) -> Option<&str> {
     let path = disk.device.as_deref()?;

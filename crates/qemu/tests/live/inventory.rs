@@ -1,12 +1,16 @@
 //! What is read off a QEMU without a description.
 
-use xlsnap_orchestrator::{Disks, Guest, GuestState};
+use xlsnap_orchestrator::{Disk, Disks, Guest, GuestState};
 use xlsnap_testkit::real::{
     Attach, Disk as Fixture, Scratch, StorageDaemon, Vm, VmOptions, qemu_img, wait_until,
 };
 use xlsnap_types::model::{ImageFormat, StateFlags};
 
 use crate::{MIB, attached_by, disk, disks, live, text, two_disks, with_arguments};
+
+fn disk_of<'a>(disks: &'a [Disk], name: &str) -> &'a Disk {
+    disks.iter().find(|disk| disk.name.as_str() == name).unwrap()
+}
 
 #[tokio::test]
 async fn a_machine_has_every_disk_under_its_own_name() {
@@ -27,7 +31,7 @@ async fn a_machine_has_every_disk_under_its_own_name() {
         let live = live(vm.qmp(), Vec::new()).await;
         let inventory = live.inventory().await.unwrap();
         assert_eq!(inventory.disks.len(), 5, "{attach:?}: {:?}", inventory.disks);
-        let named = |name: &str| inventory.disks.iter().find(|disk| disk.name.as_str() == name).unwrap();
+        let named = |name: &str| disk_of(&inventory.disks, name);
 
         let vda = named("vda");
         assert_eq!(vda.image, text(&image));
@@ -63,6 +67,9 @@ async fn a_storage_daemon_has_the_disks_that_it_exports() {
     names.sort_unstable();
     assert_eq!(names, ["hidden", "vda", "vdb"]);
     assert!(inventory.disks.iter().all(|disk| disk.no_internal.is_none()), "{:?}", inventory.disks);
+    let external: Vec<bool> =
+        names.iter().map(|name| disk_of(&inventory.disks, name).no_external.is_none()).collect();
+    assert_eq!(external, [false, true, true], "an overlay would take the hidden one's name from it");
     assert_eq!(inventory.hypervisor.machine, None);
     assert_eq!(live.state().await.unwrap(), GuestState::Serving);
 }

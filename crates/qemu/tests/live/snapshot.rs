@@ -100,13 +100,13 @@ async fn an_overlay_takes_the_writes_and_its_base_keeps_the_state() {
         live.make_overlay(&over).await.unwrap();
         // Internal and external at the same instant.
         live.snapshot(&[SnapshotAction::External(over.clone()), internal("vdb", "s")]).await.unwrap();
+        // The overlay takes snapshots as any disk, also before anybody has looked again.
+        live.snapshot(&[internal("vda", "t")]).await.unwrap();
         let vda = disk(&live, "vda").await;
         assert_eq!((vda.image.as_str(), vda.virtual_size), (over.file.as_str(), 4 * MIB));
         assert_eq!(tags(&live, "vdb").await, ["s"]);
         live.adopt(&over.disk, &over.file, &over.format).await.unwrap();
         assert_eq!(disk(&live, "vda").await.image, over.file);
-        // And the overlay takes snapshots as any disk.
-        live.snapshot(&[internal("vda", "t")]).await.unwrap();
         assert_eq!(tags(&live, "vda").await, ["t"]);
         let disks: &dyn LiveDisks = match (&vm, &daemon) {
             (Some(vm), _) => vm,
