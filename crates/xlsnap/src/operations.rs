@@ -197,6 +197,15 @@ impl Host {
     /// # Cancel safety
     /// It can be done again.
     pub async fn recover(&self, selector: &Selector) -> Result<Option<Recovered>, Error> {
+        // No monitor is asked of a domain that has nothing to recover. One without a file may be known to its monitor only.
+        if let Some(domain) = self.find(selector)? {
+            let journal = self.store.journal(domain.uuid).await;
+            let left = journal
+                .map_err(|e| from_store(e, format!("the journal of domain {selector} cannot be read")))?;
+            if left.is_none() {
+                return Ok(None);
+            }
+        }
         self.on(selector, async |ports, who| orchestrator::recover(ports, who).await).await
     }
 

@@ -64,4 +64,13 @@ disk=['type=internal,vdev=hda', 'format=qcow2,vdev=hdb,target=/d/b.qcow2', 'vdev
         let error = create_request(config).unwrap_err();
         assert_eq!(error.kind(), crate::Kind::Refused);
     }
+
+    #[test]
+    fn the_documented_file_reads() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/formats.md");
+        let document = std::fs::read_to_string(path).unwrap();
+        let example = document.split("```cfg\n").nth(1).unwrap().split("```").next().unwrap();
+        let request = create_request(UserConfig::parse(example.as_bytes()).unwrap()).unwrap();
+        assert_eq!(request.disks.len(), 3);
+    }
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a fixture that fails is a failed test")]
 
 mod bad_input;
+mod crash;
 mod design_era;
 mod domain;
 mod flow;

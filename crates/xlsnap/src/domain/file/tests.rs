@@ -109,3 +109,12 @@ fn adopting_an_image_in_an_inline_table() {
     let changed = with_image(&web(), &text, &"vda".parse().unwrap(), "/b", &ImageFormat::Qcow2).unwrap();
     assert_eq!(changed, text.replace("\"/a\"", "\"/b\""));
 }
+
+#[test]
+fn the_documented_file_reads() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/formats.md");
+    let document = std::fs::read_to_string(path).unwrap();
+    let example = document.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let domain = read(example).unwrap();
+    assert_eq!(domain.disks[0].node.as_deref(), Some("disk0"));
+}

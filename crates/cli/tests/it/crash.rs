@@ -1,0 +1,59 @@
+//! The process is killed at any time, and the next one brings its work to an end.
+
+use std::collections::BTreeSet;
+use std::thread::sleep;
+use std::time::Duration;
+
+use serde_json::Value;
+use xlsnap_testkit::real::{snapshots_in, wait_until};
+
+use crate::host::Host;
+
+/// How many moments of each command are tried. It takes some 20 to 80 ms.
+const MOMENTS: u64 = 16;
+
+/// Kills the command after a while, and brings the domain to rest again.
+fn kill_and_recover(host: &Host, words: &[&str], after: Duration) {
+    let mut child = host.command(words).stdout(std::process::Stdio::null()).spawn().unwrap();
+    sleep(after);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // A qemu-img that was writing goes on to its end, and until then the image is busy.
+    wait_until("the domain is recovered", || {
+        let ran = host.run(["recover", "web"]);
+        assert!(matches!(ran.code, 0 | 4 | 6), "{ran:?}");
+        (ran.code == 0).then_some(())
+    });
+}
+
+/// Checks that the records and every image tell the same snapshots.
+fn assert_agreed(host: &Host, images: &[std::path::PathBuf]) {
+    let records: BTreeSet<String> = host.names("web").into_iter().collect();
+    for image in images {
+        assert_eq!(snapshots_in(image).into_iter().collect::<BTreeSet<_>>(), records);
+    }
+    let check = host.run(["check", "web", "--json"]);
+    let report: Value = serde_json::from_str(&check.out).unwrap();
+    assert_eq!(check.code, 0, "{report}");
+}
+
+#[test]
+fn a_create_that_is_killed_is_there_wholly_or_not_at_all() {
+    let (host, images) = Host::with_two_disks();
+    for moment in 0..MOMENTS {
+        let name = format!("s{moment}");
+        kill_and_recover(&host, &["create", "web", &name], Duration::from_millis(moment * 4));
+        assert_agreed(&host, &images);
+    }
+}
+
+#[test]
+fn a_delete_that_is_killed_is_done_wholly_or_not_at_all() {
+    let (host, images) = Host::with_two_disks();
+    for moment in 0..MOMENTS {
+        let name = format!("s{moment}");
+        host.run(["create", "web", &name]).ok();
+        kill_and_recover(&host, &["delete", "web", &name], Duration::from_millis(moment * 4));
+        assert_agreed(&host, &images);
+    }
+}
