@@ -220,3 +220,30 @@ fn a_full_file_system() {
     let other = host.scratch.qcow2("b.qcow2", 1 << 20);
     host.refuses(1, ["domain", "add", "db", "--disk", &format!("vda={}", other.display())]);
 }
+
+#[test]
+fn disks_of_a_running_machine_that_take_no_snapshot() {
+    let host = Host::new();
+    let qcow2 = host.scratch.qcow2_with("a.qcow2", 4 << 20, 1);
+    let raw = host.scratch.raw("b.raw", 4 << 20);
+    let iso = host.scratch.qcow2("c.qcow2", 4 << 20);
+    let disks = [
+        Disk::qcow2("vda", &qcow2),
+        Disk::raw("vdb", &raw),
+        Disk::qcow2("vdc", &iso).read_only(),
+        Disk::empty_cdrom("cd0"),
+    ];
+    let vm = Vm::start(&host.scratch, &disks, &VmOptions::default());
+    let qmp = vm.qmp().to_str().unwrap();
+    let refused = host.run(["create", "web", "s1", "--qmp", qmp]);
+    assert_eq!(refused.code, 5, "{refused:?}");
+    refused.tells("vdb").tells("raw").tells("exclude disk vdb");
+    assert!(snapshots_in(&qcow2).is_empty());
+    let asked = host.run(["create", "web", "s1", "--qmp", qmp, "--disk", "vdc"]);
+    assert_eq!(asked.code, 5, "{asked:?}");
+    let made = host.json(&["create", "web", "s1", "--qmp", qmp, "--exclude", "vdb"]);
+    let left_out = made["snapshot"]["passed_over"].as_array().unwrap();
+    let names: Vec<&str> = left_out.iter().map(|of| of["disk"].as_str().unwrap()).collect();
+    assert_eq!(names, ["vdb", "vdc", "cd0"]);
+    assert_eq!(snapshots_in(&qcow2), ["s1"]);
+}
