@@ -22,7 +22,8 @@ pub(crate) fn check(context: &Context, args: &Check) -> Result<Exit, Failure> {
         for selector in selectors(&host, &args.domain).await? {
             match host.check(&selector, &request).await {
                 Ok(report) => domains.push(CheckOfDomain { domain: selector.to_string(), report }),
-                Err(error) => go_on(context, &mut failed, error.into()),
+                Err(error) if args.domain.domain.is_none() => go_on(context, &mut failed, error.into()),
+                Err(error) => return Err(error.into()),
             }
         }
         Ok::<_, Failure>(domains)
@@ -47,7 +48,8 @@ pub(crate) fn recover(context: &Context, args: &Recover) -> Result<Exit, Failure
         for selector in selectors(&host, &args.domain).await? {
             match host.recover(&selector).await {
                 Ok(recovered) => domains.push(RecoverOfDomain { domain: selector.to_string(), recovered }),
-                Err(error) => go_on(context, &mut failed, error.into()),
+                Err(error) if args.domain.domain.is_none() => go_on(context, &mut failed, error.into()),
+                Err(error) => return Err(error.into()),
             }
         }
         Ok::<_, Failure>(domains)
@@ -79,7 +81,7 @@ async fn selectors(host: &Host, domain: &MaybeDomain) -> Result<Vec<Selector>, F
 
 /// One domain's failure is told at once and does not keep the others from being looked at; the first one decides the exit
 /// code.
-fn go_on(context: &Context, failed: &mut Option<Exit>, failure: Failure) {
+pub(super) fn go_on(context: &Context, failed: &mut Option<Exit>, failure: Failure) {
     let exit = crate::told(&failure, context.json());
     failed.get_or_insert(exit);
 }

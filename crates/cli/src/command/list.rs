@@ -5,6 +5,7 @@ use std::io::Write;
 
 use xlsnap::{DomainListing, Listing, Row, tree};
 
+use super::health::go_on;
 use crate::answer::ListAnswer;
 use crate::args::List;
 use crate::context::{Context, selector};
@@ -19,6 +20,8 @@ use crate::render::words;
 
 pub(crate) fn run(context: &Context, args: &List) -> Result<Exit, Failure> {
     let host = context.host()?;
+    let titled = args.domain.domain.is_none();
+    let mut failed = None;
     let listings = context.block_on(async {
         let selectors = match &args.domain.domain {
             Some(domain) => vec![selector(domain, &args.domain.monitor)?],
@@ -26,11 +29,14 @@ pub(crate) fn run(context: &Context, args: &List) -> Result<Exit, Failure> {
         };
         let mut listings = Vec::with_capacity(selectors.len());
         for selector in &selectors {
-            listings.push(host.list(selector).await?);
+            match host.list(selector).await {
+                Ok(listing) => listings.push(listing),
+                Err(error) if titled => go_on(context, &mut failed, error.into()),
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok::<_, Failure>(listings)
     })??;
-    let titled = args.domain.domain.is_none();
     context.answer(&ListAnswer::new(&listings), |out, style| {
         for (i, of_domain) in listings.iter().enumerate() {
             if titled {
@@ -41,7 +47,7 @@ pub(crate) fn run(context: &Context, args: &List) -> Result<Exit, Failure> {
         }
         Ok(())
     })?;
-    Ok(Exit::Done)
+    Ok(failed.unwrap_or(Exit::Done))
 }
 
 fn tell(out: &mut dyn Write, style: Style, of_domain: &DomainListing, as_tree: bool) -> Result<(), Failure> {

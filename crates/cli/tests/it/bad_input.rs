@@ -43,6 +43,8 @@ fn domains_and_snapshots_that_are_not_there() {
     host.refuses(3, ["list", "1d8d7c4e-0b1f-4b0e-9a39-9c5d0f6b0d2e"]);
     host.refuses(3, ["show", "web", "s1"]).tells("no snapshot s1");
     host.refuses(3, ["revert", "web", "s1"]);
+    host.refuses(3, ["check", "db", "--json"]);
+    host.refuses(3, ["recover", "db"]);
     host.refuses(3, ["delete", "web", "s1"]);
     host.refuses(2, ["create", "web", "s1", "--disk", "vda", "--exclude", "vda"]);
     let ran = host.run(["create", "web", "s1", "--disk", "vdz"]);

@@ -67,3 +67,15 @@ fn a_foreign_record_cannot_paint_the_terminal() {
     let show = host.run(["show", "web", "x\u{202e}y"]);
     assert!(show.ok().out.contains("\\u{1b}[31mred"), "{}", show.out);
 }
+
+#[test]
+fn a_domain_whose_file_is_broken_hides_no_other() {
+    let (host, _) = Host::with_two_disks();
+    host.run(["create", "web", "s1"]).ok();
+    fs::write(host.root().join("domains/broken.toml"), "uuid = 3").unwrap();
+    for command in ["list", "check", "recover"] {
+        let ran = host.run([command]);
+        assert_eq!(ran.code, 5, "{ran:?}");
+        assert!(ran.out.contains("web") && ran.err.contains("broken"), "{ran:?}");
+    }
+}
