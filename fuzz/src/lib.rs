@@ -11,6 +11,7 @@
 mod journal_recovery;
 mod libxl_json;
 mod qemu_img_json;
+mod qemu_inventory;
 mod qmp;
 mod snapshot_meta;
 mod user_config;
@@ -18,6 +19,7 @@ mod user_config;
 pub use journal_recovery::journal_recovery;
 pub use libxl_json::libxl_json;
 pub use qemu_img_json::qemu_img_json;
+pub use qemu_inventory::qemu_inventory;
 pub use qmp::{qmp_bytes, qmp_ops};
 pub use snapshot_meta::snapshot_meta;
 pub use user_config::user_config;
@@ -30,6 +32,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("journal_recovery", journal_recovery),
     ("libxl_json", libxl_json),
     ("qemu_img_json", qemu_img_json),
+    ("qemu_inventory", qemu_inventory),
     ("qmp_bytes", qmp_bytes),
     ("qmp_ops", qmp_ops),
     ("snapshot_meta", snapshot_meta),
