@@ -1,4 +1,5 @@
 //! The orchestrator on the world in memory.
 
 mod common;
+mod model;
 mod sweep;
