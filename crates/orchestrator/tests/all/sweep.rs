@@ -88,15 +88,18 @@ async fn sweep(power: Power, op: &Op, between: &[Op]) {
                 continue;
             }
             let about = format!("{power:?} {op:?}: call {at} ({}) meets {fault:?}", call.method);
-            let (recoveries, left) = strike(&start, op, at, fault, None, &allowed, &about).await;
-            // Many faults leave the same behind: each such state is recovered once.
-            if left.is_none_or(|left| !met.insert(left)) {
+            let struck = strike(&start, op, &[(at, fault)], &allowed, &about).await;
+            recover_everyhow(&struck, &allowed, &about, &mut met).await;
+            if struck.crashed || kills(fault) {
                 continue;
             }
-            for second in 0..recoveries {
+            // It failed and is being undone, or it looks what happened: whoever asked crashes then.
+            for later in at + 1..struck.calls {
                 for moment in [Moment::Before, Moment::After] {
-                    let about = format!("{about}; recovery crashes {moment:?} its call {second}");
-                    strike(&start, op, at, fault, Some((second, moment)), &allowed, &about).await;
+                    let faults = [(at, fault), (later, Fault::Crash(moment))];
+                    let about = format!("{about}; call {later} crashes {moment:?} its effect");
+                    let struck = strike(&start, op, &faults, &allowed, &about).await;
+                    recover_everyhow(&struck, &allowed, &about, &mut met).await;
                 }
             }
         }
@@ -104,27 +107,63 @@ async fn sweep(power: Power, op: &Op, between: &[Op]) {
     assert!(met.len() > 2, "{op:?}: there was next to nothing to recover");
 }
 
-/// Lets one fault strike, recovers, and checks. Gives how many calls the recovery made, and what it found.
+/// A world in which faults struck an operation.
+struct Struck {
+    world: FakeWorld,
+    calls: usize,
+    crashed: bool,
+    /// Whether the process that had the disks died.
+    killed: bool,
+    was_running: bool,
+}
+
+/// Lets faults strike, and checks that what the operation says of it is so.
 async fn strike(
     start: &FakeWorld,
     op: &Op,
-    at: usize,
-    fault: Fault,
+    faults: &[(usize, Fault)],
+    allowed: &[Seen],
+    about: &str,
+) -> Struck {
+    let world = start.fork();
+    let before = see(&world);
+    for (at, fault) in faults {
+        world.faults().plan(*at, *fault);
+    }
+    let result = op.run(&world).await;
+    let crashed = world.faults().crashed();
+    if !crashed {
+        assert_honest(&world, &before, &result, allowed, about);
+    }
+    let calls = world.faults().calls().len();
+    world.restart();
+    let killed = faults.iter().any(|(_, fault)| kills(*fault));
+    Struck { world, calls, crashed, killed, was_running: before.running }
+}
+
+/// Recovers, and again with a crash at each of its calls. Many faults leave the same behind: each is recovered once.
+async fn recover_everyhow(struck: &Struck, allowed: &[Seen], about: &str, met: &mut HashSet<String>) {
+    let journal = struck.world.store().left_journal(FakeWorld::UUID).unwrap_or_default();
+    if !met.insert(format!("{:?} {}", see(&struck.world), String::from_utf8_lossy(&journal))) {
+        return;
+    }
+    let calls = recover_and_check(struck, None, allowed, about).await;
+    for second in 0..calls {
+        for moment in [Moment::Before, Moment::After] {
+            let about = format!("{about}; recovery crashes {moment:?} its call {second}");
+            recover_and_check(struck, Some((second, moment)), allowed, &about).await;
+        }
+    }
+}
+
+/// Recovers, and checks. Gives how many calls it made.
+async fn recover_and_check(
+    struck: &Struck,
     second: Option<(usize, Moment)>,
     allowed: &[Seen],
     about: &str,
-) -> (usize, Option<String>) {
-    let world = start.fork();
-    let before = see(&world);
-    world.faults().plan(at, fault);
-    let result = op.run(&world).await;
-    let crashed = world.faults().crashed();
-    if !crashed && second.is_none() {
-        assert_honest(&world, &before, &result, allowed, about);
-    }
-    world.restart();
-    let journal = world.store().left_journal(FakeWorld::UUID);
-    let left = journal.map(|journal| format!("{:?} {}", see(&world), String::from_utf8_lossy(&journal)));
+) -> usize {
+    let world = struck.world.fork();
     if let Some((second, moment)) = second {
         world.faults().plan(second, Fault::Crash(moment));
         // It may be done already, when only its last call's answer was lost.
@@ -133,12 +172,12 @@ async fn strike(
     }
     let recovered = recover(&world.ports(), &world.domain()).await;
     recovered.unwrap_or_else(|e| panic!("{about}: it does not recover: {}", told(&e)));
-    let recoveries = world.faults().calls().len();
+    let calls = world.faults().calls().len();
 
     let mut after = see(&world);
-    if kills(fault) {
+    if struck.killed {
         assert!(!after.running, "{about}: the domain's process died");
-        after.running = before.running;
+        after.running = struck.was_running;
         // What a process wrote to that ended is what its description names, or else it is lost.
         assert!(after.images.values().all(|(top, described)| top == described), "{about}");
     }
@@ -148,7 +187,7 @@ async fn strike(
     // The domain is not stuck.
     Op::create("later").run(&world).await.unwrap_or_else(|e| panic!("{about}: nothing works: {}", told(&e)));
     assert_eq!(world.tags("vda").last().map(String::as_str), Some("later"), "{about}");
-    (recoveries, left)
+    calls
 }
 
 /// What an operation says is so.
