@@ -66,17 +66,8 @@ impl Model {
                     return Err(Kind::NotFound);
                 }
                 let mut gone = BTreeSet::from([wanted]);
-                while matches!(deed, Deed::Branch(_)) {
-                    let below = next
-                        .snapshots
-                        .iter()
-                        .filter(|(_, (_, p))| p.as_ref().is_some_and(|p| gone.contains(p)));
-                    let more: Vec<_> =
-                        below.map(|(child, _)| child.clone()).filter(|c| !gone.contains(c)).collect();
-                    if more.is_empty() {
-                        break;
-                    }
-                    gone.extend(more);
+                if matches!(deed, Deed::Branch(_)) {
+                    next.add_descendants(&mut gone);
                 }
                 next.remove(&gone);
             }
@@ -111,6 +102,17 @@ impl Model {
         self.content = *content;
         self.current = Some(to);
         Ok(())
+    }
+
+    fn add_descendants(&self, gone: &mut BTreeSet<SnapshotName>) {
+        // Each round goes one generation down.
+        for _ in 0..self.snapshots.len() {
+            for (child, (_, parent)) in &self.snapshots {
+                if parent.as_ref().is_some_and(|parent| gone.contains(parent)) {
+                    gone.insert(child.clone());
+                }
+            }
+        }
     }
 
     fn remove(&mut self, gone: &BTreeSet<SnapshotName>) {

@@ -187,6 +187,11 @@ impl FakeWorld {
         self.state().files.insert(file.to_owned(), image);
     }
 
+    /// Takes a file away behind everybody's back.
+    pub fn remove_file(&self, file: &str) {
+        self.state().files.remove(file);
+    }
+
     /// Changes a file behind everybody's back.
     pub fn change<T>(&self, file: &str, change: impl FnOnce(&mut Image) -> T) -> T {
         change(self.state().files.get_mut(file).expect("the file is there"))
