@@ -1,8 +1,11 @@
 //! The client on scripted monitors.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
+use tokio::io::AsyncWrite;
 use tokio::sync::broadcast::error::RecvError;
 use xlsnap_qmp_transport::commands::{QueryStatus, Stop};
 use xlsnap_qmp_transport::{Client, Effect, Features, Kind, Options, Qmp, QmpExt};
@@ -164,6 +167,81 @@ async fn an_abandoned_call_does_not_disturb_the_next() {
     }
     late.open();
     assert_eq!(client.execute_raw("stop", Map::new()).await.unwrap(), json!({}));
+}
+
+/// While a long command is being written, the next ones wait; one that is given up there is never sent.
+#[tokio::test]
+async fn a_command_that_is_abandoned_before_it_is_sent_is_not_sent() {
+    let (connected, read_on) = (Gate::new(), Gate::new());
+    let server = WireServer::start([Script::ready().open(&connected).wait(&read_on).serve(table)]);
+    let client = Client::connect_unix(server.path(), Options::default()).await.unwrap();
+    connected.passed().await;
+    // More than a socket's buffers hold.
+    let long = Map::from_iter([("a".to_owned(), json!("x".repeat(4 << 20)))]);
+    let long = client.execute_raw("long", long);
+    let given_up = async {
+        let abandoned = client.execute_raw("abandoned", Map::new());
+        assert!(tokio::time::timeout(Duration::from_millis(20), abandoned).await.is_err());
+        read_on.open();
+    };
+    let (long, ()) = tokio::join!(long, given_up);
+    assert_eq!(long.unwrap_err().class(), Some("CommandNotFound"));
+    client.execute(Stop).await.unwrap();
+    assert_eq!(server.commands(), ["qmp_capabilities", "long", "stop"]);
+}
+
+#[tokio::test]
+async fn a_stream_with_a_buffer_is_flushed() {
+    let stream = tokio::io::BufStream::new(connect(Script::ready().serve(table)));
+    let client = Client::from_stream(stream, "vm.qmp", Options::default()).await.unwrap();
+    client.execute(Stop).await.unwrap();
+}
+
+/// Writes until `broken` is set, which the peer hears of by `noticed`.
+struct Breaking<W> {
+    writer: W,
+    broken: Gate,
+    noticed: Gate,
+}
+
+impl<W: AsyncWrite + Unpin> AsyncWrite for Breaking<W> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        if self.broken.is_open() {
+            self.noticed.open();
+            return Poll::Ready(Err(std::io::ErrorKind::BrokenPipe.into()));
+        }
+        Pin::new(&mut self.writer).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.writer).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.writer).poll_shutdown(cx)
+    }
+}
+
+/// What QEMU said before it closed is not lost when we notice its end by writing.
+#[tokio::test(start_paused = true)]
+async fn after_a_failed_write_the_replies_that_are_there_count() {
+    let (heard, broken, noticed) = (Gate::new(), Gate::new(), Gate::new());
+    let script = Script::ready().read().open(&heard).wait(&noticed).give(json!({})).close();
+    let (reader, writer) = tokio::io::split(connect(script));
+    let stream = tokio::io::join(reader, Breaking { writer, broken: broken.clone(), noticed });
+    let client = Client::from_stream(stream, "vm.qmp", Options::default()).await.unwrap();
+    let second = async {
+        heard.passed().await;
+        broken.open();
+        client.execute_raw("second", Map::new()).await
+    };
+    let (first, second) = tokio::join!(client.execute(Stop), second);
+    first.unwrap();
+    assert_eq!(second.unwrap_err().effect(), Effect::Unknown);
 }
 
 /// Otherwise QEMU hands the reply to the next client.
