@@ -58,7 +58,7 @@ async fn no_permission() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("closed");
     let _listener = UnixListener::bind(&path).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
     let error = refusal(&path).await;
     // Root may connect all the same, and then finds nobody who greets.
     let may = error.kind() == Kind::Busy;
