@@ -107,14 +107,20 @@ async fn prepare(
     }
     let mut records: BTreeMap<SnapshotName, Record> = BTreeMap::new();
     let mut inventory = Inventory::default();
-    if !request.metadata_only {
-        for name in plan::doomed(&parents, request) {
-            let record = ports.store.load(domain.uuid, &name).await;
-            let record = record.map_err(|e| {
-                from_store(e, format!("snapshot {name} of domain {} cannot be read", domain.name))
-            })?;
-            records.insert(name, record);
+    for name in plan::doomed(&parents, request) {
+        match ports.store.load(domain.uuid, &name).await {
+            Ok(record) => drop(records.insert(name, record)),
+            // Its record is to go because it cannot be read.
+            Err(_) if request.metadata_only => {}
+            Err(e) => {
+                return Err(from_store(
+                    e,
+                    format!("snapshot {name} of domain {} cannot be read", domain.name),
+                ));
+            }
         }
+    }
+    if !request.metadata_only {
         inventory = self::inventory(ports, domain).await?;
     }
     let current =

@@ -54,8 +54,12 @@ pub(crate) fn delete(facts: &DeleteFacts<'_>, request: &DeleteRequest) -> Result
         DeletePlan { snapshots: Vec::new(), reparented: Vec::new(), current: None, warnings: Vec::new() };
     for name in &order {
         let disks = match facts.records.get(name) {
-            Some(record) if !request.metadata_only => targets(facts, name, record, &mut plan.warnings)?,
-            _ => Vec::new(),
+            Some(record) if request.metadata_only => {
+                plan.warnings.extend(staying(name, record));
+                Vec::new()
+            }
+            Some(record) => targets(facts, name, record, &mut plan.warnings)?,
+            None => Vec::new(),
         };
         let parent = heir(facts, &gone, name);
         plan.snapshots.push(SnapshotDeletion { name: name.clone(), parent, disks });
@@ -70,6 +74,24 @@ pub(crate) fn delete(facts: &DeleteFacts<'_>, request: &DeleteRequest) -> Result
         plan.current = Some(heir(facts, &gone, current));
     }
     Ok(plan)
+}
+
+/// What stays when only the record goes.
+fn staying(name: &SnapshotName, record: &Record) -> Option<String> {
+    let places: Vec<String> = record
+        .snapshot
+        .disks
+        .iter()
+        .map(|disk| {
+            let device = disk.device.as_deref().unwrap_or("(unnamed)");
+            match disk.file.as_deref().filter(|file| !file.is_empty()) {
+                Some(file) => format!("{file} (disk {device})"),
+                None => format!("a snapshot inside the image of disk {device}"),
+            }
+        })
+        .collect();
+    (!places.is_empty())
+        .then(|| format!("the data of snapshot {name} stays, unknown to any record: {}", places.join(", ")))
 }
 
 /// The nearest ancestor that stays.

@@ -271,6 +271,20 @@ async fn a_repeat_of_a_deletion_finishes_it() {
 }
 
 #[tokio::test]
+async fn what_stays_without_its_record_is_told() {
+    let world = FakeWorld::qcow2(&["vda", "vdb"]);
+    Op::external("s", &["vdb"]).run(&world).await.unwrap();
+    let forget = xlsnap_orchestrator::DeleteRequest { name: name("s"), children: false, metadata_only: true };
+    let warnings = Op::Delete(forget).run(&world).await.unwrap();
+    assert!(warnings[0].contains("disk vda") && warnings[0].contains("/images/vdb.s.qcow2"), "{warnings:?}");
+    assert!(world.store().records(FakeWorld::UUID).is_empty());
+    assert_eq!(
+        (world.tags("vda"), world.disk("vdb").top),
+        (vec!["s".to_owned()], "/images/vdb.s.qcow2".to_owned())
+    );
+}
+
+#[tokio::test]
 async fn ten_thousand_rows_are_compact() {
     assert!(size_of::<Row>() <= 128, "a row has {} bytes", size_of::<Row>());
     let world = FakeWorld::qcow2(&["vda"]);
