@@ -42,6 +42,9 @@ enum Chore {
         /// Fail when a promise is not kept.
         #[arg(long)]
         assert: bool,
+        /// One small round of each with the unoptimised build, only to see that the scenarios work.
+        #[arg(long, conflicts_with = "assert")]
+        smoke: bool,
     },
     /// Record the transcripts of a real QEMU that the transport's tests replay.
     Record {
@@ -63,7 +66,9 @@ fn main() -> ExitCode {
         Chore::E2e => e2e::e2e(Echo::All),
         Chore::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds, Echo::All),
         Chore::Lock => fuzz::lock(),
-        Chore::Bench { filter, rounds, assert } => bench::bench(filter.as_deref(), rounds, assert),
+        Chore::Bench { filter, rounds, assert, smoke } => {
+            bench::bench(&bench::Options { filter, rounds, assert, smoke })
+        }
         Chore::Record { arguments } => record::record(&arguments),
         Chore::Package => package::package(Echo::All),
         Chore::Ci => ci::ci(),

@@ -1,40 +1,80 @@
 //! All scenarios, and running them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use super::create::create;
+use super::json::json;
+use super::list::list;
 use super::promise::{Line, table};
+use super::revert::revert;
 use super::startup::startup;
+use super::virsh::virsh;
 use crate::command::{cargo, run, target};
 use crate::{Done, Echo, Failure};
+
+/// What is asked of [`bench`].
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Only scenarios whose name contains this.
+    pub filter: Option<String>,
+    /// How often each side of a scenario runs.
+    pub rounds: usize,
+    /// Whether a promise that is not kept is a failure.
+    pub assert: bool,
+    /// One small round of each with the unoptimised build: shows that the scenarios work, and measures nothing.
+    pub smoke: bool,
+}
 
 /// What every scenario gets.
 #[derive(Debug)]
 pub(super) struct Bench {
-    /// The command, built for release.
+    /// The command; built for release unless `smoke`.
     pub(super) xlsnap: PathBuf,
     /// How often each side runs.
     pub(super) rounds: usize,
+    pub(super) smoke: bool,
 }
 
+impl Bench {
+    /// The command on a store of its own, below `scratch`.
+    pub(super) fn xlsnap<const N: usize>(&self, scratch: &Path, arguments: [&str; N]) -> Command {
+        let mut command = Command::new(&self.xlsnap);
+        command.arg("--root").arg(scratch.join("root")).args(arguments);
+        command
+    }
+}
+
+/// A scenario gives no lines where what it needs is not installed, and says so.
 type Scenario = (&'static str, fn(&Bench) -> Result<Vec<Line>, Failure>);
 
-const SCENARIOS: &[Scenario] = &[("start-up", startup)];
+const SCENARIOS: &[Scenario] = &[
+    ("start-up", startup),
+    ("create, two disks of a running QEMU", create),
+    ("create beside virsh", virsh),
+    ("list", list),
+    ("revert, 8 disks", revert),
+    ("libxl-json", json),
+];
 
-/// Runs the scenarios whose name contains `filter` and prints a table of each.
+/// Runs the scenarios and prints a table of each.
 ///
 /// # Errors
 /// A scenario that cannot run; with `assert`, the number of promises that were not kept.
-pub fn bench(filter: Option<&str>, rounds: usize, assert: bool) -> Done {
-    run(Echo::All, cargo("build --quiet --release --locked --package xlsnap-cli"))?;
-    let bench = Bench { xlsnap: target().join("release/xlsnap"), rounds };
+pub fn bench(options: &Options) -> Done {
+    let (profile, directory) = if options.smoke { ("", "debug") } else { ("--release", "release") };
+    run(Echo::Failures, cargo(&format!("build --quiet {profile} --locked --package xlsnap-cli")))?;
+    let xlsnap = target().join(directory).join("xlsnap");
+    let bench =
+        Bench { xlsnap, rounds: if options.smoke { 1 } else { options.rounds }, smoke: options.smoke };
+    let asked = |name: &str| options.filter.as_ref().is_none_or(|part| name.contains(part));
     let mut broken = 0;
-    for (name, scenario) in SCENARIOS.iter().filter(|(name, _)| filter.is_none_or(|part| name.contains(part)))
-    {
-        let lines = scenario(&bench)?;
+    for (name, scenario) in SCENARIOS.iter().filter(|(name, _)| asked(name)) {
+        let lines = scenario(&bench).map_err(|Failure(why)| Failure(format!("{name}: {why}")))?;
         broken += lines.iter().filter(|line| !line.is_kept()).count();
         println!("{}", table(name, &lines));
     }
-    if assert && broken > 0 {
+    if options.assert && broken > 0 {
         return Err(Failure(format!("{broken} of the promises above are broken")));
     }
     Ok(())

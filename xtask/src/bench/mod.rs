@@ -4,10 +4,18 @@
 //! slow makes both sides slow and leaves their ratio alone. Medians are judged; the least and the most are shown.
 
 mod all;
+mod create;
+mod json;
+mod libvirt;
+mod list;
+mod machine;
+mod monitor;
 mod paired;
 mod process;
 mod promise;
+mod revert;
 mod sample;
 mod startup;
+mod virsh;
 
-pub use all::bench;
+pub use all::{Options, bench};

@@ -32,6 +32,11 @@ impl<T> Pairs<T> {
         Sample::new(self.rounds.iter().map(|(_, theirs)| measure(theirs)))
     }
 
+    /// How much more ours is than theirs, round by round.
+    pub(super) fn difference(&self, measure: impl Fn(&T) -> f64) -> Sample {
+        Sample::new(self.rounds.iter().map(|(ours, theirs)| measure(ours) - measure(theirs)))
+    }
+
     /// Ours as so many times theirs, round by round.
     pub(super) fn ratio(&self, measure: impl Fn(&T) -> f64) -> Sample {
         Sample::new(self.rounds.iter().map(|(ours, theirs)| measure(ours) / measure(theirs)))
@@ -51,6 +56,10 @@ mod tests {
         };
         let pairs = pairs(5, || Ok(3.0 * slow(&mut a)), || Ok(slow(&mut b))).unwrap();
         assert_eq!(pairs.ratio(|value| *value).most(), 3.0);
+        assert_eq!(
+            (pairs.difference(|value| *value).least(), pairs.difference(|value| *value).most()),
+            (2.0, 20.0)
+        );
         assert_eq!(pairs.ours(|value| *value).most(), 30.0);
         assert_eq!(pairs.theirs(|value| *value).least(), 1.0);
     }

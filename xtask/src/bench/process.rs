@@ -1,8 +1,10 @@
 //! A process from its start to its end, measured.
 
+use std::io::{Read, Seek};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
 use wait4::Wait4;
 
 use crate::Failure;
@@ -17,17 +19,40 @@ pub(super) struct Run {
     pub(super) peak_memory: u64,
 }
 
-/// Runs `command` without input and with its output thrown away.
+impl Run {
+    pub(super) fn milliseconds(&self) -> f64 {
+        self.wall.as_secs_f64() * 1e3
+    }
+
+    pub(super) fn mebibytes(&self) -> f64 {
+        self.peak_memory as f64 / f64::from(1 << 20)
+    }
+}
+
+/// A directory for one scenario, gone afterwards. Its path is short, as those of sockets have to be.
+pub(super) fn scratch() -> Result<TempDir, Failure> {
+    tempfile::Builder::new()
+        .prefix("xlsnap-bench-")
+        .tempdir()
+        .map_err(|e| Failure(format!("no directory for the scenario: {e}")))
+}
+
+/// Runs `command` without input and with its output thrown away; what it said is in the failure.
 pub(super) fn run(command: &mut Command) -> Result<Run, Failure> {
     let program = command.get_program().to_string_lossy().into_owned();
     let failed = |why: String| Failure(format!("{program}: {why}"));
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let no_file = |e| failed(format!("no file for what it says: {e}"));
+    let mut said = tempfile::tempfile().map_err(no_file)?;
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said.try_clone().map_err(no_file)?);
     let start = Instant::now();
     let child = command.spawn().map_err(|e| failed(format!("cannot be run: {e}")))?;
     let used = child.wait4().map_err(|e| failed(format!("its end was not seen: {e}")))?;
     let wall = start.elapsed();
     if !used.status.success() {
-        return Err(failed(format!("failed ({})", used.status)));
+        let mut why = String::new();
+        // Without it there is still the status.
+        let _ = said.rewind().and_then(|()| said.read_to_string(&mut why));
+        return Err(failed(format!("failed ({}) {}", used.status, why.trim())));
     }
     Ok(Run { wall, peak_memory: used.rusage.maxrss })
 }

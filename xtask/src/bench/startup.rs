@@ -4,7 +4,7 @@ use std::process::Command;
 
 use super::all::Bench;
 use super::paired::pairs;
-use super::process::run;
+use super::process::{Run, run};
 use super::promise::{Line, Promise};
 use crate::Failure;
 
@@ -15,20 +15,10 @@ pub(super) fn startup(bench: &Bench) -> Result<Vec<Line>, Failure> {
         || run(Command::new(&bench.xlsnap).arg("--version")),
         || run(&mut Command::new("true")),
     )?;
-    let milliseconds = |run: &super::process::Run| run.wall.as_secs_f64() * 1e3;
-    let mebibytes = |run: &super::process::Run| run.peak_memory as f64 / f64::from(1 << 20);
     Ok(vec![
-        Line {
-            what: "xlsnap --version (ms)".into(),
-            sample: pairs.ours(milliseconds),
-            promise: Promise::AtMost(3.0),
-        },
-        Line { what: "true (ms)".into(), sample: pairs.theirs(milliseconds), promise: Promise::None },
-        Line { what: "ratio".into(), sample: pairs.ratio(milliseconds), promise: Promise::None },
-        Line {
-            what: "peak memory (MiB)".into(),
-            sample: pairs.ours(mebibytes),
-            promise: Promise::AtMost(16.0),
-        },
+        Line::new("xlsnap --version (ms)", pairs.ours(Run::milliseconds), Promise::AtMost(3.0)),
+        Line::new("true (ms)", pairs.theirs(Run::milliseconds), Promise::None),
+        Line::new("ratio", pairs.ratio(Run::milliseconds), Promise::None),
+        Line::new("peak memory (MiB)", pairs.ours(Run::mebibytes), Promise::AtMost(16.0)),
     ])
 }

@@ -1,0 +1,104 @@
+//! A libvirt of the scenario's own, with a running machine.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::machine::{Running, image, until};
+use super::process::run;
+use crate::Failure;
+
+/// A user's daemon, all of whose files are in one directory, and a machine `bench` that it runs.
+#[derive(Debug)]
+pub(super) struct Libvirt {
+    home: PathBuf,
+    /// A monitor of the machine beside libvirt's.
+    pub(super) qmp: PathBuf,
+    _daemon: Running,
+}
+
+impl Libvirt {
+    pub(super) fn is_installed() -> bool {
+        ["libvirtd", "virsh"].iter().all(|program| run(Command::new(program).arg("--version")).is_ok())
+    }
+
+    /// Starts both below `home`.
+    pub(super) fn start(home: &Path) -> Result<Self, Failure> {
+        let failed = |e| Failure(format!("{}: {e}", home.display()));
+        for directory in ["libvirt", "run", "cache", "data"] {
+            fs::create_dir(home.join(directory)).map_err(failed)?;
+        }
+        // There is no log daemon here, and no system of labels to confine a machine with.
+        let settings = "stdio_handler = \"file\"\nsecurity_driver = \"none\"\n";
+        fs::write(home.join("libvirt/qemu.conf"), settings).map_err(failed)?;
+        fs::write(home.join("domain.xml"), domain(home)).map_err(failed)?;
+        for disk in ["vda", "vdb"] {
+            image(&home.join(disk))?;
+        }
+        if is_root()? {
+            run(Command::new("chown").args(["-R", "nobody"]).arg(home))?;
+            fs::set_permissions(home, fs::Permissions::from_mode(0o755)).map_err(failed)?;
+        }
+        let daemon = Running::start(&mut as_user(home, "libvirtd")?)?;
+        let libvirt = Self { home: home.to_owned(), qmp: home.join("qmp"), _daemon: daemon };
+        until(|| run(&mut libvirt.virsh(["version"])?))?;
+        run(&mut libvirt.virsh(["create", &home.join("domain.xml").display().to_string()])?)?;
+        Ok(libvirt)
+    }
+
+    pub(super) fn virsh<const N: usize>(&self, arguments: [&str; N]) -> Result<Command, Failure> {
+        let mut command = as_user(&self.home, "virsh")?;
+        command.args(["--quiet", "--connect", "qemu:///session"]).args(arguments);
+        Ok(command)
+    }
+}
+
+impl Drop for Libvirt {
+    fn drop(&mut self) {
+        // The machine is the daemon's, and would outlive it.
+        let _ = self.virsh(["destroy", "bench"]).and_then(|mut virsh| run(&mut virsh));
+    }
+}
+
+/// `program` as a user without privileges, for whom libvirt keeps all that it has in the user's directories: as root it
+/// would be the system's.
+fn as_user(home: &Path, program: &str) -> Result<Command, Failure> {
+    let mut command;
+    if is_root()? {
+        command = Command::new("setpriv");
+        command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", program]);
+    } else {
+        command = Command::new(program);
+    }
+    command.current_dir(home).env("HOME", home).env("XDG_CONFIG_HOME", home);
+    for (name, directory) in [("RUNTIME_DIR", "run"), ("CACHE_HOME", "cache"), ("DATA_HOME", "data")] {
+        command.env(format!("XDG_{name}"), home.join(directory));
+    }
+    Ok(command)
+}
+
+fn is_root() -> Result<bool, Failure> {
+    let of = fs::metadata("/proc/self").map_err(|e| Failure(format!("/proc/self: {e}")))?;
+    Ok(of.uid() == 0)
+}
+
+fn domain(home: &Path) -> String {
+    let disk = |name: &str| {
+        format!(
+            "<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{}'/>\
+             <target dev='{name}' bus='virtio'/></disk>",
+            home.join(name).display()
+        )
+    };
+    format!(
+        "<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><name>bench</name>\
+         <memory unit='MiB'>64</memory><vcpu>1</vcpu><os><type arch='x86_64' machine='q35'>hvm</type></os>\
+         <devices>{}{}<memballoon model='none'/></devices>\
+         <qemu:commandline><qemu:arg value='-qmp'/><qemu:arg value='unix:{}/qmp,server=on,wait=off'/>\
+         </qemu:commandline></domain>",
+        disk("vda"),
+        disk("vdb"),
+        home.display()
+    )
+}

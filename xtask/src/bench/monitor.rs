@@ -1,0 +1,60 @@
+//! A blocking QMP client of a few lines: what a client at least has to do for a snapshot, to compare with.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::Failure;
+
+/// Longer than QEMU takes for anything here.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An open QMP session.
+#[derive(Debug)]
+pub(super) struct Monitor {
+    stream: BufReader<UnixStream>,
+}
+
+impl Monitor {
+    /// Connects to a QEMU that listens, and negotiates.
+    pub(super) fn connect(socket: &Path) -> Result<Self, Failure> {
+        let stream = UnixStream::connect(socket).map_err(lost)?;
+        stream.set_read_timeout(Some(PATIENCE)).map_err(lost)?;
+        let mut monitor = Self { stream: BufReader::new(stream) };
+        monitor.read()?;
+        monitor.execute("qmp_capabilities", &json!({}))?;
+        Ok(monitor)
+    }
+
+    /// Executes a command, and gives what it returned.
+    pub(super) fn execute(&mut self, command: &str, arguments: &Value) -> Result<Value, Failure> {
+        let request = format!("{}\n", json!({"execute": command, "arguments": arguments}));
+        self.stream.get_mut().write_all(request.as_bytes()).map_err(lost)?;
+        loop {
+            // Events are between the replies.
+            let mut reply = self.read()?;
+            if let Some(value) = reply.get_mut("return") {
+                return Ok(value.take());
+            }
+            if let Some(error) = reply.get("error") {
+                return Err(Failure(format!("QEMU refused {command}: {}", error["desc"])));
+            }
+        }
+    }
+
+    fn read(&mut self) -> Result<Value, Failure> {
+        let mut line = String::new();
+        match self.stream.read_line(&mut line) {
+            Ok(0) => Err(Failure("QEMU ended".into())),
+            Ok(_) => serde_json::from_str(&line).map_err(lost),
+            Err(e) => Err(lost(e)),
+        }
+    }
+}
+
+fn lost(why: impl std::fmt::Display) -> Failure {
+    Failure(format!("QEMU's monitor: {why}"))
+}
