@@ -21,7 +21,8 @@ pub(super) fn list(bench: &Bench) -> Result<Vec<Line>, Failure> {
     let option = format!("vda={}", disk.display());
     run(&mut bench.xlsnap(directory.path(), ["domain", "add", "vm", "--disk", &option]))?;
     run(&mut bench.xlsnap(directory.path(), ["create", "vm", FIRST]))?;
-    let store = copies(&directory.path().join("root"), if bench.smoke { 100 } else { 10_000 })?;
+    let snapshots = if bench.smoke { 100 } else { 10_000 };
+    let store = copies(&directory.path().join("root"), snapshots)?;
 
     let pairs = pairs(
         bench.rounds,
@@ -36,6 +37,11 @@ pub(super) fn list(bench: &Bench) -> Result<Vec<Line>, Failure> {
         ),
         Line::new("cat of the same files (ms)", pairs.theirs(Run::milliseconds), Promise::None),
         Line::new("ratio", pairs.ratio(Run::milliseconds), Promise::None),
+        Line::new(
+            "processor time of xlsnap list (ms)",
+            pairs.ours(Run::processor_milliseconds),
+            Promise::None,
+        ),
         Line::new("peak memory (MiB)", pairs.ours(Run::mebibytes), Promise::AtMost(16.0)),
     ])
 }

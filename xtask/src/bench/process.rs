@@ -14,12 +14,23 @@ use crate::Failure;
 pub(super) struct Run {
     /// From before its start until its end was seen.
     pub(super) wall: Duration,
+    /// What the processor spent on it, its own code and the kernel's: a busy machine makes this little longer.
+    pub(super) processor: Duration,
     /// The most memory that it had at once, in bytes. Linux counts in what the process was before it became the
     /// program, so this is never less than what this program, which starts it, has itself.
     pub(super) peak_memory: u64,
 }
 
 impl Run {
+    /// Work that was not a process of its own.
+    pub(super) fn of_wall(wall: Duration) -> Self {
+        Self { wall, processor: Duration::ZERO, peak_memory: 0 }
+    }
+
+    pub(super) fn processor_milliseconds(&self) -> f64 {
+        self.processor.as_secs_f64() * 1e3
+    }
+
     pub(super) fn milliseconds(&self) -> f64 {
         self.wall.as_secs_f64() * 1e3
     }
@@ -54,7 +65,8 @@ pub(super) fn run(command: &mut Command) -> Result<Run, Failure> {
         let _ = said.rewind().and_then(|()| said.read_to_string(&mut why));
         return Err(failed(format!("failed ({}) {}", used.status, why.trim())));
     }
-    Ok(Run { wall, peak_memory: used.rusage.maxrss })
+    let processor = used.rusage.utime + used.rusage.stime;
+    Ok(Run { wall, processor, peak_memory: used.rusage.maxrss })
 }
 
 #[cfg(test)]

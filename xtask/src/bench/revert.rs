@@ -35,7 +35,7 @@ pub(super) fn revert(bench: &Bench) -> Result<Vec<Line>, Failure> {
                     wall += run(Command::new("qemu-img").args(words).arg(file))?.wall;
                 }
             }
-            Ok(Run { wall, peak_memory: 0 })
+            Ok(Run::of_wall(wall))
         },
     )?;
     Ok(vec![

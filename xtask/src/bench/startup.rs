@@ -19,6 +19,11 @@ pub(super) fn startup(bench: &Bench) -> Result<Vec<Line>, Failure> {
         Line::new("xlsnap --version (ms)", pairs.ours(Run::milliseconds), Promise::AtMost(3.0)),
         Line::new("true (ms)", pairs.theirs(Run::milliseconds), Promise::None),
         Line::new("ratio", pairs.ratio(Run::milliseconds), Promise::None),
+        Line::new(
+            "processor time of xlsnap --version (ms)",
+            pairs.ours(Run::processor_milliseconds),
+            Promise::None,
+        ),
         Line::new("peak memory (MiB)", pairs.ours(Run::mebibytes), Promise::AtMost(16.0)),
     ])
 }
