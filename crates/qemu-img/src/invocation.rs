@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
 use crate::argument::quote;
-use crate::{Effect, Error, Kind, recognise};
+use crate::{Effect, Error, Kind, Lender, recognise};
 
 /// How much of standard error is kept, in bytes from its end: enough for the first words of a message that quotes a long
 /// path twice.
@@ -47,6 +47,8 @@ pub(crate) struct Invocation<'a> {
     /// Names given by others, which qemu-img's messages repeat.
     names: Vec<String>,
     does: Does,
+    /// Who lends what a run that writes holds open.
+    lender: Option<&'a dyn Lender>,
 }
 
 /// A run that ended.
@@ -60,7 +62,12 @@ pub(crate) struct Ended {
 
 impl<'a> Invocation<'a> {
     pub(crate) fn new(program: &'a Path, does: Does) -> Self {
-        Self { program, arguments: Vec::new(), names: Vec::new(), does }
+        Self { program, arguments: Vec::new(), names: Vec::new(), does, lender: None }
+    }
+
+    pub(crate) fn holding(mut self, lender: Option<&'a dyn Lender>) -> Self {
+        self.lender = lender;
+        self
     }
 
     pub(crate) fn arg(mut self, argument: impl Into<OsString>) -> Self {
@@ -129,12 +136,23 @@ impl<'a> Invocation<'a> {
         Error::new(kind, format!("`{self}` {what}"))
     }
 
+    /// What it reads from; qemu-img reads nothing.
+    fn stdin(&self) -> Result<Stdio, Error> {
+        let Some(lender) = self.lender.filter(|_| self.does == Does::Write) else { return Ok(Stdio::null()) };
+        match lender.lend() {
+            Ok(file) => Ok(file.map_or_else(Stdio::null, Stdio::from)),
+            Err(source) => Err(self
+                .error(Kind::Failed, "was not started: what it is to hold open cannot be lent")
+                .with_source(source)),
+        }
+    }
+
     fn spawn(&self) -> Result<Child, Error> {
         Command::new(self.program)
             .args(&self.arguments)
             .env("LC_ALL", "C")
             .env_remove("LANGUAGE")
-            .stdin(Stdio::null())
+            .stdin(self.stdin()?)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // A key at the terminal ends the caller, who may have to undo something; not a write half-way.

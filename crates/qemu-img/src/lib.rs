@@ -9,7 +9,7 @@ mod recognise;
 mod runner;
 
 pub use error::{Effect, Error, Kind};
-pub use program::Program;
+pub use program::{Lender, Program};
 pub use runner::{
     BackingFile, Check, CreateOptions, Image, ImageInfo, InternalSnapshot, QemuImg, Repair, SnapshotRef,
 };

@@ -1,8 +1,11 @@
 //! [`QemuImg`] by the program of that name.
 
 use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
 use async_trait::async_trait;
 
@@ -30,6 +33,17 @@ const MAX_SNAPSHOT_NAME: usize = 255;
 pub struct Program {
     path: PathBuf,
     limits: Limits,
+    lender: Option<Arc<dyn Lender>>,
+}
+
+/// Somebody who has a file that each writing qemu-img is to hold open, as its standard input, until it ends: a locked one,
+/// say, that stays locked even if the caller is killed while qemu-img works.
+pub trait Lender: fmt::Debug + Send + Sync {
+    /// The file; `None` when there is none now.
+    ///
+    /// # Errors
+    /// When it cannot be lent; qemu-img is not started then.
+    fn lend(&self) -> io::Result<Option<OwnedFd>>;
 }
 
 impl Default for Program {
@@ -44,7 +58,14 @@ impl Program {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         // 65,536 snapshots, the most an image can have, are 20 MB of JSON.
         let limits = Limits { output: 32 << 20, time: Duration::from_secs(60) };
-        Self { path: path.into(), limits }
+        Self { path: path.into(), limits, lender: None }
+    }
+
+    /// The same, with a file that each qemu-img that writes holds open.
+    #[must_use]
+    pub fn holding(mut self, lender: Arc<dyn Lender>) -> Self {
+        self.lender = Some(lender);
+        self
     }
 
     /// The same with another limit on how long [`info`](QemuImg::info) may take (60 s). Nothing else has one: a check
@@ -63,7 +84,7 @@ impl Program {
     }
 
     fn invoke(&self, does: Does, words: &[&str]) -> Invocation<'_> {
-        Invocation::new(&self.path, does).args(words.iter().copied())
+        Invocation::new(&self.path, does).holding(self.lender.as_deref()).args(words.iter().copied())
     }
 
     /// `qemu-img WORDS [--image-opts] IMAGE`, with the image's backing file unopened.

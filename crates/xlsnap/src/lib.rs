@@ -4,6 +4,7 @@ mod description;
 mod domain;
 mod failures;
 mod header;
+mod held;
 mod host;
 mod operations;
 mod planned;

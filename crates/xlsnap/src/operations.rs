@@ -10,8 +10,12 @@ use xlsnap_orchestrator::{
 use xlsnap_types::model::SnapshotName;
 
 use crate::failures::from_store;
+use crate::held::Held;
 use crate::reach::Reached;
 use crate::{Host, Planned, Selector};
+
+/// How often an operation is begun before somebody who keeps changing the domain's file makes it fail.
+const MOST_ATTEMPTS: u32 = 10;
 
 /// The snapshots of one domain.
 #[derive(Debug)]
@@ -213,12 +217,20 @@ impl Host {
     async fn on<T>(
         &self,
         selector: &Selector,
-        operation: impl AsyncFnOnce(&Ports<'_>, &DomainRef) -> Result<T, Error>,
+        operation: impl AsyncFn(&Ports<'_>, &DomainRef) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let reached = self.reach(selector).await?;
-        let result = operation(&self.ports(&reached), &reached.who).await;
-        reached.leave().await;
-        result
+        let mut attempts = 0;
+        loop {
+            let reached = self.reach(selector).await?;
+            let store = self.held(&reached);
+            let result = operation(&self.ports(&reached, &store), &reached.who).await;
+            let stale = store.is_stale();
+            reached.leave().await;
+            attempts += 1;
+            if !stale || attempts == MOST_ATTEMPTS {
+                return result;
+            }
+        }
     }
 
     /// As [`Host::on`], for what only plans.
@@ -228,18 +240,23 @@ impl Host {
         operation: impl AsyncFnOnce(&Ports<'_>, &DomainRef) -> Result<P, Error>,
     ) -> Result<Planned<P>, Error> {
         let reached = self.reach(selector).await?;
-        let result = operation(&self.ports(&reached), &reached.who).await;
+        let store = self.held(&reached);
+        let result = operation(&self.ports(&reached, &store), &reached.who).await;
         let (reach, file) = (reached.reach.clone(), reached.file.clone());
         let records = self.options.root.join(reached.who.uuid.to_string());
         reached.leave().await;
         result.map(|plan| Planned { plan, reach, records, file })
     }
 
-    fn ports<'a>(&'a self, reached: &'a Reached) -> Ports<'a> {
+    fn held<'a>(&'a self, reached: &'a Reached) -> Held<'a> {
+        Held::new(&self.store, &self.shelf, reached.described.as_ref(), &reached.lock_file)
+    }
+
+    fn ports<'a>(&'a self, reached: &'a Reached, store: &'a Held<'a>) -> Ports<'a> {
         Ports {
             guest: reached.guest(),
             disks: reached.disks(),
-            store: &self.store,
+            store,
             clock: &self.clock,
             progress: &*self.progress,
         }

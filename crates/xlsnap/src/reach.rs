@@ -19,6 +19,7 @@ use xlsnap_types::model::DomainName;
 
 use self::nowhere::Nowhere;
 use crate::description::{FileOf, NoFile};
+use crate::held::LockSlot;
 use crate::registry::unknown;
 use crate::{Domain, Host, Selector};
 
@@ -53,13 +54,17 @@ pub(crate) struct Reached {
     disks: Arc<dyn Disks>,
     guest: Arc<dyn Guest>,
     monitor: Option<Arc<qmp::Client>>,
+    /// What its file said, if there is one.
+    pub(crate) described: Option<Domain>,
+    pub(crate) lock_file: Arc<LockSlot>,
 }
 
 impl Reached {
     fn by<A: Disks + Guest + 'static>(who: DomainRef, adapter: A, monitor: Option<Arc<qmp::Client>>) -> Self {
         let adapter = Arc::new(adapter);
         let reach = monitor.as_deref().map(Reach::by);
-        Self { who, reach, file: None, disks: adapter.clone(), guest: adapter, monitor }
+        let (described, lock_file) = (None, Arc::default());
+        Self { who, reach, file: None, disks: adapter.clone(), guest: adapter, monitor, described, lock_file }
     }
 
     pub(crate) fn disks(&self) -> &dyn Disks {
@@ -136,7 +141,7 @@ impl Host {
             }
         };
         let uuid = uuid_of(&client).await?;
-        let adapter = self.adapter(&client, Vec::new(), Arc::new(NoFile));
+        let adapter = self.adapter(&client, Vec::new(), Arc::new(NoFile), &Arc::default());
         let reached = Reached::by(self.who(Uuid::nil(), name.to_string()), adapter, Some(client));
         let inventory = reached.disks().inventory().await;
         reached.leave().await;
@@ -159,8 +164,9 @@ impl Host {
         client: &Arc<qmp::Client>,
         disks: Vec<DiskSpec>,
         description: Arc<dyn Description>,
+        lock_file: &Arc<LockSlot>,
     ) -> Live {
-        let adapter = Live::new(client.clone(), self.qemu_img(), disks, description);
+        let adapter = Live::new(client.clone(), self.qemu_img(lock_file), disks, description);
         // People start QEMU with relative file names.
         match client.peer_pid() {
             Some(pid) => adapter.in_directory_of(pid),
@@ -172,16 +178,20 @@ impl Host {
         let who = self.who(domain.uuid, domain.name.to_string());
         let file = self.shelf.path_of(&domain.name);
         let client = Arc::new(client);
-        let adapter = self.adapter(&client, domain.disks, self.file_of(domain.name));
-        Reached { file: Some(file), ..Reached::by(who, adapter, Some(client)) }
+        let (lock_file, described) = (Arc::default(), Some(domain.clone()));
+        let adapter = self.adapter(&client, domain.disks, self.file_of(domain.name), &lock_file);
+        Reached { file: Some(file), described, lock_file, ..Reached::by(who, adapter, Some(client)) }
     }
 
     fn images(&self, domain: Domain) -> Reached {
         let who = self.who(domain.uuid, domain.name.to_string());
         let reach = if domain.qmp.is_some() { Reach::Off } else { Reach::Images };
         let file = self.shelf.path_of(&domain.name);
-        let adapter = Images::new(domain.disks, self.qemu_img(), self.file_of(domain.name));
-        Reached { reach: Some(reach), file: Some(file), ..Reached::by(who, adapter, None) }
+        let (lock_file, described) = (Arc::default(), Some(domain.clone()));
+        let qemu_img = self.qemu_img(&lock_file);
+        let adapter = Images::new(domain.disks, qemu_img, self.file_of(domain.name));
+        let reached = Reached::by(who, adapter, None);
+        Reached { reach: Some(reach), file: Some(file), described, lock_file, ..reached }
     }
 
     /// A running QEMU that no file describes.
@@ -191,8 +201,9 @@ impl Host {
             Some(uuid) => self.who(uuid, selector.to_string()),
             None => self.known(selector).await?,
         };
-        let adapter = self.adapter(&client, Vec::new(), Arc::new(NoFile));
-        Ok(Reached::by(who, adapter, Some(client)))
+        let lock_file = Arc::default();
+        let adapter = self.adapter(&client, Vec::new(), Arc::new(NoFile), &lock_file);
+        Ok(Reached { lock_file, ..Reached::by(who, adapter, Some(client)) })
     }
 
     /// A domain that nobody describes and nobody runs: its records may still be listed and forgotten.
@@ -233,8 +244,8 @@ impl Host {
         })
     }
 
-    fn qemu_img(&self) -> Arc<dyn QemuImg> {
-        Arc::new(Program::new(&self.options.qemu_img))
+    fn qemu_img(&self, lock_file: &Arc<LockSlot>) -> Arc<dyn QemuImg> {
+        Arc::new(Program::new(&self.options.qemu_img).holding(lock_file.clone()))
     }
 
     fn file_of(&self, domain: DomainName) -> Arc<dyn Description> {

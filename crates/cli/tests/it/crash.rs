@@ -1,6 +1,8 @@
 //! The process is killed at any time, and the next one brings its work to an end.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -56,4 +58,32 @@ fn a_delete_that_is_killed_is_done_wholly_or_not_at_all() {
         kill_and_recover(&host, &["delete", "web", &name], Duration::from_millis(moment * 4));
         assert_agreed(&host, &images);
     }
+}
+
+#[test]
+fn a_qemu_img_that_outlives_its_caller_keeps_the_domain_locked() {
+    let (host, images) = Host::with_two_disks();
+    // One that has started and not yet opened the image when its caller is killed.
+    let (slow, gate, begun) =
+        (host.scratch.path("slow"), host.scratch.path("gate"), host.scratch.path("begun"));
+    let script = format!(
+        "#!/bin/sh\nif [ \"$1\" = snapshot ]; then\n: > '{}'\nwhile [ -e '{}' ]; do sleep 0.01; done\nfi\nexec qemu-img \"$@\"\n",
+        begun.display(),
+        gate.display()
+    );
+    fs::write(&slow, script).unwrap();
+    fs::set_permissions(&slow, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::write(&gate, "").unwrap();
+
+    let mut create =
+        host.command(["create", "web", "one", "--qemu-img", slow.to_str().unwrap()]).spawn().unwrap();
+    wait_until("qemu-img has started", || begun.exists().then_some(()));
+    create.kill().unwrap();
+    create.wait().unwrap();
+    let early = host.run(["recover", "web", "--wait", "0"]);
+    fs::remove_file(&gate).unwrap();
+    assert_eq!(early.code, 4, "it undoes what is still being done: {early:?}");
+
+    host.run(["recover", "web"]).ok();
+    assert_agreed(&host, &images);
 }

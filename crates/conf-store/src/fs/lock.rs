@@ -5,7 +5,10 @@
 //! directory, then two processes could hold the locks of two files. So whoever gets the lock looks whether it is still the file of
 //! that name, and takes the new one if not.
 
+use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fd::OwnedFd;
@@ -27,14 +30,43 @@ const MAX_OWNER: usize = 4096;
 
 /// The lock's file while it is locked. Dropping it removes the owner's text and unlocks it.
 #[derive(Debug)]
-pub(super) struct Held(Opened);
+pub(super) struct Held(Arc<LockFile>);
+
+impl Held {
+    pub(super) fn file(&self) -> Weak<LockFile> {
+        Arc::downgrade(&self.0)
+    }
+}
 
 impl Drop for Held {
     fn drop(&mut self) {
         // A text that stays behind is harmless: it is shown only to those who find the file locked.
-        let _ = rustix::fs::ftruncate(self.0.fd(), 0);
-        // A descriptor that a child process inherited would keep the lock; unlocking ends it for all of them.
-        let _ = rustix::fs::flock(self.0.fd(), FlockOperation::Unlock);
+        let _ = rustix::fs::ftruncate(self.0.file.fd(), 0);
+        // A child process that is just being started has a copy of every descriptor for a moment; unlocking ends the lock
+        // in spite of it. One that was lent the file is to keep the lock.
+        if !self.0.lent.load(Ordering::Acquire) {
+            let _ = rustix::fs::flock(self.0.file.fd(), FlockOperation::Unlock);
+        }
+    }
+}
+
+/// The file of a lock that is held, for lending it to child processes that act on the domain.
+#[derive(Debug)]
+pub struct LockFile {
+    file: Opened,
+    /// Whether a child may still have it.
+    lent: AtomicBool,
+}
+
+impl LockFile {
+    /// The locked file for a child process: the domain stays locked until the child has ended too, however the caller
+    /// ends.
+    ///
+    /// # Errors
+    /// When the process has too many files open.
+    pub fn lend(&self) -> io::Result<OwnedFd> {
+        self.lent.store(true, Ordering::Release);
+        self.file.fd().try_clone()
     }
 }
 
@@ -85,14 +117,14 @@ fn attempt(root: &Dir, domain: Uuid, owner: &Owner) -> Result<Attempt, Error> {
         Err(Errno::INTR) => return Ok(Attempt::Replaced),
         Err(errno) => {
             let message = format!("cannot lock {}", path().display());
-            return Err(Error::new(Kind::Io, message).with_source(std::io::Error::from(errno)));
+            return Err(Error::new(Kind::Io, message).with_source(io::Error::from(errno)));
         }
     }
-    let held = Held(file);
-    if !root.has_dir(&name, &dir)? || !dir.has(layout::LOCK, &held.0)? {
+    let held = Held(Arc::new(LockFile { file, lent: AtomicBool::new(false) }));
+    if !root.has_dir(&name, &dir)? || !dir.has(layout::LOCK, &held.0.file)? {
         return Ok(Attempt::Replaced);
     }
-    write_owner(held.0.fd(), owner);
+    write_owner(held.0.file.fd(), owner);
     Ok(Attempt::Locked(dir, held))
 }
 

@@ -12,5 +12,6 @@ mod tests;
 mod tidy;
 mod write;
 
+pub use lock::LockFile;
 pub use root::RootInputs;
 pub use store::FsStore;

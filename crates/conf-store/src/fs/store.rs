@@ -1,12 +1,14 @@
 //! `FsStore`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Weak;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use uuid::Uuid;
 use xlsnap_types::model::{DomainRecord, SnapshotName};
 
+use super::lock::LockFile;
 use super::read::{self, Reader, found};
 use super::{layout, lock};
 use crate::durable::Dir;
@@ -35,6 +37,23 @@ impl FsStore {
     /// Its directory.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// As [`ConfStore::lock`], with the lock's file: a child process that is lent it keeps the domain locked until its
+    /// own end, so that nobody takes the domain for abandoned while the child of a process that was killed still works
+    /// on it. The file is gone when the lock is.
+    ///
+    /// # Errors
+    /// As [`ConfStore::lock`].
+    pub async fn lock_with_file(
+        &self,
+        domain: Uuid,
+        owner: &Owner,
+        wait: Duration,
+    ) -> Result<(Box<dyn DomainLock>, Weak<LockFile>), Error> {
+        let lock = lock::take(&self.root, domain, owner, wait).await?;
+        let file = lock.file();
+        Ok((Box::new(lock), file))
     }
 
     fn domain(&self, domain: Uuid) -> Result<Option<Dir>, Error> {
@@ -99,7 +118,7 @@ impl ConfStore for FsStore {
     }
 
     async fn lock(&self, domain: Uuid, owner: &Owner, wait: Duration) -> Result<Box<dyn DomainLock>, Error> {
-        Ok(Box::new(lock::take(&self.root, domain, owner, wait).await?))
+        Ok(self.lock_with_file(domain, owner, wait).await?.0)
     }
 }
 

@@ -6,10 +6,12 @@
 //! either not seen by readers or read rightly ([`super::meta::Change`]), and is known by a temporary file that is still there:
 //! whoever takes the lock next tidies up.
 
+use std::sync::Weak;
+
 use async_trait::async_trait;
 use xlsnap_types::model::{DomainRecord, Meta, SnapshotName};
 
-use super::lock::Held;
+use super::lock::{Held, LockFile};
 use super::read::{Reader, found};
 use super::record::{self, Pending};
 use super::{layout, meta, tidy};
@@ -20,7 +22,7 @@ use crate::{DomainLock, Error, Kind, Record};
 #[derive(Debug)]
 pub(super) struct FsLock {
     dir: Dir,
-    _held: Held,
+    held: Held,
 }
 
 impl FsLock {
@@ -29,7 +31,12 @@ impl FsLock {
         if let Err(error) = tidy::tidy(&dir) {
             tracing::warn!(directory = %dir.path().display(), error = &error as &dyn std::error::Error, "cannot tidy up");
         }
-        Self { dir, _held: held }
+        Self { dir, held }
+    }
+
+    /// The lock's file, for as long as this is held.
+    pub(super) fn file(&self) -> Weak<LockFile> {
+        self.held.file()
     }
 
     /// The record that is to be replaced, if that may be done.
