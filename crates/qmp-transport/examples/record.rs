@@ -2,7 +2,8 @@
 //!
 //! `cargo run --example record -- DIRECTORY` starts `qemu-storage-daemon` and `qemu-system-x86_64` on images in a
 //! temporary directory, executes the scenarios below, and writes `transcripts/*.txt` and `schemas/*.json` under
-//! DIRECTORY (`crates/qmp-transport/tests`), named after the program and its version.
+//! DIRECTORY (`crates/qmp-transport/tests`), named after the program and its version. Of another QEMU than the installed
+//! one, when its programs are the first on `PATH`.
 //!
 //! `cargo run --example record -- prune < REPLY > SCHEMA` cuts the reply of `query-qmp-schema` of some other QEMU down
 //! to the commands that this crate has, as it does for those above.

@@ -1,8 +1,10 @@
 //! What is read off a QEMU without a description.
 
+use std::path::Path;
+
 use xlsnap_orchestrator::{Disk, Disks, Guest, GuestState};
 use xlsnap_testkit::real::{
-    Attach, Disk as Fixture, Scratch, StorageDaemon, Vm, VmOptions, qemu_img, wait_until,
+    Attach, Disk as Fixture, Scratch, StorageDaemon, Vm, VmOptions, qemu_img, qemu_version, wait_until,
 };
 use xlsnap_types::model::{ImageFormat, StateFlags};
 
@@ -166,9 +168,19 @@ async fn a_job_is_an_obstacle_for_its_own_disk_only() {
 #[tokio::test]
 async fn an_inactive_image_is_an_obstacle() {
     let scratch = Scratch::new();
-    let daemon = StorageDaemon::start_with(&scratch, &[], &inactive_node(&scratch));
-    let live = live(daemon.qmp(), Vec::new()).await;
-    let found = disks(&live).await;
+    let vm = Vm::start(&scratch, &two_disks(&scratch), &VmOptions::default());
+    vm.migrate_away();
+    is_inactive(vm.qmp()).await;
+    vm.quit();
+    // An older daemon has no way to become so.
+    if qemu_version() >= (10, 0) {
+        let daemon = StorageDaemon::start_with(&scratch, &[], &inactive_node(&scratch));
+        is_inactive(daemon.qmp()).await;
+    }
+}
+
+async fn is_inactive(qmp: &Path) {
+    let found = disks(&live(qmp, Vec::new()).await).await;
     let why = found[0].no_internal.as_deref().unwrap();
     assert!(why.contains("inactive"), "{why}");
     assert_eq!(found[0].no_external.as_deref(), Some(why));

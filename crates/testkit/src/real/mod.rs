@@ -4,6 +4,9 @@
 //! failed test. It talks QMP by its own few lines ([`Monitor`]), not by the client under test, over a second monitor,
 //! so that the first is free for the test. Processes end when their guard is dropped, by process id.
 //!
+//! Which QEMU: the programs that come first on `PATH`. `cargo xtask test` runs the tests on real programs with the
+//! installed QEMU, and with 7.2 from `tools/qemu-7.2/usr/bin` of the target directory, where `ci/setup qemu-7.2` puts it.
+//!
 //! ```
 //! use xlsnap_testkit::real::{Data, Disk, LiveDisks, Scratch, StorageDaemon};
 //!
@@ -27,6 +30,8 @@ pub use data::{Data, LiveDisks};
 pub use disk::Disk;
 pub use monitor::Monitor;
 pub use process::{DEADLINE, wait_until};
-pub use scratch::{Scratch, byte_offline, holds_offline, qemu_img, snapshots_in, write_offline};
+pub use scratch::{
+    Scratch, byte_offline, holds_offline, qemu_img, qemu_version, snapshots_in, write_offline,
+};
 pub use storage_daemon::StorageDaemon;
 pub use vm::{Attach, Vm, VmOptions};

@@ -95,6 +95,16 @@ pub fn qemu_img(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// The major and minor version of the QEMU whose programs are the first on `PATH`, which is where everything here and the
+/// code under test find them.
+pub fn qemu_version() -> (u32, u32) {
+    let said = qemu_img(&["--version"]);
+    let mut numbers = said.split_whitespace().nth(2).into_iter().flat_map(|version| version.split('.'));
+    let mut number = || numbers.next()?.parse().ok();
+    let version = number().zip(number());
+    version.unwrap_or_else(|| panic!("qemu-img does not say its version: {said}"))
+}
+
 /// The names of the snapshots inside an image, oldest first, whoever has it open.
 pub fn snapshots_in(file: &Path) -> Vec<String> {
     let info = qemu_img(&["info", "-U", "--output=json", "-f", "qcow2", text(file)]);

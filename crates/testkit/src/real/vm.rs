@@ -113,6 +113,15 @@ impl Vm {
         self.process.wait();
     }
 
+    /// Migrates it, to nowhere, and waits until it has: its images are inactive, until `cont`.
+    pub fn migrate_away(&self) {
+        self.monitor().must("migrate", json!({"uri": "exec:cat >/dev/null"}));
+        super::wait_until("the machine is migrated", || {
+            let status = self.monitor().must("query-status", json!({}));
+            (status["status"] == "postmigrate").then_some(())
+        });
+    }
+
     /// Runs a command of the monitor for people, and gives what it printed.
     pub fn human(&self, command: &str) -> String {
         let printed = self.monitor().must("human-monitor-command", json!({"command-line": command}));
