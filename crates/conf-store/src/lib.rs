@@ -11,5 +11,5 @@ mod fs;
 
 pub use error::{Effect, Error, Kind};
 #[cfg(feature = "fs")]
-pub use fs::{FsStore, LockFile, RootInputs};
+pub use fs::{FsStore, RootInputs};
 pub use store::{ConfStore, DomainLock, Entry, Owner, Record};

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use uuid::Uuid;
-use xlsnap_conf_store::{ConfStore, DomainLock, Entry, Error, FsStore, Kind, LockFile, Owner, Record};
+use xlsnap_conf_store::durable::LockFile;
+use xlsnap_conf_store::{ConfStore, DomainLock, Entry, Error, FsStore, Kind, Owner, Record};
 use xlsnap_qemu_img::Lender;
 use xlsnap_types::model::{DomainRecord, SnapshotName};
 

@@ -21,9 +21,12 @@ mod dir;
 #[cfg(test)]
 pub(crate) mod fault;
 mod file;
+mod lock;
 mod refusal;
 mod staged;
 
 pub use dir::Dir;
 pub(crate) use file::Opened;
+pub use lock::LockFile;
+pub(crate) use lock::{Attempt, Stopped, waiting};
 pub(crate) use staged::Staged;

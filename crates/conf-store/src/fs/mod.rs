@@ -12,6 +12,5 @@ mod tests;
 mod tidy;
 mod write;
 
-pub use lock::LockFile;
 pub use root::RootInputs;
 pub use store::FsStore;

@@ -8,10 +8,9 @@ use async_trait::async_trait;
 use uuid::Uuid;
 use xlsnap_types::model::{DomainRecord, SnapshotName};
 
-use super::lock::LockFile;
 use super::read::{self, Reader, found};
 use super::{layout, lock};
-use crate::durable::Dir;
+use crate::durable::{Dir, LockFile};
 use crate::{ConfStore, DomainLock, Entry, Error, Owner, Record};
 
 /// A store in a directory: `<root>/<domain uuid>/snapshotdata-<name>.libxl-json` and what belongs to it.

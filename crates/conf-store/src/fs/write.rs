@@ -11,11 +11,11 @@ use std::sync::Weak;
 use async_trait::async_trait;
 use xlsnap_types::model::{DomainRecord, Meta, SnapshotName};
 
-use super::lock::{Held, LockFile};
+use super::lock::Held;
 use super::read::{Reader, found};
 use super::record::{self, Pending};
 use super::{layout, meta, tidy};
-use crate::durable::Dir;
+use crate::durable::{Dir, LockFile};
 use crate::{DomainLock, Error, Kind, Record};
 
 /// The lock of a domain in an `FsStore`.

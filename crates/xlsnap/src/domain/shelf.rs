@@ -1,14 +1,11 @@
 //! The directory of domain files.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::fs::OFlags;
 use xlsnap_conf_store as store;
-use xlsnap_conf_store::durable::Dir;
-use xlsnap_orchestrator::{Effect, Error, Kind};
+use xlsnap_conf_store::durable::{Dir, LockFile};
+use xlsnap_orchestrator::Error;
 use xlsnap_types::model::{DiskName, DomainName, ImageFormat};
 
 use super::{Domain, MAX_FILE_BYTES, parse, render, with_image};
@@ -37,7 +34,7 @@ pub struct FiledDomain {
 #[derive(Debug)]
 #[must_use = "dropping it lets others change the domain files"]
 pub(crate) struct ShelfLock {
-    _file: File,
+    _file: LockFile,
 }
 
 impl Shelf {
@@ -89,37 +86,16 @@ impl Shelf {
     ///
     /// Cancel safety: dropping the future takes no lock.
     pub(crate) async fn lock(&self, wait: Duration) -> Result<ShelfLock, Error> {
-        Dir::create(&self.path).map_err(|e| from_store(e, "the directory of domain files cannot be made"))?;
-        let path = self.path.join(LOCK);
-        let cannot = |e: std::io::Error| {
-            Error::new(Kind::Failed, Effect::None, format!("the lock {} cannot be taken", path.display()))
-                .with_source(e)
-        };
-        let flags = OFlags::NOFOLLOW.bits().cast_signed();
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(flags)
-            .open(&path)
-            .map_err(cannot)?;
-        let deadline = Instant::now() + wait;
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(ShelfLock { _file: file }),
-                Err(TryLockError::Error(e)) => return Err(cannot(e)),
-                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-                Err(TryLockError::WouldBlock) => {
-                    let message =
-                        format!("another process is changing the domain files in {}", self.path.display());
-                    return Err(Error::new(Kind::Busy, Effect::None, message)
-                        .with_advice("wait for it to end, or longer (--wait)"));
-                }
-            }
-        }
+        let dir = Dir::create(&self.path)
+            .map_err(|e| from_store(e, "the directory of domain files cannot be made"))?;
+        let file = dir.lock(LOCK, wait).await.map_err(|e| {
+            let message = match e.kind() {
+                store::Kind::Busy => "somebody else is changing the domain files",
+                _ => "the domain files cannot be locked",
+            };
+            from_store(e, message)
+        })?;
+        Ok(ShelfLock { _file: file })
     }
 
     /// Writes the file of a new domain.
