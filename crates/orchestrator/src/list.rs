@@ -73,22 +73,15 @@ fn row(name: &str, record: &Record) -> Result<Row, xlsnap_conf_store::Error> {
         xlsnap_conf_store::Error::new(xlsnap_conf_store::Kind::Malformed, message).with_source(e)
     };
     let snapshot = &record.snapshot;
-    let external =
-        snapshot.disks.iter().filter(|disk| disk.file.as_deref().is_some_and(|f| !f.is_empty())).count();
+    let external = snapshot.disks.iter().filter(|disk| disk.is_external()).count();
     Ok(Row {
         name: SnapshotName::new(name).map_err(malformed)?,
         creation_time: snapshot.creation_time,
         parent: record.meta.as_ref().and_then(|meta| meta.parent.clone()),
-        state: StateFlags {
-            running: snapshot.running,
-            blocked: snapshot.blocked,
-            paused: snapshot.paused,
-            shutdown: snapshot.shutdown,
-            dying: snapshot.dying,
-        },
+        state: snapshot.into(),
         consistency: record.meta.as_ref().map(|meta| meta.consistency),
         internal: u32::try_from(snapshot.disks.len() - external).unwrap_or(u32::MAX),
         external: u32::try_from(external).unwrap_or(u32::MAX),
-        memory: snapshot.memory.as_deref().is_some_and(|file| !file.is_empty()),
+        memory: snapshot.has_memory(),
     })
 }

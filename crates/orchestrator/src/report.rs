@@ -10,7 +10,7 @@ use xlsnap_types::model::{DiskName, PassedOver, SnapshotName};
 use crate::Reversibility;
 
 /// A snapshot was made.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateReport {
     /// Its record, as stored.
     pub record: Record,
@@ -38,7 +38,7 @@ pub struct DeleteReport {
 }
 
 /// The domain's disks are as they were.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevertReport {
     /// The snapshot they are of.
     pub name: SnapshotName,
@@ -143,13 +143,13 @@ pub struct Finding {
     pub what: String,
     /// What is at risk.
     pub risk: String,
-    /// What `--repair` can do about it.
+    /// What a repair ([`crate::CheckRequest::repair`]) does about it.
     pub repair: Repair,
     /// What to do, or what the repair did.
     pub advice: String,
 }
 
-/// What `--repair` can do about a finding.
+/// What a repair does about a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Repair {

@@ -44,7 +44,7 @@ impl Reversibility {
             .snapshot
             .disks
             .iter()
-            .filter(|disk| disk.file.as_deref().is_some_and(|file| !file.is_empty()))
+            .filter(|disk| disk.is_external())
             .map(|disk| disk.device.as_deref().unwrap_or("(unnamed)"))
             .collect();
         let why = if !external.is_empty() {
@@ -52,7 +52,7 @@ impl Reversibility {
                 "its part of {} is external: the image below the overlay holds the state",
                 external.join(", ")
             )
-        } else if record.snapshot.memory.as_deref().is_some_and(|file| !file.is_empty()) {
+        } else if record.snapshot.has_memory() {
             "it holds the guest's memory, which would not fit disks that change alone".to_owned()
         } else {
             return Self {

@@ -126,9 +126,9 @@ impl<'a> Session<'a> {
     ) -> Result<(), xlsnap_conf_store::Error> {
         let old = self.ports.store.domain_record(self.domain.uuid).await?;
         let record = DomainRecord {
-            format_version: DomainRecord::FORMAT_VERSION,
             name: Some(self.domain.name.clone()),
             current: name.cloned(),
+            ..DomainRecord::default()
         };
         if old.as_ref() == Some(&record) {
             return Ok(());

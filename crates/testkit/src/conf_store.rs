@@ -9,7 +9,7 @@ use uuid::Uuid;
 use xlsnap_conf_store::dom_snapshot_conf as conf;
 use xlsnap_conf_store::{ConfStore, DomainLock, Effect, Kind, Owner, Record};
 use xlsnap_types::libxl::{DiskFormat, DiskSnapshot, DomainSnapshot};
-use xlsnap_types::model::{Consistency, DiskMeta, DomainRecord, Hypervisor, ImageFormat, Meta, SnapshotName};
+use xlsnap_types::model::{Consistency, DiskMeta, DomainRecord, ImageFormat, Meta, SnapshotName};
 
 const DOMAIN: Uuid = Uuid::from_u128(0xd0);
 const OTHER: Uuid = Uuid::from_u128(0xd1);
@@ -52,9 +52,7 @@ pub fn record(name: &str, mark: u64) -> Record {
 /// A meta with `mark` in it.
 pub fn meta(mark: u64) -> Meta {
     Meta {
-        format_version: Meta::FORMAT_VERSION,
         parent: Some(name("the parent")),
-        consistency: Consistency::Crash,
         disks: vec![DiskMeta {
             disk: "xvda".parse().expect("it is a word"),
             image: "/images/a.qcow2".into(),
@@ -63,11 +61,9 @@ pub fn meta(mark: u64) -> Meta {
             virtual_size: 1 << 30,
             made: None,
         }],
-        passed_over: Vec::new(),
-        hypervisor: Hypervisor::default(),
         downtime_us: Some(mark),
         labels: BTreeMap::from([("mark".into(), mark.to_string())]),
-        expires: None,
+        ..Meta::new(Consistency::Crash)
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use uuid::Uuid;
 use xlsnap_types::libxl::{DiskSnapshot, DomainSnapshot};
-use xlsnap_types::model::{Consistency, DomainRecord, Hypervisor, Meta, SnapshotName};
+use xlsnap_types::model::{Consistency, DomainRecord, Meta, SnapshotName};
 
 use super::FsStore;
 use crate::durable::fault;
@@ -59,26 +59,12 @@ fn record(name: &str, mark: u64, meta: Option<u64>) -> Record {
         disks: vec![disk],
         ..DomainSnapshot::default()
     };
-    let meta = meta.map(|mark| Meta {
-        format_version: Meta::FORMAT_VERSION,
-        parent: None,
-        consistency: Consistency::Crash,
-        disks: Vec::new(),
-        passed_over: Vec::new(),
-        hypervisor: Hypervisor::default(),
-        downtime_us: Some(mark),
-        labels: BTreeMap::new(),
-        expires: None,
-    });
+    let meta = meta.map(|mark| Meta { downtime_us: Some(mark), ..Meta::new(Consistency::Crash) });
     Record { snapshot, meta }
 }
 
 fn domain_record(name: &str) -> DomainRecord {
-    DomainRecord {
-        format_version: DomainRecord::FORMAT_VERSION,
-        name: Some(name.into()),
-        ..DomainRecord::default()
-    }
+    DomainRecord { name: Some(name.into()), ..DomainRecord::default() }
 }
 
 fn lock(store: &FsStore) -> Box<dyn DomainLock> {

@@ -114,7 +114,7 @@ fn targets(
 ) -> Result<Vec<ImageTarget>, Error> {
     let domain = &facts.domain.name;
     let metadata = format!("or delete only the record of snapshot {name} (metadata only)");
-    if record.snapshot.memory.as_deref().is_some_and(|file| !file.is_empty()) {
+    if record.snapshot.has_memory() {
         let message =
             format!("snapshot {name} of domain {domain} holds the guest's memory in a file that is not ours");
         return Err(

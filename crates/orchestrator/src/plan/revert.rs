@@ -26,7 +26,7 @@ pub(crate) fn revert(facts: &RevertFacts<'_>, request: &RevertRequest) -> Result
         return Err(refused(format!("domain {domain} cannot be reverted while {by}"))
             .with_advice("shut the domain down first, then revert"));
     }
-    if facts.record.snapshot.memory.as_deref().is_some_and(|file| !file.is_empty()) {
+    if facts.record.snapshot.has_memory() {
         let message = format!(
             "snapshot {name} of domain {domain} holds the guest's memory, and its disks belong to it"
         );

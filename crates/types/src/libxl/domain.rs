@@ -17,6 +17,13 @@ pub struct DiskSnapshot {
     pub path: Option<String>,
 }
 
+impl DiskSnapshot {
+    /// Whether it is external: it has a file. NULL and empty both mean none.
+    pub fn is_external(&self) -> bool {
+        self.file.as_deref().is_some_and(|file| !file.is_empty())
+    }
+}
+
 /// `libxl_domain_snapshot`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct DomainSnapshot {
@@ -40,4 +47,11 @@ pub struct DomainSnapshot {
     pub dying: bool,
     /// Its disks (`disks`, `num_disks`).
     pub disks: Vec<DiskSnapshot>,
+}
+
+impl DomainSnapshot {
+    /// Whether it holds the domain's memory: it has a file for it. NULL and empty both mean none.
+    pub fn has_memory(&self) -> bool {
+        self.memory.as_deref().is_some_and(|file| !file.is_empty())
+    }
 }

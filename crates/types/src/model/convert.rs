@@ -56,6 +56,18 @@ pub enum ConvertError {
 /// The most bytes that a snapshot's name has in an image (QEMU's `QEMUSnapshotInfo` has 256 with the end mark).
 const LONGEST_TAG: usize = 255;
 
+impl From<&libxl::DomainSnapshot> for StateFlags {
+    fn from(from: &libxl::DomainSnapshot) -> Self {
+        Self {
+            running: from.running,
+            blocked: from.blocked,
+            paused: from.paused,
+            shutdown: from.shutdown,
+            dying: from.dying,
+        }
+    }
+}
+
 impl TryFrom<&libxl::DomainSnapshot> for Snapshot {
     type Error = ConvertError;
 
@@ -78,13 +90,7 @@ impl TryFrom<&libxl::DomainSnapshot> for Snapshot {
             description: text(&from.description).to_owned(),
             creation_time: from.creation_time,
             memory: from.memory.clone().filter(|file| !file.is_empty()),
-            state: StateFlags {
-                running: from.running,
-                blocked: from.blocked,
-                paused: from.paused,
-                shutdown: from.shutdown,
-                dying: from.dying,
-            },
+            state: from.into(),
             disks,
         })
     }

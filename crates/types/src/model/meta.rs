@@ -93,10 +93,25 @@ pub struct Meta {
 impl Meta {
     /// The format that this version writes.
     pub const FORMAT_VERSION: u32 = 1;
+
+    /// The meta of a snapshot of which only this is known.
+    pub fn new(consistency: Consistency) -> Self {
+        Self {
+            format_version: Self::FORMAT_VERSION,
+            parent: None,
+            consistency,
+            disks: Vec::new(),
+            passed_over: Vec::new(),
+            hypervisor: Hypervisor::default(),
+            downtime_us: None,
+            labels: BTreeMap::new(),
+            expires: None,
+        }
+    }
 }
 
 /// What is kept of a domain beside its snapshots: `domain.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DomainRecord {
     /// [`DomainRecord::FORMAT_VERSION`].
     pub format_version: u32,
@@ -111,4 +126,11 @@ pub struct DomainRecord {
 impl DomainRecord {
     /// The format that this version writes.
     pub const FORMAT_VERSION: u32 = 1;
+}
+
+impl Default for DomainRecord {
+    /// Nothing is known, in the format that this version writes.
+    fn default() -> Self {
+        Self { format_version: Self::FORMAT_VERSION, name: None, current: None }
+    }
 }
