@@ -113,7 +113,7 @@ async fn journal(
             }
         }
     } else {
-        (Repair::Possible, "run recover, or check --repair".to_owned())
+        (Repair::Possible, "recover, or check with repair".to_owned())
     };
     report.findings.push(finding("journal-left", Some(name.clone()), what, repair, advice));
     (repair != Repair::Done).then_some(name)

@@ -19,7 +19,7 @@ pub(crate) fn from_store(error: store::Error, message: impl Into<String>) -> Err
     let (kind, advice) = match error.kind() {
         store::Kind::NotFound => (Kind::NotFound, None),
         store::Kind::AlreadyExists => (Kind::Refused, None),
-        store::Kind::Busy => (Kind::Busy, Some("wait for it to end, or longer (--wait)")),
+        store::Kind::Busy => (Kind::Busy, Some("wait for it to end, or wait longer")),
         store::Kind::Malformed | store::Kind::Denied => (Kind::Refused, None),
         store::Kind::Newer => (Kind::Refused, Some("use the newer xlsnap that wrote it")),
         store::Kind::NoSpace => (Kind::Failed, Some("make room on that file system, then do it again")),

@@ -44,6 +44,6 @@ pub(crate) fn format_of(
         _ => Err(refused(format!(
             "the format of the image {image} of disk {disk} cannot be told from its header"
         ))
-        .with_advice(format!("give it: --format {disk}=raw, if it is a raw disk"))),
+        .with_advice(format!("give the format of {disk}: raw, if it is a raw disk"))),
     }
 }

@@ -112,7 +112,7 @@ impl Host {
         let record = self.store.load(who.uuid, name).await.map_err(|e| match e.kind() {
             xlsnap_conf_store::Kind::NotFound => {
                 crate::failures::not_found(format!("domain {} has no snapshot {name}", who.name))
-                    .with_advice(format!("`xlsnap list {}` shows those that it has", who.name))
+                    .with_advice("list those that it has")
             }
             _ => cannot(e),
         })?;

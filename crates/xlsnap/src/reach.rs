@@ -137,7 +137,7 @@ impl Host {
             Answer::Nobody => {
                 let message = format!("domain {name} is off, so its disks cannot be read off it");
                 return Err(Error::new(Kind::Refused, Effect::None, message)
-                    .with_advice("start it first, or name its disks: --disk vda=/path/to/image"));
+                    .with_advice("start it first, or give its disks with their images"));
             }
         };
         let uuid = uuid_of(&client).await?;
@@ -214,7 +214,7 @@ impl Host {
                 Some(socket) => {
                     let message = format!("nobody answers at {} for domain {selector}", socket.display());
                     Error::new(Kind::NotFound, Effect::None, message)
-                        .with_advice("start it, or describe it by a file: xlsnap domain add")
+                        .with_advice("start it, or describe it by a file")
                 }
             });
         };

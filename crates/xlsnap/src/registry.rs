@@ -79,7 +79,7 @@ impl Host {
     pub async fn domain_add(&self, new: NewDomain) -> Result<AddedDomain, Error> {
         if as_uuid(&new.name).is_some() {
             return Err(refused(format!("the domain name {} reads as a uuid", new.name))
-                .with_advice("give the uuid by --uuid, and a name that is none"));
+                .with_advice("give the uuid as such, and a name that is none"));
         }
         let mut detected = Vec::new();
         let mut disks = Vec::new();
@@ -100,9 +100,8 @@ impl Host {
         let uuid = uuid.unwrap_or_else(Uuid::new_v4);
         let domain = Domain { name: new.name, uuid, qmp: new.qmp, disks };
         if domain.disks.is_empty() {
-            return Err(refused(format!("domain {} would have no disk", domain.name)).with_advice(
-                "give one (--disk vda=/path/to/image), or the socket of its running QEMU (--qmp)",
-            ));
+            return Err(refused(format!("domain {} would have no disk", domain.name))
+                .with_advice("give one with its image, or the QMP socket of its running QEMU"));
         }
         domain.validate().map_err(|why| refused(format!("domain {} is refused: {why}", domain.name)))?;
 
@@ -165,12 +164,12 @@ impl Host {
                 "an interrupted operation on domain {} waits for recovery",
                 domain.name
             ))
-            .with_advice(format!("recover it first: xlsnap recover {}", domain.name)));
+            .with_advice("recover it first"));
         }
         let snapshots = self.store.names(domain.uuid).await.map_err(cannot)?.len();
         if snapshots > 0 && !force {
             return Err(refused(format!("domain {} has {snapshots} snapshots", domain.name)).with_advice(
-                "delete them first, or give --force: then their records stay, under the domain's uuid",
+                "delete them first, or force it: then their records stay, under the domain's uuid",
             ));
         }
         let lock = self.shelf.lock(self.options.lock_wait).await?;
@@ -246,7 +245,7 @@ impl Host {
 /// No domain is meant by `selector`.
 pub(crate) fn unknown(selector: &Selector) -> Error {
     Error::new(Kind::NotFound, Effect::None, format!("there is no domain {selector}")).with_advice(
-        "`xlsnap domain list` shows the domains; `xlsnap domain add` describes one; --qmp reaches one without a file",
+        "list the domains; describe it by a file; or reach it without one, by the QMP socket of its running QEMU",
     )
 }
 

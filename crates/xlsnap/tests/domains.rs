@@ -98,7 +98,7 @@ async fn a_format_is_never_guessed() {
     let raw = scratch.raw("a.raw", 1 << 20);
     let error = refused(&host, any(&raw)).await;
     assert_eq!(error.kind(), Kind::Refused);
-    assert!(error.advice().unwrap().contains("--format vda=raw"));
+    assert!(error.advice().unwrap().contains("the format of vda: raw"));
     assert_eq!(refused(&host, any(&scratch.path("gone"))).await.kind(), Kind::NotFound);
     assert_eq!(refused(&host, any(scratch.dir())).await.kind(), Kind::Refused);
 

@@ -95,7 +95,7 @@ fn disks_that_take_no_snapshot() {
     let raw = host.scratch.raw("b.raw", 4 << 20);
     let images = [qcow2.clone(), raw];
     host.refuses(5, ["domain", "add", "web", "--disk", &format!("vda={}", images[1].display())])
-        .tells("--format");
+        .tells("give the format");
     host.add("web", &images, &["--format", "vdb=raw"]);
     host.refuses(5, ["create", "web", "s1"]).tells("vdb").tells("raw");
     host.run(["create", "web", "s1", "--exclude", "vdb"]).ok();

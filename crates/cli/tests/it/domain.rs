@@ -22,7 +22,7 @@ fn a_domain_is_described_listed_shown_and_removed() {
     assert_eq!(host.json(&["domain", "list"])["domains"][0]["name"], "web");
 
     host.run(["create", "web", "s1"]).ok();
-    host.refuses(5, ["domain", "remove", "web"]).tells("--force");
+    host.refuses(5, ["domain", "remove", "web"]).tells("force it");
     let uuid = shown["domain"]["uuid"].as_str().unwrap();
     host.run(["domain", "remove", "web", "--force"]).ok();
     assert!(image.exists());

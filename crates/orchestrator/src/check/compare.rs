@@ -234,7 +234,7 @@ impl<'a> Compared<'a> {
             format!("{} holds {} with id {}, not {recorded}", found.image, part.tag, ids.join(" and "));
         let risk = "it may be another snapshot of the same name, so it is neither reverted to nor deleted";
         let (repair, advice) = match &same {
-            Some(_) => (Repair::Possible, "check --repair corrects the record: the dates agree"),
+            Some(_) => (Repair::Possible, "a repair corrects the record: the dates agree"),
             None => {
                 (Repair::ByHand, "see which it is; delete the record alone (metadata only) if it is another")
             }
@@ -297,7 +297,7 @@ impl<'a> Compared<'a> {
                     what: format!("its parent {parent} is not there"),
                     risk: "the tree of snapshots shows it as a root".to_owned(),
                     repair: Repair::Possible,
-                    advice: "check --repair makes it a root in its record too".to_owned(),
+                    advice: "a repair makes it a root in its record too".to_owned(),
                 };
                 self.findings.push((finding, Some(Fix::Parent { name: name.clone() })));
             }
@@ -310,7 +310,7 @@ impl<'a> Compared<'a> {
                 what: "the domain's current snapshot is not there".to_owned(),
                 risk: "the next snapshot has no parent".to_owned(),
                 repair: Repair::Possible,
-                advice: "check --repair notes that there is none".to_owned(),
+                advice: "a repair notes that there is none".to_owned(),
             };
             self.findings.push((finding, Some(Fix::Current)));
         }

@@ -218,7 +218,7 @@ fn name(facts: &CreateFacts<'_>, request: &CreateRequest) -> Result<SnapshotName
                 images.join(", ")
             );
             Err(refused(message).with_advice(
-                "choose another name, or see what check --repair says and delete it from the image",
+                "choose another name, or see what a check says of it and delete it from the image",
             ))
         }
         Some(Conflict::Id(disk, image)) => {

@@ -133,7 +133,7 @@ async fn the_choice_of_a_name() {
 
     world.change_disk("vda", |image| image.take("inside", 1));
     let named = |given: &str| CreateRequest { name: Some(name(given)), ..CreateRequest::default() };
-    refused(plan(&world, &named("inside")).await, &["/images/vda.qcow2", "vda", "check --repair"]);
+    refused(plan(&world, &named("inside")).await, &["/images/vda.qcow2", "vda", "a check says"]);
     refused(plan(&world, &named("1700000000-2")).await, &["already"]);
     refused(plan(&world, &named("2")).await, &["id of another snapshot", "vda"]);
 }

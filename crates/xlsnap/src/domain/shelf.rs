@@ -104,10 +104,7 @@ impl Shelf {
         let dir = self.dir()?.ok_or_else(|| not_found("the directory of domain files is gone"))?;
         dir.create_new(&file_name(&domain.name), text.as_bytes()).map_err(|e| match e.kind() {
             store::Kind::AlreadyExists => refused(format!("there is a domain {} already", domain.name))
-                .with_advice(format!(
-                    "give another name, or remove it first: xlsnap domain remove {}",
-                    domain.name
-                )),
+                .with_advice("give another name, or remove that one first"),
             _ => from_store(e, format!("the file of domain {} cannot be written", domain.name)),
         })
     }
