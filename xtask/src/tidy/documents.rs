@@ -5,11 +5,15 @@ use std::path::Path;
 use super::manifests::Metadata;
 use super::tree::{File, Tree};
 
+/// The directories at the top whose files documents name.
+const TOP: [&str; 5] = ["ci", "crates", "docs", "fuzz", "xtask"];
+
 /// The findings in all documents.
 pub(super) fn findings(tree: &Tree, metadata: &Metadata) -> Vec<String> {
     let mut findings = Vec::new();
     for file in tree.files.iter().filter(|file| file.is("md")) {
         findings.extend(broken_links(file, |path| tree.has(path)));
+        findings.extend(missing_paths(file, |path| tree.has(path)));
     }
     findings.extend(crates_are_named(tree, metadata));
     findings.extend(readmes(tree, metadata));
@@ -33,6 +37,21 @@ fn broken_links(file: &File, is_there: impl Fn(&Path) -> bool) -> Vec<String> {
             let elsewhere = target.is_empty() || target.contains(':');
             if !elsewhere && !is_there(&directory.join(target)) {
                 findings.push(format!("{}:{}: the link to {target} leads nowhere", file.path, number + 1));
+            }
+        }
+    }
+    findings
+}
+
+/// Paths in backquotes, from the top of the tree, that lead to nothing in it.
+fn missing_paths(file: &File, is_there: impl Fn(&Path) -> bool) -> Vec<String> {
+    let mut findings = Vec::new();
+    for (number, line) in file.text.lines().enumerate() {
+        for span in line.split('`').skip(1).step_by(2) {
+            let from_the_top =
+                TOP.iter().any(|top| span.strip_prefix(top).is_some_and(|rest| rest.starts_with('/')));
+            if from_the_top && !span.contains(['<', '*', ' ']) && !is_there(Path::new(span)) {
+                findings.push(format!("{}:{}: there is no {span}", file.path, number + 1));
             }
         }
     }
@@ -100,5 +119,13 @@ mod tests {
         let there = [Path::new("docs/b.md"), Path::new("docs/../g/")];
         let found = broken_links(&file, |path| there.contains(&path));
         assert_eq!(found, ["docs/l.md:5: the link to k.md leads nowhere"]);
+    }
+
+    #[test]
+    fn paths_in_backquotes_are_looked_up_from_the_top() {
+        let text = "`crates/a.rs` and `crates/b.rs`\n`docs/<name>.md`, `cratesx/c`, crates/d, `/docs/e`";
+        let file = File { path: "crates/f/README.md".into(), text: text.into() };
+        let found = missing_paths(&file, |path| path == Path::new("crates/a.rs"));
+        assert_eq!(found, ["crates/f/README.md:1: there is no crates/b.rs"]);
     }
 }
