@@ -82,6 +82,8 @@ pub async fn delete_dom_snapshot_conf(
 
 /// `libxl_list_dom_snapshot`: all snapshots of `domain`. None is no error: the C function returns NULL then.
 ///
+/// Cancel safety: it only reads.
+///
 /// # Errors
 /// What the store reports when it cannot be listed at all.
 pub async fn list_dom_snapshot(store: &dyn ConfStore, domain: Uuid) -> Result<Listing, Error> {

@@ -40,6 +40,9 @@ pub struct Owner {
 }
 
 /// A store of snapshot records, by domain uuid and snapshot name. Reading needs no lock and sees whole records only.
+///
+/// # Cancel safety
+/// Reading changes nothing, and dropping the future of [`ConfStore::lock`] takes no lock.
 #[async_trait]
 pub trait ConfStore: Send + Sync {
     /// The domains that have something stored.
@@ -67,6 +70,7 @@ pub trait ConfStore: Send + Sync {
 
 /// The domain's lock: the only way to change what is stored. Dropping it releases the lock.
 ///
+/// # Cancel safety
 /// Each method is durable and atomic: when it returns `Ok`, the change survives a power cut, and a crash within it, or
 /// dropping its future, leaves the old or the new. When it fails, [`Error::effect`] tells which.
 #[async_trait]

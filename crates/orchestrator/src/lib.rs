@@ -40,3 +40,9 @@ pub use request::{
 pub use reversibility::{Reversibility, Undo};
 pub use revert::{plan_revert, revert};
 pub use tree::{Node, tree};
+
+// What the ports and requests are made of, so that a backend of one's own needs no other crates of the right version.
+pub use async_trait::async_trait;
+pub use uuid::Uuid;
+pub use xlsnap_conf_store as conf_store;
+pub use xlsnap_types as types;

@@ -100,6 +100,10 @@ pub enum SnapshotAction {
 /// The domain's disks.
 ///
 /// Each method looks or acts once and says truly what it knows of the effect; none retries, undoes or decides.
+///
+/// # Cancel safety
+/// A future that looks may be dropped at any time. One that acts is dropped only with the operation that it is part of: the
+/// act may then be done, not done, or still go on, and the next operation takes it for what a crash left, and looks.
 #[async_trait]
 pub trait Disks: Send + Sync {
     /// All disks as they are now.
@@ -139,6 +143,9 @@ pub enum GuestState {
 }
 
 /// The domain's guest.
+///
+/// # Cancel safety
+/// It only looks, so its futures may be dropped at any time.
 #[async_trait]
 pub trait Guest: Send + Sync {
     /// Its state now.

@@ -103,6 +103,10 @@ pub struct CreateOptions {
 }
 
 /// Somebody who does what qemu-img does: this crate's runner, or a stand-in.
+///
+/// # Cancel safety
+/// A future that only looks may be dropped. After dropping one that writes, the write may be done, not done, or still go on,
+/// with the image in use meanwhile: [`QemuImg::info`] tells.
 #[async_trait]
 pub trait QemuImg: Send + Sync {
     /// Reads the header of `image` only, even while another process has it open.

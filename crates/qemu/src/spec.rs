@@ -29,5 +29,8 @@ pub trait Description: Send + Sync {
     ///
     /// # Errors
     /// [`PortError`] with [`xlsnap_orchestrator::PortErrorKind::NotFound`] when the description has no such disk.
+    ///
+    /// # Cancel safety
+    /// Dropped, it has made the change or not.
     async fn set_image(&self, disk: &DiskName, file: &str, format: &ImageFormat) -> Result<(), PortError>;
 }

@@ -11,3 +11,7 @@ pub use client::{Client, Options};
 pub use error::{Effect, Error, Kind};
 pub use qmp::{Command, Event, EventStream, Qmp, QmpExt};
 pub use schema::Features;
+
+// What raw commands and stand-ins for the client are made of.
+pub use async_trait::async_trait;
+pub use serde_json;

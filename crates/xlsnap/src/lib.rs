@@ -30,3 +30,7 @@ pub use xlsnap_orchestrator::{
     RevertRequest, Row, Selection, SnapshotAction, SnapshotDeletion, Undo, tree,
 };
 pub use xlsnap_qemu::DiskSpec;
+
+// What requests are made of, so that a user of this crate needs no other crates of the right version.
+pub use uuid::Uuid;
+pub use xlsnap_types as types;
