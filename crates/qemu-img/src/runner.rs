@@ -92,7 +92,7 @@ pub struct Check {
 }
 
 /// What a new image is made with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CreateOptions {
     /// Its size in bytes; `None` takes the backing file's.
     pub size: Option<u64>,
