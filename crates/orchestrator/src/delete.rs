@@ -152,12 +152,7 @@ async fn delete_in(
         };
         let Some((cause, touched)) = failure else { continue };
         if at == 0 && !touched {
-            return Err(match session.set_journal(None).await {
-                Ok(()) => cause,
-                Err(e) => session
-                    .pending(format!("{cause}; and the journal cannot be removed"), Effect::None)
-                    .with_source(e),
-            });
+            return Err(session.give_up(cause).await);
         }
         let message =
             format!("snapshot {} of domain {} is deleted in part", deletion.name, session.domain.name);

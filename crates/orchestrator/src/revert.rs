@@ -125,12 +125,7 @@ async fn revert_in(
                 .with_source(cause)
                 .with_advice("don't start the domain; remove the cause, then run recover"));
         }
-        return Err(match session.set_journal(None).await {
-            Ok(()) => after_safety(cause, request),
-            Err(e) => session
-                .pending(format!("{cause}; and the journal cannot be removed"), Effect::None)
-                .with_source(e),
-        });
+        return Err(session.give_up(after_safety(cause, request)).await);
     }
     settle(session, &plan.name, &plan.disks).await.map_err(|cause| {
         let message = format!(

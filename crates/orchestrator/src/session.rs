@@ -119,6 +119,16 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Ends an operation that failed and changed nothing: there is nothing to recover, unless the journal stays.
+    pub(crate) async fn give_up(&mut self, cause: Error) -> Error {
+        match self.set_journal(None).await {
+            Ok(()) => cause,
+            Err(e) => self
+                .pending(format!("{}; and the journal cannot be removed", chain(&cause)), Effect::None)
+                .with_source(e),
+        }
+    }
+
     /// Makes `name` the domain's current snapshot.
     pub(crate) async fn set_current(
         &mut self,
