@@ -7,6 +7,9 @@ use xlsnap_types::model::{Consistency, SnapshotName, StateFlags};
 use crate::Error;
 use crate::error::from_store;
 
+#[cfg(test)]
+mod tests;
+
 /// One snapshot of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
@@ -31,7 +34,7 @@ pub struct Row {
 /// All snapshots of a domain.
 #[derive(Debug, Default)]
 pub struct Listing {
-    /// The snapshots, by creation time, then by name.
+    /// The snapshots, by creation time; of the same second a parent before its children, then by name.
     pub rows: Vec<Row>,
     /// Records that cannot be read, by the name they are stored under, and why.
     pub unreadable: Vec<(String, xlsnap_conf_store::Error)>,
@@ -56,8 +59,7 @@ pub async fn list(store: &dyn ConfStore, domain: Uuid) -> Result<Listing, Error>
         })
         .await
         .map_err(|e| from_store(e, format!("the snapshots of domain {domain} cannot be listed")))?;
-    rows.sort_unstable_by(|a, b| (a.creation_time, &a.name).cmp(&(b.creation_time, &b.name)));
-    rows.shrink_to_fit();
+    sort(rows);
     unreadable.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     *current = store
         .domain_record(domain)
@@ -65,6 +67,41 @@ pub async fn list(store: &dyn ConfStore, domain: Uuid) -> Result<Listing, Error>
         .map_err(|e| from_store(e, format!("what is stored of domain {domain} itself cannot be read")))?
         .and_then(|record| record.current);
     Ok(listing)
+}
+
+/// Sorts by creation time, ancestry and name, in this order.
+fn sort(rows: &mut Vec<Row>) {
+    rows.sort_unstable_by(|a, b| (a.creation_time, &a.name).cmp(&(b.creation_time, &b.name)));
+    let depths: Vec<u32> =
+        rows.chunk_by(|a, b| a.creation_time == b.creation_time).flat_map(depths).collect();
+    let mut deep: Vec<(u32, Row)> = depths.into_iter().zip(std::mem::take(rows)).collect();
+    deep.sort_unstable_by(|(m, a), (n, b)| (a.creation_time, m, &a.name).cmp(&(b.creation_time, n, &b.name)));
+    rows.extend(deep.into_iter().map(|(_, row)| row));
+}
+
+/// How many ancestors each of these rows, sorted by name, has among them. In a circle, which only a damaged record can
+/// make, the counting begins somewhere.
+fn depths(rows: &[Row]) -> Vec<u32> {
+    let parent = |row: usize| {
+        let parent = rows[row].parent.as_ref()?;
+        rows.binary_search_by(|row| row.name.cmp(parent)).ok()
+    };
+    let mut depths = vec![None; rows.len()];
+    for row in 0..rows.len() {
+        let mut way = Vec::new();
+        let mut at = Some(row);
+        // What is on the way has a depth for now, so that a circle ends.
+        while let Some(here) = at.filter(|here| depths[*here].is_none()) {
+            depths[here] = Some(0);
+            way.push(here);
+            at = parent(here);
+        }
+        let first: u32 = at.and_then(|known| depths[known]).map_or(0, |above| above + 1);
+        for (depth, here) in (first..).zip(way.into_iter().rev()) {
+            depths[here] = Some(depth);
+        }
+    }
+    depths.into_iter().map(Option::unwrap_or_default).collect()
 }
 
 fn row(name: &str, record: &Record) -> Result<Row, xlsnap_conf_store::Error> {
