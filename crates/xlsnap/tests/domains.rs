@@ -151,3 +151,14 @@ async fn a_removed_domain_leaves_its_images() {
     let left: Vec<_> = fs::read_dir(scratch.path("root")).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left, ["domains"]);
 }
+
+#[tokio::test]
+async fn what_a_crash_left_among_the_files_is_cleared_away() {
+    let scratch = Scratch::new();
+    let host = host(&scratch);
+    host.domain_add(domain("web", vec![disk("vda", &scratch.qcow2("a.qcow2", 1 << 20))])).await.unwrap();
+    let half_written = scratch.path("root").join("domains/.xlsnap-new-1-0");
+    fs::write(&half_written, "uuid").unwrap();
+    host.domain_add(domain("db", vec![disk("vda", &scratch.qcow2("b.qcow2", 1 << 20))])).await.unwrap();
+    assert!(!half_written.exists());
+}

@@ -95,6 +95,11 @@ impl Shelf {
             };
             from_store(e, message)
         })?;
+        // What a crash left half-written is in nobody's way, but nobody else removes it.
+        if let Err(error) = dir.remove_temporaries() {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(directory = %self.path.display(), error, "cannot tidy up");
+        }
         Ok(ShelfLock { _file: file })
     }
 
