@@ -72,6 +72,15 @@ impl Context {
         out.flush()?;
         Ok(())
     }
+
+    /// As [`Context::answer`], when what the answer tells has been done: to lose the answer does not undo it.
+    pub(crate) fn done<T: Serialize>(
+        &self,
+        json: &T,
+        human: impl FnOnce(&mut dyn Write, Style) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.answer(json, human).map_err(Failure::though_done)
+    }
 }
 
 /// Whether this is a Xen host's control domain.

@@ -72,6 +72,13 @@ impl Failure {
         self
     }
 
+    /// The same after the operation, which it does not undo; the exit code tells of the operation.
+    pub(crate) fn though_done(mut self) -> Self {
+        self.exit = Exit::Done;
+        self.effect = Effect::Done;
+        self
+    }
+
     /// The exit code.
     pub(crate) fn exit(&self) -> Exit {
         self.exit

@@ -52,7 +52,7 @@ pub(crate) fn make(
 fn tell(context: &Context, domain: &str, report: &CreateReport) -> Result<(), Failure> {
     let json = CreateAnswer::new(domain, report);
     let snapshot = &json.snapshot;
-    context.answer(&json, |out, style| {
+    context.done(&json, |out, style| {
         notes(out, report.recovered.as_ref(), &report.warnings)?;
         writeln!(
             out,

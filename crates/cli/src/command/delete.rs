@@ -40,7 +40,7 @@ pub(crate) fn remove(
     }
     let report = context.block_on(host.delete(selector, request))??;
     drop(host);
-    context.answer(&DeleteAnswer::new(domain, &report), |out, style| {
+    context.done(&DeleteAnswer::new(domain, &report), |out, style| {
         notes(out, report.recovered.as_ref(), &report.warnings)?;
         for name in &report.deleted {
             let name = visible(name.as_str());

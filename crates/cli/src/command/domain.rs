@@ -36,7 +36,7 @@ fn add(context: &Context, args: &DomainAdd) -> Result<(), Failure> {
     let host = context.host()?;
     let added = context.block_on(host.domain_add(new))??;
     let json = DomainAddedAnswer::new(&added);
-    context.answer(&json, |out, style| {
+    context.done(&json, |out, style| {
         let name = visible(added.domain.name.as_str());
         writeln!(out, "described domain {} in {}", style.strong(&name), visible(&json.file))?;
         writeln!(out, "  uuid: {}", added.domain.uuid)?;
@@ -143,7 +143,7 @@ fn remove(context: &Context, args: &DomainRemove) -> Result<(), Failure> {
     let host = context.host()?;
     let selector = Selector::new(args.domain.clone());
     let domain = context.block_on(host.domain_remove(&selector, args.force))??;
-    context.answer(&DomainRemovedAnswer::new(&domain), |out, style| {
+    context.done(&DomainRemovedAnswer::new(&domain), |out, style| {
         let name = visible(domain.name.as_str());
         writeln!(out, "removed the file of domain {} (uuid {})", style.strong(&name), domain.uuid)?;
         Ok(())

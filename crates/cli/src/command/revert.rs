@@ -39,7 +39,7 @@ pub(crate) fn bring_back(
     }
     let report = context.block_on(host.revert(selector, request))??;
     drop(host);
-    context.answer(&RevertAnswer::new(domain, &report), |out, style| {
+    context.done(&RevertAnswer::new(domain, &report), |out, style| {
         notes(out, report.recovered.as_ref(), &report.warnings)?;
         if let Some(name) = report.safety.as_ref().and_then(|safety| safety.record.snapshot.name.as_deref()) {
             writeln!(out, "made snapshot {} of what was there", visible(name))?;

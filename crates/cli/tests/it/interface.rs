@@ -70,3 +70,19 @@ fn the_time_of_an_expiry_is_recorded() {
     assert_eq!(made["snapshot"]["expires"], 1_893_456_000);
     host.refuses(2, ["create", "web", "s2", "--expires", "soon"]).tells("soon");
 }
+
+#[test]
+fn a_lost_answer_does_not_deny_what_was_done() {
+    let (host, _) = Host::with_two_disks();
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    for (words, lost) in
+        [(["create", "web", "one"], 0), (["show", "web", "one"], 1), (["delete", "web", "one"], 0)]
+    {
+        let output = host.command(words).stdout(full()).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(lost), "{told}");
+        assert!(told.contains("cannot write the answer"), "{told}");
+        assert_eq!(told.contains("now: it was done"), lost == 0, "{told}");
+    }
+    assert!(host.names("web").is_empty());
+}
