@@ -1,0 +1,7 @@
+#![doc = include_str!("../README.md")]
+
+mod error;
+mod string;
+mod structs;
+
+pub use structs::*;
