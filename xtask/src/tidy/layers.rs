@@ -27,6 +27,7 @@ const LAYERS: &[Row] = &[
     ("qemu", &["orchestrator", "types", "qmp-transport", "qemu-img"], EDGE),
     ("xlsnap", &["types", "conf-store", "orchestrator", "qmp-transport", "qemu-img", "qemu"], EDGE),
     ("cli", &["types", "xlsnap"], &[]),
+    ("capi", &["types", "xlsnap"], EDGE),
     // Never published, and never in what is.
     ("testkit", &["types", "conf-store", "orchestrator", "qmp-transport", "qemu-img", "qemu"], EDGE),
     ("xtask", &[], &[]),

@@ -1,0 +1,8 @@
+//! C programs against the library: compiled, linked and run as their authors would, and under valgrind and AddressSanitizer.
+
+mod compiler;
+mod header;
+mod layout;
+mod libxl;
+mod structs;
+mod symbols;

@@ -1,0 +1,10 @@
+//! The structs, their memory and their JSON, as a C program has them.
+
+use crate::compiler::{Program, WAYS, here};
+
+#[test]
+fn init_dispose_copy_and_json() {
+    for (language, watch) in WAYS {
+        Program::watched(&here("tests/c/structs.c"), language, &[], watch).run(&[]);
+    }
+}
