@@ -78,6 +78,51 @@ typedef enum libxl_error {
 #endif
 
 
+// What is known of the effect of something that failed.
+typedef enum xlsnap_effect {
+  // Nothing was changed, or all of it was undone.
+  XLSNAP_EFFECT_NONE = 0,
+  // It was done.
+  XLSNAP_EFFECT_DONE = 1,
+  // It may have been done, or half of it.
+  XLSNAP_EFFECT_UNKNOWN = 2,
+} xlsnap_effect;
+
+// How an `xlsnap_` function ended. The numbers are the exit codes of the command `xlsnap`.
+typedef enum xlsnap_status {
+  // It was done.
+  XLSNAP_STATUS_DONE = 0,
+  // It failed, and nothing was changed.
+  XLSNAP_STATUS_FAILED = 1,
+  // An argument is not valid.
+  XLSNAP_STATUS_INVALID = 2,
+  // The domain, snapshot or disk is not there.
+  XLSNAP_STATUS_NOT_FOUND = 3,
+  // Somebody else holds the domain, an image or the monitor.
+  XLSNAP_STATUS_BUSY = 4,
+  // A check refused it before any effect.
+  XLSNAP_STATUS_REFUSED = 5,
+  // It failed, and xlsnap_recover has to finish or undo it.
+  XLSNAP_STATUS_RECOVERY_PENDING = 6,
+  // It was cancelled; the error's effect says how it ended.
+  XLSNAP_STATUS_CANCELLED = 8,
+} xlsnap_status;
+
+// A flag that ends an operation. One may be given to several calls; once set it stays set.
+typedef struct xlsnap_cancel xlsnap_cancel;
+
+// Why an `xlsnap_` function failed. Freed by xlsnap_error_free.
+typedef struct xlsnap_error xlsnap_error;
+
+// What a check found. Freed by xlsnap_findings_free.
+typedef struct xlsnap_findings xlsnap_findings;
+
+// A directory of records and domain files, and how its domains are reached. Any thread may use it, several at once.
+typedef struct xlsnap_host xlsnap_host;
+
+// The snapshots of a domain, by creation time. Freed by xlsnap_listing_free.
+typedef struct xlsnap_listing xlsnap_listing;
+
 // A disk's part in a snapshot.
 typedef struct libxl_disk_snapshot {
   // The disk's name: hda, xvdb.
@@ -118,9 +163,372 @@ typedef struct libxl_domain_snapshot {
   struct libxl_disk_snapshot *disks;
 } libxl_domain_snapshot;
 
+// Told each step of an operation as it begins: the `number`-th of `total`, and `what` it is. It is called in the thread that
+// called the operation. It must not unwind, nor end the operation by longjmp.
+typedef void (*xlsnap_progress)(void *data, int number, int total, const char *what);
+
+// Options of xlsnap_host_open. Zero is the default of each.
+typedef struct xlsnap_host_options {
+  // sizeof(xlsnap_host_options).
+  size_t size;
+  // The directory of records and domain files; by default that of the command `xlsnap`.
+  const char *root;
+  // The program qemu-img: a path, or a name to be found in PATH.
+  const char *qemu_img;
+  // How many milliseconds to wait for a domain that another process works on; 5000 by default, below 0 not at all.
+  int64_t lock_wait_ms;
+  // Told each step.
+  xlsnap_progress progress;
+  // Its first argument.
+  void *progress_data;
+} xlsnap_host_options;
+
+// Options of xlsnap_create. Zero is the default of each.
+typedef struct xlsnap_create_options {
+  // sizeof(xlsnap_create_options).
+  size_t size;
+  // The snapshot's name; by default the time.
+  const char *name;
+  // What its maker says about it.
+  const char *description;
+  // The disks to take, `num_disks` of them; by default every writable one.
+  const char *const *disks;
+  // How many `disks` there are.
+  size_t num_disks;
+  // Not 0: external ones, into new files beside the images.
+  int external;
+} xlsnap_create_options;
+
+// Options of xlsnap_revert. Zero is the default of each.
+typedef struct xlsnap_revert_options {
+  // sizeof(xlsnap_revert_options).
+  size_t size;
+  // Make a snapshot of now under this name first.
+  const char *safety;
+} xlsnap_revert_options;
+
+// Options of xlsnap_delete. Zero is the default of each.
+typedef struct xlsnap_delete_options {
+  // sizeof(xlsnap_delete_options).
+  size_t size;
+  // Not 0: its descendants too, from the leaves on.
+  int children;
+  // Not 0: only the records; images and files stay as they are.
+  int metadata_only;
+} xlsnap_delete_options;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
+
+// A new one, to be freed by xlsnap_cancel_free.
+struct xlsnap_cancel *xlsnap_cancel_new(void);
+
+// Asks the calls that have it to end: from any thread, and from a signal handler. NULL is nothing to ask.
+//
+// # Safety
+// `cancel` is NULL or was given by xlsnap_cancel_new and not freed.
+void xlsnap_cancel_request(const struct xlsnap_cancel *cancel);
+
+// Frees one that no call has any more. NULL is nothing to free.
+//
+// # Safety
+// `cancel` is NULL or was given by xlsnap_cancel_new and not freed.
+void xlsnap_cancel_free(struct xlsnap_cancel *cancel);
+
+// Fills `snapshot`, whose name says which, from the domain's configuration file of it.
+//
+// Its name stays the caller's string; whatever else it held is freed. Returns 0; ERROR_INVAL when `snapshot` or its name is
+// NULL, or the name is not valid; ERROR_DOMAIN_NOTFOUND; ERROR_NOTFOUND when there is no such file; ERROR_FAIL when it is
+// malformed. Then `snapshot` is as before.
+//
+// # Safety
+// `snapshot` is NULL or points to a valid struct whose other pointers are NULL or from malloc.
+int libxl_load_dom_snapshot_conf(libxl_ctx *ctx,
+                                 uint32_t domid,
+                                 struct libxl_domain_snapshot *snapshot);
+
+// Stores `snapshot` as the domain's configuration file of its name, in the place of one that is there.
+//
+// Returns 0; ERROR_INVAL when `snapshot` or its name is NULL, the name is empty or not valid, a string is not UTF-8, or a
+// format is none of libxl's; ERROR_DOMAIN_NOTFOUND; ERROR_LOCK_FAIL when somebody else works on the domain; ERROR_FAIL.
+//
+// # Safety
+// `snapshot` is NULL or points to a valid struct.
+int libxl_store_dom_snapshot_conf(libxl_ctx *ctx,
+                                  uint32_t domid,
+                                  struct libxl_domain_snapshot *snapshot);
+
+// Deletes the domain's configuration file of the snapshot that has the name in `snapshot`. No disk is touched.
+//
+// Returns 0; ERROR_INVAL when `snapshot` or its name is NULL, or the name is not valid; ERROR_DOMAIN_NOTFOUND; ERROR_NOTFOUND
+// when there is no such file; ERROR_LOCK_FAIL; ERROR_FAIL.
+//
+// # Safety
+// `snapshot` is NULL or points to a valid struct. Only its name is looked at.
+int libxl_delete_dom_snapshot_conf(libxl_ctx *ctx,
+                                   uint32_t domid,
+                                   struct libxl_domain_snapshot *snapshot);
+
+// All snapshots of the domain whose configuration file can be read, by creation time; `*num` says how many.
+//
+// To be freed by libxl_domain_snapshot_list_free. NULL, and `*num` 0, when there are none, the domain is not known, or `num` is NULL.
+//
+// # Safety
+// `num` is NULL or points to an int.
+struct libxl_domain_snapshot *libxl_list_dom_snapshot(libxl_ctx *ctx,
+                                                      uint32_t domid,
+                                                      int *num);
+
+// Takes a snapshot of each disk of the array, of all at one instant, and of all or none.
+//
+// `device` says which disk; `name` is the snapshot's name in its image; a `file` that is not empty makes it external, into that
+// new file of that format (qcow2 when unknown). Returns 0; ERROR_INVAL when an argument makes no sense; ERROR_DOMAIN_NOTFOUND;
+// ERROR_NOTFOUND when the domain has no such disk; ERROR_FAIL when a disk cannot take it or the name is there; ERROR_LOCK_FAIL
+// when somebody else has the domain or an image; ERROR_BADFAIL when it failed and could not be undone.
+//
+// # Safety
+// `snapshot` is NULL or points to `num` valid structs.
+int libxl_disk_snapshot_create(libxl_ctx *ctx,
+                               int domid,
+                               struct libxl_disk_snapshot *snapshot,
+                               int num);
+
+// Deletes the internal snapshot `name` of each disk of the array, one after the other, until the first that fails.
+//
+// Returns 0; ERROR_NOTFOUND when a disk has no such snapshot; else as libxl_disk_snapshot_create.
+//
+// # Safety
+// `snapshot` is NULL or points to `num` valid structs.
+int libxl_disk_snapshot_delete(libxl_ctx *ctx,
+                               int domid,
+                               struct libxl_disk_snapshot *snapshot,
+                               int num);
+
+// Brings each disk of the array back to its internal snapshot `name`. The domain must be off.
+//
+// All disks are looked at before the first is changed. Returns 0; ERROR_FAIL while the domain runs; ERROR_BADFAIL when some
+// disks went back and others did not (do it again); else as libxl_disk_snapshot_delete.
+//
+// # Safety
+// `snapshot` is NULL or points to `num` valid structs.
+int libxl_disk_snapshot_revert(libxl_ctx *ctx,
+                               int domid,
+                               struct libxl_disk_snapshot *snapshot,
+                               int num);
+
+// What the call that failed returned; 0 for NULL.
+//
+// # Safety
+// `error` is NULL or was given by an `xlsnap_` function and not freed.
+int xlsnap_error_status(const struct xlsnap_error *error);
+
+// What is known of its effect: XLSNAP_EFFECT_NONE for NULL.
+//
+// # Safety
+// `error` is NULL or was given by an `xlsnap_` function and not freed.
+enum xlsnap_effect xlsnap_error_effect(const struct xlsnap_error *error);
+
+// What failed, on which domain, disk or file; NULL for NULL. It lives as long as `error`.
+//
+// # Safety
+// `error` is NULL or was given by an `xlsnap_` function and not freed.
+const char *xlsnap_error_message(const struct xlsnap_error *error);
+
+// Why: the cause `at` of the chain, from 0 on; NULL behind the last one. It lives as long as `error`.
+//
+// # Safety
+// `error` is NULL or was given by an `xlsnap_` function and not freed.
+const char *xlsnap_error_cause(const struct xlsnap_error *error,
+                               size_t at);
+
+// What to do about it; NULL when nothing is known to help. It lives as long as `error`.
+//
+// # Safety
+// `error` is NULL or was given by an `xlsnap_` function and not freed.
+const char *xlsnap_error_advice(const struct xlsnap_error *error);
+
+// Frees an error. NULL is nothing to free.
+//
+// # Safety
+// `error` is NULL or was given by an `xlsnap_` function and not freed.
+void xlsnap_error_free(struct xlsnap_error *error);
+
+// Compares a domain's records, images and journal. With `repair` not 0, does the repairs that can lose nothing.
+//
+// What it finds is no error: XLSNAP_STATUS_DONE says that it looked.
+//
+// # Safety
+// `host` is open; `domain` is NULL or NUL-terminated; `findings` points to room for a pointer; `error` is NULL or does so too.
+int xlsnap_check(const struct xlsnap_host *host,
+                 const char *domain,
+                 int repair,
+                 struct xlsnap_findings **findings,
+                 struct xlsnap_error **error);
+
+// How many there are; 0 for NULL.
+//
+// # Safety
+// `findings` is NULL or was given by xlsnap_check and not freed.
+size_t xlsnap_findings_count(const struct xlsnap_findings *findings);
+
+// The code of finding `at`, from 0 on: a word that stays the same from version to version. NULL behind the last.
+//
+// # Safety
+// `findings` is NULL or was given by xlsnap_check and not freed.
+const char *xlsnap_finding_code(const struct xlsnap_findings *findings,
+                                size_t at);
+
+// What was found, and what is at risk. NULL behind the last.
+//
+// # Safety
+// `findings` is NULL or was given by xlsnap_check and not freed.
+const char *xlsnap_finding_what(const struct xlsnap_findings *findings, size_t at);
+
+// What to do, or what the repair did. NULL behind the last.
+//
+// # Safety
+// `findings` is NULL or was given by xlsnap_check and not freed.
+const char *xlsnap_finding_advice(const struct xlsnap_findings *findings, size_t at);
+
+// Whether it was repaired: 1 or 0.
+//
+// # Safety
+// `findings` is NULL or was given by xlsnap_check and not freed.
+int xlsnap_finding_is_repaired(const struct xlsnap_findings *findings, size_t at);
+
+// Frees the findings. NULL is nothing to free.
+//
+// # Safety
+// `findings` is NULL or was given by xlsnap_check and not freed.
+void xlsnap_findings_free(struct xlsnap_findings *findings);
+
+// The version of the library: "0.1.0".
+const char *xlsnap_version(void);
+
+// Opens a host; nothing is read or made yet. `*host` is to be closed by xlsnap_host_close. `options` may be NULL.
+//
+// Returns XLSNAP_STATUS_DONE; XLSNAP_STATUS_INVALID; XLSNAP_STATUS_FAILED when nothing tells where the root is.
+//
+// # Safety
+// `options` is NULL or as its `size` says, with strings that are NULL or NUL-terminated; `host` points to room for a pointer; `error`
+// is NULL or does so too. The progress callback can be called as long as the host is open.
+int xlsnap_host_open(const struct xlsnap_host_options *options,
+                     struct xlsnap_host **host,
+                     struct xlsnap_error **error);
+
+// Closes a host that no thread uses any more. NULL is nothing to close.
+//
+// # Safety
+// `host` is NULL or was given by xlsnap_host_open and not closed.
+void xlsnap_host_close(struct xlsnap_host *host);
+
+// Lists the snapshots of a domain. A record that cannot be read is not in it; xlsnap_check tells of it.
+//
+// # Safety
+// `host` is open; `domain` is NULL or NUL-terminated; `listing` points to room for a pointer; `error` is NULL or does so too.
+int xlsnap_list(const struct xlsnap_host *host,
+                const char *domain,
+                struct xlsnap_listing **listing,
+                struct xlsnap_error **error);
+
+// How many there are; 0 for NULL.
+//
+// # Safety
+// `listing` is NULL or was given by xlsnap_list and not freed.
+size_t xlsnap_listing_count(const struct xlsnap_listing *listing);
+
+// The name of number `at`, from 0 on; NULL behind the last. It lives as long as the listing.
+//
+// # Safety
+// `listing` is NULL or was given by xlsnap_list and not freed.
+const char *xlsnap_listing_name(const struct xlsnap_listing *listing, size_t at);
+
+// The name of the snapshot before it; NULL where none is known. It lives as long as the listing.
+//
+// # Safety
+// `listing` is NULL or was given by xlsnap_list and not freed.
+const char *xlsnap_listing_parent(const struct xlsnap_listing *listing, size_t at);
+
+// When it was made, in seconds since 1970-01-01 UTC.
+//
+// # Safety
+// `listing` is NULL or was given by xlsnap_list and not freed.
+uint64_t xlsnap_listing_creation_time(const struct xlsnap_listing *listing, size_t at);
+
+// Whether it was made or reverted to last: 1 or 0.
+//
+// # Safety
+// `listing` is NULL or was given by xlsnap_list and not freed.
+int xlsnap_listing_is_current(const struct xlsnap_listing *listing, size_t at);
+
+// Frees a listing. NULL is nothing to free.
+//
+// # Safety
+// `listing` is NULL or was given by xlsnap_list and not freed.
+void xlsnap_listing_free(struct xlsnap_listing *listing);
+
+// Makes a snapshot of a domain: all chosen disks at one instant, or nothing.
+//
+// `domain` is a name or a uuid. `*name`, if wanted, is the snapshot's name, to be freed by free(). `options`, `cancel`, `name` and
+// `error` may be NULL. Cancelled, it is brought to an end: either made, or undone; the error's effect says which.
+//
+// # Safety
+// `host` is open; strings are NULL or NUL-terminated; `options` is as its `size` says; `cancel` is not freed meanwhile; `name` and
+// `error` are NULL or point to room for a pointer.
+int xlsnap_create(const struct xlsnap_host *host,
+                  const char *domain,
+                  const struct xlsnap_create_options *options,
+                  const struct xlsnap_cancel *cancel,
+                  char **name,
+                  struct xlsnap_error **error);
+
+// Brings a domain's disks back to a snapshot. The domain must be off, and stays off.
+//
+// Cancelled before its first effect it has none; later it is finished, as after a crash. See xlsnap_create for the arguments.
+//
+// # Safety
+// As xlsnap_create.
+int xlsnap_revert(const struct xlsnap_host *host,
+                  const char *domain,
+                  const char *name,
+                  const struct xlsnap_revert_options *options,
+                  const struct xlsnap_cancel *cancel,
+                  struct xlsnap_error **error);
+
+// Deletes a snapshot: its data in every image, then its record.
+//
+// Cancelled after its first effect it is finished. See xlsnap_create for the arguments.
+//
+// # Safety
+// As xlsnap_create.
+int xlsnap_delete(const struct xlsnap_host *host,
+                  const char *domain,
+                  const char *name,
+                  const struct xlsnap_delete_options *options,
+                  const struct xlsnap_cancel *cancel,
+                  struct xlsnap_error **error);
+
+// Fills `snapshot` with all that libxl's struct can hold of a snapshot. It is overwritten, not disposed of.
+//
+// # Safety
+// `snapshot` points to room for the struct; else as xlsnap_create.
+int xlsnap_show(const struct xlsnap_host *host,
+                const char *domain,
+                const char *name,
+                struct libxl_domain_snapshot *snapshot,
+                struct xlsnap_error **error);
+
+// Finishes or undoes what a crash left, as every operation that changes something does first.
+//
+// `*what`, if wanted, says what was done, to be freed by free(); NULL when nothing was left.
+//
+// # Safety
+// `what` is NULL or points to room for a pointer; else as xlsnap_create.
+int xlsnap_recover(const struct xlsnap_host *host,
+                   const char *domain,
+                   char **what,
+                   struct xlsnap_error **error);
 
 // Fills `p` with the defaults: NULL, 0, false.
 //

@@ -7,6 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub(crate) const ERROR_FAIL: c_int = -3;
 /// `ERROR_INVAL` of libxl.
 pub(crate) const ERROR_INVAL: c_int = -6;
+/// `ERROR_DOMAIN_NOTFOUND` of libxl.
+pub(crate) const ERROR_DOMAIN_NOTFOUND: c_int = -21;
 
 /// Runs `body`; a panic in it becomes `ERROR_FAIL` and does not unwind into C.
 pub(crate) fn guard(body: impl FnOnce() -> c_int) -> c_int {

@@ -1,7 +1,24 @@
 #![doc = include_str!("../README.md")]
 
+mod cancel;
+mod design;
 mod error;
+mod failure;
+mod findings;
+mod host;
+mod listing;
+mod operations;
+mod options;
+mod runtime;
 mod string;
 mod structs;
 
+pub use cancel::*;
+pub use design::*;
+pub use failure::*;
+pub use findings::*;
+pub use host::*;
+pub use listing::*;
+pub use operations::*;
+pub use options::*;
 pub use structs::*;

@@ -193,6 +193,17 @@ impl LibxlDomainSnapshot {
         })
     }
 
+    /// Frees everything but the name, which stays, and takes the rest from `other`.
+    ///
+    /// # Safety
+    /// As [`Self::dispose`], but for the name, which may be from anywhere.
+    pub(crate) unsafe fn replace_all_but_name(&mut self, other: Self) {
+        let name = std::mem::replace(&mut self.name, ptr::null_mut());
+        // SAFETY: the caller's promise; freeing NULL does nothing.
+        unsafe { self.dispose() };
+        *self = Self { name, ..other };
+    }
+
     /// Frees what it points to, and leaves it as after init.
     ///
     /// # Safety

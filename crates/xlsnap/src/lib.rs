@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod description;
+pub mod design;
 mod domain;
 mod failures;
 mod header;

@@ -214,7 +214,7 @@ impl Host {
     }
 
     /// Reaches the domain, lets `operation` work on it, and leaves its monitor clean for the next client.
-    async fn on<T>(
+    pub(crate) async fn on<T>(
         &self,
         selector: &Selector,
         operation: impl AsyncFn(&Ports<'_>, &DomainRef) -> Result<T, Error>,

@@ -20,6 +20,8 @@ pub struct NewDomain {
     pub name: DomainName,
     /// Its uuid. `None`: that of the running QEMU, where its disks are read off that too; else a new one.
     pub uuid: Option<Uuid>,
+    /// The number by which the functions of libxl's snapshot design name it: see [`crate::design`].
+    pub domid: Option<u32>,
     /// Its monitor's socket, absolute. It need not be there now.
     pub qmp: Option<PathBuf>,
     /// Its disks. None at all, with `qmp`: they are read off the running QEMU.
@@ -98,7 +100,7 @@ impl Host {
             disks = found;
         }
         let uuid = uuid.unwrap_or_else(Uuid::new_v4);
-        let domain = Domain { name: new.name, uuid, qmp: new.qmp, disks };
+        let domain = Domain { name: new.name, uuid, domid: new.domid, qmp: new.qmp, disks };
         if domain.disks.is_empty() {
             return Err(refused(format!("domain {} would have no disk", domain.name))
                 .with_advice("give one with its image, or the QMP socket of its running QEMU"));
@@ -177,6 +179,31 @@ impl Host {
         Ok(domain)
     }
 
+    /// The domain that the functions of libxl's snapshot design call `domid`.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when no file gives a domain that number; [`Kind::Refused`] when two do.
+    pub fn domain_by_domid(&self, domid: u32) -> Result<Domain, Error> {
+        let mut found = self
+            .shelf
+            .load_all()?
+            .into_iter()
+            .filter_map(|of| of.domain.ok())
+            .filter(|d| d.domid == Some(domid));
+        let domain = found.next().ok_or_else(|| {
+            Error::new(Kind::NotFound, Effect::None, format!("there is no domain with the domid {domid}"))
+                .with_advice("give a domain that number: the key `domid` in its file")
+        })?;
+        match found.next() {
+            None => Ok(domain),
+            Some(other) => {
+                let message =
+                    format!("the domid {domid} is that of two domains: {} and {}", domain.name, other.name);
+                Err(refused(message).with_advice("give one of them another, in its file"))
+            }
+        }
+    }
+
     /// The domain that a file describes, by name or uuid.
     pub(crate) fn described(&self, selector: &Selector) -> Result<Domain, Error> {
         self.find(selector)?.ok_or_else(|| unknown(selector))
@@ -197,7 +224,7 @@ impl Host {
         }
     }
 
-    /// Checks that no other domain has the uuid or one of the images. A read-only image may be that of many.
+    /// Checks that no other domain has the uuid, domid or one of the images. A read-only image may be that of many.
     fn claims_nothing_of_others(&self, new: &Domain) -> Result<(), Error> {
         let mut own = HashMap::new();
         for disk in new.disks.iter().filter(|disk| !disk.file.is_empty()) {
@@ -221,6 +248,11 @@ impl Host {
             }
             if other.uuid == new.uuid {
                 return Err(refused(format!("the uuid {} is that of domain {name} already", new.uuid)));
+            }
+            if let Some(domid) = new.domid
+                && other.domid == Some(domid)
+            {
+                return Err(refused(format!("the domid {domid} is that of domain {name} already")));
             }
             let theirs: HashSet<PathBuf> =
                 other.disks.iter().filter(|disk| !disk.read_only).map(|disk| real(&disk.file)).collect();

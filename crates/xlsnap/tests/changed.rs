@@ -24,7 +24,7 @@ async fn a_snapshot_that_waited_is_of_the_disks_of_now() {
         removable: false,
         node: None,
     };
-    let domain = NewDomain { name: name.clone(), uuid: None, qmp: None, disks: vec![disk] };
+    let domain = NewDomain { name: name.clone(), uuid: None, domid: None, qmp: None, disks: vec![disk] };
     let added = host.domain_add(domain).await.unwrap();
 
     let owner = Owner { pid: 1, operation: "create".to_owned(), since: 0 };

@@ -29,7 +29,7 @@ fn disk(name: &str, image: &Path) -> NewDisk {
 }
 
 fn domain(of: &str, disks: Vec<NewDisk>) -> NewDomain {
-    NewDomain { name: name(of), uuid: None, qmp: None, disks }
+    NewDomain { name: name(of), uuid: None, domid: None, qmp: None, disks }
 }
 
 async fn refused(host: &Host, new: NewDomain) -> Error {
@@ -161,4 +161,23 @@ async fn what_a_crash_left_among_the_files_is_cleared_away() {
     fs::write(&half_written, "uuid").unwrap();
     host.domain_add(domain("db", vec![disk("vda", &scratch.qcow2("b.qcow2", 1 << 20))])).await.unwrap();
     assert!(!half_written.exists());
+}
+
+#[tokio::test]
+async fn a_domid_is_one_domains() {
+    let scratch = Scratch::new();
+    let host = host(&scratch);
+    let [a, b] = ["a.qcow2", "b.qcow2"].map(|image| scratch.qcow2(image, 1 << 20));
+    assert_eq!(host.domain_by_domid(7).unwrap_err().kind(), Kind::NotFound);
+    let seventh = NewDomain { domid: Some(7), ..domain("web", vec![disk("vda", &a)]) };
+    host.domain_add(seventh).await.unwrap();
+    assert_eq!(host.domain_by_domid(7).unwrap().name, name("web"));
+    assert_eq!(host.domain_by_domid(8).unwrap_err().kind(), Kind::NotFound);
+
+    let another = NewDomain { domid: Some(7), ..domain("db", vec![disk("vda", &b)]) };
+    assert!(refused(&host, another).await.to_string().contains("domid"));
+    // Two that somebody wrote by hand are not told apart.
+    let file = fs::read_to_string(scratch.path("root/domains/web.toml")).unwrap();
+    fs::write(scratch.path("root/domains/db.toml"), file).unwrap();
+    assert_eq!(host.domain_by_domid(7).unwrap_err().kind(), Kind::Refused);
 }

@@ -73,7 +73,8 @@ impl Program {
             Some(Watch::Valgrind) => {
                 let mut valgrind = command("valgrind", &["-q", "--leak-check=full", "--error-exitcode=99"]);
                 valgrind.args(["--errors-for-leak-kinds=definite,indirect,possible", "--trace-children=no"]);
-                valgrind.arg(program);
+                valgrind.arg(format!("--suppressions={}", here("tests/c/valgrind.supp").display()));
+                valgrind.arg(program).env("UNDER_VALGRIND", "yes");
                 valgrind
             }
             _ => Command::new(program),
@@ -89,11 +90,8 @@ impl Program {
 }
 
 /// Every way in which a program is run: as C and as C++, and watched by each watcher.
-pub(crate) const WAYS: [(Language, Option<Watch>); 3] = [
-    (Language::Cxx, None),
-    (Language::C99, Some(Watch::Valgrind)),
-    (Language::C99, Some(Watch::Address)),
-];
+pub(crate) const WAYS: [(Language, Option<Watch>); 3] =
+    [(Language::Cxx, None), (Language::C99, Some(Watch::Valgrind)), (Language::C99, Some(Watch::Address))];
 
 pub(crate) fn command(program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);

@@ -24,7 +24,8 @@ fn no_symbol_is_one_of_libxls() {
     let libxl = must(&mut command("cc", &["-print-file-name=libxenlight.so"]));
     let theirs = names(libxl.trim());
     assert!(theirs.contains("libxl_ctx_alloc"), "that is not libxenlight");
-    let ours = names(crate::compiler::built("libxlsnap_capi.so").to_str().expect("a path of cargo's is text"));
+    let ours =
+        names(crate::compiler::built("libxlsnap_capi.so").to_str().expect("a path of cargo's is text"));
     let both: Vec<_> = ours.intersection(&theirs).collect();
     assert!(both.is_empty(), "{both:?}");
 }

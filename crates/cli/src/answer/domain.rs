@@ -14,6 +14,7 @@ use super::list::chain;
 pub(crate) struct DomainForm<'a> {
     pub(crate) name: &'a DomainName,
     pub(crate) uuid: Uuid,
+    pub(crate) domid: Option<u32>,
     /// `qemu` or `images`.
     pub(crate) kind: &'static str,
     pub(crate) qmp: Option<String>,
@@ -35,6 +36,7 @@ impl<'a> DomainForm<'a> {
         Self {
             name: &domain.name,
             uuid: domain.uuid,
+            domid: domain.domid,
             kind: if domain.qmp.is_some() { "qemu" } else { "images" },
             qmp: domain.qmp.as_deref().map(text),
             disks: domain.disks.iter().map(DiskForm::new).collect(),

@@ -55,6 +55,10 @@ pub(crate) struct DomainAdd {
     /// The domain's uuid; a new one without it.
     #[arg(long)]
     pub(crate) uuid: Option<Uuid>,
+
+    /// The number by which C programs of libxl's snapshot design name it.
+    #[arg(long, value_name = "N")]
+    pub(crate) domid: Option<u32>,
 }
 
 /// `DISK=WORD`.

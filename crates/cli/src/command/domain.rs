@@ -30,6 +30,7 @@ fn add(context: &Context, args: &DomainAdd) -> Result<(), Failure> {
     let new = NewDomain {
         name: args.name.clone(),
         uuid: args.uuid,
+        domid: args.domid,
         qmp: args.qmp.as_deref().map(absolute).transpose()?,
         disks: new_disks(args)?,
     };
@@ -121,6 +122,9 @@ fn show(context: &Context, args: &DomainShow) -> Result<(), Failure> {
         writeln!(out, "domain {}", style.strong(&visible(json.domain.name.as_str())))?;
         writeln!(out, "  uuid:      {}", json.domain.uuid)?;
         writeln!(out, "  file:      {}", visible(&json.file))?;
+        if let Some(domid) = json.domain.domid {
+            writeln!(out, "  domid:     {domid}")?;
+        }
         if let Some(qmp) = &json.domain.qmp {
             writeln!(out, "  socket:    {}", visible(qmp))?;
         }

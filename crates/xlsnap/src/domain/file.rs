@@ -23,6 +23,8 @@ pub struct Domain {
     pub name: DomainName,
     /// The key of its records. Never nil.
     pub uuid: Uuid,
+    /// The number by which the functions of libxl's snapshot design name it. No other domain has it.
+    pub domid: Option<u32>,
     /// Its monitor's socket, absolute; `None` for a domain that is only files.
     pub qmp: Option<PathBuf>,
     /// Its disks, in its order.
@@ -33,6 +35,7 @@ pub struct Domain {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct DomainTable {
     uuid: Uuid,
+    domid: Option<u32>,
     qmp: Option<PathBuf>,
     #[serde(default)]
     disk: Vec<DiskTable>,
@@ -114,7 +117,7 @@ pub(crate) fn parse(name: &DomainName, text: &str) -> Result<Domain, Error> {
     let table: DomainTable = toml_edit::de::from_str(text)
         .map_err(|e| failed(format!("the file of domain {name} is not understood")).with_source(e))?;
     let disks = table.disk.into_iter().map(DiskSpec::from).collect();
-    let domain = Domain { name: name.clone(), uuid: table.uuid, qmp: table.qmp, disks };
+    let domain = Domain { name: name.clone(), uuid: table.uuid, domid: table.domid, qmp: table.qmp, disks };
     domain.validate().map_err(|why| failed(format!("the file of domain {name} is refused: {why}")))?;
     Ok(domain)
 }
@@ -123,6 +126,9 @@ pub(crate) fn parse(name: &DomainName, text: &str) -> Result<Domain, Error> {
 pub(crate) fn render(domain: &Domain) -> Result<String, Error> {
     let mut document = DocumentMut::new();
     document["uuid"] = value(domain.uuid.to_string());
+    if let Some(domid) = domain.domid {
+        document["domid"] = value(i64::from(domid));
+    }
     if let Some(qmp) = &domain.qmp {
         let qmp = qmp.to_str().ok_or_else(|| {
             Error::new(

@@ -41,6 +41,7 @@ fn what_is_written_reads_the_same() {
     let domain = Domain {
         name: web(),
         uuid: UUID.parse().unwrap(),
+        domid: Some(u32::MAX),
         qmp: Some(PathBuf::from("/run/web.qmp")),
         disks: vec![
             disk("vda", "/srv/a \"quoted\" \\ name\n.qcow2"),
@@ -71,6 +72,7 @@ fn a_mistake_is_refused_with_its_line() {
         (format!("{top}[[disk]]\nname = \"../x\"\nimage = \"/a\"\nformat = \"raw\"\n"), "line 3"),
         ("uuid = \"00000000-0000-0000-0000-000000000000\"\n".to_owned(), "nil"),
         (format!("{top}qmp = \"web.qmp\"\n"), "absolute"),
+        (format!("{top}domid = -1\n{disk}"), "line 2"),
         (format!("{top}{disk}{disk}"), "named vda"),
         (format!("{top}{disk}{}", disk.replace("vda", "vdb")), "two of its disks"),
         (format!("{top}{}", disk.replace("/a", "a.qcow2")), "absolute"),

@@ -1,0 +1,289 @@
+//! Operations on whole domains.
+
+use std::collections::BTreeSet;
+use std::ffi::{c_char, c_int};
+use std::{ptr, slice};
+
+use xlsnap::{
+    CreateRequest, DeleteRequest, DiskChoice, Error, Host, Outcome, RevertRequest, Selection, Selector,
+};
+use xlsnap_types::model::{DiskName, DomainName, ImageFormat, SnapshotName};
+
+use crate::cancel::{XlsnapCancel, unless_cancelled};
+use crate::failure::{XlsnapEffect, XlsnapError, answer};
+use crate::host::{XlsnapHost, argument};
+use crate::options::{XlsnapCreateOptions, XlsnapDeleteOptions, XlsnapRevertOptions, read};
+use crate::runtime::block_on;
+use crate::string::alloc;
+use crate::structs::LibxlDomainSnapshot;
+
+/// Makes a snapshot of a domain: all chosen disks at one instant, or nothing.
+///
+/// `domain` is a name or a uuid. `*name`, if wanted, is the snapshot's name, to be freed by free(). `options`, `cancel`, `name` and
+/// `error` may be NULL. Cancelled, it is brought to an end: either made, or undone; the error's effect says which.
+///
+/// # Safety
+/// `host` is open; strings are NULL or NUL-terminated; `options` is as its `size` says; `cancel` is not freed meanwhile; `name` and
+/// `error` are NULL or point to room for a pointer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xlsnap_create(
+    host: *const XlsnapHost,
+    domain: *const c_char,
+    options: *const XlsnapCreateOptions,
+    cancel: *const XlsnapCancel,
+    name: *mut *mut c_char,
+    error: *mut *mut XlsnapError,
+) -> c_int {
+    let create = || {
+        // SAFETY: the caller's promise.
+        let room = unsafe { emptied(name) };
+        // SAFETY: the caller's promise.
+        let (call, request) = unsafe { (Call::new(host, domain, cancel)?, create_request(&read(options)?)?) };
+        let report = call.run(async |host, domain| host.create(domain, &request).await)?;
+        if let Some(room) = room {
+            *room = alloc(report.record.snapshot.name.unwrap_or_default().as_bytes());
+        }
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { answer(error, create) }
+}
+
+/// Brings a domain's disks back to a snapshot. The domain must be off, and stays off.
+///
+/// Cancelled before its first effect it has none; later it is finished, as after a crash. See xlsnap_create for the arguments.
+///
+/// # Safety
+/// As xlsnap_create.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xlsnap_revert(
+    host: *const XlsnapHost,
+    domain: *const c_char,
+    name: *const c_char,
+    options: *const XlsnapRevertOptions,
+    cancel: *const XlsnapCancel,
+    error: *mut *mut XlsnapError,
+) -> c_int {
+    let revert = || {
+        // SAFETY: the caller's promise.
+        let (call, name, safety) = unsafe {
+            let options = read(options)?;
+            (Call::new(host, domain, cancel)?, snapshot(name)?, optional_snapshot(options.safety)?)
+        };
+        let request = RevertRequest { name, safety };
+        call.run(async |host, domain| host.revert(domain, &request).await).map(drop)
+    };
+    // SAFETY: the caller's promise.
+    unsafe { answer(error, revert) }
+}
+
+/// Deletes a snapshot: its data in every image, then its record.
+///
+/// Cancelled after its first effect it is finished. See xlsnap_create for the arguments.
+///
+/// # Safety
+/// As xlsnap_create.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xlsnap_delete(
+    host: *const XlsnapHost,
+    domain: *const c_char,
+    name: *const c_char,
+    options: *const XlsnapDeleteOptions,
+    cancel: *const XlsnapCancel,
+    error: *mut *mut XlsnapError,
+) -> c_int {
+    let delete = || {
+        // SAFETY: the caller's promise.
+        let (call, name, options) =
+            unsafe { (Call::new(host, domain, cancel)?, snapshot(name)?, read(options)?) };
+        let request = DeleteRequest {
+            name,
+            children: options.children != 0,
+            metadata_only: options.metadata_only != 0,
+        };
+        call.run(async |host, domain| host.delete(domain, &request).await).map(drop)
+    };
+    // SAFETY: the caller's promise.
+    unsafe { answer(error, delete) }
+}
+
+/// Fills `snapshot` with all that libxl's struct can hold of a snapshot. It is overwritten, not disposed of.
+///
+/// # Safety
+/// `snapshot` points to room for the struct; else as xlsnap_create.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xlsnap_show(
+    host: *const XlsnapHost,
+    domain: *const c_char,
+    name: *const c_char,
+    snapshot: *mut LibxlDomainSnapshot,
+    error: *mut *mut XlsnapError,
+) -> c_int {
+    let show = || {
+        if snapshot.is_null() {
+            return Err(XlsnapError::invalid("there is no room for the snapshot: a NULL pointer"));
+        }
+        // SAFETY: not NULL, so the caller gave room for one.
+        unsafe { snapshot.write(LibxlDomainSnapshot::INIT) };
+        // SAFETY: the caller's promise.
+        let (call, name) = unsafe { (Call::new(host, domain, ptr::null())?, self::snapshot(name)?) };
+        let details = call.run(async |host, domain| host.show(domain, &name).await)?;
+        // SAFETY: not NULL, as above.
+        unsafe { snapshot.write(LibxlDomainSnapshot::from_rust(&details.record.snapshot)) };
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { answer(error, show) }
+}
+
+/// Finishes or undoes what a crash left, as every operation that changes something does first.
+///
+/// `*what`, if wanted, says what was done, to be freed by free(); NULL when nothing was left.
+///
+/// # Safety
+/// `what` is NULL or points to room for a pointer; else as xlsnap_create.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xlsnap_recover(
+    host: *const XlsnapHost,
+    domain: *const c_char,
+    what: *mut *mut c_char,
+    error: *mut *mut XlsnapError,
+) -> c_int {
+    let recover = || {
+        // SAFETY: the caller's promise.
+        let (room, call) = unsafe { (emptied(what), Call::new(host, domain, ptr::null())?) };
+        let recovered = call.run(async |host, domain| host.recover(domain).await)?;
+        if let (Some(room), Some(recovered)) = (room, recovered) {
+            *room = alloc(recovered.to_string().as_bytes());
+        }
+        Ok(())
+    };
+    // SAFETY: the caller's promise.
+    unsafe { answer(error, recover) }
+}
+
+/// What every operation is given.
+pub(crate) struct Call<'a> {
+    host: &'a Host,
+    domain: Selector,
+    cancel: Option<&'a XlsnapCancel>,
+}
+
+impl<'a> Call<'a> {
+    /// # Safety
+    /// `host` and `cancel` are NULL or live as long as the call; `domain` is NULL or NUL-terminated.
+    pub(crate) unsafe fn new(
+        host: *const XlsnapHost,
+        domain: *const c_char,
+        cancel: *const XlsnapCancel,
+    ) -> Result<Self, XlsnapError> {
+        // SAFETY: the caller's promise.
+        let (host, cancel) = unsafe { (host.as_ref(), cancel.as_ref()) };
+        let host = &host.ok_or_else(|| XlsnapError::invalid("there is no host: a NULL pointer"))?.host;
+        // SAFETY: the caller's promise.
+        let domain = unsafe { argument("the domain's name", domain)? };
+        let domain = domain.ok_or_else(|| XlsnapError::invalid("no domain is named: a NULL pointer"))?;
+        let domain = DomainName::new(domain)
+            .map_err(|why| XlsnapError::invalid(&format!("{domain:?} is no domain's name: {why}")))?;
+        Ok(Self { host, domain: Selector::new(domain), cancel })
+    }
+
+    /// Runs an operation to its end, or until it is cancelled; then what it left is brought to an end.
+    pub(crate) fn run<T>(
+        &self,
+        operation: impl AsyncFnOnce(&Host, &Selector) -> Result<T, Error>,
+    ) -> Result<T, XlsnapError> {
+        block_on(async {
+            match unless_cancelled(self.cancel, operation(self.host, &self.domain)).await {
+                Some(done) => done.map_err(XlsnapError::from),
+                None => Err(self.settle().await),
+            }
+        })?
+    }
+
+    /// Ends what a cancelled operation left, and says how.
+    async fn settle(&self) -> XlsnapError {
+        match self.host.recover(&self.domain).await {
+            Ok(None) => {
+                XlsnapError::cancelled(XlsnapEffect::None, "it was cancelled, and nothing was left to undo")
+            }
+            Ok(Some(recovered)) => {
+                let effect = match recovered.outcome {
+                    Outcome::Completed => XlsnapEffect::Done,
+                    Outcome::Undone => XlsnapEffect::None,
+                };
+                XlsnapError::cancelled(effect, &format!("it was cancelled: {recovered}"))
+            }
+            Err(error) => error.into(),
+        }
+    }
+}
+
+/// # Safety
+/// Its pointers are as C promises: strings, and `num_disks` of them in `disks`.
+unsafe fn create_request(options: &XlsnapCreateOptions) -> Result<CreateRequest, XlsnapError> {
+    // SAFETY: the caller's promise.
+    let (name, description) =
+        unsafe { (optional_snapshot(options.name)?, argument("the description", options.description)?) };
+    if options.disks.is_null() && options.num_disks > 0 {
+        return Err(XlsnapError::invalid("no disks are named: a NULL pointer"));
+    }
+    let disks = match options.num_disks {
+        0 => &[],
+        // SAFETY: not NULL, and the caller promises so many.
+        count => unsafe { slice::from_raw_parts(options.disks, count) },
+    };
+    let mut only = BTreeSet::new();
+    for disk in disks {
+        // SAFETY: the caller's promise.
+        let disk = unsafe { argument("a disk's name", *disk)? }.unwrap_or_default();
+        only.insert(
+            DiskName::new(disk)
+                .map_err(|why| XlsnapError::invalid(&format!("{disk:?} is no disk's name: {why}")))?,
+        );
+    }
+    let default_choice = match options.external {
+        0 => DiskChoice::Internal,
+        _ => DiskChoice::External { file: None, format: ImageFormat::Qcow2 },
+    };
+    Ok(CreateRequest {
+        name,
+        description: description.unwrap_or_default().to_owned(),
+        selection: Selection { only, ..Selection::default() },
+        default_choice,
+        ..CreateRequest::default()
+    })
+}
+
+/// # Safety
+/// `name` is NULL or NUL-terminated.
+unsafe fn optional_snapshot(name: *const c_char) -> Result<Option<SnapshotName>, XlsnapError> {
+    // SAFETY: the caller's promise.
+    let Some(name) = (unsafe { argument("the snapshot's name", name)? }) else { return Ok(None) };
+    let name = SnapshotName::new(name)
+        .map_err(|why| XlsnapError::invalid(&format!("{name:?} cannot be the name of a snapshot: {why}")))?;
+    Ok(Some(name))
+}
+
+/// # Safety
+/// `name` is NULL or NUL-terminated.
+unsafe fn snapshot(name: *const c_char) -> Result<SnapshotName, XlsnapError> {
+    // SAFETY: the caller's promise.
+    unsafe { optional_snapshot(name)? }
+        .ok_or_else(|| XlsnapError::invalid("no snapshot is named: a NULL pointer"))
+}
+
+/// Room for an answer, with NULL in it; `None` where none is wanted.
+///
+/// # Safety
+/// `room` is NULL or points to room for a pointer.
+pub(crate) unsafe fn emptied<'a, T>(room: *mut *mut T) -> Option<&'a mut *mut T> {
+    if room.is_null() {
+        return None;
+    }
+    // SAFETY: not NULL, so the caller gave room for a pointer, which is a valid one from here on.
+    unsafe {
+        room.write(ptr::null_mut());
+        room.as_mut()
+    }
+}

@@ -1,0 +1,111 @@
+//! Structs of options. Each begins with its size, so that it can grow: what a caller's older header does not know is 0, and a
+//! newer caller's field is refused unless it is 0.
+
+use std::ffi::{c_char, c_int, c_void};
+use std::mem::MaybeUninit;
+use std::{ptr, slice};
+
+use crate::failure::XlsnapError;
+
+/// Told each step of an operation as it begins: the `number`-th of `total`, and `what` it is. It is called in the thread that
+/// called the operation. It must not unwind, nor end the operation by longjmp.
+pub type XlsnapProgress =
+    Option<unsafe extern "C" fn(data: *mut c_void, number: c_int, total: c_int, what: *const c_char)>;
+
+/// Options of xlsnap_host_open. Zero is the default of each.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct XlsnapHostOptions {
+    /// sizeof(xlsnap_host_options).
+    pub size: usize,
+    /// The directory of records and domain files; by default that of the command `xlsnap`.
+    pub root: *const c_char,
+    /// The program qemu-img: a path, or a name to be found in PATH.
+    pub qemu_img: *const c_char,
+    /// How many milliseconds to wait for a domain that another process works on; 5000 by default, below 0 not at all.
+    pub lock_wait_ms: i64,
+    /// Told each step.
+    pub progress: XlsnapProgress,
+    /// Its first argument.
+    pub progress_data: *mut c_void,
+}
+
+/// Options of xlsnap_create. Zero is the default of each.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct XlsnapCreateOptions {
+    /// sizeof(xlsnap_create_options).
+    pub size: usize,
+    /// The snapshot's name; by default the time.
+    pub name: *const c_char,
+    /// What its maker says about it.
+    pub description: *const c_char,
+    /// The disks to take, `num_disks` of them; by default every writable one.
+    pub disks: *const *const c_char,
+    /// How many `disks` there are.
+    pub num_disks: usize,
+    /// Not 0: external ones, into new files beside the images.
+    pub external: c_int,
+}
+
+/// Options of xlsnap_revert. Zero is the default of each.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct XlsnapRevertOptions {
+    /// sizeof(xlsnap_revert_options).
+    pub size: usize,
+    /// Make a snapshot of now under this name first.
+    pub safety: *const c_char,
+}
+
+/// Options of xlsnap_delete. Zero is the default of each.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct XlsnapDeleteOptions {
+    /// sizeof(xlsnap_delete_options).
+    pub size: usize,
+    /// Not 0: its descendants too, from the leaves on.
+    pub children: c_int,
+    /// Not 0: only the records; images and files stay as they are.
+    pub metadata_only: c_int,
+}
+
+/// A struct of options.
+///
+/// # Safety
+/// It is `repr(C)`, begins with its size as a `usize`, and is valid when all its bytes are 0 and whatever C puts there.
+pub(crate) unsafe trait Versioned: Copy {}
+
+// SAFETY: `repr(C)`, the size comes first, and the rest are numbers and pointers.
+unsafe impl Versioned for XlsnapHostOptions {}
+// SAFETY: the same.
+unsafe impl Versioned for XlsnapCreateOptions {}
+// SAFETY: the same.
+unsafe impl Versioned for XlsnapRevertOptions {}
+// SAFETY: the same.
+unsafe impl Versioned for XlsnapDeleteOptions {}
+
+/// The options as this library knows them; all zero for NULL.
+///
+/// # Safety
+/// `options` is NULL or points to as many bytes as its field `size` says.
+pub(crate) unsafe fn read<T: Versioned>(options: *const T) -> Result<T, XlsnapError> {
+    let mut known = MaybeUninit::<T>::zeroed();
+    if !options.is_null() {
+        // SAFETY: not NULL, and the size comes first.
+        let size = unsafe { options.cast::<usize>().read() };
+        if size < size_of::<usize>() || size > 1 << 16 {
+            return Err(XlsnapError::invalid("the field `size` of a struct of options is not its size"));
+        }
+        // SAFETY: the caller promises `size` bytes.
+        let given = unsafe { slice::from_raw_parts(options.cast::<u8>(), size) };
+        let (ours, newer) = given.split_at(size.min(size_of::<T>()));
+        if newer.iter().any(|byte| *byte != 0) {
+            return Err(XlsnapError::invalid("an option is set that only a newer libxlsnap knows"));
+        }
+        // SAFETY: `ours` is not longer than T.
+        unsafe { ptr::copy_nonoverlapping(ours.as_ptr(), known.as_mut_ptr().cast::<u8>(), ours.len()) };
+    }
+    // SAFETY: all zeros, or what the caller put there, is valid: see the trait.
+    Ok(unsafe { known.assume_init() })
+}

@@ -1,0 +1,103 @@
+//! The four functions on a snapshot's configuration file (the design's section 2.1).
+
+use xlsnap_conf_store::{Kind as StoreKind, Owner, dom_snapshot_conf as conf};
+use xlsnap_orchestrator::Clock;
+use xlsnap_types::libxl::DomainSnapshot;
+use xlsnap_types::model::SnapshotName;
+
+use super::{Code, Failure};
+use crate::failures::from_store;
+use crate::{Domain, Host, Kind};
+
+/// `libxl_load_dom_snapshot_conf`: what is stored of the snapshot `name`.
+///
+/// # Errors
+/// [`Code::Inval`] when `name` is no name; [`Code::NotFound`]; [`Code::Fail`] when what is stored cannot be read.
+pub async fn load_dom_snapshot_conf(host: &Host, domid: u32, name: &str) -> Result<DomainSnapshot, Failure> {
+    let (domain, name) = (domain(host, domid)?, checked(name)?);
+    conf::load_dom_snapshot_conf(&host.store, domain.uuid, name.as_str())
+        .await
+        .map_err(|e| failed(&domain, &format!("snapshot {name} cannot be loaded"), e))
+}
+
+/// `libxl_store_dom_snapshot_conf`: stores `snapshot` under its name, in the place of one of that name if there is one.
+///
+/// # Errors
+/// [`Code::Inval`] when the name is missing, empty or not valid, or the struct could not be read again; [`Code::LockFail`].
+///
+/// # Cancel safety
+/// Dropped, it has stored the whole or nothing.
+pub async fn store_dom_snapshot_conf(
+    host: &Host,
+    domid: u32,
+    snapshot: &DomainSnapshot,
+) -> Result<(), Failure> {
+    let (domain, name) = (domain(host, domid)?, checked(snapshot.name.as_deref().unwrap_or_default())?);
+    let owner = owner(host, "store_dom_snapshot_conf");
+    let stored =
+        conf::store_dom_snapshot_conf(&host.store, domain.uuid, snapshot, &owner, host.options.lock_wait);
+    stored.await.map_err(|e| {
+        let invalid = e.kind() == StoreKind::Malformed;
+        let failure = failed(&domain, &format!("snapshot {name} cannot be stored"), e);
+        if invalid { Failure { code: Code::Inval, ..failure } } else { failure }
+    })
+}
+
+/// `libxl_delete_dom_snapshot_conf`: deletes what is stored of the snapshot `name`. The disks keep theirs.
+///
+/// # Errors
+/// [`Code::Inval`] when `name` is no name; [`Code::NotFound`]; [`Code::LockFail`].
+///
+/// # Cancel safety
+/// Dropped, it has deleted all of it or nothing.
+pub async fn delete_dom_snapshot_conf(host: &Host, domid: u32, name: &str) -> Result<(), Failure> {
+    let (domain, name) = (domain(host, domid)?, checked(name)?);
+    let owner = owner(host, "delete_dom_snapshot_conf");
+    let wait = host.options.lock_wait;
+    conf::delete_dom_snapshot_conf(&host.store, domain.uuid, name.as_str(), &owner, wait)
+        .await
+        .map_err(|e| failed(&domain, &format!("the record of snapshot {name} cannot be deleted"), e))
+}
+
+/// `libxl_list_dom_snapshot`: all snapshots whose record can be read, by creation time, then name.
+///
+/// # Errors
+/// When the store cannot be listed. A record that cannot be read is left out, and logged.
+pub async fn list_dom_snapshot(host: &Host, domid: u32) -> Result<Vec<DomainSnapshot>, Failure> {
+    let domain = domain(host, domid)?;
+    let listing = conf::list_dom_snapshot(&host.store, domain.uuid).await;
+    let mut listing = listing.map_err(|e| failed(&domain, "the snapshots cannot be listed", e))?;
+    for (name, why) in &listing.unreadable {
+        tracing::warn!(domain = %domain.name, name, %why, "a record cannot be read");
+    }
+    listing.snapshots.sort_by(|a, b| (a.creation_time, &a.name).cmp(&(b.creation_time, &b.name)));
+    Ok(listing.snapshots)
+}
+
+/// The domain of a domid.
+pub(super) fn domain(host: &Host, domid: u32) -> Result<Domain, Failure> {
+    host.domain_by_domid(domid).map_err(|error| {
+        let code = if error.kind() == Kind::NotFound { Code::DomainNotFound } else { Code::of(&error) };
+        Failure { code, error }
+    })
+}
+
+/// A name that a snapshot may have.
+pub(super) fn checked(name: &str) -> Result<SnapshotName, Failure> {
+    SnapshotName::new(name).map_err(|why| {
+        let failure = Failure::invalid(format!("{name:?} cannot be the name of a snapshot"));
+        Failure { error: failure.error.with_source(why), ..failure }
+    })
+}
+
+/// This process as the owner of a lock.
+pub(super) fn owner(host: &Host, function: &str) -> Owner {
+    let since = host.clock.epoch_seconds();
+    Owner { pid: std::process::id(), operation: function.to_owned(), since }
+}
+
+fn failed(domain: &Domain, what: &str, error: xlsnap_conf_store::Error) -> Failure {
+    let unknown = error.effect() == xlsnap_conf_store::Effect::Unknown;
+    let failure = Failure::from(from_store(error, format!("domain {}: {what}", domain.name)));
+    if unknown { Failure { code: Code::BadFail, ..failure } } else { failure }
+}

@@ -1,0 +1,18 @@
+//! The seven functions of libxl's snapshot design, by its names, over a [`crate::Host`] and a domid.
+//!
+//! They do what the design says and no more: the functions on the configuration file touch no disk, those on disks touch no
+//! record. Who wants a snapshot of a whole domain that survives a crash in the middle takes [`crate::Host::create`] instead; what
+//! a crash within these leaves in the images is found by [`crate::Host::check`].
+//!
+//! Each takes the domain's lock, if it changes something, and waits for it as long as the host's options say. A domid is
+//! resolved by [`crate::Host::domain_by_domid`].
+
+mod configuration;
+mod disks;
+mod failure;
+
+pub use configuration::{
+    delete_dom_snapshot_conf, list_dom_snapshot, load_dom_snapshot_conf, store_dom_snapshot_conf,
+};
+pub use disks::{disk_snapshot_create, disk_snapshot_delete, disk_snapshot_revert};
+pub use failure::{Code, Failure};
