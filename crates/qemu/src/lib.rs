@@ -5,6 +5,7 @@ mod images;
 mod inventory;
 mod live;
 mod overlay;
+pub mod process;
 mod spec;
 
 pub use images::Images;

@@ -49,7 +49,7 @@ impl Host {
     /// The host at `options.root`. Nothing is opened or made yet, and a root that is not there is an empty one.
     pub fn new(options: Options) -> Self {
         let store = FsStore::new(&options.root);
-        let shelf = Shelf::new(options.root.join("domains"));
+        let shelf = Shelf::new(&options.root);
         Self { store, shelf, clock: SystemClock::new(), progress: Box::new(Unwatched), options }
     }
 

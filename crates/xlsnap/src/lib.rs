@@ -7,6 +7,7 @@ mod failures;
 mod header;
 mod held;
 mod host;
+mod life;
 mod operations;
 mod planned;
 mod reach;
@@ -17,6 +18,7 @@ mod world;
 
 pub use domain::{Domain, FiledDomain};
 pub use host::{Host, Options, default_root};
+pub use life::{DomainStarted, DomainStatus, DomainStopped, PowerState};
 pub use operations::{DomainListing, SnapshotDetails};
 pub use planned::{Planned, Step};
 pub use reach::Reach;
@@ -31,6 +33,8 @@ pub use xlsnap_orchestrator::{
     RevertRequest, Row, Selection, SnapshotAction, SnapshotDeletion, Undo, tree,
 };
 pub use xlsnap_qemu::DiskSpec;
+pub use xlsnap_qemu::process::{Bus, MachineSpec, Place, StartOptions, StartSpec, StopOptions, StopWay};
+pub use xlsnap_qmp_transport::commands::RunState;
 
 // What requests are made of, so that a user of this crate needs no other crates of the right version.
 pub use uuid::Uuid;

@@ -100,7 +100,8 @@ impl Host {
             disks = found;
         }
         let uuid = uuid.unwrap_or_else(Uuid::new_v4);
-        let domain = Domain { name: new.name, uuid, domid: new.domid, qmp: new.qmp, disks };
+        let domain =
+            Domain { name: new.name, uuid, domid: new.domid, qmp: new.qmp, agent: None, start: None, disks };
         if domain.disks.is_empty() {
             return Err(refused(format!("domain {} would have no disk", domain.name))
                 .with_advice("give one with its image, or the QMP socket of its running QEMU"));
@@ -141,8 +142,8 @@ impl Host {
     /// Removes a domain's file; its images, and the records of its snapshots, stay. Gives the domain that was removed.
     ///
     /// # Errors
-    /// [`Kind::Refused`] while it has snapshots, unless `force`, and always while an interrupted operation waits for
-    /// recovery, which needs the file.
+    /// [`Kind::Refused`] while it has snapshots, unless `force`, and always while a process that was started for it lives, or
+    /// an interrupted operation waits for recovery: both need the file.
     ///
     /// # Cancel safety
     /// Dropped, it has removed the file or not.
@@ -168,6 +169,7 @@ impl Host {
             ))
             .with_advice("recover it first"));
         }
+        self.has_no_process(&domain)?;
         let snapshots = self.store.names(domain.uuid).await.map_err(cannot)?.len();
         if snapshots > 0 && !force {
             return Err(refused(format!("domain {} has {snapshots} snapshots", domain.name)).with_advice(

@@ -2,6 +2,7 @@
 //! goes or changes its meaning; new fields may come at any time.
 
 mod domain;
+mod life;
 mod list;
 mod operation;
 mod snapshot;
@@ -9,6 +10,7 @@ mod snapshot;
 pub(crate) use domain::{
     DiskForm as DomainDiskForm, DomainAddedAnswer, DomainAnswer, DomainRemovedAnswer, DomainsAnswer,
 };
+pub(crate) use life::{DomainStartedAnswer, DomainStatusAnswer, DomainStoppedAnswer};
 pub(crate) use list::ListAnswer;
 pub(crate) use operation::{
     CheckAnswer, CheckOfDomain, CreateAnswer, DeleteAnswer, PlanAnswer, RecoverAnswer, RecoverOfDomain,

@@ -77,7 +77,7 @@ pub(crate) enum Command {
     Check(Check),
     /// Complete or undo what a crash left. The next operation on a domain does this by itself.
     Recover(Recover),
-    /// Describe domains by files.
+    /// Describe domains by files; start and stop them.
     #[command(subcommand)]
     Domain(DomainCommand),
     /// Read libxl-json and write it in the canonical form, or say where it is wrong.
@@ -166,7 +166,7 @@ pub(crate) struct Man {
     pub(crate) out: Option<PathBuf>,
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "it is no number of seconds".to_owned())?;
     // A year: far beyond any use, and far below what a deadline can hold.
     if !(0.0..=31_536_000.0).contains(&seconds) {

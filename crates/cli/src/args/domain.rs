@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use uuid::Uuid;
 use xlsnap_types::model::{DiskName, DomainName};
 
+use super::cli::seconds;
 use super::split;
 
 #[derive(Debug, Subcommand)]
@@ -20,6 +22,14 @@ pub(crate) enum DomainCommand {
     Show(DomainShow),
     /// Remove a domain's file. Images and records stay.
     Remove(DomainRemove),
+    /// Start a domain's QEMU as its file says, and wait until its monitor answers.
+    Start(DomainStart),
+    /// Stop a domain: ask the guest to shut down, then tell QEMU to end, then kill it.
+    Stop(DomainStop),
+    /// Say whether a domain is off, runs or is paused, and which process it has.
+    Status(DomainShow),
+    /// Start a domain's QEMU on this terminal, and wait until it ends.
+    Run(DomainStart),
 }
 
 #[derive(Debug, Args)]
@@ -96,4 +106,38 @@ pub(crate) struct DomainRemove {
     /// Remove it although it has snapshots; their records stay, under its uuid.
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DomainStart {
+    /// The domain, by name or uuid.
+    #[arg(value_name = "DOMAIN")]
+    pub(crate) domain: DomainName,
+
+    /// Leave the guest paused.
+    #[arg(long)]
+    pub(crate) paused: bool,
+
+    /// How long QEMU has until its monitor answers; then it is ended.
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    pub(crate) within: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DomainStop {
+    /// The domain, by name or uuid.
+    #[arg(value_name = "DOMAIN")]
+    pub(crate) domain: DomainName,
+
+    /// How long the guest has to shut down after it was asked; 0 to not ask it.
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    pub(crate) powerdown: Duration,
+
+    /// How long QEMU has to end after it was told to; 0 to not tell it.
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub(crate) quit: Duration,
+
+    /// How long it has after SIGTERM, and again after SIGKILL; 0 to not kill it.
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    pub(crate) kill: Duration,
 }

@@ -12,5 +12,7 @@ pub(crate) use cli::{
     Cli, Command, Completions, Global, Json, JsonType, Man, MaybeDomain, Monitor, OneDomain,
 };
 pub(crate) use design_era::{SnapshotCreate, SnapshotDelete, SnapshotList, SnapshotRevert};
-pub(crate) use domain::{DiskWord, DomainAdd, DomainCommand, DomainRemove, DomainShow};
+pub(crate) use domain::{
+    DiskWord, DomainAdd, DomainCommand, DomainRemove, DomainShow, DomainStart, DomainStop,
+};
 pub(crate) use snapshot::{Check, Create, Delete, List, Recover, Revert, Show};

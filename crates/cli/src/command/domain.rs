@@ -1,5 +1,7 @@
 //! `xlsnap domain ...`.
 
+mod life;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -22,6 +24,10 @@ pub(crate) fn run(context: &Context, command: &DomainCommand) -> Result<Exit, Fa
         DomainCommand::List => list(context),
         DomainCommand::Show(args) => show(context, args),
         DomainCommand::Remove(args) => remove(context, args),
+        DomainCommand::Start(args) => life::start(context, args),
+        DomainCommand::Stop(args) => life::stop(context, args),
+        DomainCommand::Status(args) => life::status(context, args),
+        DomainCommand::Run(args) => return life::run(context, args),
     }?;
     Ok(Exit::Done)
 }

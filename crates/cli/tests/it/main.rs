@@ -9,5 +9,6 @@ mod flow;
 mod host;
 mod interface;
 mod json;
+mod life;
 mod listing;
 mod schema;

@@ -77,6 +77,9 @@ fn every_answer_is_as_documented() {
     let add =
         host.json(&["domain", "add", "web", "--disk", &format!("vda={a}"), "--disk", &format!("vdb={b}")]);
     let mut answers = vec![add];
+    let file = host.root().join("domains/web.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(file, format!("{text}\n[start]\naccel = \"tcg\"\nmemory = 64\n")).unwrap();
     for words in [
         ["create", "web", "s1", "--label", "by=me", "--expires", "7d", "--exclude", "vdb"].as_slice(),
         &["create", "web", "s2", "--external", "vdb"],
@@ -93,6 +96,9 @@ fn every_answer_is_as_documented() {
         &["recover", "web"],
         &["domain", "list"],
         &["domain", "show", "web"],
+        &["domain", "start", "web"],
+        &["domain", "status", "web"],
+        &["domain", "stop", "web", "--powerdown", "0"],
         &["domain", "remove", "web", "--force"],
     ] {
         answers.push(host.json(words));

@@ -60,6 +60,31 @@ pub enum RunState {
     Unknown,
 }
 
+impl RunState {
+    /// QEMU's word for it; `unknown` for one that this version does not know.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Prelaunch => "prelaunch",
+            Self::Inmigrate => "inmigrate",
+            Self::Postmigrate => "postmigrate",
+            Self::FinishMigrate => "finish-migrate",
+            Self::RestoreVm => "restore-vm",
+            Self::SaveVm => "save-vm",
+            Self::Shutdown => "shutdown",
+            Self::Suspended => "suspended",
+            Self::IoError => "io-error",
+            Self::InternalError => "internal-error",
+            Self::GuestPanicked => "guest-panicked",
+            Self::Watchdog => "watchdog",
+            Self::Debug => "debug",
+            Self::Colo => "colo",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// A property of an object that is text. The machine's type is `type` of `/machine`; a storage daemon has no `/machine`.
 #[derive(Debug, Clone, Serialize)]
 pub struct QomGetString {

@@ -8,7 +8,10 @@ use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 use uuid::Uuid;
 use xlsnap_orchestrator::{Effect, Error, Kind};
 use xlsnap_qemu::DiskSpec;
+use xlsnap_qemu::process::{Bus, StartSpec};
 use xlsnap_types::model::{DiskName, DomainName, ImageFormat};
+
+use super::start::{Agent, Start};
 
 /// The longest file that is read.
 pub(crate) const MAX_FILE_BYTES: usize = 1 << 20;
@@ -25,8 +28,13 @@ pub struct Domain {
     pub uuid: Uuid,
     /// The number by which the functions of libxl's snapshot design name it. No other domain has it.
     pub domid: Option<u32>,
-    /// Its monitor's socket, absolute; `None` for a domain that is only files.
+    /// Its monitor's socket, absolute; `None` for a domain that is only files. A file that says how the domain is started and
+    /// names no socket means `<root>/run/<uuid>.qmp`.
     pub qmp: Option<PathBuf>,
+    /// The guest agent's socket, absolute; `None` when it has none.
+    pub agent: Option<PathBuf>,
+    /// How it is started; `None` when somebody else does that.
+    pub start: Option<StartSpec>,
     /// Its disks, in its order.
     pub disks: Vec<DiskSpec>,
 }
@@ -37,6 +45,7 @@ struct DomainTable {
     uuid: Uuid,
     domid: Option<u32>,
     qmp: Option<PathBuf>,
+    start: Option<Start>,
     #[serde(default)]
     disk: Vec<DiskTable>,
 }
@@ -83,6 +92,16 @@ impl Domain {
             if !names.insert(&disk.name) {
                 return Err(format!("two of its disks are named {}", disk.name));
             }
+            if let Some(StartSpec::Machine(spec)) = &self.start
+                && spec.bus == Bus::Ide
+                && disk.read_only
+                && !disk.removable
+            {
+                return Err(format!(
+                    "its disk {} is read-only, which start.bus = \"ide\" has not",
+                    disk.name
+                ));
+            }
             if disk.file.is_empty() && !disk.removable {
                 return Err(format!("its disk {} has no image and is not removable", disk.name));
             }
@@ -108,8 +127,9 @@ impl Domain {
     }
 }
 
-/// Reads a domain's file. Keys that it does not know are errors, so that a misspelt `read-only` is not lost.
-pub(crate) fn parse(name: &DomainName, text: &str) -> Result<Domain, Error> {
+/// Reads a domain's file. Keys that it does not know are errors, so that a misspelt `read-only` is not lost. Sockets that it
+/// needs and does not place are in `run`.
+pub(crate) fn parse(name: &DomainName, text: &str, run: &Path) -> Result<Domain, Error> {
     let failed = |message: String| {
         Error::new(Kind::Refused, Effect::None, message)
             .with_advice("correct the file; docs/formats.md says what may stand in it")
@@ -117,7 +137,16 @@ pub(crate) fn parse(name: &DomainName, text: &str) -> Result<Domain, Error> {
     let table: DomainTable = toml_edit::de::from_str(text)
         .map_err(|e| failed(format!("the file of domain {name} is not understood")).with_source(e))?;
     let disks = table.disk.into_iter().map(DiskSpec::from).collect();
-    let domain = Domain { name: name.clone(), uuid: table.uuid, domid: table.domid, qmp: table.qmp, disks };
+    let socket = |suffix: &str| run.join(format!("{}.{suffix}", table.uuid));
+    let qmp = table.qmp.or_else(|| table.start.is_some().then(|| socket("qmp")));
+    let (start, agent) = table.start.map_or((None, Agent::No), |start| (Some(start.spec), start.agent));
+    let agent = match agent {
+        Agent::No => None,
+        Agent::Made => Some(socket("qga")),
+        Agent::At(path) => Some(path),
+    };
+    let domain =
+        Domain { name: name.clone(), uuid: table.uuid, domid: table.domid, qmp, agent, start, disks };
     domain.validate().map_err(|why| failed(format!("the file of domain {name} is refused: {why}")))?;
     Ok(domain)
 }

@@ -1,6 +1,6 @@
 //! The directory of domain files.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use xlsnap_conf_store as store;
@@ -8,7 +8,7 @@ use xlsnap_conf_store::durable::{Dir, LockFile};
 use xlsnap_orchestrator::Error;
 use xlsnap_types::model::{DiskName, DomainName, ImageFormat};
 
-use super::{Domain, MAX_FILE_BYTES, parse, render, with_image};
+use super::{Domain, MAX_FILE_BYTES, RunFile, parse, render, with_image};
 use crate::failures::{from_store, not_found, refused};
 
 const SUFFIX: &str = ".toml";
@@ -19,6 +19,8 @@ const LOCK: &str = ".lock";
 #[derive(Debug, Clone)]
 pub(crate) struct Shelf {
     path: PathBuf,
+    /// The directory of the sockets that domain files do not place.
+    run: PathBuf,
 }
 
 /// A domain that a file describes, by the file's name.
@@ -38,8 +40,23 @@ pub(crate) struct ShelfLock {
 }
 
 impl Shelf {
-    pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path }
+    pub(crate) fn new(root: &Path) -> Self {
+        Self { path: root.join("domains"), run: root.join("run") }
+    }
+
+    /// Makes the directory of sockets, which only we may enter.
+    pub(crate) fn make_run_directory(&self) -> Result<(), Error> {
+        Dir::create(&self.run).map(drop).map_err(|e| from_store(e, "the directory of sockets cannot be made"))
+    }
+
+    /// What is written down of the domain's process.
+    pub(crate) fn run_file(&self, name: &DomainName) -> RunFile {
+        RunFile::new(self.path.clone(), name.clone())
+    }
+
+    /// The file that takes what the domain's QEMU prints.
+    pub(crate) fn log_of(&self, name: &DomainName) -> PathBuf {
+        self.path.join(format!("{name}.log"))
     }
 
     /// Where the file of a domain is, for people.
@@ -63,7 +80,7 @@ impl Shelf {
     pub(crate) fn load(&self, name: &DomainName) -> Result<Option<Domain>, Error> {
         let Some(dir) = self.dir()? else { return Ok(None) };
         match text(&dir, name)? {
-            Some(text) => parse(name, &text).map(Some),
+            Some(text) => parse(name, &text, &self.run).map(Some),
             None => Ok(None),
         }
     }
@@ -118,7 +135,12 @@ impl Shelf {
     pub(crate) fn remove(&self, _lock: &ShelfLock, name: &DomainName) -> Result<(), Error> {
         let dir = self.dir()?.ok_or_else(|| not_found(format!("there is no domain {name}")))?;
         dir.remove(&file_name(name))
-            .map_err(|e| from_store(e, format!("the file of domain {name} cannot be removed")))
+            .map_err(|e| from_store(e, format!("the file of domain {name} cannot be removed")))?;
+        // What is left of a process that has ended means nothing to anybody.
+        for suffix in ["run", "log"] {
+            let _ = dir.remove(&format!("{name}.{suffix}"));
+        }
+        Ok(())
     }
 
     /// Makes `image` the image of a disk; everything else in the file stays as it is.

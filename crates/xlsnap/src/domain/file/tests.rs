@@ -12,7 +12,7 @@ fn web() -> DomainName {
 }
 
 fn read(text: &str) -> Result<Domain, Error> {
-    parse(&web(), text)
+    parse(&web(), text, Path::new("/store/run"))
 }
 
 /// The whole chain of a refusal, as one text.
@@ -43,6 +43,8 @@ fn what_is_written_reads_the_same() {
         uuid: UUID.parse().unwrap(),
         domid: Some(u32::MAX),
         qmp: Some(PathBuf::from("/run/web.qmp")),
+        agent: None,
+        start: None,
         disks: vec![
             disk("vda", "/srv/a \"quoted\" \\ name\n.qcow2"),
             DiskSpec { format: ImageFormat::Raw, read_only: true, ..disk("vdb", "/srv/b") },
@@ -119,4 +121,53 @@ fn the_documented_file_reads() {
     let example = document.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
     let domain = read(example).unwrap();
     assert_eq!(domain.disks[0].node.as_deref(), Some("disk0"));
+}
+
+fn started(start: &str) -> String {
+    format!("uuid = \"{UUID}\"\n\n[start]\n{start}\n")
+}
+
+#[test]
+fn a_start_is_read_and_gets_its_sockets() {
+    let plain = read(&started("")).unwrap();
+    assert_eq!(plain.start, Some(StartSpec::Machine(Box::default())));
+    assert_eq!(plain.qmp, Some(PathBuf::from(format!("/store/run/{UUID}.qmp"))));
+    assert_eq!(plain.agent, None);
+    let full = read(&started(
+        "memory = 64\ncpus = 2\nbus = \"scsi\"\nagent = true\nserial = \"/tmp/serial\"\narguments = [\"-no-reboot\"]",
+    ))
+    .unwrap();
+    let Some(StartSpec::Machine(spec)) = full.start else { panic!("{full:?}") };
+    assert_eq!((spec.memory, spec.cpus, spec.bus), (64, 2, Bus::Scsi));
+    assert_eq!(full.agent, Some(PathBuf::from(format!("/store/run/{UUID}.qga"))));
+    let argv = read(&started("argv = [\"qemu\", \"-m\", \"64\"]\nagent = \"/run/a.qga\"")).unwrap();
+    assert_eq!(argv.start, Some(StartSpec::Argv(["qemu", "-m", "64"].map(str::to_owned).into())));
+    assert_eq!(argv.agent, Some(PathBuf::from("/run/a.qga")));
+    let placed = read(&format!("qmp = \"/run/web.qmp\"\n{}", started(""))).unwrap();
+    assert_eq!(placed.qmp, Some(PathBuf::from("/run/web.qmp")));
+}
+
+#[test]
+fn a_start_is_read_strictly() {
+    for (start, key, line) in [
+        ("memroy = 64", "memroy", "line 4"),
+        ("memory = \"64\"", "memory", "line 4"),
+        ("cpus = 2\nmemory = -1", "memory", "line 5"),
+        ("bus = \"usb\"", "bus", "line 4"),
+        ("agent = 3", "agent", "line 4"),
+        ("memory = 0", "start.memory", "line 3"),
+        ("cpus = 0", "start.cpus", "line 3"),
+        ("argv = []", "start.argv", "line 3"),
+        ("argv = [\"qemu\"]\nmemory = 64", "start.memory", "line 3"),
+        ("argv = [\"qemu\"]\nagent = true", "start.agent", "line 3"),
+        ("serial = \"console.log\"", "start.serial", "line 3"),
+        ("append = \"quiet\"", "start.kernel", "line 3"),
+        ("display = \"-S\"", "start.display", "line 3"),
+    ] {
+        let told = refusal(&started(start));
+        assert!(told.contains(key) && told.contains(line), "{start}: {told}");
+    }
+    let read_only = started("bus = \"ide\"")
+        + "[[disk]]\nname = \"hda\"\nimage = \"/a\"\nformat = \"raw\"\nread-only = true\n";
+    assert!(refusal(&read_only).contains("hda"));
 }

@@ -1,0 +1,87 @@
+//! Which process is meant: never a pid alone, for the kernel gives pids out again.
+
+use std::fs;
+use std::io;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// One process of this machine, and no other one ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Identity {
+    /// Its pid.
+    pub pid: u32,
+    /// When the kernel made it, in clock ticks since the boot (proc_pid_stat(5), field 22).
+    pub start_ticks: u64,
+    /// The boot (random(4), `boot_id`).
+    pub boot: Uuid,
+}
+
+impl Identity {
+    /// The process that has this pid now; `None` when there is none, or it has ended.
+    ///
+    /// # Errors
+    /// When `/proc` cannot be read.
+    pub fn of(pid: u32) -> io::Result<Option<Self>> {
+        let text = match fs::read(format!("/proc/{pid}/stat")) {
+            Ok(text) => text,
+            // The process may end between opening the file and reading it.
+            Err(e)
+                if e.kind() == io::ErrorKind::NotFound
+                    || e.raw_os_error() == Some(Errno::SRCH.raw_os_error()) =>
+            {
+                return Ok(None);
+            }
+            Err(e) => return Err(e),
+        };
+        let Some(start_ticks) = start_of_living(&text) else { return Ok(None) };
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        let boot = Uuid::try_parse(boot.trim()).map_err(io::Error::other)?;
+        Ok(Some(Self { pid, start_ticks, boot }))
+    }
+
+    /// Whether it still lives. One that has ended, and that its parent has not asked about yet, does not.
+    ///
+    /// # Errors
+    /// As [`Identity::of`].
+    pub fn lives(&self) -> io::Result<bool> {
+        Ok(Self::of(self.pid)? == Some(*self))
+    }
+
+    /// Sends it a signal; `false` when it has ended. Never to another process: the pid is held by a pidfd while it is looked
+    /// whose it is.
+    pub(super) fn signal(&self, signal: Signal) -> io::Result<bool> {
+        let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else { return Ok(false) };
+        let process = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(process) => process,
+            Err(Errno::SRCH) => return Ok(false),
+            Err(errno) => return Err(errno.into()),
+        };
+        if !self.lives()? {
+            return Ok(false);
+        }
+        match rustix::process::pidfd_send_signal(&process, signal) {
+            Ok(()) => Ok(true),
+            Err(Errno::SRCH) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+/// The start of a process from its `stat`; `None` for one that has ended, and for what is no `stat`.
+///
+/// The first thread of a process may be a zombie (`Z`) while others still end, and hold its files open: the process has ended
+/// when it is the only one left.
+pub(super) fn start_of_living(stat: &[u8]) -> Option<u64> {
+    // The second field is the program's name in parentheses, with anything in it, parentheses too.
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    let mut fields = std::str::from_utf8(&stat[end + 1..]).ok()?.split_ascii_whitespace();
+    let state = fields.next()?;
+    // The state is field 3: field 20 is the 16th after it, and field 22 the second after that.
+    let threads: u64 = fields.nth(16)?.parse().ok()?;
+    let start = fields.nth(1)?.parse().ok()?;
+    let ended = matches!(state, "Z" | "X" | "x") && threads <= 1;
+    (!ended).then_some(start)
+}
