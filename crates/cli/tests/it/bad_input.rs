@@ -249,3 +249,13 @@ fn disks_of_a_running_machine_that_take_no_snapshot() {
     assert_eq!(names, ["vdb", "vdc", "cd0"]);
     assert_eq!(snapshots_in(&qcow2), ["s1"]);
 }
+
+#[test]
+fn a_name_that_somebody_doubled_in_one_image() {
+    let (host, images) = Host::with_two_disks();
+    host.run(["create", "web", "one"]).ok();
+    let doubled = Command::new("qemu-img").args(["snapshot", "-c", "one"]).arg(&images[0]).status();
+    assert!(doubled.unwrap().success());
+    host.refuses(5, ["delete", "web", "one"]).tells("more than one snapshot one");
+    host.run(["revert", "web", "one"]).ok();
+}

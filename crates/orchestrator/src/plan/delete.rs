@@ -131,6 +131,12 @@ fn targets(
             return Err(refused(message).with_advice(advice));
         }
         match find(&part, facts.inventory) {
+            // Its id tells which one is meant, but qemu-img deletes by name only, and would fail half-way.
+            Found::Here(disk, _) if disk.named(part.tag).count() > 1 => {
+                let message = format!("{about}: {} holds more than one snapshot {}", disk.image, part.tag);
+                let advice = format!("delete the other one from the image by its id, {metadata}");
+                return Err(refused(message).with_advice(advice));
+            }
             Found::Here(disk, snapshot) => targets.push(ImageTarget {
                 disk: part.disk,
                 image: disk.image.clone(),
