@@ -15,6 +15,7 @@ mod qemu_inventory;
 mod qmp;
 mod snapshot_meta;
 mod user_config;
+mod xenstore_bytes;
 
 pub use journal_recovery::journal_recovery;
 pub use libxl_json::libxl_json;
@@ -23,6 +24,7 @@ pub use qemu_inventory::qemu_inventory;
 pub use qmp::{qmp_bytes, qmp_ops};
 pub use snapshot_meta::snapshot_meta;
 pub use user_config::user_config;
+pub use xenstore_bytes::xenstore_bytes;
 
 /// A target: bytes in, a panic when a promise is broken.
 pub type Target = fn(&[u8]);
@@ -37,4 +39,5 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("qmp_ops", qmp_ops),
     ("snapshot_meta", snapshot_meta),
     ("user_config", user_config),
+    ("xenstore_bytes", xenstore_bytes),
 ];

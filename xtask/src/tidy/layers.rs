@@ -23,6 +23,7 @@ const LAYERS: &[Row] = &[
     ("conf-store", &["types"], EDGE),
     ("qmp-transport", &[], EDGE),
     ("qemu-img", &[], EDGE),
+    ("xenstore", &[], EDGE),
     // Where the towers meet.
     ("qemu", &["orchestrator", "types", "qmp-transport", "qemu-img"], EDGE),
     ("xlsnap", &["types", "conf-store", "orchestrator", "qmp-transport", "qemu-img", "qemu"], EDGE),
