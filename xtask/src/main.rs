@@ -53,7 +53,12 @@ enum Chore {
         arguments: Vec<String>,
     },
     /// Package every published crate, and build each from its package.
-    Package,
+    Package {
+        /// Instead, install the C library by cargo-c below target/installed, and use it there. Not part of `ci`, because
+        /// building cargo-c takes minutes.
+        #[arg(long)]
+        install: bool,
+    },
     /// Set up, then everything above that can fail: what CI runs.
     Ci,
 }
@@ -70,7 +75,8 @@ fn main() -> ExitCode {
             bench::bench(&bench::Options { filter, rounds, assert, smoke })
         }
         Chore::Record { arguments } => record::record(&arguments),
-        Chore::Package => package::package(Echo::All),
+        Chore::Package { install: true } => package::install(Echo::All),
+        Chore::Package { install: false } => package::package(Echo::All),
         Chore::Ci => ci::ci(),
     };
     match done {

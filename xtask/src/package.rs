@@ -1,7 +1,11 @@
 //! `cargo xtask package`: what would be uploaded, built alone.
 
-use crate::command::{cargo, run};
-use crate::{Done, Echo};
+use std::env;
+use std::fs;
+use std::path::Path;
+
+use crate::command::{cargo, command, output, run, target, top};
+use crate::{Done, Echo, Failure, ci, tools};
 
 /// Packages every published crate and builds each from its package, so with its own features only.
 ///
@@ -12,4 +16,51 @@ pub fn package(echo: Echo) -> Done {
         echo,
         cargo("package --quiet --workspace --exclude xtask --exclude xlsnap-testkit --locked --allow-dirty"),
     )
+}
+
+/// Installs the C library by cargo-c below `target/installed`, and builds and runs a C program against what is there, as
+/// pkg-config tells it.
+///
+/// # Errors
+/// What cargo-c, the compiler or the program says.
+pub fn install(echo: Echo) -> Done {
+    ci::setup(&["packaging"])?;
+    let root = target().join("installed");
+    let cannot = |what: &str, e: &dyn std::fmt::Display| Failure(format!("{what}: {e}"));
+    if root.exists() {
+        fs::remove_dir_all(&root).map_err(|e| cannot("the last installation cannot be removed", &e))?;
+    }
+    let tools = tools::cargo_c()?;
+    let old = env::var_os("PATH").unwrap_or_default();
+    let path = env::join_paths([tools].into_iter().chain(env::split_paths(&old)))
+        .map_err(|e| cannot("PATH cannot be extended", &e))?;
+    let mut install =
+        cargo("cinstall --debug --locked --package xlsnap-capi --prefix /usr --libdir /usr/lib --destdir");
+    install.arg(&root).arg("--target-dir").arg(target().join("c")).env("PATH", path);
+    run(echo, install)?;
+
+    let library = root.join("usr/lib");
+    let mut ask = command("pkg-config", ["--cflags", "--libs", "xlsnap"]);
+    ask.env("PKG_CONFIG_PATH", library.join("pkgconfig")).env("PKG_CONFIG_SYSROOT_DIR", &root);
+    let flags = output(ask)?;
+    let flags = String::from_utf8(flags).map_err(|e| cannot("pkg-config does not print text", &e))?;
+    let program = root.join("example");
+    let source = top().join("crates/capi/examples/domain.c");
+    let mut compile = command("cc", ["-std=c99", "-Wall", "-Wextra", "-Werror", "-o"]);
+    compile.args([program.as_path(), source.as_path()]).args(flags.split_whitespace());
+    run(echo, compile)?;
+    runs(&program, &library)
+}
+
+/// A domain that nobody knows is told by the status 3.
+fn runs(program: &Path, library: &Path) -> Done {
+    let mut example = command(program, ["list", "nobody"]);
+    example.env("LD_LIBRARY_PATH", library).env("XLSNAP_ROOT", library);
+    let ended = example.output().map_err(|e| Failure(format!("the example does not start: {e}")))?;
+    match ended.status.code() {
+        Some(3) => Ok(()),
+        _ => {
+            Err(Failure(format!("the example: {}\n{}", ended.status, String::from_utf8_lossy(&ended.stderr))))
+        }
+    }
 }
