@@ -58,6 +58,9 @@ enum Chore {
         /// building cargo-c takes minutes.
         #[arg(long)]
         install: bool,
+        /// Instead, make Debian packages of the command and of the C library in target/debian.
+        #[arg(long, conflicts_with = "install")]
+        deb: bool,
     },
     /// Set up, then everything above that can fail: what CI runs.
     Ci,
@@ -75,8 +78,9 @@ fn main() -> ExitCode {
             bench::bench(&bench::Options { filter, rounds, assert, smoke })
         }
         Chore::Record { arguments } => record::record(&arguments),
-        Chore::Package { install: true } => package::install(Echo::All),
-        Chore::Package { install: false } => package::package(Echo::All),
+        Chore::Package { deb: true, .. } => package::deb(Echo::All),
+        Chore::Package { install: true, .. } => package::install(Echo::All),
+        Chore::Package { .. } => package::package(Echo::All),
         Chore::Ci => ci::ci(),
     };
     match done {

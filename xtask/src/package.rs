@@ -24,20 +24,8 @@ pub fn package(echo: Echo) -> Done {
 /// # Errors
 /// What cargo-c, the compiler or the program says.
 pub fn install(echo: Echo) -> Done {
-    ci::setup(&["packaging"])?;
     let root = target().join("installed");
-    let cannot = |what: &str, e: &dyn std::fmt::Display| Failure(format!("{what}: {e}"));
-    if root.exists() {
-        fs::remove_dir_all(&root).map_err(|e| cannot("the last installation cannot be removed", &e))?;
-    }
-    let tools = tools::cargo_c()?;
-    let old = env::var_os("PATH").unwrap_or_default();
-    let path = env::join_paths([tools].into_iter().chain(env::split_paths(&old)))
-        .map_err(|e| cannot("PATH cannot be extended", &e))?;
-    let mut install =
-        cargo("cinstall --debug --locked --package xlsnap-capi --prefix /usr --libdir /usr/lib --destdir");
-    install.arg(&root).arg("--target-dir").arg(target().join("c")).env("PATH", path);
-    run(echo, install)?;
+    c_library(echo, &root, &["--debug"])?;
 
     let library = root.join("usr/lib");
     let mut ask = command("pkg-config", ["--cflags", "--libs", "xlsnap"]);
@@ -63,4 +51,59 @@ fn runs(program: &Path, library: &Path) -> Done {
             Err(Failure(format!("the example: {}\n{}", ended.status, String::from_utf8_lossy(&ended.stderr))))
         }
     }
+}
+
+/// Installs the C library below `root`, which is emptied first.
+fn c_library(echo: Echo, root: &Path, flags: &[&str]) -> Done {
+    ci::setup(&["packaging"])?;
+    if root.exists() {
+        fs::remove_dir_all(root).map_err(|e| cannot("the last installation cannot be removed", &e))?;
+    }
+    let old = env::var_os("PATH").unwrap_or_default();
+    let path = env::join_paths([tools::cargo_c()?].into_iter().chain(env::split_paths(&old)))
+        .map_err(|e| cannot("PATH cannot be extended", &e))?;
+    let mut install =
+        cargo("cinstall --locked --package xlsnap-capi --prefix /usr --libdir /usr/lib --destdir");
+    install.arg(root).arg("--target-dir").arg(target().join("c")).args(flags).env("PATH", path);
+    run(echo, install)
+}
+
+/// Makes Debian packages in `target/debian`: `xlsnap` with manual pages and completions, `libxlsnap0`, `libxlsnap-dev`.
+///
+/// # Errors
+/// What cargo, cargo-c or cargo-deb says.
+pub fn deb(echo: Echo) -> Done {
+    let root = target().join("deb");
+    c_library(echo, &root, &[])?;
+    run(echo, cargo("build --release --locked --package xlsnap-cli"))?;
+    let built = target().join("release/xlsnap");
+    let share = root.join("usr/share");
+    for directory in [root.join("usr/bin"), share.join("man/man1")] {
+        fs::create_dir_all(directory).map_err(|e| cannot("a directory cannot be made", &e))?;
+    }
+    fs::copy(&built, root.join("usr/bin/xlsnap")).map_err(|e| cannot("the command cannot be copied", &e))?;
+    let mut pages = command(&built, ["man", "--out"]);
+    pages.arg(share.join("man/man1"));
+    run(echo, pages)?;
+    for (shell, file) in [
+        ("bash", "bash-completion/completions/xlsnap"),
+        ("zsh", "zsh/vendor-completions/_xlsnap"),
+        ("fish", "fish/vendor_completions.d/xlsnap.fish"),
+    ] {
+        let words = output(command(&built, ["completions", shell]))?;
+        let file = share.join(file);
+        let made = file.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&file, words));
+        made.map_err(|e| cannot("completions cannot be written", &e))?;
+    }
+    let deb = tools::cargo_deb()?;
+    for package in [&["xlsnap-cli"][..], &["xlsnap-capi"], &["xlsnap-capi", "--variant", "dev"]] {
+        let mut make = command(&deb, ["--no-build", "--package"]);
+        make.args(package).arg("--output").arg(target().join("debian/"));
+        run(echo, make)?;
+    }
+    Ok(())
+}
+
+fn cannot(what: &str, e: &dyn std::fmt::Display) -> Failure {
+    Failure(format!("{what}: {e}"))
 }

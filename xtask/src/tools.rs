@@ -9,6 +9,13 @@ const CARGO_DENY: &str = "cargo-deny@0.20.2";
 
 const CARGO_C: &str = "cargo-c@0.10.24";
 
+const CARGO_DEB: &str = "cargo-deb@3.8.0";
+
+/// cargo-deb, built on the first call.
+pub(crate) fn cargo_deb() -> Result<PathBuf, Failure> {
+    Ok(installed(CARGO_DEB)?.join("bin/cargo-deb"))
+}
+
 /// The directory with the commands of cargo-c, built on the first call: that takes some minutes. OpenSSL's headers are needed.
 pub(crate) fn cargo_c() -> Result<PathBuf, Failure> {
     Ok(installed(CARGO_C)?.join("bin"))
