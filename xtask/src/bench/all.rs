@@ -13,7 +13,7 @@ use super::virsh::virsh;
 use crate::command::{cargo, run, target};
 use crate::{Done, Echo, Failure};
 
-/// What is asked of [`bench`].
+/// What is asked of [`bench()`].
 #[derive(Debug, Default)]
 pub struct Options {
     /// Only scenarios whose name contains this.
