@@ -1,6 +1,7 @@
 //! A libvirt of the scenario's own, with a running machine.
 
 use std::fs;
+use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -33,7 +34,7 @@ impl Libvirt {
         let settings = "stdio_handler = \"file\"\nsecurity_driver = \"none\"\n";
         fs::write(home.join("libvirt/qemu.conf"), settings).map_err(failed)?;
         fs::write(home.join("domain.xml"), domain(home)).map_err(failed)?;
-        fs::write(home.join("memory"), memory_in_use()).map_err(failed)?;
+        write_memory(&home.join("memory")).map_err(failed)?;
         for disk in ["vda", "vdb"] {
             image(&home.join(disk))?;
         }
@@ -86,16 +87,18 @@ fn is_root() -> Result<bool, Failure> {
 
 /// What the machine has in its memory: a quarter of it is in use, as little as a guest that has just started. Empty memory
 /// is next to nothing to save, and no guest has it.
-fn memory_in_use() -> Vec<u8> {
+fn write_memory(file: &Path) -> io::Result<()> {
+    // Not at once: what this process has in memory counts as its children's peak.
+    let mut file = io::BufWriter::new(fs::File::create(file)?);
     let mut word = 0x9e37_79b9_7f4a_7c15_u64;
-    let words = std::iter::repeat_with(|| {
+    for _ in 0..(64 << 20) / 8 {
         // Xorshift: no page is like another, nor empty.
         word ^= word << 13;
         word ^= word >> 7;
         word ^= word << 17;
-        word.to_le_bytes()
-    });
-    words.take((64 << 20) / 8).flatten().collect()
+        file.write_all(&word.to_le_bytes())?;
+    }
+    file.flush()
 }
 
 fn domain(home: &Path) -> String {
