@@ -1,0 +1,50 @@
+//! Each crate's example does what its first line says, on real images and a real QEMU.
+
+use std::path::Path;
+use std::process::Command;
+
+use xlsnap_testkit::real::{Data, Scratch, Vm, VmOptions, holds_offline};
+
+/// What the example prints.
+fn example(package: &str, name: &str, arguments: &[&Path]) -> String {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["run", "--quiet", "--locked", "--package", package, "--example", name, "--"]);
+    let output = cargo.args(arguments).output().expect("cargo starts");
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{package}, {name}: {}: {complaint}", output.status);
+    String::from_utf8(output.stdout).expect("an example prints text")
+}
+
+#[test]
+fn without_a_machine() {
+    let scratch = Scratch::new();
+    let json = scratch.path("record.libxl-json");
+    std::fs::write(&json, r#"{"name":"s","disks":[{"device":"xvda"},{"device":"vdb"}]}"#).unwrap();
+    let told = example("xlsnap-types", "normalise", &[&json]);
+    assert!(told.contains("\"device\": \"xvda\"") && told.contains("device number 51712"), "{told}");
+
+    let told = example("xlsnap-conf-store", "keep", &[&scratch.path("records")]);
+    assert_eq!(told, "before: true\n0 left\n");
+
+    let image = scratch.qcow2_with("vda.qcow2", 1 << 20, 7);
+    let told = example("xlsnap-qemu-img", "info", &[&image, Path::new("qcow2")]);
+    assert!(told.starts_with("qcow2: 1048576 bytes"), "{told}");
+
+    let told = example("xlsnap", "snapshot", &[&scratch.path("root"), &image]);
+    assert!(told.ends_with("made before\nat before again\ndeleted 1\n"), "{told}");
+    assert!(holds_offline(&image, "qcow2", Data::of(7)));
+
+    let told = example("xlsnap-orchestrator", "embed", &[]);
+    assert!(!told.is_empty());
+}
+
+#[test]
+fn on_a_running_machine() {
+    let scratch = Scratch::new();
+    let (vm, [vda, _]) = Vm::with_two_disks(&scratch, &VmOptions::default());
+    let vda = vda.to_str().unwrap();
+    let told = example("xlsnap-qmp-transport", "query", &[vm.qmp()]);
+    assert!(told.starts_with("QEMU ") && told.contains(vda), "{told}");
+    let told = example("xlsnap-qemu", "disks", &[vm.qmp()]);
+    assert!(told.contains(vda) && told.contains("takes snapshots"), "{told}");
+}
