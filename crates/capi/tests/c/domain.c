@@ -3,6 +3,8 @@
  * Arguments: the root; "off" or "running". The domain web has two disks, hda and xvdb, and no snapshot. */
 #include "check.h"
 #include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define DOMAIN "web"
 
@@ -249,6 +251,72 @@ static void cancelled(const xlsnap_host *host)
     xlsnap_listing_free(listing);
 }
 
+static void *worker(void *argument);
+
+static void cancel_now(void *data, int number, int total, const char *what)
+{
+    CHECK(number >= 1 && number <= total && what != NULL);
+    xlsnap_cancel_request((const xlsnap_cancel *)data);
+}
+
+/* Cancelled from within: the call says whether it was done or undone, and the domain agrees. */
+static void cancelled_midway(const char *root)
+{
+    xlsnap_cancel *cancel = xlsnap_cancel_new();
+    xlsnap_host_options options;
+    xlsnap_create_options create;
+    xlsnap_host *host = NULL;
+    xlsnap_listing *listing = NULL;
+    xlsnap_findings *findings = NULL;
+    xlsnap_error *error = NULL;
+    bool made;
+    int got;
+
+    memset(&options, 0, sizeof(options));
+    options.size = sizeof(options);
+    options.root = root;
+    options.progress = cancel_now;
+    options.progress_data = cancel;
+    WORKS(xlsnap_host_open(&options, &host, &error));
+    memset(&create, 0, sizeof(create));
+    create.size = sizeof(create);
+    create.name = "midway";
+    got = xlsnap_create(host, DOMAIN, &create, cancel, NULL, &error);
+    CHECK(got == XLSNAP_STATUS_DONE || got == XLSNAP_STATUS_CANCELLED);
+    CHECK(xlsnap_error_effect(error) != XLSNAP_EFFECT_UNKNOWN);
+    made = got == XLSNAP_STATUS_DONE || xlsnap_error_effect(error) == XLSNAP_EFFECT_DONE;
+    xlsnap_error_free(error);
+    WORKS(xlsnap_list(host, DOMAIN, &listing, &error));
+    CHECK(xlsnap_listing_count(listing) == (made ? 1u : 0u));
+    xlsnap_listing_free(listing);
+    if (made)
+        WORKS(xlsnap_delete(host, DOMAIN, "midway", NULL, NULL, &error));
+    WORKS(xlsnap_check(host, DOMAIN, 0, &findings, &error));
+    CHECK(xlsnap_findings_count(findings) == 0);
+    xlsnap_findings_free(findings);
+    xlsnap_host_close(host);
+    xlsnap_cancel_free(cancel);
+}
+
+/* The child of a program with one thread may go on with a host that was opened before. */
+static void forked(xlsnap_host *host)
+{
+    int status = -1;
+    pid_t child;
+    fflush(NULL);
+    child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        xlsnap_listing *listing = NULL;
+        WORKS(xlsnap_list(host, DOMAIN, &listing, &error));
+        xlsnap_listing_free(listing);
+        worker(host);
+        _exit(0);
+    }
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
 static void *worker(void *argument)
 {
     const xlsnap_host *host = (const xlsnap_host *)argument;
@@ -295,6 +363,8 @@ int main(int argc, char **argv)
     host = opened(argv[1]);
     refusals(host);
     cancelled(host);
+    cancelled_midway(argv[1]);
+    forked(host);
     life(host, running);
     if (!running)
         several_threads(host);
