@@ -209,7 +209,8 @@ fn one_that_ends_early_shows_what_it_said() {
     let host = Startable::new("argv = [\"qemu-system-x86_64\", \"-machine\", \"no-such-machine\"]\n");
     let ran = host.run(["domain", "start", "web"]);
     assert_eq!(ran.code, 1);
-    ran.tells("no-such-machine").tells("ended at once");
+    // QEMU 10.0 names the machine type in its sentence, 7.2 does not.
+    ran.tells("unsupported machine type").tells("ended at once");
     assert_eq!(host.state(), "off");
     host.set_start("argv = [\"no-such-program\"]\n");
     let ran = host.run(["domain", "start", "web"]);
