@@ -11,7 +11,7 @@ use xlsnap_types::model::{Meta, SnapshotName};
 use crate::error::{from_port, from_store};
 use crate::journal::{Intent, Journal};
 use crate::plan::{self, DeleteFacts};
-use crate::session::{Session, chain, inventory, refuse_pending};
+use crate::session::{Session, inventory, places, refuse_pending};
 use crate::{
     DeletePlan, DeleteReport, DeleteRequest, DomainRef, Effect, Error, ImageTarget, Inventory, Kind,
     Operation, Outcome, PortError, PortErrorKind, Ports, Recovered, SnapshotDeletion, SnapshotId,
@@ -236,19 +236,9 @@ async fn delete_data(session: &mut Session<'_>, targets: &[ImageTarget]) -> Data
         Err(_) => true,
     };
     let SnapshotId { name, .. } = &failed[0].0.snapshot;
-    let places: Vec<String> = failed
-        .iter()
-        .enumerate()
-        .map(|(at, (target, e))| {
-            let place = format!("{} (disk {})", target.image, target.disk);
-            if at == 0 { place } else { format!("{place}: {}", chain(e)) }
-        })
-        .collect();
-    let message = format!(
-        "domain {}: snapshot {name} cannot be deleted from {}",
-        session.domain.name,
-        places.join("; ")
-    );
+    let places = places(&failed, |target| format!("{} (disk {})", target.image, target.disk));
+    let message =
+        format!("domain {}: snapshot {name} cannot be deleted from {}", session.domain.name, places);
     let (_, first) = failed.swap_remove(0);
     Data::Left { error: from_port(first, message), touched }
 }

@@ -9,7 +9,7 @@ use crate::create::{create_in, prepare as prepare_create};
 use crate::error::{from_port, from_store};
 use crate::journal::{Intent, Journal};
 use crate::plan::{self, RevertFacts, no_such};
-use crate::session::{Session, chain, guest, inventory, refuse_pending};
+use crate::session::{Session, guest, inventory, places, refuse_pending};
 use crate::{
     CreateReport, CreateRequest, DomainRef, Effect, Error, GuestState, ImageTarget, Kind, Ports, RevertPlan,
     RevertReport, RevertRequest,
@@ -204,16 +204,8 @@ async fn apply(
     if failed.is_empty() {
         return Ok(());
     }
-    let places: Vec<String> = failed
-        .iter()
-        .enumerate()
-        .map(|(at, (target, e))| {
-            let place = format!("disk {} ({})", target.disk, target.image);
-            if at == 0 { place } else { format!("{place}: {}", chain(e)) }
-        })
-        .collect();
-    let message =
-        format!("domain {}: snapshot {name} cannot be applied to {}", session.domain.name, places.join("; "));
+    let places = places(&failed, |target| format!("disk {} ({})", target.disk, target.image));
+    let message = format!("domain {}: snapshot {name} cannot be applied to {}", session.domain.name, places);
     let (_, first) = failed.swap_remove(0);
     Err((from_port(first, message), touched))
 }

@@ -8,7 +8,9 @@ use xlsnap_types::model::{DomainRecord, SnapshotName};
 
 use crate::error::{from_port, from_store};
 use crate::journal::Journal;
-use crate::{DomainRef, Effect, Error, GuestState, Inventory, Kind, Ports, Progress, Recovered};
+use crate::{
+    DomainRef, Effect, Error, GuestState, ImageTarget, Inventory, Kind, PortError, Ports, Progress, Recovered,
+};
 
 pub(crate) struct Session<'a> {
     pub(crate) ports: Ports<'a>,
@@ -189,4 +191,15 @@ pub(crate) async fn refuse_pending(ports: &Ports<'_>, domain: &DomainRef) -> Res
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// The disks on which something failed, as a list in one line. Why the first failed is not in it: that becomes the source of
+/// the error whose message this is.
+pub(crate) fn places(failed: &[(&ImageTarget, PortError)], place: impl Fn(&ImageTarget) -> String) -> String {
+    let mut places = Vec::with_capacity(failed.len());
+    for (at, (target, e)) in failed.iter().enumerate() {
+        let place = place(target);
+        places.push(if at == 0 { place } else { format!("{place}: {}", chain(e)) });
+    }
+    places.join("; ")
 }

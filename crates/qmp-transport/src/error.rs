@@ -1,5 +1,10 @@
 //! What can go wrong between a client and QEMU.
 
+use std::error::Error as _;
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+
 /// What is known of the effect of a command that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Effect {
@@ -82,6 +87,19 @@ impl Error {
     /// What is known of the command's effect.
     pub fn effect(&self) -> Effect {
         self.effect
+    }
+
+    /// Whether this failure to connect to `socket` says that the socket is not there, or is left over from a QEMU that has
+    /// ended. A file that is no socket refuses connections too, and says nothing of QEMU; so the file is looked at.
+    pub fn nobody_listens(&self, socket: &Path) -> bool {
+        let kind = self.source().and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
+        match kind {
+            Some(io::ErrorKind::NotFound) => true,
+            Some(io::ErrorKind::ConnectionRefused) => {
+                socket.metadata().is_ok_and(|metadata| metadata.file_type().is_socket())
+            }
+            _ => false,
+        }
     }
 
     /// QEMU's error class of a [`Kind::Rejected`]: `GenericError`, `CommandNotFound`, `DeviceNotFound`, ...

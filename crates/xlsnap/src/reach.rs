@@ -3,9 +3,6 @@
 mod known;
 mod nowhere;
 
-use std::error::Error as _;
-use std::io;
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -231,7 +228,7 @@ impl Host {
             Ok(client) => return Ok(Answer::Monitor(client)),
             Err(error) => error,
         };
-        if error.kind() == qmp::Kind::Connect && nobody_listens(&error, socket) {
+        if error.kind() == qmp::Kind::Connect && error.nobody_listens(socket) {
             tracing::debug!(domain, socket = %socket.display(), "nobody listens: the domain is off");
             return Ok(Answer::Nobody);
         }
@@ -250,19 +247,6 @@ impl Host {
 
     fn file_of(&self, domain: DomainName) -> Arc<dyn Description> {
         Arc::new(FileOf { shelf: self.shelf.clone(), domain, wait: self.options.lock_wait })
-    }
-}
-
-/// Whether the socket is not there, or is left over from a QEMU that has ended. A file that is no socket refuses connections
-/// too, and says nothing of the domain.
-fn nobody_listens(error: &qmp::Error, socket: &Path) -> bool {
-    let kind = error.source().and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
-    match kind {
-        Some(io::ErrorKind::NotFound) => true,
-        Some(io::ErrorKind::ConnectionRefused) => {
-            socket.metadata().is_ok_and(|metadata| metadata.file_type().is_socket())
-        }
-        _ => false,
     }
 }
 

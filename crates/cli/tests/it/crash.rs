@@ -14,7 +14,7 @@ use crate::host::Host;
 /// How many moments of each command are tried. It takes some 20 to 80 ms.
 const MOMENTS: u64 = 16;
 
-/// Kills the command after a while, and brings the domain to rest again.
+/// Kills the command after a while, and brings the domain to rest again. The sleep waits for nothing: it chooses the moment.
 fn kill_and_recover(host: &Host, words: &[&str], after: Duration) {
     let mut child = host.command(words).stdout(std::process::Stdio::null()).spawn().unwrap();
     sleep(after);

@@ -1,8 +1,6 @@
 //! Looking for the process that a domain has.
 
-use std::error::Error as _;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,13 +108,13 @@ impl Process {
     async fn ask(&self) -> Answer {
         match connect(&self.domain.qmp, self.greeting_wait).await {
             Ok(client) => Answer::Monitor(client),
-            Err(e) if nobody_listens(&e, &self.domain.qmp) => Answer::Nobody,
+            Err(e) if e.nobody_listens(&self.domain.qmp) => Answer::Nobody,
             Err(e) => match e.kind() {
                 qmp::Kind::Busy | qmp::Kind::TimedOut => Answer::Silent(e),
                 // It ends just now, as a monitor that another client leaves does not.
                 qmp::Kind::Disconnected => match connect(&self.domain.qmp, self.greeting_wait).await {
                     Ok(client) => Answer::Monitor(client),
-                    Err(again) if nobody_listens(&again, &self.domain.qmp) => Answer::Nobody,
+                    Err(again) if again.nobody_listens(&self.domain.qmp) => Answer::Nobody,
                     Err(again) => Answer::Other(again),
                 },
                 _ => Answer::Other(e),
@@ -129,16 +127,4 @@ pub(super) async fn connect(socket: &Path, greeting_wait: Duration) -> Result<qm
     let mut options = qmp::Options::default();
     options.greeting_timeout = greeting_wait;
     qmp::Client::connect_unix(socket, options).await
-}
-
-/// Whether the socket is not there, or is left over from a QEMU that has ended.
-pub(super) fn nobody_listens(error: &qmp::Error, socket: &Path) -> bool {
-    let kind = error.source().and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
-    match kind {
-        Some(io::ErrorKind::NotFound) => true,
-        Some(io::ErrorKind::ConnectionRefused) => {
-            socket.metadata().is_ok_and(|metadata| metadata.file_type().is_socket())
-        }
-        _ => false,
-    }
 }

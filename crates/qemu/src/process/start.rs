@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
 use xlsnap_qmp_transport as qmp;
 
-use super::found::{connect, nobody_listens};
+use super::found::connect;
 use super::log::Log;
 use super::{Found, Identity, Process, Run, argv};
 
@@ -151,7 +151,7 @@ impl Process {
                 answer = connect(&self.domain.qmp, left) => match answer {
                     Ok(client) if client.peer_pid() == child.id() => return Ok(client),
                     Ok(_) => return Err("is not who answers at its socket, and was ended"),
-                    Err(e) if nobody_listens(&e, &self.domain.qmp) => {}
+                    Err(e) if e.nobody_listens(&self.domain.qmp) => {}
                     Err(e) => tracing::debug!(domain = %self.domain.name, error = %e, "no greeting yet"),
                 },
             }
