@@ -35,6 +35,9 @@ impl Progress for Watcher {
         // SAFETY: whoever opened the host promised that it can be called with this argument as long as the host is open.
         unsafe { (self.progress)(self.data, number, total, what.as_ptr()) };
     }
+
+    /// The callback is told steps; a program that draws a bar of bytes looks at the file's size.
+    fn bytes(&self, _done: u64, _total: Option<u64>) {}
 }
 
 /// The version of the library: "0.1.0".

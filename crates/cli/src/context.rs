@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -12,6 +13,7 @@ use xlsnap_types::model::DomainName;
 use crate::args::{Global, Monitor, OneDomain};
 use crate::failure::Failure;
 use crate::render::style::Style;
+use crate::render::text::bytes as size;
 
 /// The options of the command line.
 pub(crate) struct Context {
@@ -118,25 +120,52 @@ impl OneDomain {
 struct StatusLine {
     start: Instant,
     shown: std::sync::atomic::AtomicBool,
+    /// The step that goes on, and when its bytes were last shown.
+    now: Mutex<(String, Instant)>,
 }
 
 impl StatusLine {
     /// Nobody reads what is gone sooner.
     const QUIET: Duration = Duration::from_millis(300);
 
+    /// Nobody reads faster.
+    const REFRESH: Duration = Duration::from_millis(100);
+
     fn new() -> Self {
-        Self { start: Instant::now(), shown: false.into() }
+        let start = Instant::now();
+        Self { start, shown: false.into(), now: Mutex::new((String::new(), start)) }
+    }
+
+    fn show(&self, line: &str) {
+        if self.start.elapsed() >= Self::QUIET {
+            self.shown.store(true, std::sync::atomic::Ordering::Relaxed);
+            // Standard error that does not take it is no reason to stop.
+            let _ = write!(io::stderr(), "\r\x1b[K{line}");
+        }
     }
 }
 
 impl Progress for StatusLine {
     fn step(&self, number: usize, total: usize, what: &str) {
-        if self.start.elapsed() >= Self::QUIET {
-            self.shown.store(true, std::sync::atomic::Ordering::Relaxed);
-            let what = crate::render::text::visible(what);
-            // Standard error that does not take it is no reason to stop.
-            let _ = write!(io::stderr(), "\r\x1b[K[{number}/{total}] {what}");
+        let line = format!("[{number}/{total}] {}", crate::render::text::visible(what));
+        self.show(&line);
+        self.now.lock().unwrap_or_else(PoisonError::into_inner).0 = line;
+    }
+
+    fn bytes(&self, done: u64, total: Option<u64>) {
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.1.elapsed() < Self::REFRESH {
+            return;
         }
+        now.1 = Instant::now();
+        let line = match total.filter(|total| *total > 0) {
+            Some(total) => {
+                let percent = done.min(total).saturating_mul(100) / total;
+                format!("{}: {} of {} ({percent} %)", now.0, size(done), size(total))
+            }
+            None => format!("{}: {}", now.0, size(done)),
+        };
+        self.show(&line);
     }
 }
 

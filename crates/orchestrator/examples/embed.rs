@@ -165,6 +165,10 @@ impl Progress for Host {
     fn step(&self, number: usize, total: usize, what: &str) {
         println!("  [{number}/{total}] {what}");
     }
+
+    fn bytes(&self, done: u64, _total: Option<u64>) {
+        println!("  {done} bytes");
+    }
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -176,7 +180,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let directory = tempfile::tempdir()?;
     let store = FsStore::new(directory.path().join("snapshots"));
     let host = Host(Instant::now());
-    let ports = Ports { guest: &host, disks: &machine, store: &store, clock: &host, progress: &host };
+    let ports = Ports::new(&host, &machine, &store, &host, &host);
     let domain = DomainRef {
         uuid: Uuid::new_v4(),
         name: "toy".to_owned(),

@@ -169,6 +169,7 @@ fn draft(
             hypervisor: inventory.hypervisor.clone(),
             // A disk-only snapshot does not stop the guest.
             downtime_us: None,
+            memory: None,
             labels: request.labels.clone(),
             expires: request.expires,
         },

@@ -27,8 +27,9 @@ pub use plan::{
     Action, CreatePlan, Deed, DeletePlan, DiskPlan, ImageTarget, RevertPlan, SnapshotDeletion, overlay_beside,
 };
 pub use ports::{
-    Clock, Disk, Disks, Guest, GuestState, ImageSnapshot, Inventory, Overlay, Ports, Progress,
-    SnapshotAction, SnapshotId,
+    Abilities, Agent, Clock, Disk, Disks, Guest, GuestState, ImageSnapshot, InsideMemory, Interrupt,
+    Inventory, Memory, MemoryFiles, MemoryHeader, MemorySave, MemorySurvey, Overlay, Ports, Power, Progress,
+    SavedMemory, SnapshotAction, SnapshotId,
 };
 pub use recover::recover;
 pub use report::{

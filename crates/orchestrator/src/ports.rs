@@ -1,5 +1,13 @@
 //! The ports: what the orchestrator needs of the world, in words of the domain.
 
+mod agent;
+mod memory;
+mod power;
+
+pub use agent::Agent;
+pub use memory::{InsideMemory, Memory, MemoryFiles, MemoryHeader, MemorySave, MemorySurvey, SavedMemory};
+pub use power::{Abilities, Power};
+
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -164,6 +172,18 @@ pub trait Clock: Send + Sync {
 pub trait Progress: Send + Sync {
     /// Step `number` of `total` begins: `what` is a clause for people.
     fn step(&self, number: usize, total: usize, what: &str);
+    /// The step goes on: it has moved `done` bytes, of `total` where that is known.
+    fn bytes(&self, done: u64, total: Option<u64>);
+}
+
+/// Somebody who may want a long operation to end early.
+#[async_trait]
+pub trait Interrupt: Send + Sync {
+    /// Returns as soon as it is wanted, and at once when it was; never otherwise.
+    ///
+    /// # Cancel safety
+    /// It may be dropped and asked again.
+    async fn requested(&self);
 }
 
 /// All ports of one domain.
@@ -179,4 +199,38 @@ pub struct Ports<'a> {
     pub clock: &'a dyn Clock,
     /// The watcher.
     pub progress: &'a dyn Progress,
+    /// Who may end it early; `None` when nobody may.
+    pub interrupt: Option<&'a dyn Interrupt>,
+    /// Saving the guest's memory; `None` when the backend has no such thing.
+    pub memory: Option<&'a dyn Memory>,
+    /// The files that memory is saved in; `None` when the backend has none.
+    pub memory_files: Option<&'a dyn MemoryFiles>,
+    /// The domain's process; `None` when the backend cannot do anything with it.
+    pub power: Option<&'a dyn Power>,
+    /// Somebody inside the guest; `None` when nobody is known.
+    pub agent: Option<&'a dyn Agent>,
+}
+
+impl<'a> Ports<'a> {
+    /// The ports that every backend has, without those that only some have.
+    pub fn new(
+        guest: &'a dyn Guest,
+        disks: &'a dyn Disks,
+        store: &'a dyn ConfStore,
+        clock: &'a dyn Clock,
+        progress: &'a dyn Progress,
+    ) -> Self {
+        Self {
+            guest,
+            disks,
+            store,
+            clock,
+            progress,
+            interrupt: None,
+            memory: None,
+            memory_files: None,
+            power: None,
+            agent: None,
+        }
+    }
 }

@@ -47,6 +47,8 @@ impl Clock for Here {
 
 impl Progress for Here {
     fn step(&self, _number: usize, _total: usize, _what: &str) {}
+
+    fn bytes(&self, _done: u64, _total: Option<u64>) {}
 }
 
 struct ImageFiles {
@@ -96,7 +98,7 @@ impl World for ImageFiles {
 
     fn ports(&self) -> Ports<'_> {
         let (images, here) = (&self.images, &self.here);
-        Ports { guest: images, disks: images, store: &self.store, clock: here, progress: here }
+        Ports::new(images, images, &self.store, here, here)
     }
 
     fn domain(&self) -> DomainRef {

@@ -253,12 +253,6 @@ impl Host {
     }
 
     fn ports<'a>(&'a self, reached: &'a Reached, store: &'a Held<'a>) -> Ports<'a> {
-        Ports {
-            guest: reached.guest(),
-            disks: reached.disks(),
-            store,
-            clock: &self.clock,
-            progress: &*self.progress,
-        }
+        Ports::new(reached.guest(), reached.disks(), store, &self.clock, &*self.progress)
     }
 }

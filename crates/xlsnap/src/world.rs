@@ -33,4 +33,6 @@ pub(crate) struct Unwatched;
 
 impl Progress for Unwatched {
     fn step(&self, _number: usize, _total: usize, _what: &str) {}
+
+    fn bytes(&self, _done: u64, _total: Option<u64>) {}
 }

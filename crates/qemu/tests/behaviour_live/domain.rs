@@ -62,6 +62,8 @@ struct Unwatched;
 
 impl Progress for Unwatched {
     fn step(&self, _number: usize, _total: usize, _what: &str) {}
+
+    fn bytes(&self, _done: u64, _total: Option<u64>) {}
 }
 
 pub(crate) struct Domain {
@@ -150,8 +152,8 @@ impl World for Domain {
     fn ports(&self) -> Ports<'_> {
         let (store, clock, progress) = (&self.store, &self.clock, &Unwatched);
         match &self.live {
-            Some(live) => Ports { guest: live, disks: live, store, clock, progress },
-            None => Ports { guest: &self.images, disks: &self.images, store, clock, progress },
+            Some(live) => Ports::new(live, live, store, clock, progress),
+            None => Ports::new(&self.images, &self.images, store, clock, progress),
         }
     }
 

@@ -105,7 +105,7 @@ impl FakeWorld {
 
     /// All ports.
     pub fn ports(&self) -> Ports<'_> {
-        Ports { guest: self, disks: self, store: &self.store, clock: self, progress: self }
+        Ports::new(self, self, &self.store, self, self)
     }
 
     /// The domain, asked for without waiting for its lock.
@@ -256,5 +256,9 @@ impl Clock for FakeWorld {
 impl Progress for FakeWorld {
     fn step(&self, number: usize, total: usize, what: &str) {
         assert!((1..=total).contains(&number), "step {number} of {total}: {what}");
+    }
+
+    fn bytes(&self, done: u64, total: Option<u64>) {
+        assert!(total.is_none_or(|total| done <= total), "{done} of {total:?} bytes");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DiskName, ImageFormat, SnapshotName};
+use super::{DiskName, ImageFormat, MemoryMeta, SnapshotName};
 
 /// What a guest finds after a revert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +82,9 @@ pub struct Meta {
     /// How long the guest did not run, in microseconds; `None` when it was off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub downtime_us: Option<u64>,
+    /// The guest's memory; `None` of a disk-only snapshot, and of one whose memory another program saved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryMeta>,
     /// `KEY=VALUE` words of its maker.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -104,6 +107,7 @@ impl Meta {
             passed_over: Vec::new(),
             hypervisor: Hypervisor::default(),
             downtime_us: None,
+            memory: None,
             labels: BTreeMap::new(),
             expires: None,
         }

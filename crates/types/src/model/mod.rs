@@ -2,6 +2,7 @@
 
 mod convert;
 mod disk;
+mod memory;
 mod meta;
 mod name;
 mod snapshot;
@@ -9,6 +10,7 @@ mod vdev;
 
 pub use convert::ConvertError;
 pub use disk::{DiskSnapshot, ImageFormat, Kind};
+pub use memory::{Compression, MemoryMeta, MemoryWay};
 pub use meta::{Consistency, DiskMeta, DomainRecord, Hypervisor, Meta, PassedOver};
 pub use name::{DiskName, DomainName, NameError, SnapshotName};
 pub use snapshot::{Snapshot, StateFlags};
