@@ -70,7 +70,7 @@ pub unsafe extern "C" fn xlsnap_revert(
             let options = read(options)?;
             (Call::new(host, domain, cancel)?, snapshot(name)?, optional_snapshot(options.safety)?)
         };
-        let request = RevertRequest { name, safety };
+        let request = RevertRequest { safety, ..RevertRequest::new(name) };
         call.run(async |host, domain| host.revert(domain, &request).await).map(drop)
     };
     // SAFETY: the caller's promise.

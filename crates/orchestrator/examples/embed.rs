@@ -207,7 +207,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("again, with a connection that holds:");
     create(&ports, &domain, &request, Uuid::new_v4()).await?;
     machine.write("new");
-    revert(&ports, &domain, &RevertRequest { name, safety: None }, Uuid::new_v4()).await?;
+    revert(&ports, &domain, &RevertRequest::new(name), Uuid::new_v4()).await?;
     for (name, content) in machine.disks.lock().expect("no holder panics").iter() {
         println!("  disk {name} holds {:?}", content.now);
         assert_eq!(content.now, "old");

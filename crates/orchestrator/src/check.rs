@@ -1,6 +1,7 @@
 //! Comparing what is recorded with what is there.
 
 mod compare;
+mod memory;
 mod repair;
 
 use tracing::Instrument;
@@ -50,7 +51,10 @@ async fn check_in(
     let record = record.map_err(|e| {
         from_store(e, format!("what is stored of domain {} itself cannot be read", domain.name))
     })?;
-    let (mut found, overlays) = compared.end(record.and_then(|record| record.current));
+    let (mut found, overlays, memories) = compared.end(record.and_then(|record| record.current));
+    for memory in memories {
+        found.extend(memory.look(&ports, domain).await?.map(|finding| (finding, None)));
+    }
     for overlay in overlays {
         match ports.disks.exists(&overlay.file).await {
             Ok(true) => {}

@@ -146,7 +146,7 @@ async fn delete_in(
     session.steps.expect(plan.snapshots.len());
     let mut warnings = plan.warnings;
     for (at, deletion) in plan.snapshots.iter().enumerate() {
-        let failure = match delete_data(session, &deletion.disks).await {
+        let failure = match delete_data(session, deletion, &deletion.disks).await {
             Data::Gone => delete_record(session, deletion, &mut warnings).await.err().map(|e| (e, true)),
             Data::Left { error, touched } => Some((error, touched)),
         };
@@ -184,7 +184,7 @@ pub(crate) async fn delete_journaled(
             }
             disks.retain(|target| is_there(target, &inventory));
         }
-        if let Data::Left { error, .. } = delete_data(session, &disks).await {
+        if let Data::Left { error, .. } = delete_data(session, deletion, &disks).await {
             return Err(error);
         }
         delete_record(session, deletion, warnings).await?;
@@ -209,11 +209,14 @@ enum Data {
 }
 
 /// Deletes inside all images at once, and looks where that failed.
-async fn delete_data(session: &mut Session<'_>, targets: &[ImageTarget]) -> Data {
+async fn delete_data(
+    session: &mut Session<'_>,
+    deletion: &SnapshotDeletion,
+    targets: &[ImageTarget],
+) -> Data {
     let disks = session.ports.disks;
-    let what = targets.first().map_or("the record", |target| target.snapshot.name.as_str()).to_owned();
     let deleting = join_all(targets.iter().map(|target| disks.delete(&target.disk, &target.snapshot)));
-    let done = session.steps.run(&format!("delete {what}"), deleting).await;
+    let done = session.steps.run(&format!("delete {}", deletion.name), deleting).await;
     let mut failed: Vec<(&ImageTarget, PortError)> = Vec::new();
     for (target, result) in targets.iter().zip(done) {
         match result {
@@ -222,14 +225,14 @@ async fn delete_data(session: &mut Session<'_>, targets: &[ImageTarget]) -> Data
         }
     }
     if failed.is_empty() {
-        return Data::Gone;
+        return delete_memory(session, deletion, !targets.is_empty()).await;
     }
     let looked = session.inventory().await;
     let touched = match &looked {
         Ok(inventory) => {
             failed.retain(|(target, _)| is_there(target, inventory));
             if failed.is_empty() {
-                return Data::Gone;
+                return delete_memory(session, deletion, true).await;
             }
             failed.len() < targets.len()
         }
@@ -241,6 +244,24 @@ async fn delete_data(session: &mut Session<'_>, targets: &[ImageTarget]) -> Data
         format!("domain {}: snapshot {name} cannot be deleted from {}", session.domain.name, places);
     let (_, first) = failed.swap_remove(0);
     Data::Left { error: from_port(first, message), touched }
+}
+
+/// Removes the memory file, after the disks' part: without its disks nobody can use it.
+async fn delete_memory(session: &Session<'_>, deletion: &SnapshotDeletion, touched: bool) -> Data {
+    let Some(file) = &deletion.memory else { return Data::Gone };
+    let about = format!("the memory file {file} of snapshot {} cannot be removed", deletion.name);
+    let Some(files) = session.ports.memory_files else {
+        let error = Error::new(Kind::Refused, Effect::None, about)
+            .with_advice("delete it with the backend that made it");
+        return Data::Left { error, touched };
+    };
+    match files.remove(file).await {
+        Ok(()) => Data::Gone,
+        Err(e) => {
+            let touched = touched || e.effect != Effect::None;
+            Data::Left { error: from_port(e, about), touched }
+        }
+    }
 }
 
 /// What follows when the data is gone: the tree is mended, then the record goes.

@@ -1,12 +1,13 @@
 //! The journal: what an operation is about to do, durable before its first effect.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-use xlsnap_types::model::{DiskName, Meta, SnapshotName, StateFlags};
+use xlsnap_types::model::{DiskName, MemoryWay, Meta, SnapshotName, StateFlags};
 
-use crate::{ImageTarget, Operation, SnapshotAction, SnapshotDeletion};
+use crate::{ImageTarget, MemorySave, Operation, RevertWay, SnapshotAction, SnapshotDeletion};
 
 /// Why a journal cannot be used. Nothing is touched then.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +57,8 @@ pub(crate) enum Intent {
     Revert {
         name: SnapshotName,
         disks: Vec<ImageTarget>,
+        #[serde(default)]
+        way: RevertWay,
     },
 }
 
@@ -81,6 +84,12 @@ pub(crate) struct Draft {
     pub(crate) state: StateFlags,
     /// One for each disk of `meta`, in its order.
     pub(crate) actions: Vec<SnapshotAction>,
+    /// The guest's memory, saved with them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) memory: Option<MemorySave>,
+    /// The guest's file systems may be frozen; how long its agent has for an answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) quiesced: Option<Duration>,
     pub(crate) meta: Meta,
 }
 
@@ -168,6 +177,9 @@ impl Draft {
             return Err("it does not do one thing for each disk");
         }
         each_once(self.meta.disks.iter().map(|meta| &meta.disk))?;
+        if let Some(save) = &self.memory {
+            self.check_memory(save)?;
+        }
         for (action, meta) in self.actions.iter().zip(&self.meta.disks) {
             if action.disk() != &meta.disk {
                 return Err("its disks are in another order than what is done to them");
@@ -191,6 +203,34 @@ impl Draft {
             }
         }
         Ok(())
+    }
+}
+
+impl Draft {
+    /// A file that may be removed is absolute, and no disk's.
+    fn check_memory(&self, save: &MemorySave) -> Result<(), &'static str> {
+        match &save.file {
+            None if save.way != MemoryWay::Internal => {
+                Err("memory is saved outside the images, and to no file")
+            }
+            Some(_) if save.way == MemoryWay::Internal => {
+                Err("memory is saved inside the images, and to a file")
+            }
+            Some(file) if !file.starts_with('/') => Err("the memory's file is not absolute"),
+            Some(file)
+                if self
+                    .meta
+                    .disks
+                    .iter()
+                    .any(|meta| meta.image == *file || meta.made.as_ref() == Some(file)) =>
+            {
+                Err("the memory's file is a disk's")
+            }
+            _ if save.token.len() > 24 || !save.token.bytes().all(|b| b.is_ascii_alphanumeric()) => {
+                Err("the memory's token is not a word")
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -24,7 +24,8 @@ pub use error::{Effect, Error, Kind, PortError, PortErrorKind};
 pub use journal::{Journal, JournalError};
 pub use list::{Listing, Row, list};
 pub use plan::{
-    Action, CreatePlan, Deed, DeletePlan, DiskPlan, ImageTarget, RevertPlan, SnapshotDeletion, overlay_beside,
+    Action, CreatePlan, Deed, DeletePlan, DiskPlan, ImageTarget, RevertPlan, RevertWay, SnapshotDeletion,
+    overlay_beside,
 };
 pub use ports::{
     Abilities, Agent, Clock, Disk, Disks, Guest, GuestState, ImageSnapshot, InsideMemory, Interrupt,
@@ -36,7 +37,8 @@ pub use report::{
     CheckReport, CreateReport, DeleteReport, Finding, Operation, Outcome, Recovered, Repair, RevertReport,
 };
 pub use request::{
-    CheckRequest, CreateRequest, DeleteRequest, DiskChoice, DomainRef, OverlayFile, RevertRequest, Selection,
+    CheckRequest, CreateRequest, DeleteRequest, DiskChoice, DomainRef, MemoryPlace, MemoryRequest,
+    OverlayFile, RevertRequest, Selection,
 };
 pub use reversibility::{Reversibility, Undo};
 pub use revert::{plan_revert, revert};

@@ -119,6 +119,6 @@ fn row(name: &str, record: &Record) -> Result<Row, xlsnap_conf_store::Error> {
         consistency: record.meta.as_ref().map(|meta| meta.consistency),
         internal: u32::try_from(snapshot.disks.len() - external).unwrap_or(u32::MAX),
         external: u32::try_from(external).unwrap_or(u32::MAX),
-        memory: snapshot.has_memory(),
+        memory: snapshot.has_memory() || record.meta.as_ref().is_some_and(|meta| meta.memory.is_some()),
     })
 }

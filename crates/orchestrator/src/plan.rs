@@ -3,19 +3,23 @@
 mod action;
 mod create;
 mod delete;
+mod memory;
 mod names;
 mod revert;
 
 pub use action::{Action, Deed};
 pub(crate) use create::{CreateFacts, create};
 pub(crate) use delete::{DeleteFacts, delete, doomed, no_such};
+pub(crate) use memory::{MemoryFacts, memory};
 pub use names::overlay_beside;
-pub(crate) use revert::{RevertFacts, revert};
+pub(crate) use revert::{RevertFacts, header, revert};
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use xlsnap_types::model::{DiskName, PassedOver, SnapshotName};
+use xlsnap_types::model::{DiskName, MemoryMeta, PassedOver, SnapshotName};
 
-use crate::{Effect, Error, Kind, SnapshotAction, SnapshotId};
+use crate::{Effect, Error, InsideMemory, Kind, MemorySave, SnapshotAction, SnapshotId};
 
 /// What is planned for one disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +41,10 @@ pub struct CreatePlan {
     pub disks: Vec<DiskPlan>,
     /// The disks it leaves out, and why.
     pub passed_over: Vec<PassedOver>,
+    /// How the guest's memory is saved with them.
+    pub memory: Option<MemorySave>,
+    /// The guest's file systems are frozen meanwhile; how long its agent has for each answer.
+    pub quiesce: Option<Duration>,
     /// Sentences for people: what it brings with it.
     pub warnings: Vec<String>,
 }
@@ -63,6 +71,9 @@ pub struct SnapshotDeletion {
     pub parent: Option<SnapshotName>,
     /// What is deleted inside images; a snapshot that is gone from an image already is not listed.
     pub disks: Vec<ImageTarget>,
+    /// The memory file that is removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
 }
 
 /// A snapshot inside a disk's image.
@@ -90,6 +101,43 @@ pub struct RevertPlan {
     pub disks: Vec<ImageTarget>,
     /// The domain's other disks, and why they are left alone.
     pub untouched: Vec<PassedOver>,
+    /// What happens to the domain's process.
+    pub way: RevertWay,
+    /// Sentences for people: what it brings with it.
+    pub warnings: Vec<String>,
+}
+
+/// What happens to a domain's process in a revert.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "kind")]
+pub enum RevertWay {
+    /// The domain is off and stays so.
+    #[default]
+    Off,
+    /// The process lets go of the disks and takes them back; the guest is reset.
+    Release {
+        /// Whether it runs then.
+        run: bool,
+    },
+    /// A process that there is ends, and the domain is started from its disks.
+    Restart {
+        /// Whether it runs then.
+        run: bool,
+    },
+    /// A process that there is ends, and the domain is started with the memory of a file.
+    Restore {
+        /// The memory.
+        memory: MemoryMeta,
+        /// Whether it runs then.
+        run: bool,
+    },
+    /// Memory and disks come back from inside the images.
+    Load {
+        /// The memory.
+        inside: InsideMemory,
+        /// Whether it runs then.
+        run: bool,
+    },
 }
 
 /// A refusal before any effect.

@@ -2,10 +2,12 @@
 
 use xlsnap_conf_store::Record;
 use xlsnap_types::libxl;
-use xlsnap_types::model::{DiskMeta, DiskName, ImageFormat, SnapshotName};
+use xlsnap_types::model::{DiskMeta, DiskName, ImageFormat, MemoryMeta, SnapshotName};
 
 use crate::journal::Draft;
-use crate::{Disk, DomainRef, Effect, Error, Inventory, Kind, SnapshotAction, SnapshotId};
+use crate::{
+    Disk, DomainRef, Effect, Error, Inventory, Kind, MemorySave, SavedMemory, SnapshotAction, SnapshotId,
+};
 
 /// One disk of a record.
 #[derive(Debug)]
@@ -111,8 +113,9 @@ impl SnapshotAction {
 
 impl Draft {
     /// The record, with the ids that the images gave.
-    pub(crate) fn record(&self, inventory: &Inventory) -> Record {
+    pub(crate) fn record(&self, inventory: &Inventory, saved: Option<&SavedMemory>) -> Record {
         let mut meta = self.meta.clone();
+        meta.memory = self.memory.as_ref().map(|save| self.memory_meta(save, inventory, saved));
         for (disk, action) in meta.disks.iter_mut().zip(&self.actions) {
             if let SnapshotAction::Internal { tag, .. } = action {
                 let found = inventory.disk(&disk.disk).and_then(|found| found.named(tag).next());
@@ -141,7 +144,7 @@ impl Draft {
             // The design wants "" where there is nothing, not NULL: in the description, the memory and the file.
             description: Some(self.description.clone()),
             creation_time: self.creation_time,
-            memory: Some(String::new()),
+            memory: Some(self.memory.as_ref().and_then(|save| save.file.clone()).unwrap_or_default()),
             running: self.state.running,
             blocked: self.state.blocked,
             paused: self.state.paused,
@@ -150,6 +153,28 @@ impl Draft {
             disks: disks.collect(),
         };
         Record { snapshot, meta: Some(meta) }
+    }
+
+    fn memory_meta(
+        &self,
+        save: &MemorySave,
+        inventory: &Inventory,
+        saved: Option<&SavedMemory>,
+    ) -> MemoryMeta {
+        let inside = inventory
+            .disks
+            .iter()
+            .flat_map(|disk| &disk.snapshots)
+            .filter(|snapshot| snapshot.name == self.name.as_str())
+            .map(|snapshot| snapshot.vm_state_size)
+            .max();
+        MemoryMeta {
+            way: save.way,
+            file: save.file.clone(),
+            bytes: saved.map_or(inside.unwrap_or_default(), |saved| saved.bytes),
+            checksum: saved.and_then(|saved| saved.checksum.clone()),
+            compression: save.compression,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use tracing::Instrument;
 use xlsnap_conf_store::Kind as StoreKind;
 
-use crate::create::{adopt_overlays, judge, undo};
+use crate::create::{adopt_overlays, judge, thaw, undo};
 use crate::delete::delete_journaled;
 use crate::error::from_store;
 use crate::journal::{CreatePhase, Draft, Intent, Journal};
@@ -63,8 +63,8 @@ pub(crate) async fn finish(session: &mut Session<'_>) -> Result<Option<Recovered
         Intent::Delete { snapshots } => {
             delete_journaled(session, snapshots, &mut warnings).await.map(|()| Outcome::Completed)
         }
-        Intent::Revert { name, disks } => {
-            revert_journaled(session, name, disks).await.map(|()| Outcome::Completed)
+        Intent::Revert { name, disks, way } => {
+            revert_journaled(session, name, disks, way, &mut warnings).await.map(|()| Outcome::Completed)
         }
     };
     let unfinished = |session: &Session<'_>, cause: Error| {
@@ -102,7 +102,21 @@ async fn finish_create(
         note_current(session, draft).await?;
         return Ok(Outcome::Completed);
     }
-    if phase == CreatePhase::Snapshotting {
+    if let Some(bound) = draft.quiesced.filter(|_| phase != CreatePhase::Preparing) {
+        let guest = session.guest().await?;
+        if matches!(guest, GuestState::On(_)) {
+            thaw(session, bound, warnings).await;
+        }
+    }
+    // Whether a memory file is whole only the record tells.
+    let outside = draft.memory.as_ref().is_some_and(|save| save.file.is_some());
+    if phase == CreatePhase::Snapshotting && !outside {
+        if let (Some(save), Some(memory)) = (&draft.memory, session.ports.memory) {
+            // The backend may be at it still.
+            memory.abandon(save).await.map_err(|e| {
+                crate::error::from_port(e, "the saving of the guest's memory cannot be ended")
+            })?;
+        }
         let guest = session.guest().await?;
         let inventory = session.inventory().await?;
         if judge(draft, guest, &inventory) {
@@ -128,7 +142,7 @@ async fn complete(session: &mut Session<'_>, draft: &Draft, guest: GuestState) -
         Err(cause) if guest == GuestState::Off => return Err(name_bases(session, draft, cause).await),
         Err(cause) => return Err(cause),
     };
-    let stored = session.lock.store(&draft.record(&looked), false).await;
+    let stored = session.lock.store(&draft.record(&looked, None), false).await;
     match stored {
         Err(e) if e.kind() != StoreKind::AlreadyExists => {
             return Err(from_store(e, format!("the record of snapshot {} cannot be stored", draft.name)));

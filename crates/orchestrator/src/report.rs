@@ -7,7 +7,7 @@ use serde::Serialize;
 use xlsnap_conf_store::Record;
 use xlsnap_types::model::{DiskName, PassedOver, SnapshotName};
 
-use crate::Reversibility;
+use crate::{Reversibility, RevertWay};
 
 /// A snapshot was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct CreateReport {
     pub reversibility: Reversibility,
     /// How long the backend took for the snapshots of all disks. A guest that runs waits for its disks that long at most.
     pub took: Duration,
+    /// How long the guest stood still for it; `None` when it did not have to.
+    pub pause: Option<Duration>,
     /// Sentences for people: what is worth knowing, although it worked.
     pub warnings: Vec<String>,
     /// What was finished or undone before.
@@ -46,6 +48,8 @@ pub struct RevertReport {
     pub disks: Vec<DiskName>,
     /// The domain's other disks, which are as before, and why.
     pub untouched: Vec<PassedOver>,
+    /// What happened to the domain's process.
+    pub way: RevertWay,
     /// The safety snapshot that was made first.
     pub safety: Option<CreateReport>,
     /// Sentences for people: what is worth knowing, although it worked.

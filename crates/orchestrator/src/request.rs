@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use uuid::Uuid;
-use xlsnap_types::model::{DiskName, ImageFormat, SnapshotName};
+use xlsnap_types::model::{Compression, DiskName, ImageFormat, MemoryWay, SnapshotName};
 
 /// Which domain an operation is on, and who asks.
 #[derive(Debug, Clone)]
@@ -42,6 +42,29 @@ pub enum DiskChoice {
     },
 }
 
+/// Where a guest's memory is saved.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum MemoryPlace {
+    /// In the file that the backend has for it ([`crate::MemoryFiles::place`]).
+    #[default]
+    Default,
+    /// In this file, absolute.
+    File(String),
+    /// Inside the disks' images.
+    Inside,
+}
+
+/// How a guest's memory is to be saved.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MemoryRequest {
+    /// Where.
+    pub place: MemoryPlace,
+    /// In which way; `None` for the one with the least pause that the backend has.
+    pub way: Option<MemoryWay>,
+    /// How the file is packed.
+    pub compression: Compression,
+}
+
 /// Names an overlay's file: from the disk's image, the snapshot's name and the overlay's format. Pure.
 pub type OverlayFile = fn(&str, &SnapshotName, &ImageFormat) -> String;
 
@@ -58,6 +81,10 @@ pub struct CreateRequest {
     pub default_choice: DiskChoice,
     /// How single disks are taken.
     pub disks: BTreeMap<DiskName, DiskChoice>,
+    /// Whether the guest's memory is saved too, and how; `None` for a disk-only snapshot.
+    pub memory: Option<MemoryRequest>,
+    /// Whether the guest's file systems are frozen meanwhile, through its agent, and for how long it may take to answer.
+    pub quiesce: Option<Duration>,
     /// `KEY=VALUE` words.
     pub labels: BTreeMap<String, String>,
     /// When it may be pruned, in seconds since 1970-01-01 UTC.
@@ -74,6 +101,8 @@ impl Default for CreateRequest {
             selection: Selection::default(),
             default_choice: DiskChoice::Internal,
             disks: BTreeMap::new(),
+            memory: None,
+            quiesce: None,
             labels: BTreeMap::new(),
             expires: None,
             overlay_file: crate::overlay_beside,
@@ -99,6 +128,18 @@ pub struct RevertRequest {
     pub name: SnapshotName,
     /// Take a snapshot of now under this name first.
     pub safety: Option<SnapshotName>,
+    /// Whether the guest runs afterwards or waits, paused. `None`: a guest whose memory comes back does what it did in the
+    /// snapshot, one whose disks alone do what it did before the revert.
+    pub run: Option<bool>,
+    /// End the process of a domain that runs and start it again, although its disks could be reverted under it.
+    pub offline: bool,
+}
+
+impl RevertRequest {
+    /// Back to the snapshot of this name, in the usual way.
+    pub fn new(name: SnapshotName) -> Self {
+        Self { name, safety: None, run: None, offline: false }
+    }
 }
 
 /// A comparison of records, images and journal.

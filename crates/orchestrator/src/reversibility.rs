@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use xlsnap_conf_store::Record;
+use xlsnap_types::model::{MemoryMeta, MemoryWay};
 
 /// Whether something can be done with a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -47,16 +48,17 @@ impl Reversibility {
             .filter(|disk| disk.is_external())
             .map(|disk| disk.device.as_deref().unwrap_or("(unnamed)"))
             .collect();
+        let ours = record.meta.as_ref().and_then(|meta| meta.memory.as_ref());
         let why = if !external.is_empty() {
             format!(
                 "its part of {} is external: the image below the overlay holds the state",
                 external.join(", ")
             )
-        } else if record.snapshot.has_memory() {
-            "it holds the guest's memory, which would not fit disks that change alone".to_owned()
+        } else if record.snapshot.has_memory() && ours.is_none() {
+            "it holds the guest's memory in a file that another program made".to_owned()
         } else {
             return Self {
-                revert: Undo::Possible { how: "shut the domain down, then revert".to_owned() },
+                revert: Undo::Possible { how: revert(ours).to_owned() },
                 delete: Undo::Possible { how: "delete, whether the domain runs or not".to_owned() },
             };
         };
@@ -71,5 +73,14 @@ impl Reversibility {
                 instead: "delete only the record (metadata only): every image and file stays".to_owned(),
             },
         }
+    }
+}
+
+/// How a snapshot whose parts are all ours is reverted to.
+fn revert(memory: Option<&MemoryMeta>) -> &'static str {
+    match memory.map(|memory| memory.way) {
+        None => "revert: a domain that is off stays off; the guest of one that runs is reset",
+        Some(MemoryWay::Internal) => "revert: disks and memory are loaded from inside the images",
+        Some(_) => "revert: the domain is ended if it runs, and goes on where it was",
     }
 }

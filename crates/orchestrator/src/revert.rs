@@ -1,18 +1,21 @@
 //! Going back to a snapshot.
 
-use futures_util::future::join_all;
+mod carry;
+
 use tracing::Instrument;
 use uuid::Uuid;
 use xlsnap_types::model::SnapshotName;
+
+pub(crate) use carry::revert_journaled;
 
 use crate::create::{create_in, prepare as prepare_create};
 use crate::error::{from_port, from_store};
 use crate::journal::{Intent, Journal};
 use crate::plan::{self, RevertFacts, no_such};
-use crate::session::{Session, guest, inventory, places, refuse_pending};
+use crate::session::{Session, guest, inventory, refuse_pending};
 use crate::{
-    CreateReport, CreateRequest, DomainRef, Effect, Error, GuestState, ImageTarget, Kind, Ports, RevertPlan,
-    RevertReport, RevertRequest,
+    Abilities, CreateReport, CreateRequest, DomainRef, Effect, Error, GuestState, ImageTarget, Kind,
+    MemoryRequest, Ports, RevertPlan, RevertReport, RevertRequest, RevertWay,
 };
 
 /// Plans a revert, with no effect: a dry run. It asks the store, the guest and the disks, and verifies all that the revert
@@ -33,8 +36,8 @@ pub async fn plan_revert(
     refuse_pending(ports, domain).await?;
     let span = tracing::info_span!("plan_revert", domain = %domain.name, %id);
     let work = async {
-        let mut plan = prepare(ports, domain, request).await?;
-        if let Some(safety) = safety_request(request) {
+        let (mut plan, guest) = prepare(ports, domain, request, Verify::All).await?;
+        if let Some(safety) = safety_request(request, &plan.way, guest) {
             plan.safety = Some(prepare_create(ports, domain, &safety, id).await?.plan);
         }
         Ok(plan)
@@ -42,10 +45,14 @@ pub async fn plan_revert(
     work.instrument(span).await
 }
 
-/// Makes the domain's disks what they were in a snapshot, while the domain is off. The commit point is the removal of the
-/// journal entry: a revert that was cut short is done again, on every disk.
+/// Makes the domain what it was in a snapshot: its disks, and its guest's memory where that is part of it. The commit point is
+/// the removal of the journal entry: a revert that was cut short is done again, on every disk.
 ///
-/// Record, guest, each image's snapshot by name and id, and the sizes are verified before the first effect. With
+/// A domain that is off stays off when its disks alone come back. One that runs has its disks reverted under it and its guest
+/// reset, or is ended and started again ([`RevertWay`]); one whose memory comes back is ended and goes on where it was.
+///
+/// Record, guest, each image's snapshot by name and id, the sizes, the whole memory file, and whether the domain can be started
+/// from it are verified before the first effect. With
 /// [`RevertRequest::safety`] a snapshot of now is made first; it stays when the revert fails.
 ///
 /// # Errors
@@ -71,10 +78,22 @@ pub async fn revert(
     work.instrument(span).await
 }
 
-fn safety_request(request: &RevertRequest) -> Option<CreateRequest> {
+/// The snapshot of now: with the memory of a guest that is given up for another memory.
+fn safety_request(request: &RevertRequest, way: &RevertWay, guest: GuestState) -> Option<CreateRequest> {
     let name = request.safety.clone()?;
     let description = format!("before the revert to {}", request.name);
-    Some(CreateRequest { name: Some(name), description, ..CreateRequest::default() })
+    let gives_up = matches!(way, RevertWay::Restore { .. }) && matches!(guest, GuestState::On(_));
+    let memory = gives_up.then(MemoryRequest::default);
+    Some(CreateRequest { name: Some(name), description, memory, ..CreateRequest::default() })
+}
+
+/// How much is verified.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verify {
+    /// Everything.
+    All,
+    /// All but the contents of the memory file, which were verified just now.
+    ButContents,
 }
 
 /// Looks and plans, without the safety snapshot.
@@ -82,7 +101,8 @@ async fn prepare(
     ports: &Ports<'_>,
     domain: &DomainRef,
     request: &RevertRequest,
-) -> Result<RevertPlan, Error> {
+    verify: Verify,
+) -> Result<(RevertPlan, GuestState), Error> {
     let record = match ports.store.load(domain.uuid, &request.name).await {
         Ok(record) => record,
         Err(e) if e.kind() == xlsnap_conf_store::Kind::NotFound => {
@@ -96,7 +116,34 @@ async fn prepare(
     };
     let guest = guest(ports, domain).await?;
     let inventory = inventory(ports, domain).await?;
-    plan::revert(&RevertFacts { domain, guest, inventory: &inventory, record: &record }, request)
+    let has_memory = record.meta.as_ref().is_some_and(|meta| meta.memory.is_some());
+    let needs_power = has_memory || request.run.is_some() || guest != GuestState::Off;
+    let abilities = if needs_power { abilities(ports, domain).await? } else { None };
+    let facts =
+        RevertFacts { domain, guest, inventory: &inventory, record: &record, abilities: abilities.as_ref() };
+    let plan = plan::revert(&facts, request)?;
+    if let (RevertWay::Restore { memory, .. }, Verify::All) = (&plan.way, verify) {
+        let about = format!("snapshot {} of domain {}", request.name, domain.name);
+        let Some(files) = ports.memory_files else {
+            let message = format!("{about}: its memory file cannot be read by this backend");
+            return Err(Error::new(Kind::Refused, Effect::None, message)
+                .with_advice("revert with the backend that made it"));
+        };
+        let header = files.verify(memory, ports.progress).await.map_err(|e| {
+            from_port(e, format!("{about}: the guest's memory cannot be restored"))
+                .with_advice("see what check says; a snapshot whose memory file is lost can only be deleted")
+        })?;
+        plan::header(&facts, request, memory, &header)?;
+    }
+    Ok((plan, guest))
+}
+
+async fn abilities(ports: &Ports<'_>, domain: &DomainRef) -> Result<Option<Abilities>, Error> {
+    let Some(power) = ports.power else { return Ok(None) };
+    let asked = power.abilities().await;
+    asked.map(Some).map_err(|e| {
+        from_port(e, format!("what can be done with the process of domain {} cannot be told", domain.name))
+    })
 }
 
 async fn revert_in(
@@ -104,40 +151,36 @@ async fn revert_in(
     request: &RevertRequest,
     id: Uuid,
 ) -> Result<RevertReport, Error> {
-    let mut plan = prepare(&session.ports, session.domain, request).await?;
+    let (mut plan, mut guest) = prepare(&session.ports, session.domain, request, Verify::All).await?;
     let mut safety: Option<CreateReport> = None;
-    if let Some(create) = safety_request(request) {
+    if let Some(create) = safety_request(request, &plan.way, guest) {
         let made = create_in(session, &create, id).await?;
         safety = Some(made);
         // The disks have changed since they were verified.
-        plan =
-            prepare(&session.ports, session.domain, request).await.map_err(|e| after_safety(e, request))?;
+        (plan, guest) = prepare(&session.ports, session.domain, request, Verify::ButContents)
+            .await
+            .map_err(|e| after_safety(e, request))?;
     }
-    let journal = Journal::new(id, Intent::Revert { name: plan.name.clone(), disks: plan.disks.clone() });
+    let RevertPlan { name, disks, way, untouched, mut warnings, safety: _ } = plan;
+    let journal = Journal::new(id, Intent::Revert { name, disks, way: way.clone() });
     session.intend(&journal).await.map_err(|e| after_safety(e, request))?;
-    session.steps.expect(1);
-    if let Err((cause, touched)) = apply(session, &plan.name, &plan.disks).await {
-        if touched {
-            let message =
-                format!("domain {} went back to snapshot {} in part", session.domain.name, plan.name);
-            return Err(session
-                .pending(message, Effect::Unknown)
-                .with_source(cause)
-                .with_advice("don't start the domain; remove the cause, then run recover"));
-        }
-        return Err(session.give_up(after_safety(cause, request)).await);
+    let Intent::Revert { name, disks, .. } = journal.intent else { unreachable!("it was made just now") };
+    if let Err(broken) = carry::out(session, &name, &disks, &way, guest).await {
+        return Err(match broken {
+            carry::Broken::Untouched(cause) => session.give_up(after_safety(cause, request)).await,
+            carry::Broken::Touched { state, cause, advice } => {
+                session.pending(state, Effect::Unknown).with_source(cause).with_advice(advice)
+            }
+        });
     }
-    settle(session, &plan.name, &plan.disks).await.map_err(|cause| {
-        let message = format!(
-            "domain {} went back to snapshot {}, but that cannot be noted",
-            session.domain.name, plan.name
-        );
+    settle(session, &name, &disks).await.map_err(|cause| {
+        let message =
+            format!("domain {} went back to snapshot {name}, but that cannot be noted", session.domain.name);
         session.pending(message, Effect::Done).with_source(cause)
     })?;
-    let mut warnings = Vec::new();
     session.close_journal(&mut warnings).await;
-    let disks = plan.disks.into_iter().map(|target| target.disk).collect();
-    Ok(RevertReport { name: plan.name, disks, untouched: plan.untouched, safety, warnings, recovered: None })
+    let disks = disks.into_iter().map(|target| target.disk).collect();
+    Ok(RevertReport { name, disks, untouched, way, safety, warnings, recovered: None })
 }
 
 /// The safety snapshot is an effect that stays.
@@ -148,66 +191,6 @@ fn after_safety(error: Error, request: &RevertRequest) -> Error {
         None => format!("the safety snapshot {safety} was made and stays; delete it if it is not needed"),
     };
     error.with_advice(advice)
-}
-
-/// Goes on with a revert that was interrupted: on every disk again, which gives the same.
-pub(crate) async fn revert_journaled(
-    session: &mut Session<'_>,
-    name: &SnapshotName,
-    disks: &[ImageTarget],
-) -> Result<(), Error> {
-    if session.guest().await? != GuestState::Off {
-        let message = format!(
-            "domain {} was started after a revert to {name} that was cut short: its disks may be of different times",
-            session.domain.name
-        );
-        return Err(Error::new(Kind::Busy, Effect::None, message)
-            .with_advice("shut the domain down, then run recover: its disks go back to the snapshot"));
-    }
-    let inventory = session.inventory().await?;
-    for target in disks {
-        let found = inventory.disk(&target.disk);
-        let there = found.filter(|disk| disk.named(&target.snapshot.name).any(|s| s == target.snapshot));
-        if there.is_none() {
-            let message = format!(
-                "{} (disk {} of domain {}) does not hold the snapshot {} (id {}) any more",
-                target.image, target.disk, session.domain.name, target.snapshot.name, target.snapshot.id
-            );
-            return Err(Error::new(Kind::Refused, Effect::None, message));
-        }
-    }
-    session.steps.expect(1);
-    apply(session, name, disks).await.map_err(|(cause, _)| cause)?;
-    settle(session, name, disks).await
-}
-
-/// Makes the disks what they were, all at once. The error says whether some were, or may be.
-async fn apply(
-    session: &mut Session<'_>,
-    name: &SnapshotName,
-    disks: &[ImageTarget],
-) -> Result<(), (Error, bool)> {
-    let port = session.ports.disks;
-    let reverting = join_all(disks.iter().map(|target| port.revert(&target.disk, &target.snapshot)));
-    let done = session.steps.run(&format!("revert all disks to {name}"), reverting).await;
-    let mut failed = Vec::new();
-    let mut touched = false;
-    for (target, result) in disks.iter().zip(done) {
-        match result {
-            Ok(()) => touched = true,
-            Err(e) => {
-                touched |= e.effect != Effect::None;
-                failed.push((target, e));
-            }
-        }
-    }
-    if failed.is_empty() {
-        return Ok(());
-    }
-    let places = places(&failed, |target| format!("disk {} ({})", target.disk, target.image));
-    let message = format!("domain {}: snapshot {name} cannot be applied to {}", session.domain.name, places);
-    let (_, first) = failed.swap_remove(0);
-    Err((from_port(first, message), touched))
 }
 
 /// Looks, and notes where the domain is now.

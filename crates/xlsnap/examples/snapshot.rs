@@ -23,7 +23,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let made = host.create(&web, &create).await?;
     println!("made {}", made.record.snapshot.name.unwrap_or_default());
-    let back = host.revert(&web, &RevertRequest { name: "before".parse()?, safety: None }).await?;
+    let back = host.revert(&web, &RevertRequest::new("before".parse()?)).await?;
     println!("at {} again", back.name);
     let gone = DeleteRequest { name: "before".parse()?, children: false, metadata_only: false };
     let deleted = host.delete(&web, &gone).await?;

@@ -75,6 +75,15 @@ impl<P> Planned<P> {
             (Deed::DeleteInternal, true) => "QMP blockdev-snapshot-delete-internal-sync",
             (Deed::DeleteInternal, false) => "qemu-img snapshot -d",
             (Deed::RevertInternal, _) => "qemu-img snapshot -a",
+            (Deed::Freeze, _) => "guest-fsfreeze-freeze and -thaw of the guest's agent",
+            (Deed::SaveMemory, _) => "QMP migrate, or snapshot-save",
+            (Deed::RemoveMemory, _) => "xlsnap",
+            (Deed::Destroy, _) => "QMP quit, or a signal",
+            (Deed::Start, _) => "the domain's start",
+            (Deed::RestoreMemory, _) => "the domain's start with -incoming, QMP migrate-incoming",
+            (Deed::LoadInside, _) => "QMP snapshot-load",
+            (Deed::Release, _) => "QMP stop, blockdev-set-active",
+            (Deed::TakeBack, _) => "QMP blockdev-set-active, system_reset",
             // Of a domain that is off, only the description changes.
             (Deed::TakeExternal, false) | (Deed::Record, _) => "xlsnap",
         }

@@ -60,7 +60,7 @@ pub(crate) fn revert(context: &Context, args: &SnapshotRevert) -> Result<Exit, F
             .advise(format!("leave {option} out, and start the domain afterwards")));
         }
     }
-    let request = RevertRequest { name: args.name.clone(), safety: None };
+    let request = RevertRequest::new(args.name.clone());
     revert::bring_back(context, &selector(&args.domain, &args.monitor)?, &request, args.dry_run)
 }
 

@@ -12,7 +12,7 @@ use crate::render::text::visible;
 use crate::render::words::notes;
 
 pub(crate) fn run(context: &Context, args: &Revert) -> Result<Exit, Failure> {
-    let request = RevertRequest { name: args.name.clone(), safety: args.safety.clone() };
+    let request = RevertRequest { safety: args.safety.clone(), ..RevertRequest::new(args.name.clone()) };
     bring_back(context, &args.domain.selector()?, &request, args.dry_run)
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use xlsnap_conf_store::{Entry, Record};
 use xlsnap_types::model::{DiskName, SnapshotName};
 
+use super::memory::{self, RecordedMemory};
 use crate::record::{Found, Part, find, parts};
 use crate::session::{Session, chain};
 use crate::{Disk, DomainRef, Finding, Inventory, Repair, SnapshotId};
@@ -55,6 +56,7 @@ pub(super) struct Compared<'a> {
     /// Findings that one of our own external snapshots may explain, with the disk and the image it had.
     changed: Vec<((DiskName, String), Finding)>,
     overlays: Vec<RecordedOverlay>,
+    memories: Vec<RecordedMemory>,
     /// The names met, readable or not.
     names: BTreeSet<String>,
     unreadable: BTreeSet<String>,
@@ -74,6 +76,7 @@ impl<'a> Compared<'a> {
             findings: Vec::new(),
             changed: Vec::new(),
             overlays: Vec::new(),
+            memories: Vec::new(),
             names: BTreeSet::new(),
             unreadable: BTreeSet::new(),
             parents: BTreeMap::new(),
@@ -120,6 +123,8 @@ impl<'a> Compared<'a> {
             }
             self.size(name, part);
         }
+        self.memories.extend(memory::of_record(name, record));
+        self.findings.extend(memory::inside(name, record, self.inventory).map(|finding| (finding, None)));
         match &record.meta {
             Some(meta) => {
                 self.parents.extend(meta.parent.clone().map(|parent| (name.clone(), parent)));
@@ -287,7 +292,10 @@ impl<'a> Compared<'a> {
     }
 
     /// What only all records together can tell.
-    pub(super) fn end(mut self, current: Option<SnapshotName>) -> (Findings, Vec<RecordedOverlay>) {
+    pub(super) fn end(
+        mut self,
+        current: Option<SnapshotName>,
+    ) -> (Findings, Vec<RecordedOverlay>, Vec<RecordedMemory>) {
         for (name, parent) in &self.parents {
             if !self.names.contains(parent.as_str()) {
                 let finding = Finding {
@@ -317,7 +325,7 @@ impl<'a> Compared<'a> {
         let unexplained = self.changed.drain(..).filter(|(at, _)| !self.bases.contains(at));
         self.findings.extend(unexplained.map(|(_, finding)| (finding, None)));
         self.orphans();
-        (self.findings, self.overlays)
+        (self.findings, self.overlays, self.memories)
     }
 
     /// Snapshots inside images that no record names. They stay: `qemu-img` or a program with records of its own made them,

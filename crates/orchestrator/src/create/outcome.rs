@@ -3,6 +3,7 @@
 use uuid::Uuid;
 use xlsnap_types::model::ImageFormat;
 
+use super::memory::{is_outside, no_backend};
 use crate::journal::{CreatePhase, Draft, Intent, Journal};
 use crate::session::{Session, chain};
 use crate::{
@@ -13,12 +14,22 @@ use crate::{
 /// name is ours. While the domain is off, an overlay counts as taken: it is empty and equals its base, or it holds what the
 /// guest wrote before it ended.
 pub(crate) fn judge(draft: &Draft, guest: GuestState, inventory: &Inventory) -> bool {
+    let inside = draft.memory.as_ref().is_some_and(|save| !is_outside(save));
+    if inside && !holds_memory(draft, inventory) {
+        return false;
+    }
     draft.actions.iter().all(|action| match action {
         SnapshotAction::Internal { disk, tag } => {
             inventory.disk(disk).is_some_and(|disk| disk.named(tag).next().is_some())
         }
         SnapshotAction::External(overlay) => guest == GuestState::Off || attached(overlay, inventory),
     })
+}
+
+/// Whether an image holds the memory of the snapshot.
+fn holds_memory(draft: &Draft, inventory: &Inventory) -> bool {
+    let snapshots = inventory.disks.iter().flat_map(|disk| &disk.snapshots);
+    snapshots.into_iter().any(|snapshot| snapshot.name == draft.name.as_str() && snapshot.vm_state_size > 0)
 }
 
 fn attached(overlay: &Overlay, inventory: &Inventory) -> bool {
@@ -42,6 +53,11 @@ pub(crate) async fn undo(session: &mut Session<'_>, draft: &Draft, id: Uuid) -> 
     let domain = session.domain;
     let about = format!("the creation of snapshot {} of domain {} cannot be undone", draft.name, domain.name);
     let unwritten = |e| Error::new(Kind::RecoveryPending, Effect::Unknown, about.clone()).with_source(e);
+    // First of all: a guest that stands still for it goes on, whatever else fails.
+    if let Some(save) = &draft.memory {
+        let Some(memory) = session.ports.memory else { return Err(no_backend(&domain.name)) };
+        memory.abandon(save).await.map_err(|e| unwritten_port(&about, e))?;
+    }
     if draft.actions.is_empty() {
         session.set_journal(None).await.map_err(unwritten)?;
         return Ok(Vec::new());
@@ -76,6 +92,10 @@ pub(crate) async fn undo(session: &mut Session<'_>, draft: &Draft, id: Uuid) -> 
     let others = if others.is_empty() { String::new() } else { format!(" (and: {})", others.join("; ")) };
     let first = left.swap_remove(0);
     Err(Error::new(Kind::RecoveryPending, Effect::Unknown, format!("{about}{others}")).with_source(first))
+}
+
+fn unwritten_port(about: &str, cause: PortError) -> Error {
+    Error::new(Kind::RecoveryPending, Effect::Unknown, about.to_owned()).with_source(cause)
 }
 
 async fn delete_tag(

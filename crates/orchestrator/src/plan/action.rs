@@ -2,7 +2,7 @@
 
 use xlsnap_types::model::SnapshotName;
 
-use super::{CreatePlan, DeletePlan, RevertPlan};
+use super::{CreatePlan, DeletePlan, RevertPlan, RevertWay};
 use crate::SnapshotAction;
 
 /// What an [`Action`] is, for a backend to say by what it does that.
@@ -18,6 +18,24 @@ pub enum Deed {
     DeleteInternal,
     /// A disk goes back to an internal snapshot.
     RevertInternal,
+    /// The guest's file systems are frozen, or let go.
+    Freeze,
+    /// The guest's memory is saved to a file, or inside the images.
+    SaveMemory,
+    /// A memory file is removed.
+    RemoveMemory,
+    /// The domain's process is ended.
+    Destroy,
+    /// The domain is started.
+    Start,
+    /// The domain is started with the memory of a file.
+    RestoreMemory,
+    /// Memory and disks come back from inside the images.
+    LoadInside,
+    /// The process lets go of its disks.
+    Release,
+    /// The process takes its disks back, and the guest is reset.
+    TakeBack,
     /// Something is written down.
     Record,
 }
@@ -56,6 +74,18 @@ impl CreatePlan {
                 ));
             }
         }
+        if self.quiesce.is_some() {
+            actions.push(Action {
+                deed: Deed::Freeze,
+                what: "freeze the guest's file systems, and let them go after the snapshot".to_owned(),
+                touches: Some("the guest".to_owned()),
+            });
+        }
+        if let Some(save) = &self.memory {
+            let what = format!("save the guest's memory ({})", save.way.word());
+            let touches = save.file.clone().or_else(|| self.disks.first().map(|disk| disk.image.clone()));
+            actions.push(Action { deed: Deed::SaveMemory, what, touches });
+        }
         for plan in &self.disks {
             actions.push(match &plan.action {
                 SnapshotAction::Internal { tag, .. } => Action::on(
@@ -90,6 +120,13 @@ impl DeletePlan {
                     ),
                 )
             }));
+            actions.extend(deletion.memory.as_deref().map(|file| {
+                Action::on(
+                    Deed::RemoveMemory,
+                    file,
+                    format!("remove the memory of snapshot {}", deletion.name),
+                )
+            }));
             actions.push(Action::record(format!("delete the record of snapshot {}", deletion.name)));
         }
         actions.extend(self.reparented.iter().map(|(name, parent)| {
@@ -108,7 +145,31 @@ impl RevertPlan {
     /// The plan as lines, in the order of the effects.
     pub fn actions(&self) -> Vec<Action> {
         let mut actions = self.safety.as_ref().map(CreatePlan::actions).unwrap_or_default();
-        actions.extend(self.disks.iter().map(|target| {
+        let process = |deed, what: &str| Action {
+            deed,
+            what: what.to_owned(),
+            touches: Some("the domain's process".to_owned()),
+        };
+        let then =
+            |run: bool, what: &str| format!("{what}; {}", if run { "it runs" } else { "it stays paused" });
+        match &self.way {
+            RevertWay::Off => {}
+            RevertWay::Release { .. } => {
+                actions
+                    .push(process(Deed::Release, "stop the guest, and let its process let go of its disks"));
+            }
+            RevertWay::Restart { .. } | RevertWay::Restore { .. } => {
+                actions.push(process(Deed::Destroy, "end the domain's process, if it has one"));
+            }
+            RevertWay::Load { inside, run } => {
+                actions.push(process(
+                    Deed::LoadInside,
+                    &then(*run, &format!("load memory and disks of {} from inside the images", inside.tag)),
+                ));
+            }
+        }
+        let by_itself = matches!(self.way, RevertWay::Load { .. });
+        actions.extend(self.disks.iter().filter(|_| !by_itself).map(|target| {
             Action::on(
                 Deed::RevertInternal,
                 &target.image,
@@ -118,6 +179,21 @@ impl RevertPlan {
                 ),
             )
         }));
+        match &self.way {
+            RevertWay::Off | RevertWay::Load { .. } => {}
+            RevertWay::Release { run } => {
+                let what = then(*run, "give the process its disks back, and reset the guest");
+                actions.push(process(Deed::TakeBack, &what));
+            }
+            RevertWay::Restart { run } => {
+                actions.push(process(Deed::Start, &then(*run, "start the domain from its disks")));
+            }
+            RevertWay::Restore { memory, run } => {
+                let file = memory.file.clone().unwrap_or_default();
+                let what = then(*run, "start the domain with the memory of the snapshot");
+                actions.push(Action::on(Deed::RestoreMemory, &file, what));
+            }
+        }
         actions.push(Action::record(format!("change the current snapshot to {}", self.name)));
         actions
     }

@@ -28,7 +28,14 @@ pub(crate) struct CreateFacts<'a> {
 pub(crate) fn create(facts: &CreateFacts<'_>, request: &CreateRequest) -> Result<CreatePlan, Error> {
     check_selection(facts, request)?;
     let name = name(facts, request)?;
-    let mut plan = CreatePlan { name, disks: Vec::new(), passed_over: Vec::new(), warnings: Vec::new() };
+    let mut plan = CreatePlan {
+        name,
+        disks: Vec::new(),
+        passed_over: Vec::new(),
+        memory: None,
+        quiesce: None,
+        warnings: Vec::new(),
+    };
     for disk in &facts.inventory.disks {
         if let Some(why) = why_passed_over(facts, request, disk)? {
             plan.passed_over.push(PassedOver { disk: disk.name.clone(), why: why.to_owned() });
@@ -191,7 +198,7 @@ fn out_of_reach(disk: &Disk) -> Option<String> {
 }
 
 /// 24 letters and digits that no other overlay has.
-fn token(id: Uuid, disk: usize) -> String {
+pub(super) fn token(id: Uuid, disk: usize) -> String {
     let mut token = id.simple().to_string();
     token.truncate(20);
     format!("{token}{disk:04x}")

@@ -53,16 +53,16 @@ pub(crate) fn delete(facts: &DeleteFacts<'_>, request: &DeleteRequest) -> Result
     let mut plan =
         DeletePlan { snapshots: Vec::new(), reparented: Vec::new(), current: None, warnings: Vec::new() };
     for name in &order {
-        let disks = match facts.records.get(name) {
+        let (memory, disks) = match facts.records.get(name) {
             Some(record) if request.metadata_only => {
                 plan.warnings.extend(staying(name, record));
-                Vec::new()
+                (None, Vec::new())
             }
-            Some(record) => targets(facts, name, record, &mut plan.warnings)?,
-            None => Vec::new(),
+            Some(record) => (memory(facts, name, record)?, targets(facts, name, record, &mut plan.warnings)?),
+            None => (None, Vec::new()),
         };
         let parent = heir(facts, &gone, name);
-        plan.snapshots.push(SnapshotDeletion { name: name.clone(), parent, disks });
+        plan.snapshots.push(SnapshotDeletion { name: name.clone(), parent, disks, memory });
     }
     for (child, parent) in facts.parents {
         if let Some(parent) = parent.as_ref().filter(|parent| gone.contains(parent) && !gone.contains(child))
@@ -89,6 +89,14 @@ fn staying(name: &SnapshotName, record: &Record) -> Option<String> {
                 None => format!("a snapshot inside the image of disk {device}"),
             }
         })
+        .chain(
+            record
+                .snapshot
+                .memory
+                .clone()
+                .filter(|file| !file.is_empty())
+                .map(|file| format!("{file} (memory)")),
+        )
         .collect();
     (!places.is_empty())
         .then(|| format!("the data of snapshot {name} stays, unknown to any record: {}", places.join(", ")))
@@ -106,6 +114,24 @@ fn heir(
     ancestors.take(facts.parents.len()).find(|ancestor| !gone.contains(*ancestor)).cloned()
 }
 
+/// The memory file that goes with it: one that we made, as both parts of the record say.
+fn memory(facts: &DeleteFacts<'_>, name: &SnapshotName, record: &Record) -> Result<Option<String>, Error> {
+    let ours = record.meta.as_ref().and_then(|meta| meta.memory.as_ref()?.file.as_deref());
+    match record.snapshot.memory.as_deref().filter(|file| !file.is_empty()) {
+        None => Ok(None),
+        Some(file) if Some(file) == ours => Ok(Some(file.to_owned())),
+        Some(file) => {
+            let message = format!(
+                "snapshot {name} of domain {} holds the guest's memory in a file that is not ours ({file})",
+                facts.domain.name
+            );
+            Err(refused(message).with_advice(format!(
+                "delete it with the program that made it, or delete only the record of snapshot {name} (metadata only)"
+            )))
+        }
+    }
+}
+
 fn targets(
     facts: &DeleteFacts<'_>,
     name: &SnapshotName,
@@ -114,13 +140,6 @@ fn targets(
 ) -> Result<Vec<ImageTarget>, Error> {
     let domain = &facts.domain.name;
     let metadata = format!("or delete only the record of snapshot {name} (metadata only)");
-    if record.snapshot.has_memory() {
-        let message =
-            format!("snapshot {name} of domain {domain} holds the guest's memory in a file that is not ours");
-        return Err(
-            refused(message).with_advice(format!("delete it with the program that made it, {metadata}"))
-        );
-    }
     let mut targets = Vec::new();
     for part in parts(facts.domain, name, record)? {
         let about = format!("snapshot {name} of domain {domain}: disk {}", part.disk);

@@ -1,11 +1,15 @@
 //! Planning a revert: everything is verified before anything is lost.
 
+mod way;
+
+pub(crate) use way::header;
+
 use xlsnap_conf_store::Record;
 use xlsnap_types::model::PassedOver;
 
 use super::refused;
 use crate::record::{Found, find, parts};
-use crate::{DomainRef, Error, GuestState, ImageTarget, Inventory, RevertPlan, RevertRequest};
+use crate::{Abilities, DomainRef, Error, GuestState, ImageTarget, Inventory, RevertPlan, RevertRequest};
 
 /// What planning a revert is to know.
 #[derive(Debug)]
@@ -14,24 +18,16 @@ pub(crate) struct RevertFacts<'a> {
     pub(crate) guest: GuestState,
     pub(crate) inventory: &'a Inventory,
     pub(crate) record: &'a Record,
+    /// What can be done with the domain's process; `None` when nothing can, or nothing has to be known of it.
+    pub(crate) abilities: Option<&'a Abilities>,
 }
 
-/// Plans a revert, without the safety snapshot.
+/// Plans a revert, without the safety snapshot. A memory file that it names must still be read and [`header`] compared.
 pub(crate) fn revert(facts: &RevertFacts<'_>, request: &RevertRequest) -> Result<RevertPlan, Error> {
     let name = &request.name;
     let domain = &facts.domain.name;
-    if facts.guest != GuestState::Off {
-        let by =
-            if facts.guest == GuestState::Serving { "a storage daemon has its disks" } else { "it runs" };
-        return Err(refused(format!("domain {domain} cannot be reverted while {by}"))
-            .with_advice("shut the domain down first, then revert"));
-    }
-    if facts.record.snapshot.has_memory() {
-        let message = format!(
-            "snapshot {name} of domain {domain} holds the guest's memory, and its disks belong to it"
-        );
-        return Err(refused(message).with_advice("revert with the program that made it"));
-    }
+    let mut warnings = Vec::new();
+    let way = way::choose(facts, request, &mut warnings)?;
     let parts = parts(facts.domain, name, facts.record)?;
     let mut disks = Vec::new();
     for part in &parts {
@@ -99,5 +95,5 @@ pub(crate) fn revert(facts: &RevertFacts<'_>, request: &RevertRequest) -> Result
     let untouched = untouched
         .map(|disk| PassedOver { disk: disk.name.clone(), why: "it is not part of the snapshot".to_owned() })
         .collect();
-    Ok(RevertPlan { name: name.clone(), safety: None, disks, untouched })
+    Ok(RevertPlan { name: name.clone(), safety: None, disks, untouched, way, warnings })
 }

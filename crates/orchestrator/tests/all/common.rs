@@ -46,11 +46,11 @@ impl Op {
     }
 
     pub(crate) fn revert(given: &str) -> Self {
-        Self::Revert(RevertRequest { name: name(given), safety: None })
+        Self::Revert(RevertRequest::new(name(given)))
     }
 
     pub(crate) fn safe_revert(given: &str, safety: &str) -> Self {
-        Self::Revert(RevertRequest { name: name(given), safety: Some(name(safety)) })
+        Self::Revert(RevertRequest { safety: Some(name(safety)), ..RevertRequest::new(name(given)) })
     }
 
     /// Runs it, and gives the warnings.

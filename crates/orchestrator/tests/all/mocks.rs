@@ -111,7 +111,7 @@ async fn a_revert_names_every_disk_that_failed() {
         Err(PortError::new(PortErrorKind::Busy, Effect::None, format!("somebody has {at}")))
     });
     let ports = Ports { disks: &disks, ..world.ports() };
-    let wanted = RevertRequest { name: name("s"), safety: None };
+    let wanted = RevertRequest::new(name("s"));
     let error = revert(&ports, &world.domain(), &wanted, Uuid::nil()).await.unwrap_err();
     assert_eq!((error.kind(), error.effect()), (Kind::Busy, Effect::None), "{}", told(&error));
     assert!(

@@ -172,7 +172,7 @@ async fn a_dry_run_names_every_file() {
         lines(plan_delete(&ports, &domain, &forget, id).await.unwrap().actions()),
         ["-: delete the record of snapshot b", "-: change the current snapshot to a"]
     );
-    let revert = RevertRequest { name: name("a"), safety: Some(name("safe")) };
+    let revert = RevertRequest { safety: Some(name("safe")), ..RevertRequest::new(name("a")) };
     assert_eq!(
         lines(plan_revert(&ports, &domain, &revert, id).await.unwrap().actions()),
         [

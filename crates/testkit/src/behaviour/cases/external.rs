@@ -48,7 +48,7 @@ pub async fn an_external_snapshot_moves_the_writes_to_the_overlay<W: World>(
     off(&mut world).await;
     assert_reads(&mut world, 2).await;
 
-    let again = RevertRequest { name: name("s1"), safety: None };
+    let again = RevertRequest::new(name("s1"));
     let error = revert(&world.ports(), &world.domain(), &again, id()).await.expect_err("it is external");
     assert_eq!(error.kind(), Kind::Refused, "{}", told(&error));
     let all = DeleteRequest { name: name("s1"), children: false, metadata_only: false };

@@ -5,7 +5,7 @@ use xlsnap_orchestrator::{Error, Kind, RevertReport, RevertRequest, revert};
 use super::*;
 
 fn request(given: &str) -> RevertRequest {
-    RevertRequest { name: name(given), safety: None }
+    RevertRequest::new(name(given))
 }
 
 async fn reverting(world: &impl World, request: &RevertRequest) -> Result<RevertReport, Error> {

@@ -1,0 +1,198 @@
+//! What happens to the domain's process in a revert.
+
+use xlsnap_conf_store::Record;
+use xlsnap_types::model::{MemoryMeta, MemoryWay};
+
+use super::RevertFacts;
+use crate::plan::refused;
+use crate::{Error, GuestState, InsideMemory, MemoryHeader, RevertRequest, RevertWay};
+
+/// Chooses it, or refuses.
+pub(super) fn choose(
+    facts: &RevertFacts<'_>,
+    request: &RevertRequest,
+    warnings: &mut Vec<String>,
+) -> Result<RevertWay, Error> {
+    let memory = facts.record.meta.as_ref().and_then(|meta| meta.memory.as_ref());
+    match memory {
+        Some(memory) if memory.way == MemoryWay::Internal => load(facts, request),
+        Some(memory) if memory.file.as_deref() == facts.record.snapshot.memory.as_deref() => {
+            restore(facts, request, memory)
+        }
+        _ if facts.record.snapshot.has_memory() => {
+            let message = format!(
+                "snapshot {} of domain {} holds the guest's memory, and its disks belong to it",
+                request.name, facts.domain.name
+            );
+            Err(refused(message).with_advice("revert with the program that made it"))
+        }
+        _ => disks_alone(facts, request, warnings),
+    }
+}
+
+fn disks_alone(
+    facts: &RevertFacts<'_>,
+    request: &RevertRequest,
+    warnings: &mut Vec<String>,
+) -> Result<RevertWay, Error> {
+    let domain = &facts.domain.name;
+    let no_restart = match facts.abilities {
+        Some(abilities) => abilities.no_restart.as_deref(),
+        None => Some("nothing is known of how it is started"),
+    };
+    let flags = match facts.guest {
+        GuestState::On(flags) => flags,
+        GuestState::Off => {
+            return match (request.run, no_restart) {
+                (None, _) => Ok(RevertWay::Off),
+                (Some(run), None) => Ok(RevertWay::Restart { run }),
+                (Some(_), Some(why)) => {
+                    Err(refused(format!("domain {domain} cannot be started after the revert: {why}"))
+                        .with_advice("revert it without asking for that, and start it yourself"))
+                }
+            };
+        }
+        GuestState::Serving => {
+            return Err(refused(format!(
+                "domain {domain} cannot be reverted while a storage daemon has its disks"
+            ))
+            .with_advice("end the storage daemon first, then revert"));
+        }
+    };
+    let run = request.run.unwrap_or(!(flags.paused || flags.shutdown || flags.dying));
+    let no_release = match facts.abilities {
+        Some(_) if request.offline => Some("that was not wanted"),
+        Some(abilities) => abilities.no_release.as_deref(),
+        None => Some("its backend cannot do that"),
+    };
+    match (no_release, no_restart) {
+        (None, _) => {
+            warnings.push(format!(
+                "the guest of domain {domain} is reset: what it holds in memory does not fit its disks any more"
+            ));
+            Ok(RevertWay::Release { run })
+        }
+        (Some(_), None) => {
+            warnings.push(format!("domain {domain} is ended and started again"));
+            Ok(RevertWay::Restart { run })
+        }
+        (Some(release), Some(restart)) => Err(refused(format!(
+            "domain {domain} cannot be reverted while it runs (its process cannot let go of its disks: {release}; it cannot \
+             be ended and started again: {restart})"
+        ))
+        .with_advice("shut the domain down first, then revert")),
+    }
+}
+
+fn restore(
+    facts: &RevertFacts<'_>,
+    request: &RevertRequest,
+    memory: &MemoryMeta,
+) -> Result<RevertWay, Error> {
+    let about = format!("snapshot {} of domain {}", request.name, facts.domain.name);
+    let cannot = |why: &str, advice: &str| {
+        Err(refused(format!("{about}: the guest's memory cannot be restored: {why}")).with_advice(advice))
+    };
+    let Some(abilities) = facts.abilities else {
+        return cannot(
+            "nothing is known of how the domain is started",
+            "say in its description how it is started",
+        );
+    };
+    if let Some(why) = &abilities.no_restart {
+        return cannot(why, "say in the domain's description how it is started");
+    }
+    if let Some(why) = &abilities.no_restore {
+        return cannot(why, "remove the cause, then do it again");
+    }
+    if memory.way != MemoryWay::Toolstack {
+        if let Err((why, advice)) = fits(facts) {
+            return cannot(&why, advice);
+        }
+    }
+    let run = request.run.unwrap_or_else(|| ran(facts.record));
+    Ok(RevertWay::Restore { memory: memory.clone(), run })
+}
+
+/// Whether what would start the domain takes the memory of what ran it then.
+fn fits(facts: &RevertFacts<'_>) -> Result<(), (String, &'static str)> {
+    let (Some(meta), Some(abilities)) = (&facts.record.meta, facts.abilities) else { return Ok(()) };
+    let (then, now) = (&meta.hypervisor, &abilities.hypervisor);
+    if let (Some(then), Some(now)) = (&then.machine, &now.machine)
+        && then != now
+    {
+        let why = format!("it is of machine type {then}, and the domain has {now} now");
+        return Err((why, "give the domain its earlier machine type back"));
+    }
+    if let (Some(then), Some(now)) = (&then.qemu, &now.qemu)
+        && let (Some(old), Some(new)) = (version(then), version(now))
+        && new < old
+    {
+        let why = format!("QEMU {then} saved it, and QEMU {now}, which is older, would start the domain");
+        return Err((why, "use a QEMU that is not older"));
+    }
+    Ok(())
+}
+
+/// Major and minor version: stable releases of one minor version take each other's state.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.split('.').map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+fn load(facts: &RevertFacts<'_>, request: &RevertRequest) -> Result<RevertWay, Error> {
+    let about = format!("snapshot {} of domain {}", request.name, facts.domain.name);
+    let no_load = match facts.abilities {
+        Some(abilities) => abilities.no_load.as_deref(),
+        None => Some("nothing can be done with its process"),
+    };
+    if let Some(why) = no_load {
+        return Err(refused(format!("{about}: the memory inside its images cannot be loaded: {why}"))
+            .with_advice("remove the cause, then do it again"));
+    }
+    let tag = request.name.as_str();
+    let holds = |disk: &&crate::Disk| disk.snapshots.iter().any(|s| s.name == tag && s.vm_state_size > 0);
+    let Some(state) = facts.inventory.disks.iter().find(holds) else {
+        return Err(refused(format!("{about}: no image holds its memory any more"))
+            .with_advice("see what check says"));
+    };
+    let of_record = |disk: &&crate::Disk| {
+        facts.record.snapshot.disks.iter().any(|part| part.device.as_deref() == Some(disk.name.as_str()))
+    };
+    let disks = facts.inventory.disks.iter().filter(of_record).map(|disk| disk.name.clone()).collect();
+    let run = request.run.unwrap_or_else(|| ran(facts.record));
+    let inside = InsideMemory { tag: tag.to_owned(), state: state.name.clone(), disks };
+    Ok(RevertWay::Load { inside, run })
+}
+
+/// Whether the guest ran in the snapshot: all flags false is runnable.
+fn ran(record: &Record) -> bool {
+    let snapshot = &record.snapshot;
+    !(snapshot.paused || snapshot.shutdown || snapshot.dying)
+}
+
+/// Compares what a memory file says of itself with the domain.
+pub(crate) fn header(
+    facts: &RevertFacts<'_>,
+    request: &RevertRequest,
+    memory: &MemoryMeta,
+    header: &MemoryHeader,
+) -> Result<(), Error> {
+    let file = memory.file.as_deref().unwrap_or_default();
+    let about = format!("snapshot {} of domain {}: its memory file {file}", request.name, facts.domain.name);
+    let recorded = facts.record.meta.as_ref().and_then(|meta| meta.hypervisor.machine.as_deref());
+    let now = facts.abilities.and_then(|abilities| abilities.hypervisor.machine.as_deref());
+    if let Some(found) = &header.machine {
+        for expected in [now, recorded].into_iter().flatten() {
+            if found != expected {
+                return Err(refused(format!("{about} is of machine type {found}, not {expected}"))
+                    .with_advice("give the domain its earlier machine type back, or see what check says"));
+            }
+        }
+    }
+    if let Some(found) = header.domain.as_deref().filter(|found| *found != facts.domain.name) {
+        return Err(refused(format!("{about} is of domain {found}"))
+            .with_advice("restore the domain's own file, or name the domain as it was named then"));
+    }
+    Ok(())
+}
