@@ -11,10 +11,12 @@
 mod disks;
 mod faults;
 mod image;
+mod machine;
 mod store;
 mod world;
 
 pub use faults::{Call, Fault, Faults, Moment};
 pub use image::{Image, Kept};
+pub use machine::MemoryFile;
 pub use store::MemStore;
 pub use world::{FakeDisk, FakeWorld};

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 use xlsnap_orchestrator::{
-    CheckRequest, CreateRequest, DeleteRequest, DiskChoice, Error, RevertRequest, check, create, delete,
-    revert,
+    CheckRequest, CreateRequest, DeleteRequest, DiskChoice, Error, GuestState, MemoryPlace, MemoryRequest,
+    RevertRequest, check, create, delete, revert,
 };
 use xlsnap_testkit::fake::FakeWorld;
-use xlsnap_types::model::{DiskName, ImageFormat, SnapshotName};
+use xlsnap_types::model::{DiskName, ImageFormat, MemoryWay, SnapshotName, StateFlags};
 
 pub(crate) fn name(name: &str) -> SnapshotName {
     SnapshotName::new(name).unwrap()
@@ -31,6 +31,24 @@ impl Op {
         Self::Create(CreateRequest { name: Some(name(given)), ..CreateRequest::default() })
     }
 
+    /// With the guest's memory, in this way.
+    pub(crate) fn memory(given: &str, way: MemoryWay) -> Self {
+        let inside = way == MemoryWay::Internal;
+        let place = if inside { MemoryPlace::Inside } else { MemoryPlace::Default };
+        let memory = MemoryRequest { place, way: Some(way), ..MemoryRequest::default() };
+        Self::Create(CreateRequest {
+            name: Some(name(given)),
+            memory: Some(memory),
+            ..CreateRequest::default()
+        })
+    }
+
+    /// With the guest's file systems frozen.
+    pub(crate) fn quiesced(given: &str) -> Self {
+        let quiesce = Some(std::time::Duration::from_secs(5));
+        Self::Create(CreateRequest { name: Some(name(given)), quiesce, ..CreateRequest::default() })
+    }
+
     pub(crate) fn external(given: &str, disks: &[&str]) -> Self {
         let choice = DiskChoice::External { file: None, format: ImageFormat::Qcow2 };
         let disks = disks.iter().map(|at| (disk(at), choice.clone())).collect();
@@ -51,6 +69,16 @@ impl Op {
 
     pub(crate) fn safe_revert(given: &str, safety: &str) -> Self {
         Self::Revert(RevertRequest { safety: Some(name(safety)), ..RevertRequest::new(name(given)) })
+    }
+
+    /// Ending the domain's process and starting it again.
+    pub(crate) fn offline_revert(given: &str) -> Self {
+        Self::Revert(RevertRequest { offline: true, ..RevertRequest::new(name(given)) })
+    }
+
+    /// To a guest that runs afterwards, or stands still.
+    pub(crate) fn revert_to(given: &str, run: bool) -> Self {
+        Self::Revert(RevertRequest { run: Some(run), ..RevertRequest::new(name(given)) })
     }
 
     /// Runs it, and gives the warnings.
@@ -87,6 +115,13 @@ pub(crate) struct Seen {
     /// Each file with the snapshots inside and what they keep.
     pub(crate) files: BTreeMap<String, BTreeMap<String, Option<u64>>>,
     pub(crate) running: bool,
+    pub(crate) paused: bool,
+    /// Whether its file systems are frozen, or its process has let go of its disks.
+    pub(crate) held: bool,
+    /// Whether the guest finds its disks as it remembers them.
+    pub(crate) agrees: bool,
+    /// The memory files.
+    pub(crate) memory_files: BTreeSet<String>,
 }
 
 pub(crate) fn see(world: &FakeWorld) -> Seen {
@@ -113,7 +148,11 @@ pub(crate) fn see(world: &FakeWorld) -> Seen {
         contents: names.iter().map(|disk| (disk.clone(), world.read(disk.as_str()))).collect(),
         images: names.iter().map(|disk| (disk.clone(), (at(disk).top, at(disk).described))).collect(),
         files: files.collect(),
-        running: world.guest_state() != xlsnap_orchestrator::GuestState::Off,
+        running: world.guest_state() != GuestState::Off,
+        paused: matches!(world.guest_state(), GuestState::On(StateFlags { paused: true, .. })),
+        held: world.is_held(),
+        agrees: world.agrees(),
+        memory_files: world.memory_files().into_keys().collect(),
     }
 }
 
@@ -131,6 +170,12 @@ pub(crate) async fn assert_whole(world: &FakeWorld, about: &str) {
     for file in world.files().iter().filter(|file| file.matches('.').count() > 1) {
         assert!(made.contains(file), "{about}: the overlay {file} is nobody's");
     }
+    for file in world.memory_files().keys() {
+        let named = records.values().any(|record| record.snapshot.memory.as_ref() == Some(file));
+        assert!(named, "{about}: the memory file {file} is nobody's");
+    }
+    assert!(world.agrees(), "{about}: the guest's memory and its disks are of different times");
+    assert!(!world.is_held(), "{about}: the guest is held");
     for file in &made {
         assert!(world.files().contains(file), "{about}: the overlay {file} is gone");
     }

@@ -7,3 +7,4 @@ mod model;
 mod plan;
 mod strangers;
 mod sweep;
+mod sweep_machine;

@@ -11,7 +11,7 @@ use xlsnap_types::model::StateFlags;
 
 /// What a world is before the operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Power {
+pub(crate) enum Power {
     Running,
     Paused,
     Serving,
@@ -19,7 +19,7 @@ enum Power {
 }
 
 impl Power {
-    fn guest(self) -> GuestState {
+    pub(crate) fn guest(self) -> GuestState {
         match self {
             Self::Running => GuestState::On(StateFlags { running: true, ..StateFlags::default() }),
             Self::Paused => GuestState::On(StateFlags { paused: true, ..StateFlags::default() }),
@@ -42,7 +42,7 @@ async fn world(power: Power) -> FakeWorld {
     world
 }
 
-fn write(world: &FakeWorld, content: u64) {
+pub(crate) fn write(world: &FakeWorld, content: u64) {
     for disk in world.disk_names() {
         world.write(disk.as_str(), content);
     }
@@ -66,9 +66,24 @@ fn kills(fault: Fault) -> bool {
     matches!(fault, Fault::Torn(_) | Fault::PowerCut(_))
 }
 
-/// Sweeps one operation: `between` are the states that are whole, although neither before nor after it.
+/// Whether the process that has the disks can die of a call.
+fn can_kill(method: &str) -> bool {
+    ["disks.snapshot", "memory.begin", "memory.resume", "memory.finish", "memory.take_inside"]
+        .contains(&method)
+}
+
+/// Whether the process dies of a revert's call, and is started anew by the recovery.
+fn can_kill_in_revert(method: &str) -> bool {
+    ["power.release", "power.take_back", "power.start", "power.restore", "power.load"].contains(&method)
+}
+
+/// Sweeps one operation on a domain without a process that can be handled: `between` are the states that are whole, although neither before nor after it.
 async fn sweep(power: Power, op: &Op, between: &[Op]) {
-    let start = world(power).await;
+    sweep_from(&format!("{power:?}"), &world(power).await, op, between).await;
+}
+
+/// The same, from this world.
+pub(crate) async fn sweep_from(power: &str, start: &FakeWorld, op: &Op, between: &[Op]) {
     let clean = start.fork();
     let mut allowed = vec![see(&clean)];
     op.run(&clean).await.unwrap_or_else(|e| panic!("{op:?} on a sound world: {}", told(&e)));
@@ -84,11 +99,11 @@ async fn sweep(power: Power, op: &Op, between: &[Op]) {
     let mut met = HashSet::new();
     for (at, call) in calls.iter().enumerate() {
         for fault in FAULTS {
-            if kills(fault) && call.method != "disks.snapshot" {
+            if kills(fault) && !can_kill(call.method) && !can_kill_in_revert(call.method) {
                 continue;
             }
-            let about = format!("{power:?} {op:?}: call {at} ({}) meets {fault:?}", call.method);
-            let struck = strike(&start, op, &[(at, fault)], &allowed, &about).await;
+            let about = format!("{power} {op:?}: call {at} ({}) meets {fault:?}", call.method);
+            let struck = strike(start, op, &[(at, fault)], &allowed, &about).await;
             recover_everyhow(&struck, &allowed, &about, &mut met).await;
             if struck.crashed || kills(fault) {
                 continue;
@@ -98,7 +113,7 @@ async fn sweep(power: Power, op: &Op, between: &[Op]) {
                 for moment in [Moment::Before, Moment::After] {
                     let faults = [(at, fault), (later, Fault::Crash(moment))];
                     let about = format!("{about}; call {later} crashes {moment:?} its effect");
-                    let struck = strike(&start, op, &faults, &allowed, &about).await;
+                    let struck = strike(start, op, &faults, &allowed, &about).await;
                     recover_everyhow(&struck, &allowed, &about, &mut met).await;
                 }
             }
@@ -114,7 +129,7 @@ struct Struck {
     crashed: bool,
     /// Whether the process that had the disks died.
     killed: bool,
-    was_running: bool,
+    before: Seen,
 }
 
 /// Lets faults strike, and checks that what the operation says of it is so.
@@ -138,7 +153,7 @@ async fn strike(
     let calls = world.faults().calls().len();
     world.restart();
     let killed = faults.iter().any(|(_, fault)| kills(*fault));
-    Struck { world, calls, crashed, killed, was_running: before.running }
+    Struck { world, calls, crashed, killed, before }
 }
 
 /// Recovers, and again with a crash at each of its calls. Many faults leave the same behind: each is recovered once.
@@ -175,9 +190,10 @@ async fn recover_and_check(
     let calls = world.faults().calls().len();
 
     let mut after = see(&world);
-    if struck.killed {
-        assert!(!after.running, "{about}: the domain's process died");
-        after.running = struck.was_running;
+    // A revert starts the domain again.
+    if struck.killed && !after.running {
+        after.running = struck.before.running;
+        after.paused = struck.before.paused;
         // What a process wrote to that ended is what its description names, or else it is lost.
         assert!(after.images.values().all(|(top, described)| top == described), "{about}");
     }
@@ -220,7 +236,10 @@ fn assert_honest(
             );
             assert_eq!(error.effect(), Effect::None, "{about}: {}", told(error));
             let mut now = now;
-            now.running = before.running;
+            if !now.running {
+                now.running = before.running;
+                now.paused = before.paused;
+            }
             let safe = allowed.len() > 2 && now == allowed[2];
             assert!(now == *before || safe, "{about}: {} changed something:\n{now:#?}", told(error));
         }

@@ -7,12 +7,8 @@ use xlsnap_orchestrator::{
 use xlsnap_types::model::{DiskName, ImageFormat};
 
 use super::faults::Verdict;
-use super::world::State;
+use super::world::{State, refuse};
 use super::{FakeDisk, FakeWorld, Image};
-
-fn refuse<T>(kind: PortErrorKind, message: impl Into<String>) -> Result<T, PortError> {
-    Err(PortError::new(kind, Effect::None, message))
-}
 
 impl State {
     fn find(&self, disk: &DiskName) -> Result<FakeDisk, PortError> {
@@ -94,7 +90,10 @@ impl State {
     }
 
     /// All or none.
-    fn transaction(&mut self, actions: &[SnapshotAction], now: u64) -> Result<(), PortError> {
+    pub(super) fn transaction(&mut self, actions: &[SnapshotAction], now: u64) -> Result<(), PortError> {
+        if self.released {
+            return refuse(PortErrorKind::Refused, "the process has let go of its disks");
+        }
         let mut after = self.clone();
         for action in actions {
             after.act(action, now)?;
@@ -176,8 +175,7 @@ impl Disks for FakeWorld {
             Verdict::Torn(done) => {
                 let mut state = self.state();
                 state.transaction(&actions[..done.min(actions.len())], now)?;
-                state.guest = GuestState::Off;
-                state.open_described();
+                state.die();
                 Err(PortError::new(PortErrorKind::Unreachable, Effect::Unknown, "the process ended"))
             }
             verdict => faults.by(verdict, "disks.snapshot", || self.state().transaction(actions, now)),
@@ -224,7 +222,7 @@ impl Disks for FakeWorld {
         self.faults().port("disks.revert", || {
             let mut state = self.state();
             let disk = state.find(disk)?;
-            if state.guest != GuestState::Off {
+            if state.guest != GuestState::Off && !state.released {
                 return refuse(
                     PortErrorKind::Busy,
                     format!("Could not open '{}': Failed to get \"write\" lock", disk.top),

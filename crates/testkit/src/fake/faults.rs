@@ -104,7 +104,9 @@ impl Faults {
         }
         let fault = state.planned.get(&state.calls.len()).copied();
         state.calls.push(Call { method, fault });
-        let transaction = method == "disks.snapshot";
+        // These are done by the process that has the disks, so that it can die of them.
+        let transaction =
+            method == "disks.snapshot" || ["memory.", "power."].iter().any(|port| method.starts_with(port));
         match fault {
             None => Verdict::Works,
             Some(Fault::Refused) => Verdict::Refused,

@@ -12,6 +12,8 @@ pub struct Kept {
     pub content: Option<u64>,
     /// The size it keeps.
     pub virtual_size: u64,
+    /// The guest's memory with it.
+    pub memory: Option<std::collections::BTreeMap<String, u64>>,
 }
 
 /// An image file.
@@ -56,6 +58,7 @@ impl Image {
             },
             content: self.content,
             virtual_size: self.virtual_size,
+            memory: None,
         });
     }
 

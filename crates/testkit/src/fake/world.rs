@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use uuid::Uuid;
-use xlsnap_orchestrator::{Clock, DomainRef, Guest, GuestState, PortError, Ports, Progress};
+use xlsnap_orchestrator::{
+    Abilities, Clock, DomainRef, Effect, Guest, GuestState, PortError, PortErrorKind, Ports, Progress,
+};
 use xlsnap_types::model::{DiskName, ImageFormat, StateFlags};
 
-use super::{Faults, Image, MemStore};
+use super::machine::{GuestMemory, Saving};
+use super::{Faults, Image, MemStore, MemoryFile};
 
 /// A disk of the domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +36,30 @@ pub(super) struct State {
     pub(super) files: BTreeMap<String, Image>,
     pub(super) disks: Vec<FakeDisk>,
     pub(super) guest: GuestState,
+    /// What the guest's programs hold of each disk.
+    pub(super) memory: GuestMemory,
+    pub(super) memory_files: BTreeMap<String, MemoryFile>,
+    pub(super) saving: Option<Saving>,
+    /// The process has let go of the disks.
+    pub(super) released: bool,
+    /// The guest's file systems are frozen.
+    pub(super) frozen: bool,
+    pub(super) abilities: Abilities,
+}
+
+/// A refusal without effect.
+pub(super) fn refuse<T>(kind: PortErrorKind, message: impl Into<String>) -> Result<T, PortError> {
+    Err(PortError::new(kind, Effect::None, message))
+}
+
+/// A guest that runs.
+pub(super) fn running() -> GuestState {
+    GuestState::On(StateFlags { running: true, ..StateFlags::default() })
+}
+
+/// A guest that stands still.
+pub(super) fn paused() -> GuestState {
+    GuestState::On(StateFlags { paused: true, ..StateFlags::default() })
 }
 
 /// A domain in memory, with every port that the orchestrator needs. Clones share everything.
@@ -42,6 +69,7 @@ pub struct FakeWorld {
     faults: Faults,
     store: MemStore,
     time: Arc<AtomicU64>,
+    pub(super) machine: bool,
 }
 
 impl FakeWorld {
@@ -56,7 +84,14 @@ impl FakeWorld {
                 files: BTreeMap::new(),
                 disks: Vec::new(),
                 guest: GuestState::Off,
+                memory: BTreeMap::new(),
+                memory_files: BTreeMap::new(),
+                saving: None,
+                released: false,
+                frozen: false,
+                abilities: Abilities::default(),
             })),
+            machine: false,
             store: MemStore::with_faults(faults.clone()),
             faults,
             time: Arc::new(AtomicU64::new(1_700_000_000_000)),
@@ -78,6 +113,7 @@ impl FakeWorld {
         let faults = Faults::default();
         Self {
             state: Arc::new(Mutex::new(self.state().clone())),
+            machine: self.machine,
             store: self.store.fork(faults.clone()),
             faults,
             time: Arc::new(AtomicU64::new(self.time.load(Ordering::Relaxed))),
@@ -105,7 +141,11 @@ impl FakeWorld {
 
     /// All ports.
     pub fn ports(&self) -> Ports<'_> {
-        Ports::new(self, self, &self.store, self, self)
+        let ports = Ports::new(self, self, &self.store, self, self);
+        if !self.machine {
+            return ports;
+        }
+        Ports { memory: Some(self), memory_files: Some(self), power: Some(self), agent: Some(self), ..ports }
     }
 
     /// The domain, asked for without waiting for its lock.
@@ -131,7 +171,7 @@ impl FakeWorld {
 
     /// Starts the domain with the images that its description names.
     pub fn start(&self) {
-        self.power(GuestState::On(StateFlags { running: true, ..StateFlags::default() }));
+        self.power(running());
     }
 
     /// Makes the domain's state `guest`; one that was off opens the images that its description names.
@@ -139,9 +179,10 @@ impl FakeWorld {
         let mut state = self.state();
         let running = |guest| matches!(guest, GuestState::On(_) | GuestState::Serving);
         if !(running(state.guest) && running(guest)) {
-            state.open_described();
+            state.die();
         }
         state.guest = guest;
+        state.boot();
     }
 
     /// Stops the domain.
@@ -154,6 +195,9 @@ impl FakeWorld {
         let mut state = self.state();
         let top = state.disk(disk).top.clone();
         state.files.get_mut(&top).expect("a disk's image is there").content = Some(content);
+        if matches!(state.guest, GuestState::On(_)) {
+            state.memory.insert(disk.to_owned(), content);
+        }
     }
 
     /// What the guest reads from a disk.
@@ -226,7 +270,7 @@ impl State {
         }
     }
 
-    fn content(&self, file: &str) -> u64 {
+    pub(super) fn content(&self, file: &str) -> u64 {
         let mut image = self.files.get(file).expect("a disk's image is there");
         while image.content.is_none() {
             let base = image.base.as_deref().expect("an image without content has a base");
