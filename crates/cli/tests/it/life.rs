@@ -14,7 +14,7 @@ use crate::host::{Host, finish};
 const START: &str = "accel = \"tcg\"\nmemory = 64\n";
 
 /// A host with a domain `web` that can be started; its QEMU does not outlive it.
-struct Startable(Host);
+pub(crate) struct Startable(Host);
 
 impl Deref for Startable {
     type Target = Host;
@@ -30,7 +30,7 @@ impl Drop for Startable {
 }
 
 impl Startable {
-    fn new(start: &str) -> Self {
+    pub(crate) fn new(start: &str) -> Self {
         let (host, _) = Host::with_two_disks();
         let this = Self(host);
         this.set_start(start);
@@ -45,13 +45,13 @@ impl Startable {
         self.root().join("domains/web.run")
     }
 
-    fn set_start(&self, start: &str) {
+    pub(crate) fn set_start(&self, start: &str) {
         let text = fs::read_to_string(self.file()).unwrap();
         let without = text.split("[start]").next().unwrap();
         fs::write(self.file(), format!("{without}[start]\n{start}")).unwrap();
     }
 
-    fn start(&self) -> Value {
+    pub(crate) fn start(&self) -> Value {
         self.json(&["domain", "start", "web"])
     }
 
@@ -59,7 +59,7 @@ impl Startable {
         self.json(&["domain", "status", "web"])["state"].as_str().unwrap().to_owned()
     }
 
-    fn stop(&self, more: &[&str]) -> Value {
+    pub(crate) fn stop(&self, more: &[&str]) -> Value {
         let words: Vec<&str> = ["domain", "stop", "web"].iter().chain(more).copied().collect();
         self.json(&words)
     }

@@ -6,6 +6,7 @@ mod crash;
 mod design_era;
 mod domain;
 mod flow;
+mod guest;
 mod host;
 mod interface;
 mod json;

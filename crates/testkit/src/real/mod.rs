@@ -20,6 +20,7 @@
 
 mod data;
 mod disk;
+pub mod guest;
 mod monitor;
 mod process;
 mod scratch;

@@ -21,17 +21,25 @@ pub enum Attach {
 }
 
 /// How a machine is started.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct VmOptions {
     /// How its disks are given.
     pub attach: Attach,
     /// Whether its processor runs (the firmware finds nothing to boot, and idles) or waits as after `-S`.
     pub running: bool,
+    /// Its memory, in MiB.
+    pub memory_mib: u32,
     /// Further arguments.
     pub arguments: Vec<String>,
 }
 
-/// A running qemu-system-x86_64 without a guest system, emulated.
+impl Default for VmOptions {
+    fn default() -> Self {
+        Self { attach: Attach::default(), running: false, memory_mib: 64, arguments: Vec::new() }
+    }
+}
+
+/// A running qemu-system-x86_64, emulated; without a guest system unless its arguments give one.
 #[derive(Debug)]
 pub struct Vm {
     process: Process,
@@ -53,8 +61,8 @@ impl Vm {
         }
         let mut command = Command::new("qemu-system-x86_64");
         command.current_dir(scratch.dir());
-        command.args(["-machine", "q35,accel=tcg", "-nodefaults", "-display", "none", "-m", "64"]);
-        command.args((!options.running).then_some("-S"));
+        command.args(["-machine", "q35,accel=tcg", "-nodefaults", "-display", "none"]);
+        command.args(["-m", &options.memory_mib.to_string()]).args((!options.running).then_some("-S"));
         for (unit, disk) in disks.iter().enumerate() {
             match options.attach {
                 Attach::Blockdev => by_blockdev(&mut command, disk, unit),
