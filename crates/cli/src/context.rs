@@ -14,6 +14,7 @@ use crate::args::{Global, Monitor, OneDomain};
 use crate::failure::Failure;
 use crate::render::style::Style;
 use crate::render::text::bytes as size;
+use crate::signals::Signals;
 
 /// The options of the command line.
 pub(crate) struct Context {
@@ -46,6 +47,7 @@ impl Context {
         let host = Host::new(options);
         // Steps are told to a person who looks, not to programs and files.
         let watched = !self.json() && io::stderr().is_terminal();
+        let host = host.interrupted_by(Signals::default());
         Ok(if watched { host.watched_by(StatusLine::new()) } else { host })
     }
 

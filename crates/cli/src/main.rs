@@ -8,6 +8,7 @@ mod exit;
 mod failure;
 mod logging;
 mod render;
+mod signals;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

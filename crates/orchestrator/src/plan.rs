@@ -140,6 +140,19 @@ pub enum RevertWay {
     },
 }
 
+impl RevertWay {
+    /// The word for it, as answers and the journal have it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Release { .. } => "release",
+            Self::Restart { .. } => "restart",
+            Self::Restore { .. } => "restore",
+            Self::Load { .. } => "load",
+        }
+    }
+}
+
 /// A refusal before any effect.
 fn refused(message: impl Into<String>) -> Error {
     Error::new(Kind::Refused, Effect::None, message)

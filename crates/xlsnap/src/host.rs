@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use xlsnap_conf_store::{FsStore, RootInputs};
-use xlsnap_orchestrator::{Error, Progress};
+use xlsnap_orchestrator::{Error, Interrupt, Progress};
 
 use crate::domain::Shelf;
 use crate::failures::from_store;
@@ -43,6 +43,7 @@ pub struct Host {
     pub(crate) shelf: Shelf,
     pub(crate) clock: SystemClock,
     pub(crate) progress: Box<dyn Progress>,
+    pub(crate) interrupt: Option<Box<dyn Interrupt>>,
 }
 
 impl Host {
@@ -50,13 +51,27 @@ impl Host {
     pub fn new(options: Options) -> Self {
         let store = FsStore::new(&options.root);
         let shelf = Shelf::new(&options.root);
-        Self { store, shelf, clock: SystemClock::new(), progress: Box::new(Unwatched), options }
+        Self {
+            store,
+            shelf,
+            clock: SystemClock::new(),
+            progress: Box::new(Unwatched),
+            interrupt: None,
+            options,
+        }
     }
 
     /// The same, with somebody who is told each step.
     #[must_use]
     pub fn watched_by(mut self, progress: impl Progress + 'static) -> Self {
         self.progress = Box::new(progress);
+        self
+    }
+
+    /// The same, with somebody who may want a long step (saving memory) to end early; what was done of it is undone then.
+    #[must_use]
+    pub fn interrupted_by(mut self, interrupt: impl Interrupt + 'static) -> Self {
+        self.interrupt = Some(Box::new(interrupt));
         self
     }
 }

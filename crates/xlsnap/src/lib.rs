@@ -28,9 +28,10 @@ pub use user_config::create_request;
 pub use xlsnap_conf_store::{Record, RootInputs};
 pub use xlsnap_orchestrator::{
     Action, CheckReport, CheckRequest, CreatePlan, CreateReport, CreateRequest, Deed, DeletePlan,
-    DeleteReport, DeleteRequest, DiskChoice, DiskPlan, Effect, Error, Finding, ImageTarget, Kind, Listing,
-    Node, Operation, Outcome, Progress, Recovered, Repair, Reversibility, RevertPlan, RevertReport,
-    RevertRequest, Row, Selection, SnapshotAction, SnapshotDeletion, Undo, tree,
+    DeleteReport, DeleteRequest, DiskChoice, DiskPlan, Effect, Error, Finding, ImageTarget, InsideMemory,
+    Interrupt, Kind, Listing, MemoryPlace, MemoryRequest, MemorySave, Node, Operation, Outcome, Progress,
+    Recovered, Repair, Reversibility, RevertPlan, RevertReport, RevertRequest, RevertWay, Row, Selection,
+    SnapshotAction, SnapshotDeletion, Undo, async_trait, tree,
 };
 pub use xlsnap_qemu::DiskSpec;
 pub use xlsnap_qemu::process::{Bus, MachineSpec, Place, StartOptions, StartSpec, StopOptions, StopWay};

@@ -1,22 +1,11 @@
 //! From the user's `KEY=VALUE` file to a request.
 
-use xlsnap_orchestrator::{CreateRequest, DiskChoice, Error};
+use xlsnap_orchestrator::{CreateRequest, DiskChoice, MemoryPlace, MemoryRequest};
 use xlsnap_types::config::{DiskKind, MemoryChoice, UserConfig};
 use xlsnap_types::model::ImageFormat;
 
-use crate::failures::refused;
-
 /// The snapshot that a user's configuration file asks for.
-///
-/// # Errors
-/// [`crate::Kind::Refused`] when it asks for the guest's memory: a snapshot is of disks.
-pub fn create_request(config: UserConfig) -> Result<CreateRequest, Error> {
-    if config.memory != MemoryChoice::No {
-        return Err(refused(
-            "the configuration file asks for the guest's memory, and a snapshot is of disks",
-        )
-        .with_advice("say memory=\"no\"; shut the guest down first, if its disks have to be at rest"));
-    }
+pub fn create_request(config: UserConfig) -> CreateRequest {
     let choice = |kind, file: Option<String>, format: Option<ImageFormat>| match kind {
         DiskKind::Internal => DiskChoice::Internal,
         DiskKind::External => DiskChoice::External { file, format: format.unwrap_or(ImageFormat::Qcow2) },
@@ -25,13 +14,20 @@ pub fn create_request(config: UserConfig) -> Result<CreateRequest, Error> {
         name: config.name,
         description: config.description.unwrap_or_default(),
         default_choice: choice(config.kind, None, None),
+        memory: match config.memory {
+            MemoryChoice::No => None,
+            MemoryChoice::Default => Some(MemoryRequest::default()),
+            MemoryChoice::File(file) => {
+                Some(MemoryRequest { place: MemoryPlace::File(file), ..MemoryRequest::default() })
+            }
+        },
         ..CreateRequest::default()
     };
     for disk in config.disks {
         request.selection.only.insert(disk.disk.clone());
         request.disks.insert(disk.disk, choice(disk.kind, disk.target, disk.format));
     }
-    Ok(request)
+    request
 }
 
 #[cfg(test)]
@@ -45,7 +41,7 @@ name="before"
 type="external"
 disk=['type=internal,vdev=hda', 'format=qcow2,vdev=hdb,target=/d/b.qcow2', 'vdev=hdc']
 "#;
-        let request = create_request(UserConfig::parse(text).unwrap()).unwrap();
+        let request = create_request(UserConfig::parse(text).unwrap());
         assert_eq!(request.name.unwrap().as_str(), "before");
         let disk = |name: &str| request.disks[&name.parse().unwrap()].clone();
         let external = |file: Option<&str>| DiskChoice::External {
@@ -59,10 +55,12 @@ disk=['type=internal,vdev=hda', 'format=qcow2,vdev=hdb,target=/d/b.qcow2', 'vdev
     }
 
     #[test]
-    fn memory_is_refused() {
-        let config = UserConfig::parse(b"memory=\"yes\"").unwrap();
-        let error = create_request(config).unwrap_err();
-        assert_eq!(error.kind(), crate::Kind::Refused);
+    fn memory_goes_to_its_place() {
+        let place =
+            |text: &[u8]| create_request(UserConfig::parse(text).unwrap()).memory.map(|memory| memory.place);
+        assert_eq!(place(b"memory=\"yes\""), Some(MemoryPlace::Default));
+        assert_eq!(place(b"memory=\"/srv/a.save\""), Some(MemoryPlace::File("/srv/a.save".to_owned())));
+        assert_eq!(place(b"memory=\"no\""), None);
     }
 
     #[test]
@@ -70,7 +68,7 @@ disk=['type=internal,vdev=hda', 'format=qcow2,vdev=hdb,target=/d/b.qcow2', 'vdev
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/formats.md");
         let document = std::fs::read_to_string(path).unwrap();
         let example = document.split("```cfg\n").nth(1).unwrap().split("```").next().unwrap();
-        let request = create_request(UserConfig::parse(example.as_bytes()).unwrap()).unwrap();
+        let request = create_request(UserConfig::parse(example.as_bytes()).unwrap());
         assert_eq!(request.disks.len(), 3);
     }
 }

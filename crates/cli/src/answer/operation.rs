@@ -15,6 +15,7 @@ pub(crate) struct PlanAnswer<'a> {
     name: &'a SnapshotName,
     actions: Vec<ActionForm<'a>>,
     passed_over: &'a [PassedOver],
+    warnings: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -31,11 +32,12 @@ impl<'a> PlanAnswer<'a> {
         name: &'a SnapshotName,
         steps: &'a [Step],
         passed_over: &'a [PassedOver],
+        warnings: &'a [String],
     ) -> Self {
         let form =
             |step: &'a Step| ActionForm { what: &step.what, touches: step.touches.as_deref(), by: step.by };
         let actions = steps.iter().map(form).collect();
-        Self { schema: "xlsnap.plan/1", domain, operation, name, actions, passed_over }
+        Self { schema: "xlsnap.plan/1", domain, operation, name, actions, passed_over, warnings }
     }
 }
 
@@ -91,6 +93,7 @@ pub(crate) struct RevertAnswer<'a> {
     disks: &'a [DiskName],
     untouched: &'a [PassedOver],
     safety: Option<&'a str>,
+    way: &'static str,
     warnings: &'a [String],
     recovered: Option<&'a Recovered>,
 }
@@ -105,6 +108,7 @@ impl<'a> RevertAnswer<'a> {
             disks: &report.disks,
             untouched: &report.untouched,
             safety,
+            way: report.way.word(),
             warnings: &report.warnings,
             recovered: report.recovered.as_ref(),
         }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use uuid::Uuid;
 use xlsnap::{Record, Reversibility, SnapshotDetails, Undo};
 use xlsnap_types::libxl;
-use xlsnap_types::model::{Consistency, Hypervisor, Meta, PassedOver, SnapshotName, StateFlags};
+use xlsnap_types::model::{Consistency, Hypervisor, MemoryMeta, Meta, PassedOver, SnapshotName, StateFlags};
 
 use crate::render::time::rfc3339;
 
@@ -40,6 +40,8 @@ pub(crate) struct SnapshotForm<'a> {
     created: Option<String>,
     /// The file with the memory.
     pub(crate) memory: Option<&'a str>,
+    /// What is known of it.
+    pub(crate) saved_memory: Option<&'a MemoryMeta>,
     pub(crate) state: StateFlags,
     pub(crate) consistency: Option<Consistency>,
     pub(crate) parent: Option<&'a SnapshotName>,
@@ -84,6 +86,7 @@ impl<'a> SnapshotForm<'a> {
             creation_time: snapshot.creation_time,
             created: rfc3339(snapshot.creation_time),
             memory: filled(&snapshot.memory),
+            saved_memory: meta.and_then(|meta| meta.memory.as_ref()),
             state: snapshot.into(),
             consistency: meta.map(|meta| meta.consistency),
             parent: meta.and_then(|meta| meta.parent.as_ref()),

@@ -7,12 +7,12 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
-use cli::split;
 pub(crate) use cli::{
     Cli, Command, Completions, Global, Json, JsonType, Man, MaybeDomain, Monitor, OneDomain,
 };
+use cli::{seconds, split};
 pub(crate) use design_era::{SnapshotCreate, SnapshotDelete, SnapshotList, SnapshotRevert};
 pub(crate) use domain::{
     DiskWord, DomainAdd, DomainCommand, DomainRemove, DomainShow, DomainStart, DomainStop,
 };
-pub(crate) use snapshot::{Check, Create, Delete, List, Recover, Revert, Show};
+pub(crate) use snapshot::{Check, Compress, Create, Delete, List, Memory, MemoryMode, Recover, Revert, Show};

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use xlsnap_types::model::{DiskName, SnapshotName};
 
 use super::{MaybeDomain, OneDomain, split};
@@ -37,6 +38,24 @@ pub(crate) struct Create {
     #[arg(long, value_name = "DISK[=FILE]")]
     pub(crate) external: Vec<External>,
 
+    /// Save the guest's memory too: to FILE, inside the disks' images (`internal`), or without either to a file beside the
+    /// snapshot's record.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "yes")]
+    pub(crate) memory: Option<Memory>,
+
+    /// How the memory is saved. The least pause that QEMU has is taken without it.
+    #[arg(long, value_name = "MODE", value_enum, requires = "memory")]
+    pub(crate) memory_mode: Option<MemoryMode>,
+
+    /// Pack the memory's file.
+    #[arg(long, value_name = "HOW", value_enum, requires = "memory")]
+    pub(crate) compress: Option<Compress>,
+
+    /// Freeze the guest's file systems meanwhile, through its agent, which has so many seconds to answer.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "30",
+          value_parser = super::seconds)]
+    pub(crate) quiesce: Option<Duration>,
+
     /// Keep a word with the snapshot; may be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) label: Vec<Label>,
@@ -48,6 +67,54 @@ pub(crate) struct Create {
     /// Only say what would be done, and to which images and files.
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
+}
+
+/// Where the memory goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// To its usual file.
+    Yes,
+    /// Inside the images.
+    Internal,
+    /// To this file.
+    File(String),
+}
+
+impl FromStr for Memory {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "yes" => Ok(Self::Yes),
+            "internal" => Ok(Self::Internal),
+            file if file.contains('/') => Ok(Self::File(file.to_owned())),
+            word => Err(format!(
+                "{word:?} is neither internal nor a path; a file of this directory is ./{word}, and a snapshot's name stands \
+                 before --memory"
+            )),
+        }
+    }
+}
+
+/// How the memory is saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MemoryMode {
+    /// With the least pause that there is.
+    Auto,
+    /// The guest runs on as soon as its writes are tracked.
+    Background,
+    /// The guest runs while its memory is saved, and stops for what is left.
+    Switchover,
+    /// The guest stops until its memory is saved.
+    Stop,
+}
+
+/// How a memory file is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Compress {
+    /// Not.
+    None,
+    /// As a zstd frame.
+    Zstd,
 }
 
 /// `DISK[=FILE]`.
@@ -124,6 +191,18 @@ pub(crate) struct Revert {
     /// First make a snapshot of what would be lost, under this name.
     #[arg(long, value_name = "NAME")]
     pub(crate) safety: Option<SnapshotName>,
+
+    /// Let the guest run afterwards, whatever it did in the snapshot.
+    #[arg(long, conflicts_with = "paused")]
+    pub(crate) running: bool,
+
+    /// Leave the guest paused afterwards.
+    #[arg(long)]
+    pub(crate) paused: bool,
+
+    /// End the process of a domain that runs, and start it again, instead of reverting the disks under it.
+    #[arg(long)]
+    pub(crate) offline: bool,
 
     /// Only say what would be done, and to which images and files.
     #[arg(short = 'n', long)]

@@ -20,7 +20,7 @@ pub(crate) fn read(path: &Path) -> Result<CreateRequest, Failure> {
     let config = UserConfig::parse(&text).map_err(|e| {
         Failure::usage(format!("the configuration file {shown} is not understood")).because(&e)
     })?;
-    Ok(xlsnap::create_request(config)?)
+    Ok(xlsnap::create_request(config))
 }
 
 /// One byte more than is allowed is enough to tell that there is more.

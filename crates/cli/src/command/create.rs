@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use xlsnap::{CreateReport, CreateRequest, DiskChoice, Operation, Selection, Selector};
-use xlsnap_types::model::ImageFormat;
+use xlsnap::{
+    CreateReport, CreateRequest, DiskChoice, MemoryPlace, MemoryRequest, Operation, Selection, Selector,
+};
+use xlsnap_types::model::{Compression, ImageFormat, MemoryWay};
 
 use super::plan::{Plan, left_out};
 use crate::answer::CreateAnswer;
-use crate::args::Create;
+use crate::args::{Compress, Create, Memory, MemoryMode};
 use crate::context::{Context, absolute_text};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::render::text::visible;
 use crate::render::time::Times;
-use crate::render::words::{can, disks, notes};
+use crate::render::words::{self, can, disks, notes};
 
 pub(crate) fn run(context: &Context, args: &Create) -> Result<Exit, Failure> {
     let selector = args.domain.selector()?;
@@ -40,6 +42,7 @@ pub(crate) fn make(
             name: &planned.plan.name,
             steps: &steps,
             passed_over: &planned.plan.passed_over,
+            warnings: &planned.plan.warnings,
         };
         return plan.tell(context);
     }
@@ -62,7 +65,13 @@ fn tell(context: &Context, domain: &str, report: &CreateReport) -> Result<(), Fa
         )?;
         writeln!(out, "  disks:    {}", disks(&snapshot.disks))?;
         left_out(out, &report.passed_over)?;
+        if let Some(memory) = words::memory(snapshot) {
+            writeln!(out, "  memory:   {memory}")?;
+        }
         writeln!(out, "  took:     {:.1} ms", report.took.as_secs_f64() * 1e3)?;
+        if let Some(pause) = report.pause {
+            writeln!(out, "  pause:    {:.1} ms", pause.as_secs_f64() * 1e3)?;
+        }
         writeln!(out, "  revert:   {}", can(snapshot.revert))?;
         writeln!(out, "  delete:   {}", can(snapshot.delete))?;
         Ok(())
@@ -122,6 +131,14 @@ fn request(args: &Create) -> Result<CreateRequest, Failure> {
             request.selection.only.insert(external.disk.clone());
         }
     }
+    if let Some(memory) = &args.memory {
+        let wanted = self::memory(args, memory)?;
+        if request.memory.as_ref().is_some_and(|of_file| *of_file != wanted) {
+            return Err(both("places for the memory"));
+        }
+        request.memory = Some(wanted);
+    }
+    request.quiesce = args.quiesce;
     let mut labels = BTreeMap::new();
     for label in &args.label {
         if labels.insert(label.key.clone(), label.value.clone()).is_some() {
@@ -137,4 +154,23 @@ fn request(args: &Create) -> Result<CreateRequest, Failure> {
         request.expires = Some(expires);
     }
     Ok(request)
+}
+
+fn memory(args: &Create, memory: &Memory) -> Result<MemoryRequest, Failure> {
+    let place = match memory {
+        Memory::Yes => MemoryPlace::Default,
+        Memory::Internal => MemoryPlace::Inside,
+        Memory::File(file) => MemoryPlace::File(absolute_text(file)?),
+    };
+    let way = match args.memory_mode {
+        None | Some(MemoryMode::Auto) => None,
+        Some(MemoryMode::Background) => Some(MemoryWay::Background),
+        Some(MemoryMode::Switchover) => Some(MemoryWay::Switchover),
+        Some(MemoryMode::Stop) => Some(MemoryWay::Stopped),
+    };
+    let compression = match args.compress {
+        None | Some(Compress::None) => Compression::None,
+        Some(Compress::Zstd) => Compression::Zstd,
+    };
+    Ok(MemoryRequest { place, way, compression })
 }

@@ -35,6 +35,7 @@ pub(crate) fn remove(
             name: &request.name,
             steps: &steps,
             passed_over: &[],
+            warnings: &planned.plan.warnings,
         };
         return plan.tell(context);
     }

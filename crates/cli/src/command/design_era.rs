@@ -35,7 +35,12 @@ pub(crate) fn create(context: &Context, args: &SnapshotCreate) -> Result<Exit, F
         }
         request.name = Some(name.clone());
     }
-    // --disk-only needs nothing: a file that asks for the memory was refused above.
+    if args.disk_only && request.memory.is_some() {
+        return Err(Failure::usage(
+            "the file asks for the guest's memory, and the command line for the disks alone (-D)",
+        )
+        .advise("say it in one place"));
+    }
     create::make(context, &selector(&domain, &args.monitor)?, &request, args.dry_run)
 }
 
@@ -50,17 +55,12 @@ pub(crate) fn delete(context: &Context, args: &SnapshotDelete) -> Result<Exit, F
 }
 
 pub(crate) fn revert(context: &Context, args: &SnapshotRevert) -> Result<Exit, Failure> {
-    for (given, option, what) in
-        [(args.console, "-c", "no console to attach to"), (args.paused, "-p", "nothing to pause")]
-    {
-        if given {
-            return Err(Failure::usage(format!(
-                "{option}: a revert leaves the domain off, so there is {what}"
-            ))
-            .advise(format!("leave {option} out, and start the domain afterwards")));
-        }
+    if args.console {
+        return Err(Failure::usage("-c: there is no console to attach to")
+            .advise("leave -c out, and attach to the console afterwards"));
     }
-    let request = RevertRequest::new(args.name.clone());
+    let run = args.paused.then_some(false);
+    let request = RevertRequest { run, ..RevertRequest::new(args.name.clone()) };
     revert::bring_back(context, &selector(&args.domain, &args.monitor)?, &request, args.dry_run)
 }
 

@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::render::text::visible;
+use crate::render::words::notes;
 
 /// A plan to be told.
 pub(crate) struct Plan<'a> {
@@ -18,12 +19,13 @@ pub(crate) struct Plan<'a> {
     pub(crate) name: &'a SnapshotName,
     pub(crate) steps: &'a [Step],
     pub(crate) passed_over: &'a [PassedOver],
+    pub(crate) warnings: &'a [String],
 }
 
 impl Plan<'_> {
     pub(crate) fn tell(&self, context: &Context) -> Result<Exit, Failure> {
-        let Self { domain, operation, name, steps, passed_over } = *self;
-        let json = PlanAnswer::new(domain, operation, name, steps, passed_over);
+        let Self { domain, operation, name, steps, passed_over, warnings } = *self;
+        let json = PlanAnswer::new(domain, operation, name, steps, passed_over, warnings);
         context.answer(&json, |out, _| {
             writeln!(
                 out,
@@ -36,7 +38,8 @@ impl Plan<'_> {
                 let file = step.touches.as_deref().map(visible).unwrap_or_default();
                 writeln!(out, "     {file} [{}]", step.by)?;
             }
-            left_out(out, passed_over)
+            left_out(out, passed_over)?;
+            notes(out, None, warnings)
         })?;
         Ok(Exit::Done)
     }

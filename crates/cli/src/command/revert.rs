@@ -1,6 +1,6 @@
 //! `xlsnap revert`.
 
-use xlsnap::{Operation, RevertRequest, Selector};
+use xlsnap::{Operation, RevertRequest, RevertWay, Selector};
 
 use super::plan::{Plan, left_out};
 use crate::answer::RevertAnswer;
@@ -12,7 +12,12 @@ use crate::render::text::visible;
 use crate::render::words::notes;
 
 pub(crate) fn run(context: &Context, args: &Revert) -> Result<Exit, Failure> {
-    let request = RevertRequest { safety: args.safety.clone(), ..RevertRequest::new(args.name.clone()) };
+    let request = RevertRequest {
+        safety: args.safety.clone(),
+        run: (args.running || args.paused).then_some(args.running),
+        offline: args.offline,
+        ..RevertRequest::new(args.name.clone())
+    };
     bring_back(context, &args.domain.selector()?, &request, args.dry_run)
 }
 
@@ -34,6 +39,7 @@ pub(crate) fn bring_back(
             name: &planned.plan.name,
             steps: &steps,
             passed_over: &planned.plan.untouched,
+            warnings: &planned.plan.warnings,
         };
         return plan.tell(context);
     }
@@ -48,7 +54,21 @@ pub(crate) fn bring_back(
         writeln!(out, "domain {} is at snapshot {}", visible(domain), style.strong(&name))?;
         let disks: Vec<&str> = report.disks.iter().map(|disk| disk.as_str()).collect();
         writeln!(out, "  disks:    {}", disks.join(", "))?;
+        writeln!(out, "  guest:    {}", guest(&report.way))?;
         left_out(out, &report.untouched)
     })?;
     Ok(Exit::Done)
+}
+
+/// How the guest is afterwards, as a clause.
+fn guest(way: &RevertWay) -> &'static str {
+    match way {
+        RevertWay::Off => "off",
+        RevertWay::Release { run: true } => "was reset, and runs",
+        RevertWay::Release { run: false } => "was reset, and is paused",
+        RevertWay::Restart { run: true } => "starts anew",
+        RevertWay::Restart { run: false } => "was started anew, and is paused",
+        RevertWay::Restore { run: true, .. } | RevertWay::Load { run: true, .. } => "goes on where it was",
+        RevertWay::Restore { .. } | RevertWay::Load { .. } => "is where it was, paused",
+    }
 }

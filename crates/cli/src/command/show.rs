@@ -34,8 +34,8 @@ pub(crate) fn run(context: &Context, args: &Show) -> Result<Exit, Failure> {
         if let Some(parent) = snapshot.parent {
             writeln!(out, "  parent:      {}", visible(parent.as_str()))?;
         }
-        if let Some(memory) = snapshot.memory {
-            writeln!(out, "  memory:      {}", visible(memory))?;
+        if let Some(memory) = words::memory(snapshot) {
+            writeln!(out, "  memory:      {memory}")?;
         }
         if let Some(micros) = snapshot.downtime_us {
             writeln!(out, "  downtime:    {:.1} ms", micros as f64 / 1e3)?;

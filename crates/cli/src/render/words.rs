@@ -6,8 +6,8 @@ use std::io::Write;
 use xlsnap::{Recovered, Undo};
 use xlsnap_types::model::{Consistency, StateFlags};
 
-use super::text::visible;
-use crate::answer::SnapshotDiskForm;
+use super::text::{bytes, visible};
+use crate::answer::{SnapshotDiskForm, SnapshotForm};
 use crate::failure::Failure;
 
 /// What was finished before, and what is worth knowing although it worked.
@@ -50,6 +50,19 @@ pub(crate) fn disks(disks: &[SnapshotDiskForm<'_>]) -> String {
         Some(format!("{} (external: writes go to {})", visible(disk.disk), visible(disk.file?)))
     }));
     if parts.is_empty() { "none".to_owned() } else { parts.join("; ") }
+}
+
+/// The memory of a snapshot: where it is, how large, how it was saved.
+pub(crate) fn memory(snapshot: &SnapshotForm<'_>) -> Option<String> {
+    let place = match (snapshot.memory, snapshot.saved_memory) {
+        (None, None) => return None,
+        (Some(file), _) => visible(file),
+        (None, Some(_)) => Cow::Borrowed("inside the images"),
+    };
+    Some(match snapshot.saved_memory {
+        Some(saved) => format!("{place} ({}, {})", bytes(saved.bytes), saved.way.word()),
+        None => place.into_owned(),
+    })
 }
 
 /// The domain's state before a snapshot, in one word.
