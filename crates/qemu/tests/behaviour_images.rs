@@ -93,7 +93,7 @@ impl ImageFiles {
 #[async_trait]
 impl World for ImageFiles {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { live: false, external: true }
+        Capabilities { live: false, external: true, machine: false }
     }
 
     fn ports(&self) -> Ports<'_> {
@@ -147,6 +147,18 @@ impl World for ImageFiles {
         let file = self.free_file(disk, "stranger");
         std::fs::write(&file, "precious").unwrap();
         file
+    }
+
+    async fn stranger_memory_file(&mut self) -> String {
+        unreachable!("there is no machine here")
+    }
+
+    async fn spoil(&mut self, _file: &str) {
+        unreachable!("there is no machine here")
+    }
+
+    async fn pause(&mut self) {
+        unreachable!("there is no machine here")
     }
 
     fn free_file(&self, disk: &DiskName, word: &str) -> String {

@@ -64,6 +64,14 @@ macro_rules! behaviour_suite {
             a_torn_creation_is_undone
             a_creation_cut_short_after_its_effect_is_completed
             an_external_creation_cut_short_is_brought_to_an_end
+            memory_goes_to_a_file_and_comes_back
+            memory_goes_inside_and_comes_back
+            memory_of_a_domain_that_is_off_is_refused
+            a_memory_file_is_never_made_over_a_file
+            a_spoilt_memory_file_changes_nothing
+            a_deletion_takes_the_memory_file
+            a_domain_that_runs_is_reverted
+            a_paused_guest_stays_paused
             a_check_of_a_sound_domain_finds_nothing
             a_check_finds_what_others_did
         }

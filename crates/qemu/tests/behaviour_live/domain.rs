@@ -146,7 +146,7 @@ fn data(byte: u8) -> Data {
 #[async_trait]
 impl World for Domain {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { live: true, external: true }
+        Capabilities { live: true, external: true, machine: false }
     }
 
     fn ports(&self) -> Ports<'_> {
@@ -232,6 +232,18 @@ impl World for Domain {
         let file = self.free_file(disk, "stranger");
         std::fs::write(&file, b"not yours").unwrap();
         file
+    }
+
+    async fn stranger_memory_file(&mut self) -> String {
+        unreachable!("there is no machine here")
+    }
+
+    async fn spoil(&mut self, _file: &str) {
+        unreachable!("there is no machine here")
+    }
+
+    async fn pause(&mut self) {
+        unreachable!("there is no machine here")
     }
 
     fn free_file(&self, disk: &DiskName, word: &str) -> String {

@@ -4,12 +4,14 @@ mod check;
 mod create;
 mod delete;
 mod external;
+mod machine;
 mod revert;
 
 pub use check::*;
 pub use create::*;
 pub use delete::*;
 pub use external::*;
+pub use machine::*;
 pub use revert::*;
 
 use uuid::Uuid;

@@ -16,7 +16,15 @@ pub struct FakeDomain {
 impl FakeDomain {
     /// A domain with these disks; `live` says whether it can be started.
     pub fn new(disks: &[TestDisk], live: bool) -> Self {
-        let world = FakeWorld::new(&[]);
+        Self::on(FakeWorld::new(&[]), disks, live)
+    }
+
+    /// The same, with a process that can be ended and started, and memory.
+    pub fn with_machine(disks: &[TestDisk]) -> Self {
+        Self::on(FakeWorld::new(&[]).with_machine(), disks, true)
+    }
+
+    fn on(world: FakeWorld, disks: &[TestDisk], live: bool) -> Self {
         for disk in disks {
             let format = if disk.kind == DiskKind::Raw { ImageFormat::Raw } else { ImageFormat::Qcow2 };
             world.add_disk(disk.name.as_str(), format, disk.kind == DiskKind::ReadOnly, false);
@@ -28,7 +36,7 @@ impl FakeDomain {
 #[async_trait]
 impl World for FakeDomain {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { live: self.live, external: true }
+        Capabilities { live: self.live, external: true, machine: self.world.has_machine() }
     }
 
     fn ports(&self) -> Ports<'_> {
@@ -68,6 +76,20 @@ impl World for FakeDomain {
         let file = self.free_file(disk, "stranger");
         self.world.add_file(&file, Image::new(ImageFormat::Raw));
         file
+    }
+
+    async fn stranger_memory_file(&mut self) -> String {
+        let file = "/saves/a-stranger.save";
+        self.world.add_memory_file(file);
+        file.to_owned()
+    }
+
+    async fn spoil(&mut self, file: &str) {
+        self.world.spoil(file);
+    }
+
+    async fn pause(&mut self) {
+        self.world.pause();
     }
 
     fn free_file(&self, disk: &DiskName, word: &str) -> String {

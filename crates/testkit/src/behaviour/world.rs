@@ -11,6 +11,8 @@ pub struct Capabilities {
     pub live: bool,
     /// Whether external snapshots can be made, running or not.
     pub external: bool,
+    /// Whether the domain has a process that can be ended and started, and a guest whose memory can be saved.
+    pub machine: bool,
 }
 
 /// What kind of disk a case needs.
@@ -70,6 +72,16 @@ pub trait World: Send {
 
     /// Puts a file of a few bytes beside the disk's image, and gives its absolute name.
     async fn stranger_file(&mut self, disk: &DiskName) -> String;
+
+    /// Puts a file of a few bytes where a memory file may be, and gives its absolute name. Called only with
+    /// [`Capabilities::machine`].
+    async fn stranger_memory_file(&mut self) -> String;
+
+    /// Changes a byte in the middle of a memory file. Called only with [`Capabilities::machine`].
+    async fn spoil(&mut self, file: &str);
+
+    /// Stops the guest, as a user would. Called only with [`Capabilities::machine`] and while it runs.
+    async fn pause(&mut self);
 
     /// An absolute file name beside the disk's image where nothing is, with this word in it.
     fn free_file(&self, disk: &DiskName, word: &str) -> String;

@@ -374,6 +374,21 @@ impl FakeWorld {
         self
     }
 
+    /// Whether it has them.
+    pub fn has_machine(&self) -> bool {
+        self.machine
+    }
+
+    /// Puts a memory file there behind everybody's back.
+    pub fn add_memory_file(&self, file: &str) {
+        self.state().memory_files.insert(file.to_owned(), MemoryFile { memory: None, spoilt: false });
+    }
+
+    /// Stops the guest, as a user would.
+    pub fn pause(&self) {
+        self.state().guest = paused();
+    }
+
     /// Changes what can be done with the process.
     pub fn abilities(&self, change: impl FnOnce(&mut Abilities)) {
         change(&mut self.state().abilities);
@@ -384,7 +399,7 @@ impl FakeWorld {
         self.state().memory_files.clone()
     }
 
-    /// Changes a memory file behind everybody's back; `None` takes it away.
+    /// Changes a byte of a memory file behind everybody's back.
     pub fn spoil(&self, file: &str) {
         self.state().memory_files.get_mut(file).expect("the file is there").spoilt = true;
     }
