@@ -184,12 +184,30 @@ pub(crate) async fn delete_journaled(
             }
             disks.retain(|target| is_there(target, &inventory));
         }
+        let deletion =
+            &SnapshotDeletion { memory: memory_of_record(session, deletion).await?, ..deletion.clone() };
         if let Data::Left { error, .. } = delete_data(session, deletion, &disks).await {
             return Err(error);
         }
         delete_record(session, deletion, warnings).await?;
     }
     Ok(())
+}
+
+/// The memory file of the journal, if the record still names it too. It goes before the record, so that it is gone with it.
+async fn memory_of_record(
+    session: &Session<'_>,
+    deletion: &SnapshotDeletion,
+) -> Result<Option<String>, Error> {
+    if deletion.memory.is_none() {
+        return Ok(None);
+    }
+    match session.ports.store.load(session.domain.uuid, &deletion.name).await {
+        Ok(record) if record.snapshot.memory == deletion.memory => Ok(deletion.memory.clone()),
+        Ok(_) => Ok(None),
+        Err(e) if e.kind() == StoreKind::NotFound => Ok(None),
+        Err(e) => Err(from_store(e, format!("the record of snapshot {} cannot be read", deletion.name))),
+    }
 }
 
 fn is_there(target: &ImageTarget, inventory: &Inventory) -> bool {

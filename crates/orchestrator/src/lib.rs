@@ -32,7 +32,7 @@ pub use ports::{
     Inventory, Memory, MemoryFiles, MemoryHeader, MemorySave, MemorySurvey, Overlay, Ports, Power, Progress,
     SavedMemory, SnapshotAction, SnapshotId,
 };
-pub use recover::recover;
+pub use recover::{recover, recover_without_memory};
 pub use report::{
     CheckReport, CreateReport, DeleteReport, Finding, Operation, Outcome, Recovered, Repair, RevertReport,
 };

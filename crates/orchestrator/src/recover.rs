@@ -29,6 +29,27 @@ pub async fn recover(ports: &Ports<'_>, domain: &DomainRef) -> Result<Option<Rec
     work.instrument(span).await
 }
 
+/// As [`recover`], but a revert that was cut short is finished with the disks alone, and leaves the domain off: for a memory
+/// that cannot be restored any more.
+///
+/// # Errors
+/// As [`recover`]; [`Kind::Busy`] while the domain runs.
+///
+/// # Cancel safety
+/// As [`recover`].
+pub async fn recover_without_memory(
+    ports: &Ports<'_>,
+    domain: &DomainRef,
+) -> Result<Option<Recovered>, Error> {
+    let span = tracing::info_span!("recover_without_memory", domain = %domain.name);
+    let work = async {
+        let mut session = Session::open(ports, domain, "recover").await?;
+        session.without_memory = true;
+        finish(&mut session).await
+    };
+    work.instrument(span).await
+}
+
 /// The journal that is left, if any.
 pub(crate) async fn left(session: &Session<'_>) -> Result<Option<Journal>, Error> {
     let domain = &session.domain.name;

@@ -17,6 +17,8 @@ pub(crate) struct Session<'a> {
     pub(crate) domain: &'a DomainRef,
     pub(crate) lock: Box<dyn DomainLock>,
     pub(crate) steps: Steps<'a>,
+    /// A revert that was cut short is finished with the disks alone.
+    pub(crate) without_memory: bool,
 }
 
 /// The steps of an operation, for those who watch and for the log.
@@ -56,7 +58,7 @@ impl<'a> Session<'a> {
             .await
             .map_err(|e| from_store(e, format!("the lock of domain {} cannot be taken", domain.name)))?;
         let steps = Steps { progress: ports.progress, number: 0, total: 1 };
-        Ok(Self { ports: *ports, domain, lock, steps })
+        Ok(Self { ports: *ports, domain, lock, steps, without_memory: false })
     }
 
     /// Takes the domain's lock and finishes what a crash left.

@@ -23,6 +23,8 @@ pub(super) enum Broken {
 
 const HALF: &str = "don't start the domain; remove the cause, then run recover";
 const ON: &str = "remove the cause, then run recover: it goes on from there";
+const ON_OR_WITHOUT: &str = "remove the cause, then run recover: it goes on from there; or recover without the memory, and the domain is off with its \
+     disks alone";
 
 /// Makes the domain what it was.
 pub(super) async fn out(
@@ -59,7 +61,8 @@ pub(super) async fn out(
             }
             _ => "it is off, its disks are those of the snapshot, and it does not start",
         };
-        touched(session, name, state, from_port(e, "it cannot be brought up"), ON)
+        let advice = if matches!(way, RevertWay::Restore { .. }) { ON_OR_WITHOUT } else { ON };
+        touched(session, name, state, from_port(e, "it cannot be brought up"), advice)
     })
 }
 
@@ -224,6 +227,13 @@ pub(crate) async fn revert_journaled(
     warnings: &mut Vec<String>,
 ) -> Result<(), Error> {
     let guest = session.guest().await?;
+    let has_memory = matches!(way, RevertWay::Restore { .. } | RevertWay::Load { .. });
+    let way = if session.without_memory && has_memory {
+        warnings.push(format!("the memory of snapshot {name} was not restored: the domain is off"));
+        &RevertWay::Off
+    } else {
+        way
+    };
     let way = match way {
         RevertWay::Off if guest != GuestState::Off => {
             let message = format!(

@@ -8,7 +8,7 @@ use xlsnap_orchestrator::{
     Abilities, Agent, Effect, GuestState, InsideMemory, Memory, MemoryFiles, MemoryHeader, MemorySave,
     MemorySurvey, PortError, PortErrorKind, Power, Progress, SavedMemory, SnapshotAction,
 };
-use xlsnap_types::model::{MemoryMeta, MemoryWay, SnapshotName, StateFlags};
+use xlsnap_types::model::{MemoryMeta, MemoryWay, Meta, SnapshotName, StateFlags};
 
 use super::FakeWorld;
 use super::faults::Verdict;
@@ -402,6 +402,19 @@ impl FakeWorld {
     /// Changes a byte of a memory file behind everybody's back.
     pub fn spoil(&self, file: &str) {
         self.state().memory_files.get_mut(file).expect("the file is there").spoilt = true;
+    }
+
+    /// Takes a memory file away behind everybody's back.
+    pub fn lose_memory_file(&self, file: &str) {
+        self.state().memory_files.remove(file);
+    }
+
+    /// Changes the meta of a record behind everybody's back.
+    pub fn change_record(&self, name: &str, change: impl FnOnce(&mut Meta)) {
+        let name = SnapshotName::new(name).expect("a test gives valid names");
+        let mut record = self.store().records(Self::UUID).remove(&name).expect("the record is there");
+        change(record.meta.as_mut().expect("all records here are ours"));
+        self.store().plant(Self::UUID, record);
     }
 
     /// Whether the guest's programs find their disks as they remember them.
