@@ -6,6 +6,7 @@ use std::process::Command;
 use super::create::create;
 use super::json::json;
 use super::list::list;
+use super::memory::{memory, pause_beside_virsh};
 use super::promise::{Line, Promise, table};
 use super::revert::revert;
 use super::startup::startup;
@@ -52,6 +53,8 @@ const SCENARIOS: &[Scenario] = &[
     ("start-up", startup),
     ("create, two disks of a running QEMU", create),
     ("create beside virsh", virsh),
+    ("create with memory", memory),
+    ("pause with memory, beside virsh", pause_beside_virsh),
     ("list", list),
     ("revert, 8 disks", revert),
     ("libxl-json", json),

@@ -1,12 +1,12 @@
 //! A libvirt of the scenario's own, with a running machine.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::machine::{Running, image, until};
+use super::machine::{Running, image, loader, until, write_memory};
 use super::process::run;
 use crate::Failure;
 
@@ -16,6 +16,8 @@ pub(super) struct Libvirt {
     home: PathBuf,
     /// A monitor of the machine beside libvirt's.
     pub(super) qmp: PathBuf,
+    /// One more, to listen to its events.
+    pub(super) events: PathBuf,
     _daemon: Running,
 }
 
@@ -34,7 +36,7 @@ impl Libvirt {
         let settings = "stdio_handler = \"file\"\nsecurity_driver = \"none\"\n";
         fs::write(home.join("libvirt/qemu.conf"), settings).map_err(failed)?;
         fs::write(home.join("domain.xml"), domain(home)).map_err(failed)?;
-        write_memory(&home.join("memory")).map_err(failed)?;
+        write_memory(&home.join("memory"), 64).map_err(failed)?;
         for disk in ["vda", "vdb"] {
             image(&home.join(disk))?;
         }
@@ -43,10 +45,27 @@ impl Libvirt {
             fs::set_permissions(home, fs::Permissions::from_mode(0o755)).map_err(failed)?;
         }
         let daemon = Running::start(&mut as_user(home, "libvirtd")?)?;
-        let libvirt = Self { home: home.to_owned(), qmp: home.join("qmp"), _daemon: daemon };
+        let libvirt = Self {
+            home: home.to_owned(),
+            qmp: home.join("qmp"),
+            events: home.join("events"),
+            _daemon: daemon,
+        };
         until(|| run(&mut libvirt.virsh(["version"])?))?;
         run(&mut libvirt.virsh(["create", &home.join("domain.xml").display().to_string()])?)?;
         Ok(libvirt)
+    }
+
+    /// A directory of its user's.
+    pub(super) fn directory(&self, name: &str) -> Result<PathBuf, Failure> {
+        let directory = self.home.join(name);
+        run(as_user(&self.home, "mkdir")?.arg(&directory))?;
+        Ok(directory)
+    }
+
+    /// A program as the user that its machine runs as.
+    pub(super) fn as_its_user(&self, program: &Path) -> Result<Command, Failure> {
+        as_user(&self.home, program)
     }
 
     pub(super) fn virsh<const N: usize>(&self, arguments: [&str; N]) -> Result<Command, Failure> {
@@ -65,11 +84,11 @@ impl Drop for Libvirt {
 
 /// `program` as a user without privileges, for whom libvirt keeps all that it has in the user's directories: as root it
 /// would be the system's.
-fn as_user(home: &Path, program: &str) -> Result<Command, Failure> {
+fn as_user(home: &Path, program: impl AsRef<OsStr>) -> Result<Command, Failure> {
     let mut command;
     if is_root()? {
         command = Command::new("setpriv");
-        command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", program]);
+        command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"]).arg(program);
     } else {
         command = Command::new(program);
     }
@@ -85,22 +104,6 @@ fn is_root() -> Result<bool, Failure> {
     Ok(of.uid() == 0)
 }
 
-/// What the machine has in its memory: a quarter of it is in use, as little as a guest that has just started. Empty memory
-/// is next to nothing to save, and no guest has it.
-fn write_memory(file: &Path) -> io::Result<()> {
-    // Not at once: what this process has in memory counts as its children's peak.
-    let mut file = io::BufWriter::new(fs::File::create(file)?);
-    let mut word = 0x9e37_79b9_7f4a_7c15_u64;
-    for _ in 0..(64 << 20) / 8 {
-        // Xorshift: no page is like another, nor empty.
-        word ^= word << 13;
-        word ^= word >> 7;
-        word ^= word << 17;
-        file.write_all(&word.to_le_bytes())?;
-    }
-    file.flush()
-}
-
 fn domain(home: &Path) -> String {
     let disk = |name: &str| {
         format!(
@@ -114,10 +117,11 @@ fn domain(home: &Path) -> String {
          <memory unit='MiB'>256</memory><vcpu>1</vcpu><os><type arch='x86_64' machine='q35'>hvm</type></os>\
          <devices>{}{}<memballoon model='none'/></devices>\
          <qemu:commandline><qemu:arg value='-qmp'/><qemu:arg value='unix:{home}/qmp,server=on,wait=off'/>\
-         <qemu:arg value='-device'/>\
-         <qemu:arg value='loader,file={home}/memory,addr=0x2000000,force-raw=on'/></qemu:commandline></domain>",
+         <qemu:arg value='-qmp'/><qemu:arg value='unix:{home}/events,server=on,wait=off'/>\
+         <qemu:arg value='-device'/><qemu:arg value='{}'/></qemu:commandline></domain>",
         disk("vda"),
         disk("vdb"),
+        loader(&home.join("memory")),
         home = home.display()
     )
 }

@@ -9,6 +9,7 @@ mod json;
 mod libvirt;
 mod list;
 mod machine;
+mod memory;
 mod monitor;
 mod paired;
 mod process;

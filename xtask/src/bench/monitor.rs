@@ -16,6 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Monitor {
     stream: BufReader<UnixStream>,
+    events: Vec<Value>,
 }
 
 impl Monitor {
@@ -23,7 +24,7 @@ impl Monitor {
     pub(super) fn connect(socket: &Path) -> Result<Self, Failure> {
         let stream = UnixStream::connect(socket).map_err(lost)?;
         stream.set_read_timeout(Some(PATIENCE)).map_err(lost)?;
-        let mut monitor = Self { stream: BufReader::new(stream) };
+        let mut monitor = Self { stream: BufReader::new(stream), events: Vec::new() };
         monitor.read()?;
         monitor.execute("qmp_capabilities", &json!({}))?;
         Ok(monitor)
@@ -36,6 +37,10 @@ impl Monitor {
         loop {
             // Events are between the replies.
             let mut reply = self.read()?;
+            if reply.get("event").is_some() {
+                self.events.push(reply);
+                continue;
+            }
             if let Some(value) = reply.get_mut("return") {
                 return Ok(value.take());
             }
@@ -43,6 +48,13 @@ impl Monitor {
                 return Err(Failure(format!("QEMU refused {command}: {}", error["desc"])));
             }
         }
+    }
+
+    /// The events that came since this was asked last.
+    pub(super) fn events(&mut self) -> Result<Vec<Value>, Failure> {
+        // Whatever happened before is told before this is answered.
+        self.execute("query-status", &json!({}))?;
+        Ok(std::mem::take(&mut self.events))
     }
 
     fn read(&mut self) -> Result<Value, Failure> {

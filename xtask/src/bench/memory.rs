@@ -1,0 +1,157 @@
+//! Saving a guest's memory.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::json;
+
+use super::all::Bench;
+use super::libvirt::Libvirt;
+use super::machine::Machine;
+use super::monitor::Monitor;
+use super::paired::pairs;
+use super::process::{Run, run, scratch};
+use super::promise::{Line, Promise};
+use super::sample::Sample;
+use crate::Failure;
+
+/// The memory of the machine, of which a quarter is in use.
+const MEMORY_MIB: u32 = 256;
+
+/// `xlsnap create --memory` beside `dd` of the same bytes to the same file system: the whole, made durable; and the pause of the
+/// guest, as QEMU's own events tell it on a second monitor. What a round made is deleted after it.
+pub(super) fn memory(bench: &Bench) -> Result<Vec<Line>, Failure> {
+    let directory = scratch()?;
+    let mut machine = Machine::with_memory(directory.path(), MEMORY_MIB)?;
+    let socket = machine.qmp.display().to_string();
+    run(&mut bench.xlsnap(directory.path(), ["domain", "add", "vm", "--qmp", &socket]))?;
+    machine.bare.execute("cont", &json!({}))?;
+    let mut lines = Vec::new();
+    for (mode, promise) in
+        [("background", Promise::AtMost(100.0)), ("switchover", Promise::None), ("stop", Promise::None)]
+    {
+        let way = Way { options: &["--memory-mode", mode], pause: promise };
+        lines.extend(way.lines(bench, directory.path(), &mut machine.bare, mode)?);
+    }
+    let packed = Way { options: &["--compress", "zstd"], pause: Promise::None };
+    lines.extend(packed.lines(bench, directory.path(), &mut machine.bare, "zstd")?);
+    Ok(lines)
+}
+
+struct Way<'a> {
+    options: &'a [&'a str],
+    pause: Promise,
+}
+
+impl Way<'_> {
+    fn lines(
+        &self,
+        bench: &Bench,
+        directory: &Path,
+        events: &mut Monitor,
+        name: &str,
+    ) -> Result<Vec<Line>, Failure> {
+        let save = directory.join("ours.save");
+        let copy = directory.join("copy");
+        let mut pauses = Vec::new();
+        let mut bytes = Vec::new();
+        let pairs = pairs(
+            bench.rounds,
+            || {
+                let mut create = bench.xlsnap(directory, ["create", "vm", "ours", "--memory"]);
+                create.arg(&save).args(self.options);
+                let measured = run(&mut create)?;
+                pauses.push(pause(events)?);
+                bytes.push(size(&save)? / f64::from(1 << 20));
+                // The file stays for dd; the record and the images' part go.
+                fs::copy(&save, &copy).map_err(|e| Failure(format!("{}: {e}", save.display())))?;
+                run(&mut bench.xlsnap(directory, ["delete", "vm", "ours"]))?;
+                Ok(measured)
+            },
+            || {
+                let mut of = std::ffi::OsString::from("of=");
+                of.push(directory.join("dd"));
+                let mut input = std::ffi::OsString::from("if=");
+                input.push(&copy);
+                let _ = fs::remove_file(directory.join("dd"));
+                run(Command::new("dd").arg(input).arg(of).args(["bs=1M", "conv=fsync", "status=none"]))
+            },
+        )?;
+        let judged = if name == "background" { Promise::AtMost(1.3) } else { Promise::None };
+        Ok(vec![
+            Line::new(&format!("{name}: pause (ms)"), Sample::new(pauses), self.pause),
+            Line::new(&format!("{name}: file (MiB)"), Sample::new(bytes), Promise::None),
+            Line::new(
+                &format!("{name}: xlsnap create --memory (ms)"),
+                pairs.ours(Run::milliseconds),
+                Promise::None,
+            ),
+            Line::new(
+                "dd of the same bytes, conv=fsync (ms)",
+                pairs.theirs(Run::milliseconds),
+                Promise::None,
+            ),
+            Line::new("ratio", pairs.ratio(Run::milliseconds), judged),
+            Line::new("peak memory (MiB)", pairs.ours(Run::mebibytes), Promise::AtMost(32.0)),
+        ])
+    }
+}
+
+/// The pause beside that of `virsh snapshot-create-as`, internal and with memory, of the same machine.
+pub(super) fn pause_beside_virsh(bench: &Bench) -> Result<Vec<Line>, Failure> {
+    if !Libvirt::is_installed() {
+        eprintln!("libvirt is not installed: not compared with it (ci/setup libvirt)");
+        return Ok(Vec::new());
+    }
+    let home = scratch()?;
+    let libvirt = Libvirt::start(home.path())?;
+    let root = libvirt.directory("xlsnap")?;
+    let mut events = Monitor::connect(&libvirt.events)?;
+    let socket = libvirt.qmp.display().to_string();
+    let xlsnap = |words: &[&str]| -> Result<Command, Failure> {
+        let mut command = libvirt.as_its_user(&bench.xlsnap)?;
+        command.arg("--root").arg(&root).args(words);
+        Ok(command)
+    };
+    run(&mut xlsnap(&["domain", "add", "vm", "--qmp", &socket])?)?;
+    let mut ours = Vec::new();
+    let mut theirs = Vec::new();
+    for _ in 0..bench.rounds {
+        run(&mut xlsnap(&["create", "vm", "ours", "--memory"])?)?;
+        ours.push(pause(&mut events)?);
+        run(&mut xlsnap(&["delete", "vm", "ours"])?)?;
+        run(&mut libvirt.virsh(["snapshot-create-as", "bench", "theirs"])?)?;
+        theirs.push(pause(&mut events)?);
+        run(&mut libvirt.virsh(["snapshot-delete", "bench", "theirs"])?)?;
+    }
+    let ratio: Vec<f64> = ours.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs).collect();
+    Ok(vec![
+        Line::new("pause of xlsnap create --memory (ms)", Sample::new(ours), Promise::AtMost(100.0)),
+        Line::new("pause of virsh: internal, with memory (ms)", Sample::new(theirs), Promise::None),
+        Line::new("ratio", Sample::new(ratio), Promise::AtMost(0.25)),
+    ])
+}
+
+/// How long the guest stood still since this was asked last, in milliseconds: QEMU's events say when.
+fn pause(events: &mut Monitor) -> Result<f64, Failure> {
+    let mut stopped = None;
+    let mut still = 0.0;
+    for event in events.events()? {
+        let at = event["timestamp"]["seconds"].as_f64().unwrap_or_default() * 1e3
+            + event["timestamp"]["microseconds"].as_f64().unwrap_or_default() / 1e3;
+        match event["event"].as_str() {
+            Some("STOP") => stopped = Some(at),
+            Some("RESUME") => still += stopped.take().map_or(0.0, |stopped| at - stopped),
+            _ => {}
+        }
+    }
+    if still == 0.0 {
+        return Err(Failure("QEMU's events tell of no pause".into()));
+    }
+    Ok(still)
+}
+
+fn size(file: &Path) -> Result<f64, Failure> {
+    fs::metadata(file).map(|meta| meta.len() as f64).map_err(|e| Failure(format!("{}: {e}", file.display())))
+}
