@@ -4,10 +4,12 @@ mod error;
 mod images;
 mod inventory;
 mod live;
+mod machine;
 mod overlay;
 pub mod process;
 mod spec;
 
 pub use images::Images;
 pub use live::Live;
+pub use machine::{Machine, MachineParts};
 pub use spec::{Description, DiskSpec};

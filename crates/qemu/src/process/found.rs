@@ -9,8 +9,10 @@ use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
 use xlsnap_qmp_transport as qmp;
 
 use super::{Identity, Launch, RunRecord};
+use crate::DiskSpec;
 
 /// The process that a domain has, or may get.
+#[derive(Clone)]
 pub struct Process {
     pub(super) domain: Launch,
     pub(super) record: Arc<dyn RunRecord>,
@@ -51,6 +53,11 @@ impl Process {
     /// The process of `domain`, which `record` keeps; a monitor has `greeting_wait` for its greeting.
     pub fn new(domain: Launch, record: Arc<dyn RunRecord>, greeting_wait: Duration) -> Self {
         Self { domain, record, greeting_wait }
+    }
+
+    /// The disks that it is started with from now on.
+    pub(crate) fn disks_mut(&mut self) -> &mut Vec<DiskSpec> {
+        &mut self.domain.disks
     }
 
     /// The process that the domain has now; `None` when it is off.
