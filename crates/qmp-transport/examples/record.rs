@@ -45,6 +45,12 @@ const COMMANDS: &[&str] = &[
     "job-complete",
     "job-dismiss",
     "job-finalize",
+    "migrate",
+    "migrate-continue",
+    "migrate-incoming",
+    "migrate-set-capabilities",
+    "migrate-set-parameters",
+    "migrate_cancel",
     "nbd-server-start",
     "nbd-server-stop",
     "qom-get",
@@ -53,6 +59,10 @@ const COMMANDS: &[&str] = &[
     "query-block-jobs",
     "query-commands",
     "query-jobs",
+    "query-memory-size-summary",
+    "query-migrate",
+    "query-migrate-capabilities",
+    "query-migrate-parameters",
     "query-name",
     "query-named-block-nodes",
     "query-qmp-schema",
@@ -60,11 +70,15 @@ const COMMANDS: &[&str] = &[
     "query-uuid",
     "query-version",
     "quit",
+    "snapshot-delete",
+    "snapshot-load",
+    "snapshot-save",
     "stop",
     "system_powerdown",
     "system_reset",
     "transaction",
     "x-debug-query-block-graph",
+    "xen-save-devices-state",
 ];
 
 enum Step {
@@ -166,7 +180,44 @@ fn system_scenario(directory: &str) -> Vec<Step> {
         Do("human-monitor-command", json!({"command-line": "nosuch"})),
         Do("blockdev-set-active", json!({"active": false})),
         Do("blockdev-set-active", json!({"active": true})),
-        Do("quit", json!({})),
+    ]);
+    steps.extend(memory_scenario());
+    steps.push(Do("quit", json!({})));
+    steps
+}
+
+/// The machine's state inside its images, and as a stream.
+fn memory_scenario() -> Vec<Step> {
+    let job = |command, tag: &str| {
+        let mut arguments = json!({"job-id": "m0", "tag": tag, "devices": ["ov"]});
+        if command != "snapshot-delete" {
+            arguments["vmstate"] = json!("ov");
+        }
+        [
+            Do(command, arguments),
+            Until("JOB_STATUS_CHANGE", "concluded"),
+            Do("query-jobs", json!({})),
+            Do("job-dismiss", json!({"id": "m0"})),
+        ]
+    };
+    let events = json!({"capabilities": [{"capability": "events", "state": true}]});
+    let mut steps = vec![Do("query-memory-size-summary", json!({}))];
+    for (command, tag) in
+        [("snapshot-save", "m"), ("snapshot-load", "nope"), ("snapshot-load", "m"), ("snapshot-delete", "m")]
+    {
+        steps.extend(job(command, tag));
+    }
+    steps.extend([
+        Do("query-migrate", json!({})),
+        Do("query-migrate-capabilities", json!({})),
+        Do("query-migrate-parameters", json!({})),
+        Do("migrate-set-parameters", json!({"max-bandwidth": 1_u64 << 40})),
+        Do("migrate-set-capabilities", events),
+        Do("migrate-incoming", json!({"uri": "unix:/nowhere"})),
+        Do("migrate-continue", json!({"state": "pre-switchover"})),
+        Do("migrate", json!({"uri": "exec:cat >/dev/null"})),
+        Until("MIGRATION", "completed"),
+        Do("query-migrate", json!({})),
     ]);
     steps
 }

@@ -23,9 +23,11 @@ mod export;
 mod graph;
 mod introspect;
 mod job;
+mod migration;
 mod node;
 mod snapshot;
 mod vm;
+mod vmstate;
 
 pub use block::{
     BlockDevice, BlockNode, CacheMode, FormatData, FormatSpecific, ImageInfo, QueryBlock,
@@ -44,6 +46,12 @@ pub use job::{
     BlockJobInfo, JobCancel, JobComplete, JobDismiss, JobFinalize, JobInfo, JobStatus, QueryBlockJobs,
     QueryJobs,
 };
+pub use migration::{
+    MemorySize, Migrate, MigrateCancel, MigrateContinue, MigrateIncoming, MigrateSetCapabilities,
+    MigrateSetParameters, MigrationCapability, MigrationInfo, MigrationParameters, MigrationRam,
+    MigrationStatus, QueryMemorySizeSummary, QueryMigrate, QueryMigrateCapabilities, QueryMigrateParameters,
+    XenSaveDevicesState,
+};
 pub use node::{Backing, BlockdevAdd, BlockdevDel, BlockdevSetActive, NodeRef};
 pub use snapshot::{
     Action, BlockdevSnapshot, BlockdevSnapshotDeleteInternalSync, BlockdevSnapshotInternalSync,
@@ -53,3 +61,4 @@ pub use vm::{
     Cont, HumanMonitorCommand, QomGetString, QueryStatus, Quit, RunState, StatusInfo, Stop, SystemPowerdown,
     SystemReset,
 };
+pub use vmstate::{SnapshotDelete, SnapshotLoad, SnapshotSave};

@@ -26,12 +26,26 @@ const MISSING: &[(&str, &[&[&str]])] = &[
 const OF_A_GUEST: &[&str] = &[
     "cont",
     "human-monitor-command",
+    "migrate",
+    "migrate-continue",
+    "migrate-incoming",
+    "migrate-set-capabilities",
+    "migrate-set-parameters",
+    "migrate_cancel",
+    "query-memory-size-summary",
+    "query-migrate",
+    "query-migrate-capabilities",
+    "query-migrate-parameters",
     "query-name",
     "query-status",
     "query-uuid",
+    "snapshot-delete",
+    "snapshot-load",
+    "snapshot-save",
     "stop",
     "system_powerdown",
     "system_reset",
+    "xen-save-devices-state",
 ];
 
 const NEWER_THAN_7: &[&str] = &["blockdev-set-active"];
@@ -124,7 +138,43 @@ fn samples() -> Vec<(&'static str, Map<String, Value>)> {
         }),
         sample(BlockExportDel { id: text("e"), mode: Some(RemovalMode::Hard) }),
         sample(BlockExportDel { id: text("e"), mode: Some(RemovalMode::Safe) }),
+        sample(Migrate { uri: text("unix:/m") }),
+        sample(MigrateIncoming { uri: text("unix:/m"), exit_on_error: None }),
+        sample(MigrateContinue { state: MigrationStatus::PreSwitchover }),
+        sample(MigrateCancel),
+        sample(QueryMigrate),
+        sample(QueryMigrateCapabilities),
+        sample(MigrateSetCapabilities {
+            capabilities: vec![MigrationCapability { capability: text("background-snapshot"), state: true }],
+        }),
+        sample(QueryMigrateParameters),
+        sample(MigrateSetParameters(MigrationParameters {
+            max_bandwidth: Some(1 << 40),
+            tls_creds: Some(text("")),
+        })),
+        sample(XenSaveDevicesState { filename: text("/s"), live: true }),
+        sample(QueryMemorySizeSummary),
+        sample(SnapshotSave {
+            job_id: text("j"),
+            tag: text("s"),
+            vmstate: text("d0"),
+            devices: vec![text("d0")],
+        }),
+        sample(SnapshotLoad {
+            job_id: text("j"),
+            tag: text("s"),
+            vmstate: text("d0"),
+            devices: vec![text("d0")],
+        }),
+        sample(SnapshotDelete { job_id: text("j"), tag: text("s"), devices: vec![text("d0")] }),
     ]
+}
+
+#[test]
+fn a_failure_of_an_incoming_migration_can_be_survived_since_7_2() {
+    let survive = sample(MigrateIncoming { uri: "unix:/m".to_owned(), exit_on_error: Some(false) }).1;
+    schema(SYSTEM_10).check("migrate-incoming", &survive).unwrap();
+    schema(SYSTEM_7).check("migrate-incoming", &survive).unwrap_err();
 }
 
 #[test]
@@ -258,6 +308,21 @@ fn recorded_results_are_understood() {
         assert!(graph.nodes.iter().any(|node| node.name == "d0" && node.kind == GraphNodeKind::BlockDriver));
         assert!(results::<QomGetString>(program)[0].starts_with("pc-q35-"));
         assert_eq!(results::<HumanMonitorCommand>(program)[0], "VM status: paused\r\n");
+        assert_eq!(results::<QueryMemorySizeSummary>(program)[0].base_memory, 64 << 20);
+        let jobs: Vec<JobInfo> = results::<QueryJobs>(program).into_iter().flatten().collect();
+        let failed = jobs.iter().find(|job| job.job_type == "snapshot-load" && job.error.is_some()).unwrap();
+        assert!(failed.error.as_ref().unwrap().contains("'nope' does not exist"));
+        let capabilities = results::<QueryMigrateCapabilities>(program).remove(0);
+        let background = capabilities.iter().find(|c| c.capability == "background-snapshot").unwrap();
+        assert!(!background.state);
+        let parameters = results::<QueryMigrateParameters>(program).remove(0);
+        assert_eq!((parameters.max_bandwidth, parameters.tls_creds.as_deref()), (Some(128 << 20), Some("")));
+        let migrations = results::<QueryMigrate>(program);
+        assert!(migrations[0].status.is_none_or(MigrationStatus::is_over));
+        let done = migrations.last().unwrap();
+        assert_eq!(done.status, Some(MigrationStatus::Completed));
+        let ram = done.ram.unwrap();
+        assert!(ram.remaining == 0 && ram.normal + ram.duplicate >= (64 << 20) / 4096, "{ram:?}");
     }
 }
 
