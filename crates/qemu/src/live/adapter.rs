@@ -80,7 +80,7 @@ impl Live {
     }
 
     /// The disks as they were when somebody last looked; looks if nobody did.
-    pub(super) async fn known(&self) -> Result<Arc<Vec<Found>>, PortError> {
+    pub(crate) async fn known(&self) -> Result<Arc<Vec<Found>>, PortError> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match known {
             Some(known) => Ok(known),
@@ -89,15 +89,35 @@ impl Live {
     }
 
     /// The disks as they are.
-    pub(super) async fn look_again(&self) -> Result<Arc<Vec<Found>>, PortError> {
+    pub(crate) async fn look_again(&self) -> Result<Arc<Vec<Found>>, PortError> {
         self.forget();
         let found = Arc::new(self.look().await?);
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&found));
         Ok(found)
     }
 
+    /// The nodes of disks that take a snapshot inside now, in this order.
+    pub(crate) async fn nodes_for_internal(
+        &self,
+        disks: impl IntoIterator<Item = &DiskName>,
+    ) -> Result<Vec<String>, PortError> {
+        let found = self.known().await?;
+        let node = |name| {
+            let found = find(&found, name)?;
+            match (&found.disk.no_internal, &found.medium) {
+                (None, Some(medium)) => Ok(medium.node.clone()),
+                (why, _) => {
+                    let why = why.as_deref().unwrap_or("its drive is empty");
+                    let message = format!("disk {name}: no snapshot can be made inside it: {why}");
+                    Err(PortError::new(PortErrorKind::Refused, Effect::None, message))
+                }
+            }
+        };
+        disks.into_iter().map(node).collect()
+    }
+
     /// Forgets where disks are: something may have changed it.
-    pub(super) fn forget(&self) {
+    pub(crate) fn forget(&self) {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

@@ -6,6 +6,7 @@
 mod disks;
 mod parts;
 mod power;
+mod release;
 mod saving;
 mod state;
 

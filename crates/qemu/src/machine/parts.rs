@@ -8,8 +8,9 @@ use xlsnap_qmp_transport::Client;
 use xlsnap_types::model::DomainName;
 
 use super::state::{On, State};
+use crate::memory::save::Saving;
 use crate::process::Process;
-use crate::{Description, DiskSpec};
+use crate::{Description, DiskSpec, Saves};
 
 /// What a [`Machine`] is made of.
 pub struct MachineParts {
@@ -46,13 +47,14 @@ pub struct Machine {
     pub(super) name: DomainName,
     pub(super) description: Arc<dyn Description>,
     pub(super) qemu_img: Arc<dyn QemuImg>,
-    pub(super) memory: PathBuf,
-    #[expect(dead_code, reason = "the memory's stream comes with the next change")]
+    pub(super) saves: Saves,
     pub(super) sockets: PathBuf,
     /// As described, with what was adopted since.
     specs: Mutex<Vec<DiskSpec>>,
     process: Option<Mutex<Process>>,
     state: Mutex<State>,
+    /// The save that goes on; kept for whoever abandons it.
+    pub(super) saving: tokio::sync::Mutex<Option<Saving>>,
 }
 
 impl Machine {
@@ -63,8 +65,9 @@ impl Machine {
             name,
             description,
             qemu_img,
-            memory,
+            saves: Saves::new(memory),
             sockets,
+            saving: tokio::sync::Mutex::default(),
             specs: Mutex::new(disks),
             process: process.map(Mutex::new),
             state: Mutex::new(State::Off),
@@ -109,7 +112,6 @@ impl Machine {
         self.specs.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    #[expect(dead_code, reason = "its life cycle comes with the next change")]
     /// Its process, with the disks that it would be started with now.
     pub(super) fn process(&self) -> Option<Process> {
         self.process.as_ref().map(|process| process.lock().unwrap_or_else(PoisonError::into_inner).clone())

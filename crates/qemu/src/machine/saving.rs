@@ -7,64 +7,221 @@ use xlsnap_orchestrator::{
     Effect, Memory, MemoryFiles, MemoryHeader, MemorySave, MemorySurvey, PortError, PortErrorKind, Progress,
     SavedMemory, SnapshotAction,
 };
-use xlsnap_types::model::{MemoryMeta, SnapshotName};
+use xlsnap_qmp_transport::Qmp;
+use xlsnap_qmp_transport::commands::SnapshotSave;
+use xlsnap_types::model::{DiskName, MemoryMeta, MemoryWay, SnapshotName};
 
 use super::Machine;
-
-impl Machine {
-    fn no_memory(&self) -> PortError {
-        let message = format!("the memory of domain {} cannot be saved here", self.name);
-        PortError::new(PortErrorKind::Refused, Effect::None, message)
-    }
-}
+use super::state::On;
+use crate::memory::pause::Pause;
+use crate::memory::{inside, migration, save, survey};
 
 #[async_trait]
 impl Memory for Machine {
-    async fn survey(&self, _file: Option<&str>) -> Result<MemorySurvey, PortError> {
-        Ok(MemorySurvey::default())
+    async fn survey(&self, file: Option<&str>) -> Result<MemorySurvey, PortError> {
+        let mut found = match self.living()? {
+            None => survey::no_way("the domain is off"),
+            Some(on) if on.released().is_some() => survey::no_way("QEMU has let go of its disks"),
+            Some(on) => {
+                let no_inside = self.no_inside(&on).await?;
+                let known = survey::Known {
+                    pid: on.process.map(|process| process.pid),
+                    saves_inside: on.features().await?.has_command("snapshot-save"),
+                    no_inside: no_inside.as_deref(),
+                };
+                survey::of(on.qmp(), &known).await?
+            }
+        };
+        if let Some(file) = file {
+            survey::look_at_place(&mut found, file);
+        }
+        Ok(found)
     }
 
-    async fn begin(&self, _save: &MemorySave, _: &dyn Progress) -> Result<(), PortError> {
-        Err(self.no_memory())
+    /// As the port says. Between the guest's stop and the return nothing is asked or made that could be before.
+    async fn begin(&self, save: &MemorySave, progress: &dyn Progress) -> Result<(), PortError> {
+        let on = self.must_live()?;
+        let mut slot = self.saving.lock().await;
+        if slot.is_some() {
+            let message = "a save of its memory is under way";
+            return Err(PortError::new(PortErrorKind::Busy, Effect::None, message));
+        }
+        match save::begin(on.qmp(), &self.sockets, save, &mut slot, progress).await {
+            Ok(()) => Ok(()),
+            // Nothing had begun.
+            Err(error) if slot.is_none() => Err(error),
+            Err(error) => Err(self.put_back(&on, save, &mut slot, error).await),
+        }
     }
 
-    async fn resume(&self, _save: &MemorySave, _: &dyn Progress) -> Result<Duration, PortError> {
-        Err(self.no_memory())
+    async fn resume(&self, save: &MemorySave, progress: &dyn Progress) -> Result<Duration, PortError> {
+        let on = self.must_live()?;
+        let mut slot = self.saving.lock().await;
+        let Some(saving) = &mut *slot else { return Err(self.refused("no save of its memory has begun")) };
+        match save::resume(on.qmp(), &self.sockets, save, saving, progress).await {
+            Ok(pause) => Ok(pause),
+            Err(error) => Err(self.put_back(&on, save, &mut slot, error).await),
+        }
     }
 
-    async fn finish(&self, _save: &MemorySave, _: &dyn Progress) -> Result<SavedMemory, PortError> {
-        Err(self.no_memory())
+    async fn finish(&self, save: &MemorySave, progress: &dyn Progress) -> Result<SavedMemory, PortError> {
+        let on = self.must_live()?;
+        let mut slot = self.saving.lock().await;
+        let Some(saving) = &mut *slot else { return Err(self.refused("no save of its memory has begun")) };
+        match save::finish(on.qmp(), &self.sockets, save, saving, progress).await {
+            Ok(saved) => {
+                *slot = None;
+                Ok(saved)
+            }
+            Err(error) => Err(self.put_back(&on, save, &mut slot, error).await),
+        }
     }
 
     async fn take_inside(
         &self,
-        _save: &MemorySave,
-        _actions: &[SnapshotAction],
-        _: &dyn Progress,
+        save: &MemorySave,
+        actions: &[SnapshotAction],
+        progress: &dyn Progress,
     ) -> Result<Duration, PortError> {
-        Err(self.no_memory())
+        // QEMU does nothing else meanwhile, so it cannot be asked how far it is.
+        progress.bytes(0, None);
+        let on = self.must_live()?;
+        let (tag, disks) = self.internal(actions)?;
+        let nodes = on.live.nodes_for_internal(disks.iter().copied()).await?;
+        let status = migration::run_state(on.qmp()).await?;
+        if status.running != save.was_running {
+            let message = format!("the guest has changed its state meanwhile ({})", status.status.word());
+            return Err(PortError::new(PortErrorKind::Busy, Effect::None, message));
+        }
+        let id = inside::job_id(&save.token);
+        let mut pause = Pause::new(on.client.events());
+        let command = SnapshotSave {
+            job_id: id.clone(),
+            tag: tag.to_owned(),
+            vmstate: nodes[0].clone(),
+            devices: nodes,
+        };
+        let ended = inside::run(&on.client, &id, command).await;
+        on.live.forget();
+        let ran_on = if save.was_running { save::let_run_again(on.qmp()).await } else { Ok(()) };
+        if let Err(said) = ended? {
+            let mut error = inside::failed(format!("QEMU did not save the memory as {tag:?}"), &said);
+            if error.effect != Effect::None && self.has_none(&on, tag, &disks).await {
+                error.effect = Effect::None;
+            }
+            return Err(error);
+        }
+        ran_on?;
+        Ok(if save.was_running { pause.length() } else { Duration::ZERO })
     }
 
-    async fn abandon(&self, _save: &MemorySave) -> Result<(), PortError> {
-        Ok(())
+    async fn abandon(&self, save: &MemorySave) -> Result<(), PortError> {
+        let mut slot = self.saving.lock().await;
+        if let Some(on) = self.living()? {
+            let result = if save.way == MemoryWay::Internal {
+                self.abandon_inside(&on, save).await
+            } else {
+                save::abandon(Some(on.qmp()), &self.sockets, save, slot.take()).await
+            };
+            match result {
+                Err(error) if error.kind == PortErrorKind::Unreachable && self.has_died(&on).await => {}
+                other => return other,
+            }
+        }
+        // It is off: what is left are files.
+        if save.way == MemoryWay::Internal {
+            return Ok(());
+        }
+        save::abandon(None, &self.sockets, save, slot.take()).await
+    }
+}
+
+impl Machine {
+    /// Puts everything back after a failure, and says whether it was.
+    async fn put_back(
+        &self,
+        on: &On,
+        save: &MemorySave,
+        slot: &mut Option<save::Saving>,
+        mut error: PortError,
+    ) -> PortError {
+        match save::abandon(Some(on.qmp()), &self.sockets, save, slot.take()).await {
+            Ok(()) => error.effect = Effect::None,
+            Err(again) => {
+                tracing::warn!(error = %again, domain = %self.name, "the save is not put back");
+                error.effect = Effect::Unknown;
+            }
+        }
+        error
+    }
+
+    /// Why no disk takes a snapshot with the memory inside, as a clause.
+    async fn no_inside(&self, on: &On) -> Result<Option<String>, PortError> {
+        let found = on.live.look_again().await?;
+        let mut none = "it has no disk that takes the memory".to_owned();
+        for disk in found.iter().map(|found| &found.disk).filter(|disk| !disk.read_only && !disk.removable) {
+            match &disk.no_internal {
+                None => return Ok(None),
+                Some(why) => none = format!("disk {}: {why}", disk.name),
+            }
+        }
+        Ok(Some(none))
+    }
+
+    /// The snapshot's name and its disks; the first takes the memory.
+    fn internal<'a>(&self, actions: &'a [SnapshotAction]) -> Result<(&'a str, Vec<&'a DiskName>), PortError> {
+        let mut found: Option<&str> = None;
+        let mut disks = Vec::with_capacity(actions.len());
+        for action in actions {
+            match action {
+                SnapshotAction::Internal { disk, tag } if found.is_none_or(|found| found == tag) => {
+                    found = Some(tag);
+                    disks.push(disk);
+                }
+                SnapshotAction::Internal { disk, .. } => {
+                    return Err(self.refused(&format!("disk {disk} would get another name than the others")));
+                }
+                SnapshotAction::External(overlay) => {
+                    return Err(self.refused(&format!(
+                        "disk {}: memory inside the images goes with internal snapshots only",
+                        overlay.disk
+                    )));
+                }
+            }
+        }
+        let tag = found.ok_or_else(|| self.refused("there is no disk to take the memory"))?;
+        Ok((tag, disks))
+    }
+
+    /// Whether none of the disks holds such a snapshot, as far as it can be seen.
+    async fn has_none(&self, on: &On, tag: &str, disks: &[&DiskName]) -> bool {
+        let Ok(found) = on.live.look_again().await else { return false };
+        let theirs = found.iter().filter(|found| disks.contains(&&found.disk.name));
+        theirs.flat_map(|found| &found.disk.snapshots).all(|snapshot| snapshot.name != tag)
+    }
+
+    async fn abandon_inside(&self, on: &On, save: &MemorySave) -> Result<(), PortError> {
+        inside::settle(&on.client, &inside::job_id(&save.token)).await?;
+        on.live.forget();
+        if save.was_running { save::let_run_again(on.qmp()).await } else { Ok(()) }
     }
 }
 
 #[async_trait]
 impl MemoryFiles for Machine {
     fn place(&self, name: &SnapshotName) -> String {
-        self.memory.join(format!("{name}.save")).to_string_lossy().into_owned()
+        self.saves.place(name)
     }
 
-    async fn size(&self, _file: &str) -> Result<Option<u64>, PortError> {
-        Err(self.no_memory())
+    async fn size(&self, file: &str) -> Result<Option<u64>, PortError> {
+        self.saves.size(file).await
     }
 
-    async fn verify(&self, _memory: &MemoryMeta, _: &dyn Progress) -> Result<MemoryHeader, PortError> {
-        Err(self.no_memory())
+    async fn verify(&self, memory: &MemoryMeta, progress: &dyn Progress) -> Result<MemoryHeader, PortError> {
+        self.saves.verify(memory, progress).await
     }
 
-    async fn remove(&self, _file: &str) -> Result<(), PortError> {
-        Err(self.no_memory())
+    async fn remove(&self, file: &str) -> Result<(), PortError> {
+        self.saves.remove(file).await
     }
 }

@@ -1,18 +1,23 @@
 //! Whether the domain is on, and who has its disks.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use tokio::sync::OnceCell;
+use tokio::time::sleep;
 use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
 use xlsnap_qemu_img::QemuImg;
-use xlsnap_qmp_transport::Client;
+use xlsnap_qmp_transport::{Client, Features, Qmp};
 
 use super::Machine;
-use crate::{Description, DiskSpec, Images, Live};
+use crate::process::Identity;
+use crate::{Description, DiskSpec, Images, Live, error};
 
 /// Whether it is on.
 pub(super) enum State {
     Off,
     On(Arc<On>),
+    /// Nothing is known any more.
     Closed,
 }
 
@@ -20,6 +25,9 @@ pub(super) enum State {
 pub(super) struct On {
     pub(super) client: Arc<Client>,
     pub(super) live: Live,
+    /// Its process; `None` when the kernel does not tell, or it is not QEMU that listens at the socket.
+    pub(super) process: Option<Identity>,
+    features: OnceCell<Features>,
     /// The images, while it has let go of them.
     released: Mutex<Option<Arc<Images>>>,
 }
@@ -33,12 +41,16 @@ impl On {
     ) -> Self {
         let client = Arc::new(client);
         let live = Live::new(client.clone(), qemu_img, specs, description);
-        // People start QEMU with relative file names.
-        let live = match client.peer_pid() {
-            Some(pid) => live.in_directory_of(pid),
-            None => live,
+        let (process, live) = match client.peer_pid() {
+            // People start QEMU with relative file names.
+            Some(pid) => (qemu(pid), live.in_directory_of(pid)),
+            None => (None, live),
         };
-        Self { client, live, released: Mutex::default() }
+        Self { client, live, process, features: OnceCell::new(), released: Mutex::default() }
+    }
+
+    pub(super) fn qmp(&self) -> &dyn Qmp {
+        &*self.client
     }
 
     /// Closes the monitor in order, unless somebody still uses it.
@@ -50,9 +62,33 @@ impl On {
         }
     }
 
+    /// The commands that it has.
+    pub(super) async fn features(&self) -> Result<&Features, PortError> {
+        let unknown = |e| error::of_query("QEMU could not be asked for its commands".into(), e);
+        self.features.get_or_try_init(|| Features::query(self.qmp())).await.map_err(unknown)
+    }
+
     pub(super) fn released(&self) -> Option<Arc<Images>> {
         self.released.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+
+    pub(super) fn set_released(&self, images: Option<Images>) {
+        *self.released.lock().unwrap_or_else(PoisonError::into_inner) = images.map(Arc::new);
+        self.live.forget();
+    }
+
+    fn has_ended(&self) -> bool {
+        self.process.is_some_and(|process| process.lives().is_ok_and(|lives| !lives))
+    }
+}
+
+/// Which process has this pid, if it is one of QEMU's.
+fn qemu(pid: u32) -> Option<Identity> {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    if !name.starts_with("qemu-") {
+        return None;
+    }
+    Identity::of(pid).ok().flatten()
 }
 
 /// Who answers for the disks now.
@@ -63,11 +99,13 @@ pub(super) enum Holder {
 
 impl Machine {
     pub(super) fn holder(&self) -> Result<Holder, PortError> {
-        match &*self.lock() {
-            State::Off => Ok(Holder::Images(Arc::new(self.images(self.specs())))),
-            State::On(on) => Ok(on.released().map_or_else(|| Holder::Live(on.clone()), Holder::Images)),
-            State::Closed => Err(self.closed()),
-        }
+        Ok(match self.on()? {
+            None => Holder::Images(Arc::new(self.images(self.specs()))),
+            Some(on) => match on.released() {
+                Some(images) => Holder::Images(images),
+                None => Holder::Live(on),
+            },
+        })
     }
 
     /// Its QEMU; `None` while it is off.
@@ -75,16 +113,45 @@ impl Machine {
         match &*self.lock() {
             State::Off => Ok(None),
             State::On(on) => Ok(Some(on.clone())),
-            State::Closed => Err(self.closed()),
+            State::Closed => {
+                let message = format!("the monitor of domain {} was closed", self.name);
+                Err(PortError::new(PortErrorKind::Unreachable, Effect::None, message))
+            }
         }
+    }
+
+    /// The same; one whose process has ended since is off from now on.
+    pub(super) fn living(&self) -> Result<Option<Arc<On>>, PortError> {
+        let on = self.on()?;
+        if on.as_ref().is_some_and(|on| on.has_ended()) {
+            *self.lock() = State::Off;
+            return Ok(None);
+        }
+        Ok(on)
+    }
+
+    /// Its QEMU, for something that is done only while it is on.
+    pub(super) fn must_live(&self) -> Result<Arc<On>, PortError> {
+        self.living()?.ok_or_else(|| self.refused("it is off"))
+    }
+
+    /// Whether its QEMU, which does not answer any more, has ended: a process takes a moment to.
+    pub(super) async fn has_died(&self, on: &On) -> bool {
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while on.process.is_some() && Instant::now() < deadline {
+            if on.has_ended() {
+                return true;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        false
     }
 
     pub(super) fn images(&self, disks: Vec<DiskSpec>) -> Images {
         Images::new(disks, self.qemu_img.clone(), self.description.clone())
     }
 
-    fn closed(&self) -> PortError {
-        let message = format!("the monitor of domain {} was closed", self.name);
-        PortError::new(PortErrorKind::Unreachable, Effect::None, message)
+    pub(super) fn refused(&self, why: &str) -> PortError {
+        PortError::new(PortErrorKind::Refused, Effect::None, format!("domain {}: {why}", self.name))
     }
 }

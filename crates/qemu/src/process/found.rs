@@ -8,7 +8,7 @@ use std::time::Duration;
 use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
 use xlsnap_qmp_transport as qmp;
 
-use super::{Identity, Launch, RunRecord};
+use super::{Identity, Launch, RunRecord, StartSpec};
 use crate::DiskSpec;
 
 /// The process that a domain has, or may get.
@@ -58,6 +58,19 @@ impl Process {
     /// The disks that it is started with from now on.
     pub(crate) fn disks_mut(&mut self) -> &mut Vec<DiskSpec> {
         &mut self.domain.disks
+    }
+
+    /// What it is started from; `None` when its description does not say.
+    pub(crate) fn start_spec(&self) -> Option<&StartSpec> {
+        self.domain.start.as_ref()
+    }
+
+    /// The process that was started for the domain here and lives, as it was written down.
+    pub(crate) fn written(&self) -> Result<Option<Identity>, PortError> {
+        match self.record.load()? {
+            Some(run) if self.lives(&run.process)? => Ok(Some(run.process)),
+            _ => Ok(None),
+        }
     }
 
     /// The process that the domain has now; `None` when it is off.

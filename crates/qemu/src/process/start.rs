@@ -65,6 +65,11 @@ impl Started {
         monitor.close().await;
         child.wait().await
     }
+
+    /// Leaves the process alone, and keeps its monitor.
+    pub(crate) fn into_monitor(self) -> qmp::Client {
+        self.monitor
+    }
 }
 
 impl Process {
@@ -160,6 +165,13 @@ impl Process {
                 return Err("ended at once");
             }
         }
+    }
+
+    /// Ends a process that was just started and is of no use; `why` is what it did, as a clause.
+    pub(crate) async fn give_up(&self, started: Started, why: &str) -> PortError {
+        let Started { monitor, child, _log: log, .. } = started;
+        drop(monitor);
+        self.gave_up(child, &log, why).await
     }
 
     /// Sees to it that the child has ended, and says what became of it.

@@ -1,0 +1,211 @@
+//! Letting go of its disks while the process lives, so that qemu-img can write them.
+//!
+//! QEMU 10.0 has a command for that. What 7.2 has for Xen, `xen-save-devices-state`, does it too, but there QEMU does not say
+//! whether a node is active, aborts when it is to inactivate one that is not, and activates nodes only before the guest runs,
+//! or when it exports them. So the last is how a node is activated under a guest that stays paused, and a snapshot without a
+//! name, which QEMU makes of none, is how it is asked whether one is: it refuses an inactive one before it looks at the name.
+
+use std::path::Path;
+
+use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
+use xlsnap_qmp_transport::commands::{
+    BlockExportAdd, BlockExportDel, BlockdevSetActive, BlockdevSnapshotInternalSync, ExportType, JobStatus,
+    QueryBlockExports, QueryJobs, QueryNamedBlockNodes, QueryStatus, RemovalMode, Stop, SystemReset,
+    XenSaveDevicesState,
+};
+use xlsnap_qmp_transport::{Command, Kind, Qmp, QmpExt};
+
+use super::Machine;
+use super::state::On;
+use crate::memory::{migration, save};
+use crate::{DiskSpec, error};
+
+/// The command of QEMU 10.0 for it, and that of older ones.
+const SET_ACTIVE: &str = "blockdev-set-active";
+const SAVE_DEVICES: &str = "xen-save-devices-state";
+
+/// The export that activates a node.
+const EXPORT: &str = "xlsnap-activate";
+
+impl Machine {
+    /// Why it cannot let go of its disks now, as a clause.
+    pub(super) async fn no_release(&self, on: &On) -> Result<Option<String>, PortError> {
+        let qmp = on.qmp();
+        match qmp.execute(QueryStatus).await {
+            Ok(_) => {}
+            Err(e) if e.kind() == Kind::Rejected => {
+                return Ok(Some("a storage daemon has its disks".to_owned()));
+            }
+            Err(e) => return Err(unanswered(e)),
+        }
+        let features = on.features().await?;
+        if !features.has_command(SET_ACTIVE) && !features.has_command(SAVE_DEVICES) {
+            return Ok(Some(format!("this QEMU has no command for it ({SET_ACTIVE})")));
+        }
+        let info = migration::info(qmp).await?;
+        if !migration::is_over(&info) {
+            return Ok(Some("QEMU is migrating".to_owned()));
+        }
+        let jobs = ask(qmp, QueryJobs).await?;
+        let works = |status| !matches!(status, JobStatus::Concluded | JobStatus::Null);
+        if let Some(job) = jobs.iter().find(|job| works(job.status)) {
+            return Ok(Some(format!("the job {:?} ({}) is at work", job.id, job.job_type)));
+        }
+        let exports = ask(qmp, QueryBlockExports).await?;
+        let served = exports.first();
+        Ok(served.map(|export| format!("it exports {} to others ({:?})", export.node_name, export.id)))
+    }
+
+    pub(super) async fn let_go(&self, on: &On) -> Result<(), PortError> {
+        if on.released().is_some() {
+            return Ok(());
+        }
+        if let Some(why) = self.no_release(on).await? {
+            return Err(self.refused(&format!("QEMU cannot let go of its disks: {why}")));
+        }
+        // What QEMU has, not what is described: an overlay may be on top.
+        let found = on.live.look_again().await?;
+        let images = self.images(found.iter().map(|found| spec_of(&found.disk)).collect());
+        let qmp = on.qmp();
+        let was_running = migration::run_state(qmp).await?.running;
+        if was_running {
+            let failed = |e| error::of_qmp("the guest could not be stopped".into(), e);
+            qmp.execute(Stop).await.map_err(failed)?;
+        }
+        let done = if on.features().await?.has_command(SET_ACTIVE) {
+            let failed = |e| error::of_qmp("QEMU did not let go of its disks".into(), e);
+            qmp.execute(BlockdevSetActive { node_name: None, active: false }).await.map_err(failed).map(drop)
+        } else {
+            self.let_go_by_saving(on).await
+        };
+        match done {
+            Ok(()) => {
+                on.set_released(Some(images));
+                Ok(())
+            }
+            Err(mut cause) => {
+                // Some may be let go of, and others not.
+                let back = self.take_again(on, false, was_running).await;
+                cause.effect = if back.is_ok() { Effect::None } else { Effect::Unknown };
+                Err(cause)
+            }
+        }
+    }
+
+    pub(super) async fn take_again(&self, on: &On, reset: bool, run: bool) -> Result<(), PortError> {
+        let qmp = on.qmp();
+        if on.features().await?.has_command(SET_ACTIVE) {
+            let failed = |e| error::of_qmp("QEMU could not take its disks back".into(), e);
+            qmp.execute(BlockdevSetActive { node_name: None, active: true }).await.map_err(failed)?;
+        } else {
+            self.activate_by_export(on).await?;
+        }
+        on.set_released(None);
+        if reset {
+            let failed = |e| error::of_qmp("the guest could not be reset".into(), e);
+            qmp.execute(SystemReset).await.map_err(failed)?;
+        }
+        if run { migration::let_run(qmp).await } else { Ok(()) }
+    }
+
+    /// For a QEMU before 10.0.
+    async fn let_go_by_saving(&self, on: &On) -> Result<(), PortError> {
+        let asked = self.inactive(on).await?;
+        if !asked.is_empty() && asked.iter().all(|(_, inactive)| *inactive) {
+            // What another program began.
+            return Ok(());
+        }
+        if asked.iter().any(|(_, inactive)| *inactive) {
+            self.activate_by_export(on).await?;
+        }
+        let file = self.sockets.join(format!("{}.devices", on.client.peer_pid().unwrap_or_default()));
+        save::check_length(&file)?;
+        let filename = file.to_string_lossy().into_owned();
+        let failed = |e| error::of_qmp("QEMU did not let go of its disks".into(), e);
+        let done = on.qmp().execute(XenSaveDevicesState { filename, live: true }).await.map_err(failed);
+        remove(&file);
+        done.map(drop)
+    }
+
+    /// For a QEMU before 10.0, which says of none whether it is active: of each disk with snapshots inside, its node and
+    /// whether that is inactive.
+    async fn inactive(&self, on: &On) -> Result<Vec<(String, bool)>, PortError> {
+        let found = on.live.look_again().await?;
+        let mut asked = Vec::new();
+        for medium in found.iter().filter_map(|found| found.medium.as_ref()) {
+            if medium.driver != "qcow2" || medium.read_only || medium.data_file || medium.filter.is_some() {
+                continue;
+            }
+            let nameless = BlockdevSnapshotInternalSync { device: medium.node.clone(), name: String::new() };
+            let inactive = match on.qmp().execute(nameless).await {
+                Err(e) if e.kind() == Kind::Rejected => {
+                    e.to_string().contains("does not support internal snapshots")
+                }
+                Err(e) => return Err(unanswered(e)),
+                Ok(_) => false,
+            };
+            asked.push((medium.node.clone(), inactive));
+        }
+        Ok(asked)
+    }
+
+    /// For a QEMU before 10.0: has each node exported, which activates it, and takes the export away. Without a server for
+    /// exports QEMU refuses only after that.
+    async fn activate_by_export(&self, on: &On) -> Result<(), PortError> {
+        let qmp = on.qmp();
+        for node in ask(qmp, QueryNamedBlockNodes::FLAT).await? {
+            let Some(node_name) = node.node_name else { continue };
+            let export = BlockExportAdd {
+                export_type: ExportType::Nbd,
+                id: EXPORT.to_owned(),
+                node_name,
+                writable: None,
+                name: None,
+            };
+            match qmp.execute(export).await {
+                Err(e) if e.kind() == Kind::Rejected => continue,
+                Err(e) => return Err(error::of_qmp("QEMU could not take its disks back".into(), e)),
+                Ok(_) => {}
+            }
+            let remove = BlockExportDel { id: EXPORT.to_owned(), mode: Some(RemovalMode::Hard) };
+            qmp.execute(remove).await.map_err(unanswered)?;
+            while ask(qmp, QueryBlockExports).await?.iter().any(|export| export.id == EXPORT) {
+                tokio::time::sleep(migration::SOON).await;
+            }
+        }
+        let asked = self.inactive(on).await?;
+        if let Some((node, _)) = asked.into_iter().find(|(_, inactive)| *inactive) {
+            let message =
+                format!("QEMU could not take its node {node} back: another process may have the image");
+            return Err(PortError::new(PortErrorKind::Busy, Effect::Unknown, message));
+        }
+        Ok(())
+    }
+}
+
+fn spec_of(disk: &xlsnap_orchestrator::Disk) -> DiskSpec {
+    DiskSpec {
+        name: disk.name.clone(),
+        file: disk.image.clone(),
+        format: disk.format.clone(),
+        read_only: disk.read_only,
+        removable: disk.removable,
+        node: None,
+    }
+}
+
+fn remove(file: &Path) {
+    if let Err(e) = std::fs::remove_file(file)
+        && e.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::debug!(error = %e, file = %file.display(), "it stays");
+    }
+}
+
+async fn ask<C: Command>(qmp: &dyn Qmp, command: C) -> Result<C::Ok, PortError> {
+    qmp.execute(command).await.map_err(unanswered)
+}
+
+fn unanswered(error: xlsnap_qmp_transport::Error) -> PortError {
+    error::of_query("QEMU could not be asked what it does with its disks".into(), error)
+}

@@ -1,0 +1,166 @@
+//! How QEMU's migration is set up for a save, and put back after.
+//!
+//! What it was is written to a file before it is changed: another program puts it back when this one does not come to it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use xlsnap_orchestrator::PortError;
+use xlsnap_qmp_transport::commands::{
+    MigrateSetCapabilities, MigrateSetParameters, MigrationCapability, MigrationParameters,
+    QueryMigrateCapabilities, QueryMigrateParameters,
+};
+use xlsnap_qmp_transport::{Qmp, QmpExt};
+use xlsnap_types::model::MemoryWay;
+
+use crate::error;
+
+pub(super) const BACKGROUND: &str = "background-snapshot";
+pub(super) const SWITCHOVER: &str = "pause-before-switchover";
+
+/// What does nothing to the stream.
+const HARMLESS: &str = "events";
+
+/// More than any disk takes: QEMU's default of 128 MiB/s holds a stopped guest up, too.
+const UNLIMITED: u64 = 1 << 40;
+
+/// A file of more bytes is not what was written.
+const MAX_FILE: u64 = 64 << 10;
+
+/// What was changed, as it was before.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Settings {
+    capabilities: Vec<MigrationCapability>,
+    parameters: MigrationParameters,
+}
+
+/// The capability that a way needs.
+pub(super) fn capability_of(way: MemoryWay) -> Option<&'static str> {
+    match way {
+        MemoryWay::Background => Some(BACKGROUND),
+        MemoryWay::Switchover => Some(SWITCHOVER),
+        _ => None,
+    }
+}
+
+/// What has to change for `way`, and what that was: everything off that makes another stream or is in the way.
+pub(super) fn changes(
+    now: &[MigrationCapability],
+    way: MemoryWay,
+) -> (Vec<MigrationCapability>, Vec<MigrationCapability>) {
+    let wanted = |name: &str| name == HARMLESS || capability_of(way) == Some(name);
+    let wrong = |c: &&MigrationCapability| match c.capability.as_str() {
+        HARMLESS => false,
+        name => c.state != wanted(name),
+    };
+    let before: Vec<MigrationCapability> = now.iter().filter(wrong).cloned().collect();
+    let after = before.iter().map(|c| MigrationCapability { state: !c.state, ..c.clone() }).collect();
+    (after, before)
+}
+
+impl Settings {
+    /// Sets QEMU up for `way`; what was changed is written to `file` before.
+    ///
+    /// # Cancel safety
+    /// Dropped, it may have set up everything, a part or nothing; [`Settings::load`] tells how to put it back.
+    pub(super) async fn apply(qmp: &dyn Qmp, way: MemoryWay, file: &Path) -> Result<Self, PortError> {
+        let unknown = |e| error::of_query("QEMU could not be asked how its migration is set up".into(), e);
+        let now = qmp.execute(QueryMigrateCapabilities).await.map_err(unknown)?;
+        let parameters = qmp.execute(QueryMigrateParameters).await.map_err(unknown)?;
+        let (after, capabilities) = changes(&now, way);
+        let tls_creds = parameters.tls_creds.filter(|id| !id.is_empty());
+        let for_us = MigrationParameters {
+            max_bandwidth: parameters.max_bandwidth.map(|_| UNLIMITED),
+            tls_creds: tls_creds.as_ref().map(|_| String::new()),
+        };
+        let settings = Self { capabilities, parameters: MigrationParameters { tls_creds, ..parameters } };
+        settings.store(file).map_err(|e| super::save::no_socket(file, e))?;
+        set(qmp, after, for_us).await?;
+        Ok(settings)
+    }
+
+    /// Makes it as it was.
+    ///
+    /// # Cancel safety
+    /// Dropped, it may be done, half done or not.
+    pub(super) async fn put_back(&self, qmp: &dyn Qmp) -> Result<(), PortError> {
+        set(qmp, self.capabilities.clone(), self.parameters.clone()).await
+    }
+
+    /// What another program wrote down before it changed it; `None` when it did not come to that.
+    pub(super) fn load(file: &Path) -> Option<Self> {
+        let text = std::fs::read(file).ok().filter(|text| text.len() as u64 <= MAX_FILE)?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    fn store(&self, file: &Path) -> io::Result<()> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let text = serde_json::to_vec(self).map_err(io::Error::other)?;
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.write(true).create_new(true).mode(0o600).open(file)?;
+        io::Write::write_all(&mut file, &text)
+    }
+}
+
+async fn set(
+    qmp: &dyn Qmp,
+    capabilities: Vec<MigrationCapability>,
+    parameters: MigrationParameters,
+) -> Result<(), PortError> {
+    let failed = |e| error::of_qmp("QEMU's migration could not be set up".into(), e);
+    if !capabilities.is_empty() {
+        qmp.execute(MigrateSetCapabilities { capabilities }).await.map_err(failed)?;
+    }
+    if parameters != MigrationParameters::default() {
+        qmp.execute(MigrateSetParameters(parameters)).await.map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// The file for the settings that a save of this token has changed.
+pub(super) fn file_of(directory: &Path, token: &str) -> PathBuf {
+    directory.join(format!("{token}.was"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_else_is_off_and_comes_back() {
+        let c = |capability: &str, state| MigrationCapability { capability: capability.into(), state };
+        let now = [
+            c("events", false),
+            c("multifd", true),
+            c(BACKGROUND, false),
+            c(SWITCHOVER, true),
+            c("xbzrle", false),
+        ];
+        let check = |way, after: &[MigrationCapability]| {
+            let (set, before) = changes(&now, way);
+            assert_eq!(set, after, "{way:?}");
+            assert!(before.iter().all(|c| now.contains(c)) && before.len() == set.len());
+        };
+        check(MemoryWay::Background, &[c("multifd", false), c(BACKGROUND, true), c(SWITCHOVER, false)]);
+        check(MemoryWay::Switchover, &[c("multifd", false)]);
+        check(MemoryWay::Stopped, &[c("multifd", false), c(SWITCHOVER, false)]);
+        let on = [c("events", true), c(BACKGROUND, false)];
+        assert_eq!(changes(&on, MemoryWay::Stopped), (Vec::new(), Vec::new()));
+    }
+
+    #[test]
+    fn it_is_read_as_it_was_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = file_of(directory.path(), "t");
+        assert_eq!(Settings::load(&file), None);
+        let capability = MigrationCapability { capability: "multifd".into(), state: true };
+        let parameters = MigrationParameters { max_bandwidth: Some(7), tls_creds: None };
+        let settings = Settings { capabilities: vec![capability], parameters };
+        settings.store(&file).unwrap();
+        assert_eq!(Settings::load(&file), Some(settings.clone()));
+        settings.store(&file).unwrap_err();
+        std::fs::write(&file, "{\"capabil").unwrap();
+        assert_eq!(Settings::load(&file), None);
+    }
+}

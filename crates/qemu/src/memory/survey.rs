@@ -1,0 +1,261 @@
+//! Which ways there are to save a guest's memory, and what would be in the way of its file.
+
+use std::fs;
+use std::path::Path;
+
+use futures_util::future::{join, try_join4};
+use rustix::fs::{Access, AtFlags, CWD};
+use xlsnap_orchestrator::{MemorySurvey, PortError};
+use xlsnap_qmp_transport::commands::{
+    JobStatus, MigrateSetCapabilities, MigrationCapability, MigrationInfo, QueryJobs, QueryMemorySizeSummary,
+    QueryMigrate, QueryMigrateCapabilities, QueryStatus, RunState, StatusInfo,
+};
+use xlsnap_qmp_transport::{Command, Kind, Qmp, QmpExt};
+use xlsnap_types::model::MemoryWay;
+
+use super::migration;
+use super::place::Place;
+use super::settings::{self, BACKGROUND, SWITCHOVER};
+use crate::error;
+
+/// The ways, the one with the least pause first.
+const WAYS: [MemoryWay; 4] =
+    [MemoryWay::Background, MemoryWay::Switchover, MemoryWay::Stopped, MemoryWay::Internal];
+
+/// What is no memory of the guest's takes this at most: the devices, and their own memory.
+const DEVICES: u64 = 32 << 20;
+
+/// What is known of a QEMU beforehand.
+pub(crate) struct Known<'a> {
+    /// Its process.
+    pub(crate) pid: Option<u32>,
+    /// Whether it has `snapshot-save`.
+    pub(crate) saves_inside: bool,
+    /// Why none of its disks takes a snapshot inside.
+    pub(crate) no_inside: Option<&'a str>,
+}
+
+/// A survey that finds no way, for `why`.
+pub(crate) fn no_way(why: &str) -> MemorySurvey {
+    MemorySurvey { lacking: WAYS.map(|way| (way, why.to_owned())).into(), ..MemorySurvey::default() }
+}
+
+/// Asks QEMU. What it takes to ask is undone.
+pub(crate) async fn of(qmp: &dyn Qmp, known: &Known<'_>) -> Result<MemorySurvey, PortError> {
+    let status = match qmp.execute(QueryStatus).await {
+        Ok(status) => status,
+        Err(e) if e.kind() == Kind::Rejected => {
+            return Ok(no_way("a storage daemon has its disks, and there is no guest"));
+        }
+        Err(e) => return Err(unanswered(e)),
+    };
+    let (info, capabilities, jobs, size) = try_join4(
+        ask(qmp, QueryMigrate),
+        ask(qmp, QueryMigrateCapabilities),
+        ask(qmp, QueryJobs),
+        ask(qmp, QueryMemorySizeSummary),
+    )
+    .await?;
+    let memory = size.base_memory.saturating_add(size.plugged_memory);
+    let needed = needed(memory, known.pid.and_then(resident));
+    let job = jobs.iter().find(|job| !matches!(job.status, JobStatus::Concluded | JobStatus::Null));
+    let obstacle = obstacle(&status, &info, job.map(|job| (job.id.as_str(), job.job_type.as_str())));
+    let mut survey = match obstacle {
+        Some(why) => no_way(&why),
+        None => {
+            let mut survey = MemorySurvey::default();
+            for way in WAYS {
+                let lacks = match way {
+                    MemoryWay::Background => background(qmp, &status, &capabilities).await?,
+                    MemoryWay::Internal => inside(known),
+                    _ => of_stopped(way, &status, &capabilities),
+                };
+                match lacks {
+                    None => survey.ways.push(way),
+                    Some(why) => survey.lacking.push((way, why)),
+                }
+            }
+            survey
+        }
+    };
+    survey.needed = needed;
+    Ok(survey)
+}
+
+/// What is in the way of every way, as a clause.
+fn obstacle(status: &StatusInfo, info: &MigrationInfo, job: Option<(&str, &str)>) -> Option<String> {
+    let is_at_rest = matches!(status.status, RunState::Paused | RunState::Prelaunch);
+    if !status.running && !is_at_rest {
+        return Some(format!("the guest is in the state {}", status.status.word()));
+    }
+    if !migration::is_over(info) {
+        return Some("QEMU is migrating already".to_owned());
+    }
+    if let Some(why) = info.blocked_reasons.first() {
+        return Some(format!("QEMU cannot migrate it: {}", why.trim()));
+    }
+    job.map(|(id, kind)| format!("the job {id:?} ({kind}) is at work"))
+}
+
+/// Why the guest's memory cannot be saved in the background.
+async fn background(
+    qmp: &dyn Qmp,
+    status: &StatusInfo,
+    capabilities: &[MigrationCapability],
+) -> Result<Option<String>, PortError> {
+    if !capabilities.iter().any(|c| c.capability == BACKGROUND) {
+        return Ok(Some("this QEMU has no background snapshots".to_owned()));
+    }
+    if status.status == RunState::Prelaunch {
+        // "invalid runstate transition: 'prelaunch' -> 'paused'", and QEMU aborts (7.2 and 10.0).
+        return Ok(Some("the guest has not run since it was started or reset".to_owned()));
+    }
+    if !status.running && qmp.version() < KEEPS_PAUSED {
+        return Ok(Some("this QEMU would let the paused guest run".to_owned()));
+    }
+    // QEMU looks at the kernel, the guest's memory and its own set-up only when the capability is set.
+    let (after, before) = settings::changes(capabilities, MemoryWay::Background);
+    if after.is_empty() {
+        return Ok(None);
+    }
+    // Both are on their way before this can be dropped, so that it is never left set.
+    let try_it = qmp.execute(MigrateSetCapabilities { capabilities: after });
+    let put_back = qmp.execute(MigrateSetCapabilities { capabilities: before });
+    let (tried, put_back) = join(try_it, put_back).await;
+    put_back.map_err(unanswered)?;
+    match tried {
+        Ok(_) => Ok(None),
+        Err(e) if e.kind() == Kind::Rejected => Ok(Some(format!("QEMU says: {}", said(&e)))),
+        Err(e) => Err(unanswered(e)),
+    }
+}
+
+/// The first QEMU that leaves a guest as it was during a background snapshot: before, each ran. Nothing in its commands tells.
+const KEEPS_PAUSED: (u32, u32, u32) = (9, 0, 0);
+
+/// Why it cannot be saved while it stands still at the end of a migration.
+fn of_stopped(way: MemoryWay, status: &StatusInfo, capabilities: &[MigrationCapability]) -> Option<String> {
+    if !status.running {
+        // "postmigrate": no command but `cont` leads out of it, and no second migration is possible before.
+        return Some("QEMU would leave the paused guest as one that has gone elsewhere".to_owned());
+    }
+    let has = capabilities.iter().any(|c| c.capability == SWITCHOVER);
+    (way == MemoryWay::Switchover && !has)
+        .then(|| "this QEMU cannot wait at the end of a migration".to_owned())
+}
+
+fn inside(known: &Known<'_>) -> Option<String> {
+    if !known.saves_inside {
+        return Some("this QEMU has no command for it (snapshot-save)".to_owned());
+    }
+    known.no_inside.map(str::to_owned)
+}
+
+/// How much room the file needs at most: pages that nobody has touched are sent as a few bytes each.
+fn needed(memory: u64, resident: Option<u64>) -> u64 {
+    /// A page of 4 KiB of zeros takes less than that.
+    const PER_PAGE: u64 = 16;
+    let touched = resident.map_or(memory, |resident| resident.min(memory));
+    touched.saturating_add(memory / 4096 * PER_PAGE).saturating_add(DEVICES)
+}
+
+/// The memory that a QEMU has touched, in the machine's memory or swapped out; `None` when that process is none, or cannot
+/// be looked at.
+fn resident(pid: u32) -> Option<u64> {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    if !name.starts_with("qemu-") {
+        return None;
+    }
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    kilobytes(&status).map(|kilobytes| kilobytes.saturating_mul(1024))
+}
+
+/// Of `/proc/PID/status` (proc_pid_status(5)).
+fn kilobytes(status: &str) -> Option<u64> {
+    let value = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
+    };
+    let others = ["VmSwap", "HugetlbPages"].map(|name| value(name).unwrap_or(0));
+    others.into_iter().try_fold(value("VmRSS")?, u64::checked_add)
+}
+
+/// What would be in the way of a file at `file`: fills that part of a survey in.
+pub(crate) fn look_at_place(survey: &mut MemorySurvey, file: &str) {
+    let place = match Place::new(file, "") {
+        Ok(place) => place,
+        Err(e) => {
+            survey.no_place = Some(e.to_string());
+            return;
+        }
+    };
+    survey.taken = place.file().symlink_metadata().is_ok();
+    let directory = place.directory();
+    survey.no_place = no_place(directory);
+    survey.free =
+        rustix::fs::statvfs(directory).ok().map(|found| found.f_bavail.saturating_mul(found.f_frsize));
+}
+
+fn no_place(directory: &Path) -> Option<String> {
+    let shown = directory.display();
+    match fs::metadata(directory) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            Some(format!("its directory {shown} is not there"))
+        }
+        Err(e) => Some(format!("its directory {shown} cannot be looked at: {e}")),
+        Ok(found) if !found.is_dir() => Some(format!("{shown} is no directory")),
+        Ok(_) => rustix::fs::accessat(CWD, directory, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
+            .err()
+            .map(|e| format!("its directory {shown} takes no new files: {e}")),
+    }
+}
+
+async fn ask<C: Command>(qmp: &dyn Qmp, command: C) -> Result<C::Ok, PortError> {
+    qmp.execute(command).await.map_err(unanswered)
+}
+
+fn unanswered(error: xlsnap_qmp_transport::Error) -> PortError {
+    error::of_query("QEMU could not be asked how the memory can be saved".into(), error)
+}
+
+/// QEMU's own words in a refusal.
+fn said(refusal: &xlsnap_qmp_transport::Error) -> String {
+    let text = refusal.to_string();
+    text.split_once(": ").map_or(text.clone(), |(_, said)| said.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_room_is_what_was_touched() {
+        const MIB: u64 = 1 << 20;
+        let around = |needed: u64, mib: u64| (mib * MIB..(mib + 40) * MIB).contains(&needed);
+        assert!(around(needed(256 * MIB, Some(90 * MIB)), 90));
+        assert!(around(needed(256 * MIB, Some(900 * MIB)), 256));
+        assert!(around(needed(256 * MIB, None), 256));
+        assert_eq!(needed(u64::MAX, None), u64::MAX);
+        let status = "Name:\tqemu\nVmRSS:\t   90 kB\nVmSwap:\t 5 kB\nHugetlbPages:\t       4 kB\n";
+        assert_eq!(kilobytes(status), Some(99));
+        assert_eq!(kilobytes("VmRSS: 7 kB\n"), Some(7));
+        assert_eq!(kilobytes("VmRSS: x kB\nVmSwap: 1 kB"), None);
+    }
+
+    #[test]
+    fn a_place_has_obstacles() {
+        let directory = tempfile::tempdir().unwrap();
+        let look = |file: &Path| {
+            let mut survey = MemorySurvey::default();
+            look_at_place(&mut survey, file.to_str().unwrap());
+            survey
+        };
+        let free = look(&directory.path().join("m.save"));
+        assert!(free.no_place.is_none() && !free.taken && free.free.unwrap() > 0, "{free:?}");
+        fs::write(directory.path().join("m.save"), "").unwrap();
+        assert!(look(&directory.path().join("m.save")).taken);
+        assert!(look(&directory.path().join("none/m.save")).no_place.unwrap().contains("not there"));
+        assert!(look(&directory.path().join("m.save/m.save")).no_place.is_some());
+        assert!(look(Path::new("m.save")).no_place.unwrap().contains("absolute"));
+    }
+}
