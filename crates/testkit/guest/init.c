@@ -12,6 +12,9 @@
  * vda nothing`. The first disk is written first, so that after a power cut it is as far as the second or one count further;
  * anything else is a DISAGREE.
  *
+ * Beside that, and so that file systems can be frozen, it counts in a file, and runs the agent of QEMU, if it is asked to. When
+ * it says `file N`, the count N is in the file for good.
+ *
  * The kernel hands on `key=value` words of its command line as our environment:
  *
  *     token=HEX   which guest this is; in every record (0)
@@ -19,10 +22,13 @@
  *     tick=MS     the pause between two ticks (20)
  *     fill=MIB    the size of the buffer (4)
  *     dirty=N     how many of its pages, of 4 KiB, change each tick (16)
+ *     fs=DISK     which disk has an ext4 file system to count in: vdc (none)
+ *     agent=1     whether the agent runs
  *
  * The power button ends it.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/input.h>
@@ -37,6 +43,7 @@
 #include <sys/reboot.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -53,7 +60,7 @@ enum {
 /* Each needs those before it. */
 static const char *const MODULES[] = {
     "virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "virtio_blk",
-    "evdev", "button", NULL,
+    "virtio_console", "evdev", "button", NULL,
 };
 
 static const char MAGIC[8] = "XLSGUEST";
@@ -389,6 +396,93 @@ static void obey_button(void)
         }
 }
 
+/* ---- The file ------------------------------------------------------------ */
+
+/* Counts in a file, in a process of its own: while the file system is frozen it waits, and the rest goes on. */
+static void count_in_file(uint64_t tick)
+{
+    const char *disk = getenv("fs");
+    if (!disk)
+        return;
+    char device[64];
+    snprintf(device, sizeof device, "/dev/%s", disk);
+    mkdir("/file-system", 0755);
+    if (mount(device, "/file-system", "ext4", 0, NULL) != 0)
+        cry("BROKEN the file system on %s: %s", disk, strerror(errno));
+    int fd = open("/file-system/count", O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    uint64_t in_file = 0;
+    if (fd < 0 || pread(fd, &in_file, sizeof in_file, 0) < 0)
+        cry("BROKEN the file on %s: %s", disk, strerror(errno));
+    say("FOUND file count %ju", (uintmax_t)in_file);
+    pid_t counter = fork();
+    if (counter < 0)
+        cry("BROKEN fork: %s", strerror(errno));
+    while (counter == 0) {
+        in_file++;
+        if (pwrite(fd, &in_file, sizeof in_file, 0) != sizeof in_file || fsync(fd) != 0)
+            cry("BROKEN the file on %s: %s", disk, strerror(errno));
+        say("file %ju", (uintmax_t)in_file);
+        pause_ms(tick);
+    }
+    close(fd);
+}
+
+/* ---- The agent ----------------------------------------------------------- */
+
+static const char AGENT_PORT[] = "org.qemu.guest_agent.0";
+
+/* The device of the agent's port, once the host has told of it. */
+static void find_port(char device[64])
+{
+    for (int tries = 0; tries < 500; tries++) {
+        DIR *ports = opendir("/sys/class/virtio-ports");
+        for (struct dirent *port; ports && (port = readdir(ports));) {
+            char path[320], name[64] = "";
+            snprintf(path, sizeof path, "/sys/class/virtio-ports/%s/name", port->d_name);
+            int fd = open(path, O_RDONLY | O_CLOEXEC);
+            ssize_t length = fd < 0 ? -1 : read(fd, name, sizeof name - 1);
+            close(fd);
+            if (length > 0 && strncmp(name, AGENT_PORT, sizeof AGENT_PORT - 1) == 0) {
+                snprintf(device, 64, "/dev/%.32s", port->d_name);
+                closedir(ports);
+                return;
+            }
+        }
+        if (ports)
+            closedir(ports);
+        pause_ms(10);
+    }
+    cry("BROKEN there is no port %s", AGENT_PORT);
+}
+
+static void start_agent(void)
+{
+    if (!number("agent", 10, 0))
+        return;
+    mkdir("/proc", 0755);
+    mkdir("/sys", 0755);
+    mkdir("/run", 0755);
+    if (mount("proc", "/proc", "proc", 0, NULL) != 0 || mount("sysfs", "/sys", "sysfs", 0, NULL) != 0)
+        cry("BROKEN /proc and /sys: %s", strerror(errno));
+    char device[64];
+    find_port(device);
+    pid_t agent = fork();
+    if (agent < 0)
+        cry("BROKEN fork: %s", strerror(errno));
+    if (agent == 0) {
+        execl("/agent/qemu-ga", "qemu-ga", "-m", "virtio-serial", "-p", device, "-t", "/run", NULL);
+        cry("BROKEN the agent cannot be run: %s", strerror(errno));
+    }
+}
+
+/* Both run for ever. */
+static void watch_children(void)
+{
+    int status;
+    if (waitpid(-1, &status, WNOHANG) > 0)
+        cry("BROKEN a process of the guest ended: %#x", status);
+}
+
 /* ---- The whole ----------------------------------------------------------- */
 
 int main(void)
@@ -412,9 +506,12 @@ int main(void)
     open_button();
     look_at_boot();
     fill_buffer();
+    count_in_file(tick);
+    start_agent();
     say("BOOT %ju", (uintmax_t)boot);
     for (;;) {
         obey_button();
+        watch_children();
         compare_disks();
         compare_buffer();
         count++;

@@ -2,6 +2,7 @@
 //! does can be measured by it.
 #![expect(clippy::unwrap_used, reason = "a fixture that fails is a failed test")]
 
+mod file_system;
 mod hand;
 mod memory;
 mod power;

@@ -45,7 +45,12 @@ impl Console {
         self.lines().iter().filter_map(|line| line.strip_prefix("tick ")?.parse().ok()).collect()
     }
 
-    /// The same cut into runs: a new one begins wherever the count went back, which is what a boot or a revert looks like.
+    /// The counts that it said it has in its file.
+    pub fn file_counts(&self) -> Vec<u64> {
+        self.lines().iter().filter_map(|line| line.strip_prefix("file ")?.parse().ok()).collect()
+    }
+
+    /// The same as [`Console::ticks`], cut into runs: a new one begins wherever the count went back, which is what a boot or a revert looks like.
     pub fn runs(&self) -> Vec<RangeInclusive<u64>> {
         let ticks = self.ticks();
         let runs = ticks.chunk_by(|before, after| before < after);
@@ -61,11 +66,16 @@ impl Console {
     pub fn found(&self) -> Vec<Found> {
         let found = |line: &String| {
             let mut words = line.strip_prefix("FOUND ")?.split(' ');
-            let disk = words.next()?.to_owned();
+            let disk = words.next().filter(|disk| *disk != "file")?.to_owned();
             let mut number = |word| if words.next()? == word { words.next()?.parse().ok() } else { None };
             Some(Found { disk, last: number("boot").zip(number("count")) })
         };
         self.lines().iter().filter_map(found).collect()
+    }
+
+    /// The count that it found in its file when it booted last.
+    pub fn found_in_file(&self) -> Option<u64> {
+        self.lines().iter().rev().find_map(|line| line.strip_prefix("FOUND file count ")?.parse().ok())
     }
 
     /// The first complaint that disk and memory, or disks, are not of one instant.

@@ -1,5 +1,6 @@
 //! The guest's initramfs: compiled and packed when it is first needed.
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
 use std::hash::{Hash, Hasher};
@@ -9,33 +10,44 @@ use std::sync::OnceLock;
 
 const PROGRAM: &str = include_str!("../../../guest/init.c");
 
-/// Where `ci/setup` puts what comes from Debian: in the target directory.
-pub(super) fn tools() -> PathBuf {
+/// Where `ci/setup` puts the part `name` of what comes from Debian: in the target directory.
+pub(super) fn tools(name: &str) -> PathBuf {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| top.join("target"), |given| top.join(given));
-    let tools = target.join("tools/guest");
+    let tools = target.join("tools").join(name);
     tools.canonicalize().unwrap_or_else(|e| panic!("{}: {e}: ci/setup makes it", tools.display()))
 }
 
 /// The initramfs as a file, beside the kernel. It is made once, and again only when what goes into it is another.
-pub(super) fn made() -> PathBuf {
+pub(super) fn plain() -> PathBuf {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
-    MADE.get_or_init(|| make(&tools())).clone()
+    MADE.get_or_init(|| make(Vec::new())).clone()
 }
 
-fn make(tools: &Path) -> PathBuf {
-    let modules = files(&tools.join("modules"));
+/// The same with the agent.
+pub(super) fn with_agent() -> PathBuf {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| make(agent())).clone()
+}
+
+type Files = Vec<(String, Vec<u8>)>;
+
+fn make(programs: Files) -> PathBuf {
+    let tools = tools("guest");
+    let modules = modules(&tools.join("modules"));
     let mut hasher = DefaultHasher::new();
-    (PROGRAM, &modules).hash(&mut hasher);
+    (PROGRAM, &modules, &programs).hash(&mut hasher);
     let file = tools.join(format!("initramfs-{:016x}", hasher.finish()));
     if file.exists() {
         return file;
     }
     // Other processes may do the same now; the last one wins, and all are equal.
-    let scratch = tempfile::tempdir_in(tools).expect("the target directory takes a new directory");
+    let scratch = tempfile::tempdir_in(&tools).expect("the target directory takes a new directory");
     let archive = scratch.path().join("initramfs");
-    fs::write(&archive, pack(&compile(scratch.path()), &modules)).expect("the target directory has space");
+    let mut executables = vec![("init".to_owned(), compile(scratch.path()))];
+    executables.extend(programs);
+    fs::write(&archive, pack(&executables, &modules)).expect("the target directory has space");
     fs::rename(&archive, &file).expect("a file can be renamed in its directory");
     file
 }
@@ -50,26 +62,48 @@ fn compile(scratch: &Path) -> Vec<u8> {
     fs::read(&program).expect("the compiler makes the program")
 }
 
-/// The files of a directory by name.
-fn files(directory: &Path) -> Vec<(String, Vec<u8>)> {
+/// The files of a directory.
+fn modules(directory: &Path) -> Files {
     let entries = fs::read_dir(directory).unwrap_or_else(|e| panic!("{}: {e}", directory.display()));
     let file = |entry: std::io::Result<fs::DirEntry>| {
         let path = entry.expect("a directory can be read").path();
-        let name = path.file_name().and_then(|name| name.to_str()).expect("its name is text").to_owned();
-        (name, fs::read(&path).expect("a file can be read"))
+        let name = path.file_name().and_then(|name| name.to_str()).expect("its name is text");
+        (format!("modules/{name}"), fs::read(&path).expect("a file can be read"))
     };
-    let mut files: Vec<_> = entries.map(file).collect();
+    let mut files: Files = entries.map(file).collect();
     files.sort();
     files
 }
 
-fn pack(init: &[u8], modules: &[(String, Vec<u8>)]) -> Vec<u8> {
+/// The agent, and what it links to, from this machine.
+fn agent() -> Files {
+    let program = tools("guest-agent").join("qemu-ga");
+    let output = Command::new("ldd").arg(&program).output().expect("every libc has ldd");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && !told.contains("not found"), "{}: {told}", program.display());
+    // "name => path (address)", "path (address)" of the loader, and "name (address)" of what the kernel has.
+    let path = |line: &str| line.split_whitespace().find(|word| word.starts_with('/')).map(str::to_owned);
+    let library = |path: String| {
+        let content = fs::read(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+        (path.trim_start_matches('/').to_owned(), content)
+    };
+    let mut files: Files = told.lines().filter_map(path).map(library).collect();
+    files.push(("agent/qemu-ga".to_owned(), fs::read(&program).expect("a file can be read")));
+    files
+}
+
+fn pack(executables: &[(String, Vec<u8>)], others: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut archive = Archive::default();
-    archive.directory("dev");
-    archive.directory("modules");
-    archive.program("init", init);
-    for (name, module) in modules {
-        archive.file(&format!("modules/{name}"), module);
+    let names = executables.iter().chain(others).map(|(name, _)| Path::new(name));
+    // Those above before those below.
+    let directories: BTreeSet<&Path> = names.flat_map(|name| name.ancestors().skip(1)).collect();
+    for directory in directories.into_iter().filter(|directory| *directory != Path::new("")) {
+        archive.entry(directory.to_str().expect("it was text"), 0o040_755, &[]);
+    }
+    for (files, mode) in [(executables, 0o100_755), (others, 0o100_644)] {
+        for (name, content) in files {
+            archive.entry(name, mode, content);
+        }
     }
     archive.end()
 }
@@ -82,18 +116,6 @@ struct Archive {
 }
 
 impl Archive {
-    fn directory(&mut self, name: &str) {
-        self.entry(name, 0o040_755, &[]);
-    }
-
-    fn program(&mut self, name: &str, content: &[u8]) {
-        self.entry(name, 0o100_755, content);
-    }
-
-    fn file(&mut self, name: &str, content: &[u8]) {
-        self.entry(name, 0o100_644, content);
-    }
-
     fn end(mut self) -> Vec<u8> {
         self.entry("TRAILER!!!", 0, &[]);
         self.bytes

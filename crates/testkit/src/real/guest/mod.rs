@@ -5,6 +5,9 @@
 //! them before each step. Its console is a file with a line `tick N` for each step; when something disagrees, it stops counting
 //! and says `DISAGREE` and what. It is up within about 2 s without KVM.
 //!
+//! With [`Count::file_system`] it counts in a file too, and with [`GuestOptions::agent`] QEMU's own agent runs in it, Debian's
+//! build, so that a test can make the file system hold still. The agent never runs on the machine itself.
+//!
 //! [`Guest`] runs it on a [`Vm`](super::Vm). [`Boot`] is what somebody else needs to start it, xlsnap itself among them, and
 //! [`Console`] reads what it says then.
 //!
@@ -22,9 +25,11 @@
 
 mod boot;
 mod console;
+mod file_system;
 mod initramfs;
 mod machine;
 
 pub use boot::{Boot, Count};
 pub use console::{Console, Found};
+pub use file_system::was_frozen;
 pub use machine::{Guest, GuestOptions};
