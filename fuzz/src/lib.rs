@@ -8,6 +8,7 @@
 //! `tests/replay.rs` says which of these was forgotten, and runs every seed through its function on each
 //! `cargo xtask test`. `cargo xtask fuzz x` goes on from there with new inputs.
 
+mod agent_bytes;
 mod journal_recovery;
 mod libxl_json;
 mod qemu_img_json;
@@ -17,6 +18,7 @@ mod snapshot_meta;
 mod user_config;
 mod xenstore_bytes;
 
+pub use agent_bytes::agent_bytes;
 pub use journal_recovery::journal_recovery;
 pub use libxl_json::libxl_json;
 pub use qemu_img_json::qemu_img_json;
@@ -31,6 +33,7 @@ pub type Target = fn(&[u8]);
 
 /// Every target by name.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("agent_bytes", agent_bytes),
     ("journal_recovery", journal_recovery),
     ("libxl_json", libxl_json),
     ("qemu_img_json", qemu_img_json),

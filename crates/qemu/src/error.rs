@@ -44,6 +44,23 @@ pub(crate) fn of_query(message: String, error: xlsnap_qmp_transport::Error) -> P
     error
 }
 
+/// A failure on a guest agent's socket; `message` says what could not be done.
+pub(crate) fn of_agent(message: String, error: xlsnap_guest_agent::Error) -> PortError {
+    use xlsnap_guest_agent::Kind;
+    let kind = match error.kind() {
+        Kind::Busy | Kind::Frozen => PortErrorKind::Busy,
+        Kind::Rejected if error.class() == Some("CommandNotFound") => PortErrorKind::Refused,
+        Kind::Rejected => PortErrorKind::Failed,
+        _ => PortErrorKind::Unreachable,
+    };
+    let effect = match error.effect() {
+        xlsnap_guest_agent::Effect::None => Effect::None,
+        xlsnap_guest_agent::Effect::Done => Effect::Done,
+        xlsnap_guest_agent::Effect::Unknown => Effect::Unknown,
+    };
+    PortError::new(kind, effect, message).with_source(error)
+}
+
 /// What QEMU means by a refusal. Its class is `GenericError` for all of these: the text is all there is. The texts are those
 /// of 7.2 and 10.0; one that is not known here is a failure without effect.
 fn rejection(desc: &str) -> PortErrorKind {

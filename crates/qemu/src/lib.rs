@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod agent;
 mod error;
 mod images;
 mod inventory;
@@ -10,6 +11,7 @@ mod overlay;
 pub mod process;
 mod spec;
 
+pub use agent::GuestAgent;
 pub use images::Images;
 pub use live::Live;
 pub use machine::{Machine, MachineParts};

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use xlsnap_testkit::real::guest::{Guest, GuestOptions};
 use xlsnap_testkit::real::{Data, Scratch, Vm, VmOptions, holds_offline};
 
 /// What the example prints.
@@ -47,4 +48,13 @@ fn on_a_running_machine() {
     assert!(told.starts_with("QEMU ") && told.contains(vda), "{told}");
     let told = example("xlsnap-qemu", "disks", &[vm.qmp()]);
     assert!(told.contains(vda) && told.contains("takes snapshots"), "{told}");
+}
+
+#[test]
+fn on_a_guest_with_an_agent() {
+    let scratch = Scratch::new();
+    let options = GuestOptions { agent: true, ..GuestOptions::default() };
+    let guest = Guest::start(&scratch, &Guest::two_disks(&scratch), &options);
+    let told = example("xlsnap-guest-agent", "status", &[guest.agent()]);
+    assert_eq!(told, "they take writes\n");
 }

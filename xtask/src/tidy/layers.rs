@@ -23,9 +23,10 @@ const LAYERS: &[Row] = &[
     ("conf-store", &["types"], EDGE),
     ("qmp-transport", &[], EDGE),
     ("qemu-img", &[], EDGE),
+    ("guest-agent", &[], EDGE),
     ("xenstore", &[], EDGE),
     // Where the towers meet.
-    ("qemu", &["orchestrator", "types", "qmp-transport", "qemu-img"], EDGE),
+    ("qemu", &["orchestrator", "types", "qmp-transport", "qemu-img", "guest-agent"], EDGE),
     ("xlsnap", &["types", "conf-store", "orchestrator", "qmp-transport", "qemu-img", "qemu"], EDGE),
     ("cli", &["types", "xlsnap"], &[]),
     ("capi", &["types", "xlsnap"], EDGE),

@@ -1,6 +1,7 @@
 //! The live adapter on real qemu-system and qemu-storage-daemon.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod agent;
 mod delete;
 mod described;
 mod inventory;
