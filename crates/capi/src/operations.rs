@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{c_char, c_int};
+use std::time::Duration;
 use std::{ptr, slice};
 
 use xlsnap::{
-    CreateRequest, DeleteRequest, DiskChoice, Error, Host, Outcome, RevertRequest, Selection, Selector,
+    CreateRequest, DeleteRequest, DiskChoice, Error, Host, MemoryPlace, MemoryRequest, Outcome,
+    RevertRequest, Selection, Selector,
 };
-use xlsnap_types::model::{DiskName, DomainName, ImageFormat, SnapshotName};
+use xlsnap_types::model::{Compression, DiskName, DomainName, ImageFormat, SnapshotName};
 
 use crate::cancel::{XlsnapCancel, unless_cancelled};
 use crate::failure::{XlsnapEffect, XlsnapError, answer};
@@ -49,7 +51,8 @@ pub unsafe extern "C" fn xlsnap_create(
     unsafe { answer(error, create) }
 }
 
-/// Brings a domain's disks back to a snapshot. The domain must be off, and stays off.
+/// Brings a domain back to a snapshot: its disks, and its guest's memory where that is part of it. A domain that is off stays off
+/// when its disks alone come back; the guest of one that runs is reset, or goes on where it was.
 ///
 /// Cancelled before its first effect it has none; later it is finished, as after a crash. See xlsnap_create for the arguments.
 ///
@@ -66,11 +69,13 @@ pub unsafe extern "C" fn xlsnap_revert(
 ) -> c_int {
     let revert = || {
         // SAFETY: the caller's promise.
-        let (call, name, safety) = unsafe {
+        let (call, name, safety, options) = unsafe {
             let options = read(options)?;
-            (Call::new(host, domain, cancel)?, snapshot(name)?, optional_snapshot(options.safety)?)
+            let safety = optional_snapshot(options.safety)?;
+            (Call::new(host, domain, cancel)?, snapshot(name)?, safety, options)
         };
-        let request = RevertRequest { safety, ..RevertRequest::new(name) };
+        let run = (options.run != 0).then_some(options.run > 0);
+        let request = RevertRequest { name, safety, run, offline: options.offline != 0 };
         call.run(async |host, domain| host.revert(domain, &request).await).map(drop)
     };
     // SAFETY: the caller's promise.
@@ -251,8 +256,34 @@ unsafe fn create_request(options: &XlsnapCreateOptions) -> Result<CreateRequest,
         description: description.unwrap_or_default().to_owned(),
         selection: Selection { only, ..Selection::default() },
         default_choice,
+        // SAFETY: the caller's promise.
+        memory: unsafe { memory(options)? },
+        quiesce: match u64::try_from(options.quiesce_ms) {
+            Ok(0) => None,
+            Ok(bound) => Some(Duration::from_millis(bound)),
+            Err(_) => return Err(XlsnapError::invalid("the time for the guest's agent is below 0")),
+        },
         ..CreateRequest::default()
     })
+}
+
+/// # Safety
+/// As [`create_request`].
+unsafe fn memory(options: &XlsnapCreateOptions) -> Result<Option<MemoryRequest>, XlsnapError> {
+    // SAFETY: the caller's promise.
+    let Some(memory) = (unsafe { argument("the memory's place", options.memory)? }) else { return Ok(None) };
+    let place = match memory {
+        "yes" => MemoryPlace::Default,
+        "internal" => MemoryPlace::Inside,
+        file if file.starts_with('/') => MemoryPlace::File(file.to_owned()),
+        other => {
+            let message =
+                format!("the memory's place {other:?} is neither yes, internal nor an absolute path");
+            return Err(XlsnapError::invalid(&message));
+        }
+    };
+    let compression = if options.compress == 0 { Compression::None } else { Compression::Zstd };
+    Ok(Some(MemoryRequest { place, way: None, compression }))
 }
 
 /// # Safety

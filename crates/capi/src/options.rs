@@ -46,6 +46,13 @@ pub struct XlsnapCreateOptions {
     pub num_disks: usize,
     /// Not 0: external ones, into new files beside the images.
     pub external: c_int,
+    /// The guest's memory too: to this file, an absolute path; "yes": to a file beside the record; "internal": inside the images.
+    /// By default the disks alone.
+    pub memory: *const c_char,
+    /// Not 0: the memory file is packed by zstd.
+    pub compress: c_int,
+    /// Not 0: the guest's file systems are frozen meanwhile, and its agent has so many milliseconds for each answer.
+    pub quiesce_ms: i64,
 }
 
 /// Options of xlsnap_revert. Zero is the default of each.
@@ -56,6 +63,10 @@ pub struct XlsnapRevertOptions {
     pub size: usize,
     /// Make a snapshot of now under this name first.
     pub safety: *const c_char,
+    /// Above 0: the guest runs afterwards; below 0: it is paused; 0: as it was.
+    pub run: c_int,
+    /// Not 0: the process of a domain that runs is ended and started again.
+    pub offline: c_int,
 }
 
 /// Options of xlsnap_delete. Zero is the default of each.

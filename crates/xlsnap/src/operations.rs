@@ -53,6 +53,9 @@ impl Host {
     /// # Cancel safety
     /// As [`xlsnap_orchestrator::create`]: what it leaves is recovered by the next operation on the domain.
     pub async fn create(&self, selector: &Selector, request: &CreateRequest) -> Result<CreateReport, Error> {
+        if request.memory.is_some() {
+            self.shelf.make_run_directory()?;
+        }
         self.on(selector, async |ports, who| orchestrator::create(ports, who, request, Uuid::new_v4()).await)
             .await
     }
@@ -122,7 +125,7 @@ impl Host {
         Ok(SnapshotDetails { domain: who.name, uuid: who.uuid, record, current, reversibility })
     }
 
-    /// Brings the domain's disks back to a snapshot. The domain must be off, and stays off.
+    /// Brings the domain back to a snapshot: its disks, and its guest's memory where that is part of it.
     ///
     /// # Errors
     /// See [`xlsnap_orchestrator::revert`].
@@ -130,6 +133,7 @@ impl Host {
     /// # Cancel safety
     /// As [`xlsnap_orchestrator::revert`]: what it leaves is recovered by the next operation on the domain.
     pub async fn revert(&self, selector: &Selector, request: &RevertRequest) -> Result<RevertReport, Error> {
+        self.shelf.make_run_directory()?;
         self.on(selector, async |ports, who| orchestrator::revert(ports, who, request, Uuid::new_v4()).await)
             .await
     }
@@ -213,6 +217,17 @@ impl Host {
         self.on(selector, async |ports, who| orchestrator::recover(ports, who).await).await
     }
 
+    /// As [`Host::recover`], but a revert whose memory cannot be restored is finished with the disks alone; the domain is off then.
+    ///
+    /// # Errors
+    /// See [`xlsnap_orchestrator::recover_without_memory`].
+    ///
+    /// # Cancel safety
+    /// It can be done again.
+    pub async fn recover_without_memory(&self, selector: &Selector) -> Result<Option<Recovered>, Error> {
+        self.on(selector, async |ports, who| orchestrator::recover_without_memory(ports, who).await).await
+    }
+
     /// Reaches the domain, lets `operation` work on it, and leaves its monitor clean for the next client.
     pub(crate) async fn on<T>(
         &self,
@@ -223,7 +238,7 @@ impl Host {
         loop {
             let reached = self.reach(selector).await?;
             let store = self.held(&reached);
-            let result = operation(&self.ports(&reached, &store), &reached.who).await;
+            let result = operation(&reached.ports(&store, self), &reached.who).await;
             let stale = store.is_stale();
             reached.leave().await;
             attempts += 1;
@@ -241,18 +256,14 @@ impl Host {
     ) -> Result<Planned<P>, Error> {
         let reached = self.reach(selector).await?;
         let store = self.held(&reached);
-        let result = operation(&self.ports(&reached, &store), &reached.who).await;
+        let result = operation(&reached.ports(&store, self), &reached.who).await;
         let (reach, file) = (reached.reach.clone(), reached.file.clone());
-        let records = self.options.root.join(reached.who.uuid.to_string());
+        let records = self.records_of(reached.who.uuid);
         reached.leave().await;
         result.map(|plan| Planned { plan, reach, records, file })
     }
 
     fn held<'a>(&'a self, reached: &'a Reached) -> Held<'a> {
         Held::new(&self.store, &self.shelf, reached.described.as_ref(), &reached.lock_file)
-    }
-
-    fn ports<'a>(&'a self, reached: &'a Reached, store: &'a Held<'a>) -> Ports<'a> {
-        Ports::new(reached.guest(), reached.disks(), store, &self.clock, &*self.progress)
     }
 }

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use uuid::Uuid;
-use xlsnap_orchestrator::{Disks, DomainRef, Effect, Error, Guest, Kind};
-use xlsnap_qemu::{Description, DiskSpec, Images, Live};
+use xlsnap_conf_store::ConfStore;
+use xlsnap_orchestrator::{Agent, Disks, DomainRef, Effect, Error, Guest, Kind, Ports};
+use xlsnap_qemu::{Description, DiskSpec, GuestAgent, Machine, MachineParts};
 use xlsnap_qemu_img::{Program, QemuImg};
 use xlsnap_qmp_transport::commands::QueryUuid;
 use xlsnap_qmp_transport::{self as qmp, QmpExt};
@@ -50,33 +51,69 @@ pub(crate) struct Reached {
     pub(crate) file: Option<PathBuf>,
     disks: Arc<dyn Disks>,
     guest: Arc<dyn Guest>,
-    monitor: Option<Arc<qmp::Client>>,
+    /// What more can be done with it, where it has or may get a process.
+    machine: Option<Arc<Machine>>,
+    /// Somebody in its guest.
+    agent: Option<Arc<dyn Agent>>,
     /// What its file said, if there is one.
     pub(crate) described: Option<Domain>,
     pub(crate) lock_file: Arc<LockSlot>,
 }
 
 impl Reached {
-    fn by<A: Disks + Guest + 'static>(who: DomainRef, adapter: A, monitor: Option<Arc<qmp::Client>>) -> Self {
-        let adapter = Arc::new(adapter);
-        let reach = monitor.as_deref().map(Reach::by);
-        let (described, lock_file) = (None, Arc::default());
-        Self { who, reach, file: None, disks: adapter.clone(), guest: adapter, monitor, described, lock_file }
+    /// A domain whose disks nobody knows.
+    fn nowhere(who: DomainRef, why: String) -> Self {
+        let nowhere = Arc::new(Nowhere::new(why));
+        Self {
+            who,
+            reach: None,
+            file: None,
+            disks: nowhere.clone(),
+            guest: nowhere,
+            machine: None,
+            agent: None,
+            described: None,
+            lock_file: Arc::default(),
+        }
+    }
+
+    fn by(who: DomainRef, reach: Reach, machine: Machine, lock_file: Arc<LockSlot>) -> Self {
+        let machine = Arc::new(machine);
+        Self {
+            who,
+            reach: Some(reach),
+            file: None,
+            disks: machine.clone(),
+            guest: machine.clone(),
+            machine: Some(machine),
+            agent: None,
+            described: None,
+            lock_file,
+        }
     }
 
     pub(crate) fn disks(&self) -> &dyn Disks {
         &*self.disks
     }
 
-    pub(crate) fn guest(&self) -> &dyn Guest {
-        &*self.guest
+    /// Its ports, with this store.
+    pub(crate) fn ports<'a>(&'a self, store: &'a dyn ConfStore, host: &'a Host) -> Ports<'a> {
+        let ports = Ports::new(&*self.guest, &*self.disks, store, &host.clock, &*host.progress);
+        let machine = self.machine.as_deref();
+        Ports {
+            interrupt: host.interrupt.as_deref(),
+            memory: machine.map(|machine| machine as _),
+            memory_files: machine.map(|machine| machine as _),
+            power: machine.map(|machine| machine as _),
+            agent: self.agent.as_deref(),
+            ..ports
+        }
     }
 
     /// Closes the monitor, so that its next client finds no reply of ours. What is left unsaid on it concerns nobody.
     pub(crate) async fn leave(self) {
-        drop((self.disks, self.guest));
-        if let Some(client) = self.monitor.and_then(Arc::into_inner) {
-            let _ = client.close().await;
+        if let Some(machine) = &self.machine {
+            machine.close().await;
         }
     }
 }
@@ -103,8 +140,8 @@ impl Host {
             None => Answer::Nobody,
         };
         match (described, answer) {
-            (Some(domain), Answer::Monitor(client)) => Ok(self.live(domain, client)),
-            (Some(domain), Answer::Nobody) => Ok(self.images(domain)),
+            (Some(domain), Answer::Monitor(client)) => self.described_by(domain, Some(client)),
+            (Some(domain), Answer::Nobody) => self.described_by(domain, None),
             (None, Answer::Monitor(client)) => self.ad_hoc(selector, client).await,
             (None, Answer::Nobody) => self.only_records(selector).await,
         }
@@ -130,7 +167,7 @@ impl Host {
         socket: &Path,
     ) -> Result<(Option<Uuid>, Vec<DiskSpec>), Error> {
         let client = match self.ask(name.as_str(), socket).await? {
-            Answer::Monitor(client) => Arc::new(client),
+            Answer::Monitor(client) => client,
             Answer::Nobody => {
                 let message = format!("domain {name} is off, so its disks cannot be read off it");
                 return Err(Error::new(Kind::Refused, Effect::None, message)
@@ -138,8 +175,9 @@ impl Host {
             }
         };
         let uuid = uuid_of(&client).await?;
-        let adapter = self.adapter(&client, Vec::new(), Arc::new(NoFile), &Arc::default());
-        let reached = Reached::by(self.who(Uuid::nil(), name.to_string()), adapter, Some(client));
+        let reach = Reach::by(&client);
+        let machine = self.undescribed(name.clone(), Uuid::nil(), client, &Arc::default());
+        let reached = Reached::by(self.who(Uuid::nil(), name.to_string()), reach, machine, Arc::default());
         let inventory = reached.disks().inventory().await;
         reached.leave().await;
         let inventory = inventory.map_err(|e| {
@@ -156,51 +194,65 @@ impl Host {
         Ok((uuid, disks.collect()))
     }
 
-    fn adapter(
-        &self,
-        client: &Arc<qmp::Client>,
-        disks: Vec<DiskSpec>,
-        description: Arc<dyn Description>,
-        lock_file: &Arc<LockSlot>,
-    ) -> Live {
-        let adapter = Live::new(client.clone(), self.qemu_img(lock_file), disks, description);
-        // People start QEMU with relative file names.
-        match client.peer_pid() {
-            Some(pid) => adapter.in_directory_of(pid),
-            None => adapter,
-        }
-    }
-
-    fn live(&self, domain: Domain, client: qmp::Client) -> Reached {
+    /// A domain that a file describes, with its monitor if it is on.
+    fn described_by(&self, domain: Domain, monitor: Option<qmp::Client>) -> Result<Reached, Error> {
         let who = self.who(domain.uuid, domain.name.to_string());
         let file = self.shelf.path_of(&domain.name);
-        let client = Arc::new(client);
-        let (lock_file, described) = (Arc::default(), Some(domain.clone()));
-        let adapter = self.adapter(&client, domain.disks, self.file_of(domain.name), &lock_file);
-        Reached { file: Some(file), described, lock_file, ..Reached::by(who, adapter, Some(client)) }
-    }
-
-    fn images(&self, domain: Domain) -> Reached {
-        let who = self.who(domain.uuid, domain.name.to_string());
-        let reach = if domain.qmp.is_some() { Reach::Off } else { Reach::Images };
-        let file = self.shelf.path_of(&domain.name);
-        let (lock_file, described) = (Arc::default(), Some(domain.clone()));
-        let qemu_img = self.qemu_img(&lock_file);
-        let adapter = Images::new(domain.disks, qemu_img, self.file_of(domain.name));
-        let reached = Reached::by(who, adapter, None);
-        Reached { reach: Some(reach), file: Some(file), described, lock_file, ..reached }
+        let reach = match (&monitor, &domain.qmp) {
+            (Some(client), _) => Reach::by(client),
+            (None, Some(_)) => Reach::Off,
+            (None, None) => Reach::Images,
+        };
+        let lock_file = Arc::default();
+        let process = domain.qmp.is_some().then(|| self.process(&domain)).transpose()?;
+        let machine = Machine::new(MachineParts {
+            name: domain.name.clone(),
+            disks: domain.disks.clone(),
+            description: self.file_of(domain.name.clone()),
+            qemu_img: self.qemu_img(&lock_file),
+            process,
+            monitor,
+            memory: self.records_of(domain.uuid),
+            sockets: self.shelf.run_directory().to_owned(),
+        });
+        let agent = domain.agent.clone().map(|socket| Arc::new(GuestAgent::new(socket)) as Arc<dyn Agent>);
+        let reached = Reached::by(who, reach, machine, lock_file);
+        Ok(Reached { file: Some(file), described: Some(domain), agent, ..reached })
     }
 
     /// A running QEMU that no file describes.
+    fn undescribed(
+        &self,
+        name: DomainName,
+        uuid: Uuid,
+        monitor: qmp::Client,
+        lock_file: &Arc<LockSlot>,
+    ) -> Machine {
+        Machine::new(MachineParts {
+            name,
+            disks: Vec::new(),
+            description: Arc::new(NoFile),
+            qemu_img: self.qemu_img(lock_file),
+            process: None,
+            monitor: Some(monitor),
+            memory: self.records_of(uuid),
+            sockets: self.shelf.run_directory().to_owned(),
+        })
+    }
+
     async fn ad_hoc(&self, selector: &Selector, client: qmp::Client) -> Result<Reached, Error> {
-        let client = Arc::new(client);
         let who = match uuid_of(&client).await? {
             Some(uuid) => self.who(uuid, selector.to_string()),
             None => self.known(selector).await?,
         };
-        let lock_file = Arc::default();
-        let adapter = self.adapter(&client, Vec::new(), Arc::new(NoFile), &lock_file);
-        Ok(Reached { lock_file, ..Reached::by(who, adapter, Some(client)) })
+        let (lock_file, reach) = (Arc::default(), Reach::by(&client));
+        let machine = self.undescribed(selector.domain.clone(), who.uuid, client, &lock_file);
+        Ok(Reached::by(who, reach, machine, lock_file))
+    }
+
+    /// Where the records of a domain are, and its memory files.
+    pub(crate) fn records_of(&self, uuid: Uuid) -> PathBuf {
+        self.options.root.join(uuid.to_string())
     }
 
     /// A domain that nobody describes and nobody runs: its records may still be listed and forgotten.
@@ -217,7 +269,7 @@ impl Host {
         };
         let why =
             format!("no file describes domain {}, and nobody runs it, so its disks are not known", who.name);
-        Ok(Reached::by(who, Nowhere::new(why), None))
+        Ok(Reached::nowhere(who, why))
     }
 
     /// Connects to a socket. Nobody there means that the domain is off; whatever else goes wrong is an error.

@@ -149,6 +149,14 @@ static void refusals(const xlsnap_host *host)
     create.description = NULL;
     FAILS(xlsnap_create(host, DOMAIN, &create, NULL, NULL, &error), XLSNAP_STATUS_INVALID);
 
+    memset(&create, 0, sizeof(create));
+    create.size = sizeof(create);
+    create.memory = "relative";
+    FAILS(xlsnap_create(host, DOMAIN, &create, NULL, NULL, &error), XLSNAP_STATUS_INVALID);
+    create.memory = NULL;
+    create.quiesce_ms = -1;
+    FAILS(xlsnap_create(host, DOMAIN, &create, NULL, NULL, &error), XLSNAP_STATUS_INVALID);
+
     memset(&revert, 0, sizeof(revert));
     FAILS(xlsnap_revert(host, DOMAIN, NULL, NULL, NULL, &error), XLSNAP_STATUS_INVALID);
     FAILS(xlsnap_revert(host, DOMAIN, "none", &revert, NULL, &error), XLSNAP_STATUS_INVALID);

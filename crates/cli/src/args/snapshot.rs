@@ -245,4 +245,8 @@ pub(crate) struct Check {
 pub(crate) struct Recover {
     #[command(flatten)]
     pub(crate) domain: MaybeDomain,
+
+    /// Finish a revert whose memory cannot be restored with the disks alone; the domain is off then.
+    #[arg(long, requires = "domain")]
+    pub(crate) without_memory: bool,
 }

@@ -46,7 +46,12 @@ pub(crate) fn recover(context: &Context, args: &Recover) -> Result<Exit, Failure
     let domains = context.block_on(async {
         let mut domains = Vec::new();
         for selector in selectors(&host, &args.domain).await? {
-            match host.recover(&selector).await {
+            let recovered = if args.without_memory {
+                host.recover_without_memory(&selector).await
+            } else {
+                host.recover(&selector).await
+            };
+            match recovered {
                 Ok(recovered) => domains.push(RecoverOfDomain { domain: selector.to_string(), recovered }),
                 Err(error) if args.domain.domain.is_none() => go_on(context, &mut failed, error.into()),
                 Err(error) => return Err(error.into()),

@@ -12,4 +12,6 @@ mod interface;
 mod json;
 mod life;
 mod listing;
+mod memory;
+mod memory_crash;
 mod schema;

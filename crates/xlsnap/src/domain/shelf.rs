@@ -49,6 +49,11 @@ impl Shelf {
         Dir::create(&self.run).map(drop).map_err(|e| from_store(e, "the directory of sockets cannot be made"))
     }
 
+    /// The directory of sockets.
+    pub(crate) fn run_directory(&self) -> &Path {
+        &self.run
+    }
+
     /// What is written down of the domain's process.
     pub(crate) fn run_file(&self, name: &DomainName) -> RunFile {
         RunFile::new(self.path.clone(), name.clone())
