@@ -276,7 +276,12 @@ impl Host {
     async fn ask(&self, domain: &str, socket: &Path) -> Result<Answer, Error> {
         let mut options = qmp::Options::default();
         options.greeting_timeout = self.options.greeting_wait;
-        let error = match qmp::Client::connect_unix(socket, options).await {
+        let mut connected = qmp::Client::connect_unix(socket, options.clone()).await;
+        if matches!(&connected, Err(e) if e.kind() == qmp::Kind::Disconnected) {
+            // It ends just now, as a monitor that another client leaves does not.
+            connected = qmp::Client::connect_unix(socket, options).await;
+        }
+        let error = match connected {
             Ok(client) => return Ok(Answer::Monitor(client)),
             Err(error) => error,
         };

@@ -3,35 +3,44 @@
 
 use std::process::{Child, Stdio};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use xlsnap_testkit::real::wait_until;
 
 use crate::memory::{Counting, DEADLINE};
 
-/// How many moments of each command are tried, and how far apart they are; it takes some 300 to 1500 ms.
+/// How many moments of each command are tried.
 const MOMENTS: u32 = 10;
-const APART: Duration = Duration::from_millis(45);
+
+/// Runs a command to its end, and gives the moments of it that are tried: how long after its start.
+fn moments(counting: &Counting, words: &[&str], count: u32) -> impl Iterator<Item = Duration> + use<> {
+    let start = Instant::now();
+    counting.host.run(words).ok();
+    let whole = start.elapsed();
+    // Starting the program takes some of it.
+    (1..=count).map(move |moment| whole * moment / (count + 1))
+}
 
 fn begin(counting: &Counting, words: &[&str]) -> Child {
     counting.host.command(words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 /// The sleep waits for nothing: it chooses the moment.
-fn kill_after(counting: &Counting, words: &[&str], after: Duration) {
+fn kill_after(counting: &Counting, words: &[&str], after: Duration) -> bool {
     let mut child = begin(counting, words);
     sleep(after);
     child.kill().unwrap();
     child.wait().unwrap();
-    recover(counting);
+    recover(counting)
 }
 
-fn recover(counting: &Counting) {
-    wait_until("the domain is recovered", || {
+/// Recovers, checks, and tells whether there was something to recover.
+fn recover(counting: &Counting) -> bool {
+    let ran = wait_until("the domain is recovered", || {
         let ran = counting.host.run(["recover", "web"]);
         assert!(matches!(ran.code, 0 | 4 | 6), "{ran:?}");
-        (ran.code == 0).then_some(())
+        (ran.code == 0).then_some(ran)
     });
     let check = counting.host.run(["check", "web"]);
     assert_eq!(check.code, 0, "{check:?}");
@@ -42,17 +51,25 @@ fn recover(counting: &Counting) {
         .filter(|name| name.ends_with(".part"))
         .collect();
     assert!(left.is_empty(), "{left:?}");
+    !ran.out.contains("nothing to recover")
+}
+
+/// A sweep that never met an operation in the middle has shown nothing.
+fn assert_met(met: u32) {
+    assert!(met >= 2, "only {met} of the moments fell into the operation");
 }
 
 #[test]
 fn a_create_that_is_killed_leaves_a_guest_that_runs() {
     let mut counting = Counting::new();
     for (mode, words) in [("b", "background"), ("w", "switchover"), ("s", "stop")] {
-        for moment in 0..MOMENTS {
-            let name = format!("{mode}{moment}");
+        let mut met = 0;
+        let clean = ["create", "web", mode, "--memory", "--memory-mode", words];
+        for (at, moment) in moments(&counting, &clean, MOMENTS).enumerate() {
+            let name = format!("{mode}{at}");
             let before = counting.counts_on();
             let create = ["create", "web", &name, "--memory", "--memory-mode", words];
-            kill_after(&counting, &create, APART * moment);
+            met += u32::from(kill_after(&counting, &create, moment));
             assert_eq!(counting.state(), "running", "{name}");
             let after = counting.tick();
             counting.counts_on();
@@ -63,6 +80,7 @@ fn a_create_that_is_killed_leaves_a_guest_that_runs() {
                 counting.host.run(["delete", "web", &name]).ok();
             }
         }
+        assert_met(met);
     }
 }
 
@@ -72,16 +90,18 @@ fn a_revert_that_is_killed_is_finished() {
     let before = counting.counts_on();
     counting.host.run(["create", "web", "s", "--memory"]).ok();
     let after = counting.tick();
-    for moment in 0..MOMENTS {
+    let mut met = 0;
+    for moment in moments(&counting, &["revert", "web", "s"], MOMENTS) {
         counting.counts_on();
         counting.console.forget();
-        kill_after(&counting, &["revert", "web", "s"], APART * moment);
+        met += u32::from(kill_after(&counting, &["revert", "web", "s"], moment));
         // Not begun, or done.
         assert_eq!(counting.state(), "running");
         counting.counts_on();
         let back = counting.host.json(&["recover", "web"]);
         assert!(back["domains"][0]["recovered"].is_null(), "{back}");
     }
+    assert_met(met);
     counting.goes_back("s", before..=after + 2);
 }
 
@@ -89,27 +109,30 @@ fn a_revert_that_is_killed_is_finished() {
 fn a_revert_of_the_disks_of_a_running_guest_that_is_killed_is_finished() {
     let mut counting = Counting::new();
     counting.host.run(["create", "web", "s"]).ok();
-    for moment in 0..MOMENTS {
+    let mut met = 0;
+    for moment in moments(&counting, &["revert", "web", "s"], 3 * MOMENTS) {
         counting.console.forget();
-        kill_after(&counting, &["revert", "web", "s"], APART * moment / 4);
+        met += u32::from(kill_after(&counting, &["revert", "web", "s"], moment));
         assert_eq!(counting.state(), "running");
         counting.console.wait_tick_beyond(2, DEADLINE);
         assert_eq!(counting.console.disagreement(), None);
     }
+    assert_met(met);
 }
 
 /// QEMU dies: the snapshot is not made, or was made before; nothing is left, and the domain starts again.
 #[test]
 fn a_qemu_that_dies_leaves_nothing_behind() {
     let mut counting = Counting::new();
-    for moment in 0..MOMENTS {
-        let name = format!("s{moment}");
+    let mut failed = 0;
+    for (at, moment) in moments(&counting, &["create", "web", "clean", "--memory"], MOMENTS).enumerate() {
+        let name = format!("s{at}");
         counting.counts_on();
         let pid = counting.host.json(&["domain", "status", "web"])["pid"].as_i64().unwrap();
         let mut create = begin(&counting, &["create", "web", &name, "--memory"]);
-        sleep(APART / 2 * moment);
+        sleep(moment);
         kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL).unwrap();
-        create.wait().unwrap();
+        failed += u32::from(!create.wait().unwrap().success());
         recover(&counting);
         assert_eq!(counting.state(), "off");
         assert_eq!(counting.memory_file(&name).exists(), counting.host.names("web").contains(&name));
@@ -117,16 +140,19 @@ fn a_qemu_that_dies_leaves_nothing_behind() {
         counting.host.start();
         counting.console.wait_tick_beyond(2, DEADLINE);
     }
+    assert_met(failed);
 }
 
 /// The first Ctrl-C ends it in order: the guest runs, nothing is left, and there is nothing to recover.
 #[test]
 fn an_interrupt_undoes_it() {
     let counting = Counting::new();
-    for moment in 1..MOMENTS {
-        let name = format!("s{moment}");
+    let mut undone = 0;
+    let clean = ["create", "web", "clean", "--memory", "--memory-mode", "switchover"];
+    for (at, moment) in moments(&counting, &clean, MOMENTS).enumerate() {
+        let name = format!("s{at}");
         let create = begin(&counting, &["create", "web", &name, "--memory", "--memory-mode", "switchover"]);
-        sleep(APART / 2 * moment);
+        sleep(moment);
         let pid = Pid::from_raw(i32::try_from(create.id()).unwrap()).unwrap();
         let _ = kill_process(pid, Signal::INT);
         let mut create = create;
@@ -137,13 +163,15 @@ fn an_interrupt_undoes_it() {
             Some(0) => assert!(made),
             Some(1) => {
                 assert!(!made);
+                undone += 1;
                 let left = counting.host.json(&["recover", "web"]);
                 assert!(left["domains"][0]["recovered"].is_null(), "{left}");
             }
             // Before the long step it ends at once, as any program.
-            None => recover(&counting),
+            None => drop(recover(&counting)),
             code => panic!("{code:?}"),
         }
         counting.counts_on();
     }
+    assert_met(undone);
 }
