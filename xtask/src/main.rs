@@ -20,6 +20,12 @@ enum Chore {
     Tidy,
     /// All tests: the workspace's, the documentation's, and the replay of the fuzz seeds.
     Test,
+    /// Save and restore a guest's memory many times in each way, on each QEMU: longer than the tests do.
+    Soak {
+        /// How often in each way.
+        #[arg(long, default_value_t = 20)]
+        cycles: u32,
+    },
     /// Set up, then the main job on real images: a running QEMU with two disks, create, overwrite, revert, compare.
     E2e,
     /// Fuzz one target, or each in turn, from its seeds.
@@ -71,6 +77,7 @@ fn main() -> ExitCode {
         Chore::Check => check::check(Echo::All),
         Chore::Tidy => tidy::tidy(),
         Chore::Test => test::test(Echo::All),
+        Chore::Soak { cycles } => test::soak(cycles),
         Chore::E2e => e2e::e2e(Echo::All),
         Chore::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds, Echo::All),
         Chore::Lock => fuzz::lock(),
