@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -49,6 +49,14 @@ impl Startable {
         let text = fs::read_to_string(self.file()).unwrap();
         let without = text.split("[start]").next().unwrap();
         fs::write(self.file(), format!("{without}[start]\n{start}")).unwrap();
+    }
+
+    /// Gives it one more disk.
+    pub(crate) fn add_disk(&self, name: &str, image: &Path) {
+        let text = fs::read_to_string(self.file()).unwrap();
+        let disk = format!("[[disk]]\nname = {name:?}\nimage = {image:?}\nformat = \"qcow2\"\n");
+        let (before, start) = text.split_once("[start]").unwrap();
+        fs::write(self.file(), format!("{before}{disk}\n[start]{start}")).unwrap();
     }
 
     pub(crate) fn start(&self) -> Value {

@@ -14,4 +14,5 @@ mod life;
 mod listing;
 mod memory;
 mod memory_crash;
+mod quiesce;
 mod schema;
