@@ -142,7 +142,8 @@ impl<'a> Session<'a> {
         let record = DomainRecord {
             name: Some(self.domain.name.clone()),
             current: name.cloned(),
-            ..DomainRecord::default()
+            // What others keep there is theirs.
+            ..old.clone().unwrap_or_default()
         };
         if old.as_ref() == Some(&record) {
             return Ok(());

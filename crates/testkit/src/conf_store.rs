@@ -202,6 +202,7 @@ async fn domain_and_journal(store: &dyn ConfStore) {
         format_version: DomainRecord::FORMAT_VERSION,
         name: Some("web".into()),
         current: Some(name("a")),
+        xen: None,
     };
     lock.set_domain_record(&kept).await.unwrap();
     assert_eq!(store.domains().await.unwrap(), [DOMAIN]);

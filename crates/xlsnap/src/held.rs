@@ -14,8 +14,9 @@ use async_trait::async_trait;
 use uuid::Uuid;
 use xlsnap_conf_store::durable::LockFile;
 use xlsnap_conf_store::{ConfStore, DomainLock, Entry, Error, FsStore, Kind, Owner, Record};
+use xlsnap_orchestrator::DomainRef;
 use xlsnap_qemu_img::Lender;
-use xlsnap_types::model::{DomainRecord, SnapshotName};
+use xlsnap_types::model::{DomainRecord, SnapshotName, XenRecord};
 
 use crate::Domain;
 use crate::domain::Shelf;
@@ -38,6 +39,8 @@ pub(crate) struct Held<'a> {
     described: Option<&'a Domain>,
     slot: &'a LockSlot,
     stale: AtomicBool,
+    /// What is kept of a domain of Xen's with its records, and what it is called.
+    keep: Option<(&'a str, &'a XenRecord)>,
 }
 
 impl<'a> Held<'a> {
@@ -48,7 +51,13 @@ impl<'a> Held<'a> {
         described: Option<&'a Domain>,
         slot: &'a LockSlot,
     ) -> Self {
-        Self { store, shelf, described, slot, stale: AtomicBool::new(false) }
+        Self { store, shelf, described, slot, stale: AtomicBool::new(false), keep: None }
+    }
+
+    /// The same for a domain of Xen's of which this is kept as soon as it is locked: nothing else knows it while it is off.
+    pub(crate) fn keeping(mut self, who: &'a DomainRef, keep: Option<&'a XenRecord>) -> Self {
+        self.keep = keep.map(|keep| (who.name.as_str(), keep));
+        self
     }
 
     /// Whether the operation ended, without an effect, because the domain's file had changed.
@@ -94,8 +103,19 @@ impl ConfStore for Held<'_> {
     }
 
     async fn lock(&self, domain: Uuid, owner: &Owner, wait: Duration) -> Result<Box<dyn DomainLock>, Error> {
-        let (lock, file) = self.store.lock_with_file(domain, owner, wait).await?;
+        let (mut lock, file) = self.store.lock_with_file(domain, owner, wait).await?;
         self.check()?;
+        if let Some((name, keep)) = self.keep {
+            let old = self.store.domain_record(domain).await?;
+            let new = DomainRecord {
+                name: Some(name.to_owned()),
+                xen: Some(keep.clone()),
+                ..old.clone().unwrap_or_default()
+            };
+            if old.as_ref() != Some(&new) {
+                lock.set_domain_record(&new).await?;
+            }
+        }
         *self.slot.0.lock().unwrap_or_else(PoisonError::into_inner) = file;
         Ok(lock)
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use xlsnap_conf_store::{FsStore, RootInputs};
 use xlsnap_orchestrator::{Error, Interrupt, Progress};
 
+use crate::XenOptions;
 use crate::domain::Shelf;
 use crate::failures::from_store;
 use crate::world::{SystemClock, Unwatched};
@@ -22,6 +23,8 @@ pub struct Options {
     pub lock_wait: Duration,
     /// How long a monitor has for its greeting; one that another client holds never greets. 3 s by default.
     pub greeting_wait: Duration,
+    /// Where Xen's things are, if this is a Xen host.
+    pub xen: XenOptions,
 }
 
 impl Options {
@@ -32,6 +35,7 @@ impl Options {
             qemu_img: PathBuf::from("qemu-img"),
             lock_wait: Duration::from_secs(5),
             greeting_wait: Duration::from_secs(3),
+            xen: XenOptions::default(),
         }
     }
 }

@@ -15,6 +15,7 @@ mod registry;
 mod selector;
 mod user_config;
 mod world;
+mod xen;
 
 pub use domain::{Domain, FiledDomain};
 pub use host::{Host, Options, default_root};
@@ -25,6 +26,7 @@ pub use reach::Reach;
 pub use registry::{AddedDomain, DomainDetails, NewDisk, NewDomain};
 pub use selector::Selector;
 pub use user_config::create_request;
+pub use xen::{XenDiskImage, XenDomain, XenOptions};
 pub use xlsnap_conf_store::{Record, RootInputs};
 pub use xlsnap_orchestrator::{
     Action, CheckReport, CheckRequest, CreatePlan, CreateReport, CreateRequest, Deed, DeletePlan,

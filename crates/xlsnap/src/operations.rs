@@ -265,5 +265,6 @@ impl Host {
 
     fn held<'a>(&'a self, reached: &'a Reached) -> Held<'a> {
         Held::new(&self.store, &self.shelf, reached.described.as_ref(), &reached.lock_file)
+            .keeping(&reached.who, reached.keep.as_ref())
     }
 }

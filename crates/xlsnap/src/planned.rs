@@ -66,7 +66,7 @@ impl<P> Planned<P> {
     }
 
     fn by(&self, deed: Deed) -> &'static str {
-        let live = matches!(self.reach, Some(Reach::Monitor { .. }));
+        let live = matches!(self.reach, Some(Reach::Monitor { .. } | Reach::Xen { domid: Some(_) }));
         match (deed, live) {
             (Deed::MakeOverlay, _) => "qemu-img create",
             (Deed::TakeInternal, true) => "QMP transaction: blockdev-snapshot-internal-sync",

@@ -13,7 +13,8 @@ use xlsnap_qemu::{Description, DiskSpec, GuestAgent, Machine, MachineParts};
 use xlsnap_qemu_img::{Program, QemuImg};
 use xlsnap_qmp_transport::commands::QueryUuid;
 use xlsnap_qmp_transport::{self as qmp, QmpExt};
-use xlsnap_types::model::DomainName;
+use xlsnap_types::model::{DomainName, XenRecord};
+use xlsnap_xen::XlDomain;
 
 use self::nowhere::Nowhere;
 use crate::description::{FileOf, NoFile};
@@ -32,6 +33,11 @@ pub enum Reach {
     Monitor {
         /// QEMU's version.
         qemu: String,
+    },
+    /// As a domain of Xen's: by its monitor while it runs, else through its images, once nobody uses them.
+    Xen {
+        /// The number that it has now; `None` while it is off.
+        domid: Option<u32>,
     },
 }
 
@@ -55,6 +61,10 @@ pub(crate) struct Reached {
     machine: Option<Arc<Machine>>,
     /// Somebody in its guest.
     agent: Option<Arc<dyn Agent>>,
+    /// The domain as one of Xen's, if it is one.
+    xen: Option<Arc<XlDomain>>,
+    /// What is to be kept of it, to know it while it is off.
+    pub(crate) keep: Option<XenRecord>,
     /// What its file said, if there is one.
     pub(crate) described: Option<Domain>,
     pub(crate) lock_file: Arc<LockSlot>,
@@ -72,11 +82,14 @@ impl Reached {
             guest: nowhere,
             machine: None,
             agent: None,
+            xen: None,
+            keep: None,
             described: None,
             lock_file: Arc::default(),
         }
     }
 
+    /// A domain of QEMU's, or of images.
     fn by(who: DomainRef, reach: Reach, machine: Machine, lock_file: Arc<LockSlot>) -> Self {
         let machine = Arc::new(machine);
         Self {
@@ -87,6 +100,32 @@ impl Reached {
             guest: machine.clone(),
             machine: Some(machine),
             agent: None,
+            xen: None,
+            keep: None,
+            described: None,
+            lock_file,
+        }
+    }
+
+    /// A domain of Xen's.
+    pub(crate) fn xen(
+        who: DomainRef,
+        reach: Reach,
+        adapter: XlDomain,
+        keep: Option<XenRecord>,
+        lock_file: Arc<LockSlot>,
+    ) -> Self {
+        let adapter = Arc::new(adapter);
+        Self {
+            who,
+            reach: Some(reach),
+            file: None,
+            disks: adapter.clone(),
+            guest: adapter.clone(),
+            machine: None,
+            agent: None,
+            xen: Some(adapter),
+            keep,
             described: None,
             lock_file,
         }
@@ -99,14 +138,17 @@ impl Reached {
     /// Its ports, with this store.
     pub(crate) fn ports<'a>(&'a self, store: &'a dyn ConfStore, host: &'a Host) -> Ports<'a> {
         let ports = Ports::new(&*self.guest, &*self.disks, store, &host.clock, &*host.progress);
-        let machine = self.machine.as_deref();
-        Ports {
-            interrupt: host.interrupt.as_deref(),
-            memory: machine.map(|machine| machine as _),
-            memory_files: machine.map(|machine| machine as _),
-            power: machine.map(|machine| machine as _),
-            agent: self.agent.as_deref(),
-            ..ports
+        let ports = Ports { interrupt: host.interrupt.as_deref(), agent: self.agent.as_deref(), ..ports };
+        match (&self.machine, &self.xen) {
+            (Some(machine), _) => {
+                let machine = &**machine;
+                Ports { memory: Some(machine), memory_files: Some(machine), power: Some(machine), ..ports }
+            }
+            (None, Some(xen)) => {
+                let xen = &**xen;
+                Ports { memory: Some(xen), memory_files: Some(xen), power: Some(xen), ..ports }
+            }
+            (None, None) => ports,
         }
     }
 
@@ -143,6 +185,10 @@ impl Host {
             (Some(domain), Answer::Monitor(client)) => self.described_by(domain, Some(client)),
             (Some(domain), Answer::Nobody) => self.described_by(domain, None),
             (None, Answer::Monitor(client)) => self.ad_hoc(selector, client).await,
+            (None, Answer::Nobody) if selector.qmp.is_none() => match self.reach_xen(selector).await? {
+                Ok(reached) => Ok(reached),
+                Err(silent) => self.only_records(selector).await.map_err(|error| silent.unwrap_or(error)),
+            },
             (None, Answer::Nobody) => self.only_records(selector).await,
         }
     }
@@ -298,7 +344,7 @@ impl Host {
         })
     }
 
-    fn qemu_img(&self, lock_file: &Arc<LockSlot>) -> Arc<dyn QemuImg> {
+    pub(crate) fn qemu_img(&self, lock_file: &Arc<LockSlot>) -> Arc<dyn QemuImg> {
         Arc::new(Program::new(&self.options.qemu_img).holding(lock_file.clone()))
     }
 

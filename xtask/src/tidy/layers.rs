@@ -27,7 +27,12 @@ const LAYERS: &[Row] = &[
     ("xenstore", &[], EDGE),
     // Where the towers meet.
     ("qemu", &["orchestrator", "types", "qmp-transport", "qemu-img", "guest-agent"], EDGE),
-    ("xlsnap", &["types", "conf-store", "orchestrator", "qmp-transport", "qemu-img", "qemu"], EDGE),
+    ("xen", &["orchestrator", "types", "qmp-transport", "qemu-img", "xenstore", "qemu"], EDGE),
+    (
+        "xlsnap",
+        &["types", "conf-store", "orchestrator", "qmp-transport", "qemu-img", "xenstore", "qemu", "xen"],
+        EDGE,
+    ),
     ("cli", &["types", "xlsnap"], &[]),
     ("capi", &["types", "xlsnap"], EDGE),
     // Never published, and never in what is.

@@ -122,6 +122,8 @@ pub(crate) enum ReachForm<'a> {
     Off,
     /// Its monitor answers.
     Monitor { qemu: &'a str },
+    /// It is a domain of Xen's.
+    Xen { domid: Option<u32> },
     /// Its monitor is busy, or not QEMU's.
     Unreachable { why: Vec<String> },
 }
@@ -136,6 +138,7 @@ impl<'a> DomainAnswer<'a> {
                 Ok(Reach::Images) => ReachForm::Images,
                 Ok(Reach::Off) => ReachForm::Off,
                 Ok(Reach::Monitor { qemu }) => ReachForm::Monitor { qemu },
+                Ok(Reach::Xen { domid }) => ReachForm::Xen { domid: *domid },
                 Err(error) => ReachForm::Unreachable { why: chain(error) },
             },
             snapshots: details.snapshots,

@@ -144,6 +144,8 @@ fn reach(style: Style, reach: &Result<Reach, xlsnap::Error>) -> String {
     match reach {
         Ok(Reach::Images) => "through its images".to_owned(),
         Ok(Reach::Off) => "through its images: nobody answers at its socket".to_owned(),
+        Ok(Reach::Xen { domid: Some(domid) }) => style.good(&format!("as Xen's domain {domid}")),
+        Ok(Reach::Xen { domid: None }) => "as a domain of Xen's that is off".to_owned(),
         Ok(Reach::Monitor { qemu }) => style.good(&format!("through the monitor of QEMU {}", visible(qemu))),
         Err(error) => format!("{} {}", style.bad("not at all:"), visible(&error.to_string())),
     }

@@ -125,6 +125,46 @@ pub struct DomainRecord {
     /// "You are here": the snapshot that was made or reverted to last, and so the parent of the next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<SnapshotName>,
+    /// What a domain of Xen's was when it was last seen running, by which it is known while it is off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub xen: Option<XenRecord>,
+}
+
+/// What is kept of a domain of Xen's: nothing else knows it while it is off.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct XenRecord {
+    /// Its disks.
+    pub disks: Vec<XenDisk>,
+    /// Its configuration, in libxl's JSON; `None` when it could not be had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<String>,
+    /// The domid that it had last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domid: Option<u32>,
+    /// The boot of the host in which it had it (random(4), `boot_id`): after another one the number may be somebody else's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<String>,
+}
+
+/// A disk of a [`XenRecord`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct XenDisk {
+    /// Its name: the vdev.
+    pub disk: DiskName,
+    /// Its image; empty for an empty drive.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub image: String,
+    /// The image's format.
+    pub format: ImageFormat,
+    /// Whether the guest cannot write to it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
+    /// Whether it is a CD-ROM.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub removable: bool,
+    /// Who serves it, when that is not QEMU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<String>,
 }
 
 impl DomainRecord {
@@ -135,6 +175,6 @@ impl DomainRecord {
 impl Default for DomainRecord {
     /// Nothing is known, in the format that this version writes.
     fn default() -> Self {
-        Self { format_version: Self::FORMAT_VERSION, name: None, current: None }
+        Self { format_version: Self::FORMAT_VERSION, name: None, current: None, xen: None }
     }
 }

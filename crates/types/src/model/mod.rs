@@ -11,7 +11,7 @@ mod vdev;
 pub use convert::ConvertError;
 pub use disk::{DiskSnapshot, ImageFormat, Kind};
 pub use memory::{Compression, MemoryMeta, MemoryWay};
-pub use meta::{Consistency, DiskMeta, DomainRecord, Hypervisor, Meta, PassedOver};
+pub use meta::{Consistency, DiskMeta, DomainRecord, Hypervisor, Meta, PassedOver, XenDisk, XenRecord};
 pub use name::{DiskName, DomainName, NameError, SnapshotName};
 pub use snapshot::{Snapshot, StateFlags};
 pub use vdev::{Bus, Vdev, VdevError};

@@ -7,14 +7,15 @@ use xlsnap_types::model::SnapshotName;
 
 use super::{Code, Failure};
 use crate::failures::from_store;
-use crate::{Domain, Host, Kind};
+use crate::xen::Numbered;
+use crate::{Host, Kind};
 
 /// `libxl_load_dom_snapshot_conf`: what is stored of the snapshot `name`.
 ///
 /// # Errors
 /// [`Code::Inval`] when `name` is no name; [`Code::NotFound`]; [`Code::Fail`] when what is stored cannot be read.
 pub async fn load_dom_snapshot_conf(host: &Host, domid: u32, name: &str) -> Result<DomainSnapshot, Failure> {
-    let (domain, name) = (domain(host, domid)?, checked(name)?);
+    let (domain, name) = (domain(host, domid).await?, checked(name)?);
     conf::load_dom_snapshot_conf(&host.store, domain.uuid, name.as_str())
         .await
         .map_err(|e| failed(&domain, &format!("snapshot {name} cannot be loaded"), e))
@@ -32,7 +33,7 @@ pub async fn store_dom_snapshot_conf(
     domid: u32,
     snapshot: &DomainSnapshot,
 ) -> Result<(), Failure> {
-    let (domain, name) = (domain(host, domid)?, checked(snapshot.name.as_deref().unwrap_or_default())?);
+    let (domain, name) = (domain(host, domid).await?, checked(snapshot.name.as_deref().unwrap_or_default())?);
     let owner = owner(host, "store_dom_snapshot_conf");
     let stored =
         conf::store_dom_snapshot_conf(&host.store, domain.uuid, snapshot, &owner, host.options.lock_wait);
@@ -51,7 +52,7 @@ pub async fn store_dom_snapshot_conf(
 /// # Cancel safety
 /// Dropped, it has deleted all of it or nothing.
 pub async fn delete_dom_snapshot_conf(host: &Host, domid: u32, name: &str) -> Result<(), Failure> {
-    let (domain, name) = (domain(host, domid)?, checked(name)?);
+    let (domain, name) = (domain(host, domid).await?, checked(name)?);
     let owner = owner(host, "delete_dom_snapshot_conf");
     let wait = host.options.lock_wait;
     conf::delete_dom_snapshot_conf(&host.store, domain.uuid, name.as_str(), &owner, wait)
@@ -64,7 +65,7 @@ pub async fn delete_dom_snapshot_conf(host: &Host, domid: u32, name: &str) -> Re
 /// # Errors
 /// When the store cannot be listed. A record that cannot be read is left out, and logged.
 pub async fn list_dom_snapshot(host: &Host, domid: u32) -> Result<Vec<DomainSnapshot>, Failure> {
-    let domain = domain(host, domid)?;
+    let domain = domain(host, domid).await?;
     let listing = conf::list_dom_snapshot(&host.store, domain.uuid).await;
     let mut listing = listing.map_err(|e| failed(&domain, "the snapshots cannot be listed", e))?;
     for (name, why) in &listing.unreadable {
@@ -75,8 +76,8 @@ pub async fn list_dom_snapshot(host: &Host, domid: u32) -> Result<Vec<DomainSnap
 }
 
 /// The domain of a domid.
-pub(super) fn domain(host: &Host, domid: u32) -> Result<Domain, Failure> {
-    host.domain_by_domid(domid).map_err(|error| {
+pub(super) async fn domain(host: &Host, domid: u32) -> Result<Numbered, Failure> {
+    host.numbered(domid).await.map_err(|error| {
         let code = if error.kind() == Kind::NotFound { Code::DomainNotFound } else { Code::of(&error) };
         Failure { code, error }
     })
@@ -96,7 +97,7 @@ pub(super) fn owner(host: &Host, function: &str) -> Owner {
     Owner { pid: std::process::id(), operation: function.to_owned(), since }
 }
 
-fn failed(domain: &Domain, what: &str, error: xlsnap_conf_store::Error) -> Failure {
+fn failed(domain: &Numbered, what: &str, error: xlsnap_conf_store::Error) -> Failure {
     let unknown = error.effect() == xlsnap_conf_store::Effect::Unknown;
     let failure = Failure::from(from_store(error, format!("domain {}: {what}", domain.name)));
     if unknown { Failure { code: Code::BadFail, ..failure } } else { failure }

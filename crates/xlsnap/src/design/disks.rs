@@ -15,7 +15,7 @@ use xlsnap_types::model::{DiskName, ImageFormat};
 use super::configuration::{checked, domain, owner};
 use super::{Code, Failure};
 use crate::failures::{from_store, not_found, refused};
-use crate::{Error, Host, Kind, Selector};
+use crate::{Error, Host, Kind};
 
 /// `libxl_disk_snapshot_create`: takes a snapshot of each disk that `snapshots` names by `device`, all at one instant and
 /// all or none: internal under its `name`, or, where `file` is not empty, external into that new file (absolute; qcow2,
@@ -176,7 +176,7 @@ async fn on(
     function: &str,
     act: impl AsyncFn(&Work<'_>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let selector = Selector::new(domain(host, domid)?.name);
+    let selector = domain(host, domid).await?.selector;
     let operation = async |ports: &Ports<'_>, who: &DomainRef| {
         let work = begin(host, ports, who, function).await?;
         Ok(act(&work).await)

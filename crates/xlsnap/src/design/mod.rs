@@ -5,7 +5,8 @@
 //! a crash within these leaves in the images is found by [`crate::Host::check`].
 //!
 //! Each takes the domain's lock, if it changes something, and waits for it as long as the host's options say. A domid is
-//! resolved by [`crate::Host::domain_by_domid`].
+//! Xen's, on a Xen host, also that of a domain that has ended since; else the one that a domain's file gives it
+//! ([`crate::Host::domain_by_domid`]).
 
 mod configuration;
 mod disks;

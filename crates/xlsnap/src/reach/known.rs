@@ -37,13 +37,20 @@ impl Host {
         if let Some(domain) = self.find(selector)? {
             return Ok(self.who(domain.uuid, domain.name.to_string()));
         }
+        let silent = match &selector.qmp {
+            None => match self.known_in_xen(selector).await? {
+                Ok((uuid, name)) => return Ok(self.who(uuid, name)),
+                Err(silent) => silent,
+            },
+            Some(_) => None,
+        };
         if let Some(who) = self.recorded(selector).await? {
             return Ok(who);
         }
         match &selector.qmp {
             // Nothing is stored of it yet.
             Some(socket) => Ok(self.who(ad_hoc_uuid(&selector.domain, socket), selector.to_string())),
-            None => Err(unknown(selector)),
+            None => Err(silent.unwrap_or_else(|| unknown(selector))),
         }
     }
 

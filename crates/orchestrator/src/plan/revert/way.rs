@@ -99,7 +99,8 @@ fn restore(
             "say in its description how it is started",
         );
     };
-    if let Some(why) = &abilities.no_restart {
+    // A toolstack's file holds how the domain is started, too.
+    if let Some(why) = abilities.no_restart.as_ref().filter(|_| memory.way != MemoryWay::Toolstack) {
         return cannot(why, "say in the domain's description how it is started");
     }
     if let Some(why) = &abilities.no_restore {

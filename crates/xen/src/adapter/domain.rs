@@ -1,0 +1,163 @@
+//! The adapter's type.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use uuid::Uuid;
+use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
+use xlsnap_qemu::Description;
+use xlsnap_qemu_img::QemuImg;
+use xlsnap_types::model::{DiskName, ImageFormat, XenRecord};
+use xlsnap_xenstore::Xenstore;
+
+use crate::domains::{self, Domain};
+use crate::monitor::Monitor;
+use crate::{Domid, Toolstack};
+
+use super::seen::Seen;
+
+/// How long to wait for whom.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Patience {
+    /// For a monitor's greeting; one that another client holds never greets. 3 s by default.
+    pub greeting: Duration,
+    /// For what a domain leaves behind when it is destroyed: its entries, its QEMU. 1 minute by default.
+    pub gone: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { greeting: Duration::from_secs(3), gone: Duration::from_secs(60) }
+    }
+}
+
+/// Where things are.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// Where libxl makes the sockets of monitors: `/var/run/xen`.
+    pub run: PathBuf,
+    /// Where libxl keeps configurations: `/var/lib/xen`.
+    pub userdata: PathBuf,
+    /// The domain's own directory of records: memory is saved there, if not elsewhere. It may not be there yet.
+    pub records: PathBuf,
+}
+
+impl Places {
+    /// Xen's places, and the domain's own.
+    pub fn new(records: impl Into<PathBuf>) -> Self {
+        Self { run: "/var/run/xen".into(), userdata: "/var/lib/xen".into(), records: records.into() }
+    }
+}
+
+/// What an [`XlDomain`] works with.
+#[derive(Clone)]
+pub struct Context {
+    /// Xen's store.
+    pub store: Arc<dyn Xenstore>,
+    /// Xen's toolstack.
+    pub toolstack: Arc<dyn Toolstack>,
+    /// What works on images that nobody has open.
+    pub qemu_img: Arc<dyn QemuImg>,
+    /// Where things are.
+    pub places: Places,
+    /// How long to wait.
+    pub patience: Patience,
+}
+
+/// A domain of Xen's `xl`, running or off.
+///
+/// # Cancel safety
+/// A future that looks may be dropped at any time. An act of QEMU's or of xl's goes on to its end by itself; look again.
+pub struct XlDomain {
+    pub(super) context: Context,
+    pub(super) uuid: Uuid,
+    /// What people call it.
+    pub(super) name: String,
+    /// What is known of it while it is off.
+    pub(super) kept: Option<XenRecord>,
+    /// What was seen when somebody last looked at its disks while it ran.
+    seen: Mutex<Option<Arc<Seen>>>,
+    /// The saves that left it paused, by their tokens, and since when its guest stood still.
+    stopped: Mutex<HashMap<String, Instant>>,
+    /// Which of the domain's monitors answered last.
+    monitor: Arc<AtomicUsize>,
+}
+
+impl XlDomain {
+    /// The domain `uuid`, which people call `name`. `kept` is what was kept of it when it was last seen running; without it
+    /// nothing but its records is known while it is off.
+    pub fn new(context: Context, uuid: Uuid, name: impl Into<String>, kept: Option<XenRecord>) -> Self {
+        Self {
+            context,
+            uuid,
+            name: name.into(),
+            kept,
+            seen: Mutex::default(),
+            stopped: Mutex::default(),
+            monitor: Arc::default(),
+        }
+    }
+
+    /// The domain as it runs now; `None` while it is off.
+    ///
+    /// # Errors
+    /// [`PortErrorKind::Unreachable`] when xenstored cannot be asked; [`PortErrorKind::Refused`] when two domains have its uuid.
+    ///
+    /// # Cancel safety
+    /// It only looks.
+    pub async fn running(&self) -> Result<Option<Domain>, PortError> {
+        domains::by_uuid(&*self.context.store, self.uuid).await
+    }
+
+    pub(super) fn seen(&self) -> Option<Arc<Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn remember(&self, seen: Option<Arc<Seen>>) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+    }
+
+    /// Notes that a save left the domain paused, since then.
+    pub(super) fn note_stopped(&self, token: &str, since: Instant) {
+        self.stopped.lock().unwrap_or_else(PoisonError::into_inner).insert(token.to_owned(), since);
+    }
+
+    /// Since when the domain is paused by a save of ours, if this adapter made it; once.
+    pub(super) fn take_stopped(&self, token: &str) -> Option<Instant> {
+        self.stopped.lock().unwrap_or_else(PoisonError::into_inner).remove(token)
+    }
+
+    /// The domain's monitor, as long as it has this domid.
+    pub(super) fn monitor(&self, domid: Domid) -> Monitor {
+        let Context { places, patience, .. } = &self.context;
+        Monitor::new(&places.run, domid, patience.greeting, Arc::clone(&self.monitor))
+    }
+
+    /// "domain pv1 (domid 3)".
+    pub(super) fn called(&self, domid: Domid) -> String {
+        format!("domain {} (domid {domid})", self.name)
+    }
+}
+
+impl std::fmt::Debug for XlDomain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("XlDomain").field("uuid", &self.uuid).field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// xl starts a domain from a configuration of its own, in which nobody can change an image.
+#[derive(Debug)]
+pub(super) struct ToolstacksOwn;
+
+#[async_trait]
+impl Description for ToolstacksOwn {
+    async fn set_image(&self, disk: &DiskName, file: &str, _format: &ImageFormat) -> Result<(), PortError> {
+        let message = format!("{file} cannot be made the image of disk {disk}: {}", super::seen::NO_EXTERNAL);
+        Err(PortError::new(PortErrorKind::Refused, Effect::None, message))
+    }
+}

@@ -1,0 +1,44 @@
+//! Whether the domain runs.
+
+use async_trait::async_trait;
+use xlsnap_orchestrator::{Effect, Guest, GuestState, PortError, PortErrorKind};
+use xlsnap_types::model::StateFlags;
+
+use crate::domains::Domain;
+use crate::error::of_xl;
+
+use super::XlDomain;
+
+/// How often a domain may be another one when it is looked at again.
+const ATTEMPTS: usize = 5;
+
+impl XlDomain {
+    /// The domain that runs with its state, as xl says: QEMU's own goes on saying that a paused domain runs (measured).
+    pub(super) async fn running_with_state(&self) -> Result<Option<(Domain, StateFlags)>, PortError> {
+        for _ in 0..ATTEMPTS {
+            let Some(domain) = self.running().await? else { return Ok(None) };
+            let state = self.context.toolstack.state(domain.domid).await;
+            let state = state.map_err(|error| {
+                of_xl(format!("the state of {} cannot be told", self.called(domain.domid)), error)
+            })?;
+            match state {
+                // None of the letters: it waits for its turn on a processor.
+                Some(state) if state == StateFlags::default() => {
+                    return Ok(Some((domain, StateFlags { running: true, ..state })));
+                }
+                Some(state) => return Ok(Some((domain, state))),
+                None => {}
+            }
+            // It ended between the two; it may be there again, with another domid.
+        }
+        let message = format!("xenstore has domain {}, and xl has not", self.name);
+        Err(PortError::new(PortErrorKind::Unreachable, Effect::None, message))
+    }
+}
+
+#[async_trait]
+impl Guest for XlDomain {
+    async fn state(&self) -> Result<GuestState, PortError> {
+        Ok(self.running_with_state().await?.map_or(GuestState::Off, |(_, state)| GuestState::On(state)))
+    }
+}

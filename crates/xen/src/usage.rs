@@ -1,0 +1,121 @@
+//! Who uses an image: QEMU takes no lock on the image of a PV disk, so that we have to look before qemu-img writes.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
+use xlsnap_xenstore::Nodes;
+
+use crate::domains::{by_domid, domids};
+use crate::vbd;
+
+/// What makes two names one file, or one device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Identity {
+    File { device: u64, inode: u64 },
+    Device(u64),
+}
+
+impl Identity {
+    fn of(found: &fs::Metadata) -> Self {
+        if found.file_type().is_block_device() {
+            Self::Device(found.rdev())
+        } else {
+            Self::File { device: found.dev(), inode: found.ino() }
+        }
+    }
+}
+
+/// Refuses when a domain has one of `images` as a disk, or a process has one open to write to.
+///
+/// What begins just afterwards is not seen. xlsnap's own lock keeps other xlsnaps away; nothing keeps `xl create` away.
+///
+/// # Errors
+/// [`PortErrorKind::Busy`] names the image and who uses it; [`PortErrorKind::Unreachable`] and [`PortErrorKind::Refused`] when that
+/// cannot be told: xenstored is silent, or this is not root.
+///
+/// # Cancel safety
+/// It only looks.
+pub async fn nobody_uses(store: &dyn Nodes, images: &[String]) -> Result<(), PortError> {
+    let mut ours: HashMap<Identity, &str> = HashMap::new();
+    for image in images.iter().filter(|image| !image.is_empty()) {
+        match fs::metadata(image) {
+            Ok(found) => _ = ours.insert(Identity::of(&found), image),
+            // Whoever works on it says so.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(untold(image, error)),
+        }
+    }
+    for domid in domids(store).await? {
+        for disk in vbd::list(store, domid).await? {
+            let Ok(theirs) = fs::metadata(&disk.image) else { continue };
+            if let Some(image) = ours.get(&Identity::of(&theirs)) {
+                let name = match by_domid(store, domid).await {
+                    Ok(Some(domain)) => format!("{} (domid {domid}, uuid {})", domain.name, domain.uuid),
+                    _ => format!("with the domid {domid}"),
+                };
+                return Err(busy(format!("the image {image} is disk {} of the domain {name}", disk.name)));
+            }
+        }
+    }
+    no_process_writes(&ours)
+}
+
+fn no_process_writes(ours: &HashMap<Identity, &str>) -> Result<(), PortError> {
+    let unknown = |error| {
+        let message = "which processes have the images open cannot be told; run as root";
+        PortError::new(PortErrorKind::Refused, Effect::None, message).with_source(error)
+    };
+    for process in fs::read_dir("/proc").map_err(unknown)?.flatten() {
+        let Some(pid) = process.file_name().to_str().and_then(|pid| pid.parse::<u32>().ok()) else {
+            continue;
+        };
+        if pid == std::process::id() {
+            continue;
+        }
+        let opened = match fs::read_dir(process.path().join("fd")) {
+            Ok(opened) => opened,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !is_kernels(pid) => {
+                return Err(unknown(error));
+            }
+            // It has ended, or has none.
+            Err(_) => continue,
+        };
+        for file in opened.flatten() {
+            let Ok(theirs) = fs::metadata(file.path()) else { continue };
+            let Some(image) = ours.get(&Identity::of(&theirs)) else { continue };
+            if writes(pid, &file.file_name()) {
+                let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+                return Err(busy(format!("the image {image} is open in process {pid} ({})", name.trim())));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a process may write by an open file; also when that cannot be told.
+fn writes(pid: u32, number: &std::ffi::OsStr) -> bool {
+    const ACCESS: u32 = 0o3;
+    let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", number.to_string_lossy()));
+    let flags = info.ok().and_then(|info| {
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
+        u32::from_str_radix(flags.trim(), 8).ok()
+    });
+    flags.is_none_or(|flags| flags & ACCESS != 0)
+}
+
+/// Whether it is a thread of the kernel, which has no command line.
+fn is_kernels(pid: u32) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.is_empty())
+}
+
+fn busy(message: String) -> PortError {
+    PortError::new(PortErrorKind::Busy, Effect::None, message)
+}
+
+fn untold(image: &str, error: io::Error) -> PortError {
+    let message = format!("who uses the image {image} cannot be told");
+    PortError::new(PortErrorKind::Failed, Effect::None, message).with_source(error)
+}

@@ -1,0 +1,15 @@
+//! Runs Xen's `xl`: a mechanism that knows no snapshots.
+//!
+//! No shell, C locale, no input, a process group of its own. What xl says goes into a file without a name, never into a pipe:
+//! should we end, xl goes on, where a broken pipe would end it with a guest half saved. So nothing is lost by dropping a
+//! future; [`Xl::end_save`] ends what a save left behind, whoever began it.
+
+mod error;
+mod list;
+mod output;
+mod process;
+mod program;
+mod recognise;
+
+pub use error::{Effect, Error, Kind};
+pub use program::{Limits, Xl};

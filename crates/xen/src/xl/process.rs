@@ -1,0 +1,83 @@
+//! Processes of xl, found in `/proc`, and ended.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::process::{Pid, PidfdFlags, Signal};
+use xlsnap_qemu::process::Identity;
+
+/// The name of libxl's helper, as far as the kernel keeps it.
+const HELPER: &str = "libxl-save-help";
+
+/// The processes whose command line saves into `file`.
+pub(super) fn that_save_into(file: &Path) -> Vec<Identity> {
+    let saves = |pid: u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+        words.contains(&b"save".as_slice()) && words.contains(&file.as_os_str().as_bytes())
+    };
+    pids().filter(|pid| saves(*pid)).filter_map(|pid| Identity::of(pid).ok().flatten()).collect()
+}
+
+/// libxl's helpers below these processes: they do the saving and restoring.
+pub(super) fn helpers_of(parents: &[Identity]) -> Vec<Identity> {
+    let is_helper = |pid: u32| {
+        let (name, fields) = stat(pid)?;
+        let parent: u32 = fields.get(1)?.parse().ok()?;
+        (name == HELPER && parents.iter().any(|of| of.pid == parent)).then_some(())
+    };
+    let found = pids().filter(|pid| is_helper(*pid).is_some());
+    found.filter_map(|pid| Identity::of(pid).ok().flatten()).collect()
+}
+
+/// How far somebody in the process group of `leader` has read or written `file`.
+pub(super) fn position(leader: u32, file: &Path) -> Option<u64> {
+    let of = fs::metadata(file).ok()?;
+    pids().filter(|pid| group(*pid) == Some(leader)).filter_map(|pid| position_in(pid, &of)).max()
+}
+
+fn position_in(pid: u32, of: &fs::Metadata) -> Option<u64> {
+    let opened = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+    let is_it = |at: &Path| fs::metadata(at).is_ok_and(|at| (at.dev(), at.ino()) == (of.dev(), of.ino()));
+    let numbers = opened.filter(|entry| is_it(&entry.path())).map(|entry| entry.file_name());
+    let position = |number: std::ffi::OsString| {
+        let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", number.to_str()?)).ok()?;
+        info.lines().find_map(|line| line.strip_prefix("pos:"))?.trim().parse().ok()
+    };
+    numbers.filter_map(position).max()
+}
+
+fn group(pid: u32) -> Option<u32> {
+    stat(pid)?.1.get(2)?.parse().ok()
+}
+
+/// The name of a process, and what follows it in its `stat`: state, parent, process group, ...
+fn stat(pid: u32) -> Option<(String, Vec<String>)> {
+    let text = String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/stat")).ok()?).into_owned();
+    let (start, end) = (text.find('(')?, text.rfind(')')?);
+    let fields = text.get(end + 1..)?.split_ascii_whitespace().map(str::to_owned).collect();
+    Some((text.get(start + 1..end)?.to_owned(), fields))
+}
+
+fn pids() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// Sends a signal to a process, and to no other one that has its pid by now.
+pub(super) fn signal(process: &Identity, signal: Signal) {
+    let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else { return };
+    // The pid stays its own while the descriptor is open, so looking after opening leaves no doubt.
+    let Ok(held) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return };
+    if lives(process) {
+        // It may have ended just now, which is what is wanted.
+        let _ = rustix::process::pidfd_send_signal(&held, signal);
+    }
+}
+
+/// Whether it still lives. One that cannot be looked at counts as living.
+pub(super) fn lives(process: &Identity) -> bool {
+    process.lives().unwrap_or(true)
+}

@@ -1,0 +1,9 @@
+//! Tests of the crate from outside: on a xenstore in memory that is fed with recordings, scripts in the place of `xl`, and real
+//! QEMUs in the place of Xen's.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod domains;
+mod matching;
+mod store;
+mod vbds;
+mod xl;

@@ -1,0 +1,179 @@
+//! The runner, on scripts in the place of xl.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use xlsnap_xen::xl::{Effect, Kind, Limits, Xl};
+use xlsnap_xen::{Domid, Toolstack};
+
+/// A program that does what a script says.
+struct Script {
+    directory: TempDir,
+}
+
+impl Script {
+    fn new(body: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("xl");
+        // Written by another process: one of ours that is being started could have it open for writing, and then it cannot be run.
+        let written = std::process::Command::new("sh")
+            .args(["-c", "printf '#!/bin/bash\\n%s\\n' \"$1\" > \"$2\"", "sh", body])
+            .arg(&path)
+            .status()
+            .unwrap();
+        assert!(written.success());
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Self { directory }
+    }
+
+    fn xl(&self) -> Xl {
+        let mut limits = Limits::default();
+        limits.time = Duration::from_secs(1);
+        limits.standstill = Duration::from_secs(1);
+        limits.patience = Duration::from_secs(2);
+        limits.output = 100_000;
+        Xl::new(self.directory.path().join("xl")).with_limits(limits)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+}
+
+fn one() -> Domid {
+    Domid::new(1).unwrap()
+}
+
+/// Nobody wants to know.
+fn nobody(_: u64, _: Option<u64>) {}
+
+#[tokio::test]
+async fn the_state_is_read_from_the_list() {
+    let script = Script::new(
+        r#"echo "Name ID Mem VCPUs State Time(s)"; echo "pv1 $2 160 1 --p--- 1.0"; test "$LC_ALL" = C"#,
+    );
+    let state = script.xl().state(one()).await.unwrap().unwrap();
+    assert!(state.paused && !state.running);
+}
+
+#[tokio::test]
+async fn failures_are_told_apart() {
+    for (body, kind, effect) in [
+        ("echo '1 is an invalid domain identifier (rc=-6)' >&2; exit 1", Kind::NoSuchDomain, Effect::None),
+        (
+            "echo 'xencall: error: Could not obtain handle on privileged command interface: Permission denied' >&2; exit 1",
+            Kind::NoXen,
+            Effect::None,
+        ),
+        ("echo 'some libxl error' >&2; exit 3", Kind::Failed, Effect::Unknown),
+        ("kill -SEGV $$", Kind::Failed, Effect::Unknown),
+        ("sleep 100", Kind::TimedOut, Effect::Unknown),
+        ("trap '' TERM; sleep 100 & while :; do wait; done", Kind::TimedOut, Effect::Unknown),
+        ("yes", Kind::TimedOut, Effect::Unknown),
+    ] {
+        let script = Script::new(body);
+        let error = script.xl().destroy(one()).await.unwrap_err();
+        assert_eq!((error.kind(), error.effect()), (kind, effect), "{body}: {error}");
+        assert!(error.to_string().contains("destroy 1"), "{error}");
+    }
+    let error = Xl::new("/nowhere/xl").destroy(one()).await.unwrap_err();
+    assert_eq!((error.kind(), error.effect()), (Kind::NoProgram, Effect::None));
+    let gone = Script::new("echo '1 is an invalid domain identifier' >&2; exit 1");
+    assert_eq!(gone.xl().state(one()).await.unwrap(), None);
+    let nonsense = Script::new("echo hello");
+    assert_eq!(nonsense.xl().state(one()).await.unwrap_err().kind(), Kind::Failed);
+}
+
+#[tokio::test]
+async fn progress_is_told_and_the_file_is_written() {
+    let script = Script::new(
+        r#"echo "xc: info: Saving domain 1, type x86 PV" >&2
+for i in 1 2 3; do echo "xc: progress: Frames: $i/3 1%" >&2; sleep 0.1; done
+test "$1 $2 $3" = "save -p 1" && echo memory > "$4""#,
+    );
+    let file = script.file("a.save");
+    let seen = Mutex::new(Vec::new());
+    let told = |done, total| seen.lock().unwrap().push((done, total));
+    let before = Instant::now();
+    let saved = script.xl().save(one(), &file, &told).await.unwrap();
+    assert!(saved.since >= before && saved.since.elapsed() >= Duration::from_millis(200));
+    assert_eq!(std::fs::read_to_string(file).unwrap(), "memory\n");
+    assert_eq!(seen.lock().unwrap().last(), Some(&(3 * 4096, Some(3 * 4096))));
+}
+
+/// As xl: its helper does the saving, and when that fails xl lets the guest go on.
+const SAVES: &str = r#"dir=$(dirname "$0")
+cp /bin/sleep "$dir/libxl-save-helper"
+"$dir/libxl-save-helper" 100 & wait $! || { echo "Failed to save domain, resuming domain" >&2; touch "$dir/resumed"; exit 1; }"#;
+
+#[tokio::test]
+async fn a_save_that_stands_still_is_ended_so_that_the_guest_goes_on() {
+    let script = Script::new(SAVES);
+    let error = script.xl().save(one(), &script.file("a.save"), &nobody).await.unwrap_err();
+    assert_eq!((error.kind(), error.effect()), (Kind::TimedOut, Effect::Unknown));
+    assert!(script.file("resumed").exists(), "xl was not ended itself");
+}
+
+#[tokio::test]
+async fn a_save_that_another_process_began_is_found_by_its_file_and_ended() {
+    let script = Script::new(SAVES);
+    let file = script.file("a.save");
+    let xl = script.xl();
+    assert!(!xl.end_save(&file).await.unwrap());
+    let begun = std::process::Command::new(script.file("xl")).args(["save", "-p", "1"]).arg(&file).spawn();
+    let mut begun = begun.unwrap();
+    let helper = script.file("libxl-save-helper");
+    while !helper.exists() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(!xl.end_save(&script.file("b.save")).await.unwrap(), "another save is left alone");
+    // A process that nobody waited for has ended all the same.
+    assert!(xl.end_save(&file).await.unwrap());
+    assert!(script.file("resumed").exists());
+    begun.wait().unwrap();
+}
+
+#[tokio::test]
+async fn a_save_that_does_not_listen_is_killed_in_the_end() {
+    let script = Script::new("trap '' TERM; while :; do sleep 0.1; done");
+    let start = Instant::now();
+    let error = script.xl().save(one(), &script.file("a.save"), &nobody).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::TimedOut);
+    assert!(start.elapsed() < Duration::from_secs(15));
+}
+
+#[tokio::test]
+async fn a_save_outlives_whoever_asked_for_it() {
+    let script = Script::new(r#"echo one >&2; sleep 0.5; echo two >&2; echo three; echo memory > "$4""#);
+    let file = script.file("a.save");
+    let xl = script.xl();
+    let dropped = tokio::time::timeout(Duration::from_millis(200), xl.save(one(), &file, &nobody)).await;
+    assert!(dropped.is_err());
+    let start = Instant::now();
+    while !file.exists() {
+        assert!(start.elapsed() < Duration::from_secs(10), "a broken pipe ended it");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_restore_goes_on_as_long_as_it_reads() {
+    let script = Script::new(
+        r#"test "$1 $2" = "restore -p" || exit 1
+exec 3< "$3"; for i in 1 2 3 4; do head -c 1000 <&3 >/dev/null; sleep 0.6; done"#,
+    );
+    let file = script.file("a.save");
+    std::fs::write(&file, vec![0; 100_000]).unwrap();
+    let seen = Mutex::new(Vec::new());
+    script.xl().restore(&file, &|done, total| seen.lock().unwrap().push((done, total))).await.unwrap();
+    let seen = seen.into_inner().unwrap();
+    assert!(
+        seen.len() > 1 && seen.iter().all(|(done, total)| *done <= 100_000 && *total == Some(100_000)),
+        "{seen:?}"
+    );
+    let stands = Script::new("sleep 100");
+    assert_eq!(stands.xl().restore(&file, &nobody).await.unwrap_err().kind(), Kind::TimedOut);
+}
