@@ -19,8 +19,18 @@ pub fn test(echo: Echo) -> Done {
 
 /// The test targets that start QEMU's programs; chosen by name, since of other packages than above parts would be built
 /// anew.
-const ON_REAL_PROGRAMS: [&str; 9] =
-    ["agent", "behaviour_images", "behaviour_live", "guest", "images", "it", "live", "qmp", "real"];
+const ON_REAL_PROGRAMS: [&str; 10] = [
+    "agent",
+    "behaviour_images",
+    "behaviour_live",
+    "guest",
+    "images",
+    "it",
+    "live",
+    "machine",
+    "qmp",
+    "real",
+];
 
 /// Every test finds the programs by `PATH`, and so does the code under test.
 fn on_old_qemu(echo: Echo) -> Done {

@@ -4,10 +4,15 @@
 //! whether a node is active, aborts when it is to inactivate one that is not, and activates nodes only before the guest runs,
 //! or when it exports them. So the last is how a node is activated under a guest that stays paused, and a snapshot without a
 //! name, which QEMU makes of none, is how it is asked whether one is: it refuses an inactive one before it looks at the name.
+//!
+//! Taking back has a trap, in both: when it fails because somebody else holds an image, and works later, QEMU goes on with
+//! what it knew of the image at the failure. It knows it anew only after it has let go once more. So nothing is tried while
+//! an image is held, and what was taken back is let go of and taken back again.
 
 use std::path::Path;
 
 use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
+use xlsnap_qemu_img::Image;
 use xlsnap_qmp_transport::commands::{
     BlockExportAdd, BlockExportDel, BlockdevSetActive, BlockdevSnapshotInternalSync, ExportType, JobStatus,
     QueryBlockExports, QueryJobs, QueryNamedBlockNodes, QueryStatus, RemovalMode, Stop, SystemReset,
@@ -17,7 +22,7 @@ use xlsnap_qmp_transport::{Command, Kind, Qmp, QmpExt};
 
 use super::Machine;
 use super::state::On;
-use crate::memory::{migration, save};
+use crate::memory::migration;
 use crate::{DiskSpec, error};
 
 /// The command of QEMU 10.0 for it, and that of older ones.
@@ -72,12 +77,7 @@ impl Machine {
             let failed = |e| error::of_qmp("the guest could not be stopped".into(), e);
             qmp.execute(Stop).await.map_err(failed)?;
         }
-        let done = if on.features().await?.has_command(SET_ACTIVE) {
-            let failed = |e| error::of_qmp("QEMU did not let go of its disks".into(), e);
-            qmp.execute(BlockdevSetActive { node_name: None, active: false }).await.map_err(failed).map(drop)
-        } else {
-            self.let_go_by_saving(on).await
-        };
+        let done = self.inactivate(on).await;
         match done {
             Ok(()) => {
                 on.set_released(Some(images));
@@ -94,11 +94,11 @@ impl Machine {
 
     pub(super) async fn take_again(&self, on: &On, reset: bool, run: bool) -> Result<(), PortError> {
         let qmp = on.qmp();
-        if on.features().await?.has_command(SET_ACTIVE) {
-            let failed = |e| error::of_qmp("QEMU could not take its disks back".into(), e);
-            qmp.execute(BlockdevSetActive { node_name: None, active: true }).await.map_err(failed)?;
-        } else {
-            self.activate_by_export(on).await?;
+        if !self.has_all(on).await? {
+            self.nobody_holds(on).await?;
+            self.activate(on).await?;
+            self.inactivate(on).await?;
+            self.activate(on).await?;
         }
         on.set_released(None);
         if reset {
@@ -106,6 +106,54 @@ impl Machine {
             qmp.execute(SystemReset).await.map_err(failed)?;
         }
         if run { migration::let_run(qmp).await } else { Ok(()) }
+    }
+
+    /// Whether all nodes are active.
+    async fn has_all(&self, on: &On) -> Result<bool, PortError> {
+        if on.features().await?.has_command(SET_ACTIVE) {
+            let nodes = ask(on.qmp(), QueryNamedBlockNodes::FLAT).await?;
+            return Ok(nodes.iter().all(|node| node.active != Some(false)));
+        }
+        let asked = self.inactive(on).await?;
+        Ok(asked.iter().all(|(_, inactive)| !inactive) && (!asked.is_empty() || on.released().is_none()))
+    }
+
+    /// Refuses while another process has one of its images.
+    async fn nobody_holds(&self, on: &On) -> Result<(), PortError> {
+        let found = on.live.look_again().await?;
+        for disk in found.iter().map(|found| &found.disk) {
+            if disk.read_only || disk.image.is_empty() {
+                continue;
+            }
+            let image = Image { path: disk.image.clone().into(), format: disk.format.driver().to_owned() };
+            let info = self.qemu_img.info(&image).await.map_err(|e| {
+                error::of_qemu_img(format!("disk {}: its image {} can't be read", disk.name, disk.image), e)
+            })?;
+            if info.in_use {
+                let message = format!(
+                    "disk {}: QEMU cannot take its image {} back: another process has it",
+                    disk.name, disk.image
+                );
+                return Err(PortError::new(PortErrorKind::Busy, Effect::Unknown, message));
+            }
+        }
+        Ok(())
+    }
+
+    async fn inactivate(&self, on: &On) -> Result<(), PortError> {
+        if !on.features().await?.has_command(SET_ACTIVE) {
+            return self.let_go_by_saving(on).await;
+        }
+        let failed = |e| error::of_qmp("QEMU did not let go of its disks".into(), e);
+        on.qmp().execute(BlockdevSetActive { node_name: None, active: false }).await.map_err(failed).map(drop)
+    }
+
+    async fn activate(&self, on: &On) -> Result<(), PortError> {
+        if !on.features().await?.has_command(SET_ACTIVE) {
+            return self.activate_by_export(on).await;
+        }
+        let failed = |e| error::of_qmp("QEMU could not take its disks back".into(), e);
+        on.qmp().execute(BlockdevSetActive { node_name: None, active: true }).await.map_err(failed).map(drop)
     }
 
     /// For a QEMU before 10.0.
@@ -119,7 +167,6 @@ impl Machine {
             self.activate_by_export(on).await?;
         }
         let file = self.sockets.join(format!("{}.devices", on.client.peer_pid().unwrap_or_default()));
-        save::check_length(&file)?;
         let filename = file.to_string_lossy().into_owned();
         let failed = |e| error::of_qmp("QEMU did not let go of its disks".into(), e);
         let done = on.qmp().execute(XenSaveDevicesState { filename, live: true }).await.map_err(failed);

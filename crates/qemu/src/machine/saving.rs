@@ -87,6 +87,11 @@ impl Memory for Machine {
         progress.bytes(0, None);
         let on = self.must_live()?;
         let (tag, disks) = self.internal(actions)?;
+        // Where only some have one of that name, QEMU would make a second (7.2 and 10.0).
+        if !self.has_none(&on, tag, &disks).await? {
+            let message = format!("a snapshot {tag:?} is in one of the disks already");
+            return Err(PortError::new(PortErrorKind::AlreadyExists, Effect::None, message));
+        }
         let nodes = on.live.nodes_for_internal(disks.iter().copied()).await?;
         let status = migration::run_state(on.qmp()).await?;
         if status.running != save.was_running {
@@ -106,7 +111,7 @@ impl Memory for Machine {
         let ran_on = if save.was_running { save::let_run_again(on.qmp()).await } else { Ok(()) };
         if let Err(said) = ended? {
             let mut error = inside::failed(format!("QEMU did not save the memory as {tag:?}"), &said);
-            if error.effect != Effect::None && self.has_none(&on, tag, &disks).await {
+            if error.effect != Effect::None && self.has_none(&on, tag, &disks).await.unwrap_or(false) {
                 error.effect = Effect::None;
             }
             return Err(error);
@@ -193,11 +198,11 @@ impl Machine {
         Ok((tag, disks))
     }
 
-    /// Whether none of the disks holds such a snapshot, as far as it can be seen.
-    async fn has_none(&self, on: &On, tag: &str, disks: &[&DiskName]) -> bool {
-        let Ok(found) = on.live.look_again().await else { return false };
+    /// Whether none of the disks holds such a snapshot now.
+    async fn has_none(&self, on: &On, tag: &str, disks: &[&DiskName]) -> Result<bool, PortError> {
+        let found = on.live.look_again().await?;
         let theirs = found.iter().filter(|found| disks.contains(&&found.disk.name));
-        theirs.flat_map(|found| &found.disk.snapshots).all(|snapshot| snapshot.name != tag)
+        Ok(theirs.flat_map(|found| &found.disk.snapshots).all(|snapshot| snapshot.name != tag))
     }
 
     async fn abandon_inside(&self, on: &On, save: &MemorySave) -> Result<(), PortError> {

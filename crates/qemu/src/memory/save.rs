@@ -1,9 +1,9 @@
 //! Saving the memory of a guest that is on: a migration into a socket of ours, and from there into a file.
 //!
-//! The ways differ in when the guest stands still (the numbers are of facts measured on QEMU 7.2 and 10.0):
+//! The ways differ in when the guest stands still:
 //!
 //! * in the *background*: from `stop` until the migration has sent the first page. Before that QEMU tracks the guest's
-//!   writes, and saves each page as it was then. 7.2 lets the guest run on by itself there, 10.0 when it is told to.
+//!   writes, and saves each page as it was then.
 //! * at the *switchover*: the migration goes on while the guest runs, and QEMU stops it when little is left; it waits there,
 //!   and goes on with that rest and the devices when it is told to.
 //! * *stopped*: from `stop` until all is sent.
@@ -31,6 +31,7 @@ use super::pause::Pause;
 use super::place::Place;
 use super::receive::{Broken, Receiving, Written};
 use super::settings::{self, Settings};
+use super::survey;
 use crate::error;
 
 /// A Unix socket's address holds 108 bytes, with the NUL that ends it (unix(7)).
@@ -88,6 +89,10 @@ pub(crate) async fn begin(
     progress: &dyn Progress,
 ) -> Result<(), PortError> {
     let place = place_of(save)?;
+    if save.way == MemoryWay::Background && !survey::can_be_broken_off(qmp) {
+        let message = "this QEMU is too old to save memory in the background";
+        return Err(PortError::new(PortErrorKind::Refused, Effect::None, message));
+    }
     let events = qmp.events();
     check_state(save, &migration::run_state(qmp).await?)?;
     if !migration::is_over(&migration::info(qmp).await?) {

@@ -106,6 +106,9 @@ async fn background(
     if !capabilities.iter().any(|c| c.capability == BACKGROUND) {
         return Ok(Some("this QEMU has no background snapshots".to_owned()));
     }
+    if !can_be_broken_off(qmp) {
+        return Ok(Some("in this QEMU one that is broken off holds the guest up for good".to_owned()));
+    }
     if status.status == RunState::Prelaunch {
         // "invalid runstate transition: 'prelaunch' -> 'paused'", and QEMU aborts (7.2 and 10.0).
         return Ok(Some("the guest has not run since it was started or reset".to_owned()));
@@ -128,6 +131,12 @@ async fn background(
         Err(e) if e.kind() == Kind::Rejected => Ok(Some(format!("QEMU says: {}", said(&e)))),
         Err(e) => Err(unanswered(e)),
     }
+}
+
+/// Whether a background snapshot that fails or is cancelled is no harm. Before 8.1 QEMU goes on to track the guest's writes
+/// and answers none: whoever writes next, QEMU itself included, waits for ever (7.2, measured). A crash of ours would do that.
+pub(super) fn can_be_broken_off(qmp: &dyn Qmp) -> bool {
+    qmp.version() >= (8, 1, 0)
 }
 
 /// The first QEMU that leaves a guest as it was during a background snapshot: before, each ran. Nothing in its commands tells.

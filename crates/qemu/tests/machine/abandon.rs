@@ -1,0 +1,203 @@
+//! A save that is given up, by the one who began it or by the next program, at every stage.
+
+use std::future::Future;
+use std::time::Duration;
+
+use serde_json::json;
+use xlsnap_orchestrator::{Disks, GuestState, Memory, MemoryFiles, MemorySave, Power};
+use xlsnap_qemu::Machine;
+use xlsnap_testkit::real::wait_until;
+use xlsnap_types::model::MemoryWay;
+
+use crate::rig::{Rig, Unwatched, told};
+use crate::save::{files, internal, settings, whole};
+
+/// How far a save has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+enum Stage {
+    Nothing,
+    Beginning(u64),
+    Begun,
+    Taken,
+    Resuming(u64),
+    Resumed,
+    Finishing(u64),
+    Finished,
+}
+
+const STAGES: [Stage; 14] = [
+    Stage::Nothing,
+    Stage::Beginning(0),
+    Stage::Beginning(1),
+    Stage::Beginning(3),
+    Stage::Begun,
+    Stage::Taken,
+    Stage::Resuming(0),
+    Stage::Resuming(1),
+    Stage::Resuming(5),
+    Stage::Resuming(20),
+    Stage::Resumed,
+    Stage::Finishing(0),
+    Stage::Finishing(10),
+    Stage::Finished,
+];
+
+/// Polls for so many milliseconds, and drops it then; whether it was done.
+async fn cut<T>(milliseconds: u64, future: impl Future<Output = T>) -> bool {
+    tokio::time::timeout(Duration::from_millis(milliseconds), future).await.is_ok()
+}
+
+async fn until(machine: &Machine, save: &MemorySave, stage: Stage, tag: &str) {
+    if stage == Stage::Nothing {
+        return;
+    }
+    if let Stage::Beginning(at) = stage {
+        cut(at, machine.begin(save, &Unwatched)).await;
+        return;
+    }
+    machine.begin(save, &Unwatched).await.unwrap();
+    if stage == Stage::Begun {
+        return;
+    }
+    machine.snapshot(&[internal("vda", tag), internal("vdb", tag)]).await.unwrap();
+    if stage == Stage::Taken {
+        return;
+    }
+    if let Stage::Resuming(at) = stage {
+        cut(at, machine.resume(save, &Unwatched)).await;
+        return;
+    }
+    machine.resume(save, &Unwatched).await.unwrap();
+    if stage == Stage::Resumed {
+        return;
+    }
+    if let Stage::Finishing(at) = stage {
+        cut(at, machine.finish(save, &Unwatched)).await;
+        return;
+    }
+    machine.finish(save, &Unwatched).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_guest_runs_and_nothing_is_left() {
+    for fresh in [false, true] {
+        let rig = Rig::new();
+        let mut machine = rig.started().await;
+        rig.monitor().must("migrate-set-parameters", json!({"max-bandwidth": 99 << 20}));
+        let before = settings(&rig);
+        for (at, (way, stage)) in
+            files().into_iter().flat_map(|way| STAGES.map(|stage| (way, stage))).enumerate()
+        {
+            let save = rig.save(way);
+            until(&machine, &save, stage, &format!("s{at}")).await;
+            if fresh {
+                drop(machine);
+                machine = rig.reach_soon().await;
+            }
+            let about = format!("{way:?} {stage:?} {}", if fresh { "by another" } else { "by itself" });
+            machine.abandon(&save).await.unwrap_or_else(|e| panic!("{about}: {}", told(&e)));
+            assert_eq!(rig.status(), "running", "{about}");
+            assert_eq!(rig.left(), Vec::<String>::new(), "{about}");
+            assert_eq!(settings(&rig), before, "{about}");
+            machine.abandon(&save).await.unwrap_or_else(|e| panic!("{about}: again: {}", told(&e)));
+            // The disks are QEMU's: on an inactive one it would end.
+            machine
+                .snapshot(&[internal("vda", &format!("a{at}"))])
+                .await
+                .unwrap_or_else(|e| panic!("{about}: {}", told(&e)));
+        }
+        for way in files() {
+            whole(&machine, &rig.save(way), way.word()).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_ones_file_and_migration_stay() {
+    let rig = Rig::new();
+    let machine = rig.started().await;
+    let save = rig.save(MemoryWay::Stopped);
+    let file = save.file.clone().unwrap();
+    // Nothing of ours has begun, and somebody else has both.
+    std::fs::write(&file, "QEVM of another").unwrap();
+    rig.monitor().must("migrate-set-parameters", json!({"max-bandwidth": 4096}));
+    rig.monitor().must("migrate", json!({"uri": "exec:cat >/dev/null"}));
+    wait_until("it migrates", || (migration(&rig) == "active").then_some(()));
+    assert!(machine.survey(None).await.unwrap().ways.is_empty());
+    let error = machine.begin(&save, &Unwatched).await.unwrap_err();
+    assert_eq!(error.kind, xlsnap_orchestrator::PortErrorKind::Busy);
+    let fresh = {
+        drop(machine);
+        rig.reach_soon().await
+    };
+    fresh.abandon(&save).await.unwrap();
+    assert_eq!((migration(&rig).as_str(), rig.status().as_str()), ("active", "running"));
+    assert_eq!(std::fs::read(&file).unwrap(), b"QEVM of another");
+    rig.monitor().must("migrate_cancel", json!({}));
+    wait_until("it ends", || (migration(&rig) == "cancelled").then_some(()));
+    // One that comes to be while the memory is saved stays too.
+    std::fs::remove_file(&file).unwrap();
+    fresh.begin(&save, &Unwatched).await.unwrap();
+    std::fs::write(&file, "another's").unwrap();
+    fresh.resume(&save, &Unwatched).await.unwrap();
+    let error = fresh.finish(&save, &Unwatched).await.unwrap_err();
+    assert_eq!(error.kind, xlsnap_orchestrator::PortErrorKind::AlreadyExists, "{error}");
+    assert_eq!(rig.status(), "running");
+    fresh.abandon(&save).await.unwrap();
+    assert_eq!(rig.left(), [format!("{}.save", save.token)]);
+    assert_eq!(std::fs::read(&file).unwrap(), b"another's");
+}
+
+fn migration(rig: &Rig) -> String {
+    rig.monitor().must("query-migrate", json!({}))["status"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_qemu_that_is_killed_leaves_files_that_go() {
+    for way in files() {
+        for stage in [Stage::Begun, Stage::Resuming(5), Stage::Resumed, Stage::Finishing(5), Stage::Finished]
+        {
+            for fresh in [false, true] {
+                let rig = Rig::new();
+                let mut machine = rig.started().await;
+                let save = rig.save(way);
+                until(&machine, &save, stage, "s").await;
+                rig.kill();
+                if fresh {
+                    drop(machine);
+                    machine = rig.reach().await;
+                }
+                machine.abandon(&save).await.unwrap_or_else(|e| panic!("{way:?} {stage:?}: {}", told(&e)));
+                machine.abandon(&save).await.unwrap();
+                assert_eq!(rig.left(), Vec::<String>::new(), "{way:?} {stage:?}");
+                assert_eq!(rig.state(&machine).await, GuestState::Off);
+                machine.start(true).await.unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_qemu_that_dies_meanwhile_is_an_error() {
+    for way in files() {
+        let rig = Rig::new();
+        let machine = rig.started().await;
+        let save = rig.save(way);
+        machine.begin(&save, &Unwatched).await.unwrap();
+        rig.kill();
+        let error = machine.resume(&save, &Unwatched).await.unwrap_err();
+        assert_ne!(error.effect, xlsnap_orchestrator::Effect::Done, "{error}");
+        machine.abandon(&save).await.unwrap();
+        assert_eq!(rig.left(), Vec::<String>::new());
+        let save = rig.save(way);
+        machine.start(true).await.unwrap();
+        machine.begin(&save, &Unwatched).await.unwrap();
+        machine.resume(&save, &Unwatched).await.unwrap();
+        rig.kill();
+        // What it had sent may have been the whole.
+        let finished = machine.finish(&save, &Unwatched).await;
+        machine.abandon(&save).await.unwrap();
+        let size = machine.size(save.file.as_deref().unwrap()).await.unwrap();
+        assert_eq!(size, None, "{finished:?}");
+    }
+}

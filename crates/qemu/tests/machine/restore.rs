@@ -1,0 +1,177 @@
+//! Memory comes back from its file, or the domain stays off.
+
+use std::path::Path;
+
+use xlsnap_orchestrator::{Disks, Effect, MemoryFiles, MemorySave, PortErrorKind, Power, SnapshotId};
+use xlsnap_qemu::Machine;
+use xlsnap_testkit::real::qemu_version;
+use xlsnap_types::model::{Compression, MemoryMeta, MemoryWay};
+
+use crate::rig::{Rig, Unwatched, told};
+use crate::save::{files, whole};
+
+/// A domain that is off again, with its memory of pattern 1 in a file; the next QEMU starts with pattern 2.
+async fn saved(rig: &Rig, way: MemoryWay, compression: Compression) -> (Machine, MemoryMeta) {
+    let machine = rig.started().await;
+    let save = MemorySave { compression, ..rig.save(way) };
+    let (_, meta) = whole(&machine, &save, "s").await;
+    machine.destroy().await.unwrap();
+    rig.next_pattern(2);
+    (machine, meta)
+}
+
+#[tokio::test]
+async fn memory_and_disks_come_back() {
+    let kinds = [(Compression::None, true), (Compression::Zstd, false)];
+    for (way, (compression, run)) in files().into_iter().flat_map(|way| kinds.map(|kind| (way, kind))) {
+        let rig = Rig::new();
+        let machine = rig.started().await;
+        rig.write("vda", 7);
+        let (_, meta) = whole(&machine, &MemorySave { compression, ..rig.save(way) }, "s").await;
+        rig.write("vda", 8);
+        machine.destroy().await.unwrap();
+        rig.next_pattern(2);
+        machine.start(false).await.unwrap();
+        assert!(rig.remembers(2) && rig.read("vda") == 8, "another start remembers nothing");
+        machine.destroy().await.unwrap();
+
+        let inventory = machine.inventory().await.unwrap();
+        for disk in &inventory.disks {
+            let id = SnapshotId { name: "s".into(), id: disk.snapshots[0].id.clone() };
+            machine.revert(&disk.name, &id).await.unwrap();
+        }
+        machine.verify(&meta, &Unwatched).await.unwrap();
+        machine.restore(&meta, run, &Unwatched).await.unwrap();
+        assert!(rig.remembers(1), "{way:?}");
+        assert_eq!(rig.read("vda"), 7, "{way:?}");
+        assert_eq!(rig.status(), if run { "running" } else { "paused" });
+        // Its disks are in reach, also of a guest that waits.
+        machine.snapshot(&[crate::save::internal("vda", "after")]).await.unwrap();
+        assert_eq!(rig.left().len(), 1, "{:?}", rig.left());
+    }
+}
+
+async fn refused(rig: &Rig, machine: &Machine, meta: &MemoryMeta) -> (PortErrorKind, String) {
+    let error = machine.restore(meta, true, &Unwatched).await.unwrap_err();
+    assert_eq!(error.effect, Effect::None, "{error}");
+    assert_eq!(rig.state(machine).await, xlsnap_orchestrator::GuestState::Off);
+    assert_eq!(rig.pid(), None, "no process is left");
+    let told = told(&error);
+    (error.kind, told)
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_what_was_saved_leaves_the_domain_off() {
+    let rig = Rig::new();
+    let (machine, meta) = saved(&rig, MemoryWay::Stopped, Compression::None).await;
+    let file = Path::new(meta.file.as_deref().unwrap());
+    let whole = std::fs::read(file).unwrap();
+
+    // One byte is another: in the pattern, which no QEMU would notice.
+    let mut changed = whole.clone();
+    let middle = changed.len() / 2;
+    changed[middle] ^= 1;
+    std::fs::write(file, &changed).unwrap();
+    let error = machine.verify(&meta, &Unwatched).await.unwrap_err();
+    assert_eq!((error.kind, error.effect), (PortErrorKind::Corrupt, Effect::None), "{error}");
+    let (kind, told) = refused(&rig, &machine, &meta).await;
+    assert_eq!(kind, PortErrorKind::Corrupt, "{told}");
+    assert!(told.contains("checksum"), "{told}");
+
+    // It ends too early: as the record says, and unnoticed by it.
+    std::fs::write(file, &whole[..middle]).unwrap();
+    assert_eq!(machine.verify(&meta, &Unwatched).await.unwrap_err().kind, PortErrorKind::Corrupt);
+    let error = machine.restore(&meta, true, &Unwatched).await.unwrap_err();
+    assert_eq!(error.kind, PortErrorKind::Corrupt, "{error}");
+    let unknown = MemoryMeta { bytes: middle as u64, checksum: None, ..meta.clone() };
+    let (kind, told) = refused(&rig, &machine, &unknown).await;
+    assert!(matches!(kind, PortErrorKind::Refused | PortErrorKind::Failed), "{kind:?}");
+    assert!(told.contains("error while loading state"), "the log's end is told: {told}");
+
+    // It is something else.
+    for (content, says) in [
+        (&b"Xen saved domain, xl format\n \0 \rmore"[..], "Xen"),
+        (b"hello, this is no memory", "does not begin"),
+        (b"", "ends within"),
+    ] {
+        std::fs::write(file, content).unwrap();
+        let other = MemoryMeta { bytes: content.len() as u64, checksum: None, ..meta.clone() };
+        let error = machine.verify(&other, &Unwatched).await.unwrap_err();
+        assert_eq!(error.kind, PortErrorKind::Corrupt);
+        assert!(error.to_string().contains(says), "{error}");
+        let (_, told) = refused(&rig, &machine, &other).await;
+        assert!(told.contains("it said"), "{told}");
+    }
+    std::fs::remove_file(file).unwrap();
+    let error = machine.restore(&meta, true, &Unwatched).await.unwrap_err();
+    assert_eq!((error.kind, rig.pid()), (PortErrorKind::NotFound, None), "{error}");
+    let md5 = MemoryMeta { checksum: Some("md5:00".into()), ..meta.clone() };
+    assert_eq!(machine.verify(&md5, &Unwatched).await.unwrap_err().kind, PortErrorKind::Refused);
+
+    // And the one that was saved is good still.
+    std::fs::write(file, &whole).unwrap();
+    machine.restore(&meta, true, &Unwatched).await.unwrap();
+    assert!(rig.remembers(1));
+}
+
+#[tokio::test]
+async fn a_packed_file_that_is_cut_or_changed_is_refused() {
+    let rig = Rig::new();
+    let (machine, meta) = saved(&rig, MemoryWay::Stopped, Compression::Zstd).await;
+    let file = Path::new(meta.file.as_deref().unwrap());
+    let whole = std::fs::read(file).unwrap();
+    let cut = &whole[..whole.len() - 7];
+    std::fs::write(file, cut).unwrap();
+    let unknown = MemoryMeta { bytes: cut.len() as u64, checksum: None, ..meta.clone() };
+    let (kind, told) = refused(&rig, &machine, &unknown).await;
+    assert_eq!(kind, PortErrorKind::Corrupt, "{told}");
+    // With something behind its end.
+    let longer = [&whole[..], b"more"].concat();
+    std::fs::write(file, &longer).unwrap();
+    let unknown = MemoryMeta { bytes: longer.len() as u64, checksum: None, ..meta.clone() };
+    assert_eq!(refused(&rig, &machine, &unknown).await.0, PortErrorKind::Corrupt);
+    std::fs::write(file, &whole).unwrap();
+    machine.restore(&meta, false, &Unwatched).await.unwrap();
+    assert!(rig.remembers(1));
+}
+
+#[tokio::test]
+async fn another_machine_refuses_it() {
+    let mut rig = Rig::new();
+    let (machine, meta) = saved(&rig, MemoryWay::Switchover, Compression::None).await;
+    machine.close().await;
+    for (change, says) in [("pc", "Machine type received is 'pc-q35-"), ("q35", "Size mismatch")] {
+        rig.spec.machine = change.into();
+        rig.spec.memory = if change == "pc" { 64 } else { 96 };
+        let other = rig.reach().await;
+        let (kind, told) = refused(&rig, &other, &meta).await;
+        assert!(told.contains(says), "{told}");
+        let survives = qemu_version() >= (9, 1);
+        assert_eq!(kind, if survives { PortErrorKind::Refused } else { PortErrorKind::Failed }, "{told}");
+    }
+}
+
+#[tokio::test]
+async fn what_runs_is_known_before_it_is_ended() {
+    let rig = Rig::new();
+    let machine = rig.reach().await;
+    let abilities = machine.abilities().await.unwrap();
+    let version = qemu_version();
+    let said = abilities.hypervisor.qemu.unwrap();
+    assert!(said.starts_with(&format!("{}.{}.", version.0, version.1)), "{said}");
+    assert_eq!((abilities.no_restart, abilities.no_restore, abilities.no_load), (None, None, None));
+    assert!(abilities.no_release.is_some() && abilities.hypervisor.machine.is_none());
+    machine.start(true).await.unwrap();
+    let abilities = machine.abilities().await.unwrap();
+    assert_eq!((abilities.no_restart, abilities.no_release, abilities.no_load), (None, None, None));
+    assert!(abilities.hypervisor.machine.unwrap().starts_with("pc-q35-"));
+    machine.close().await;
+    // Its description does not say how it is started.
+    let client = xlsnap_qmp_transport::Client::connect_unix(rig.qmp(), Default::default()).await.unwrap();
+    let foreign = rig.parts(Some(client), None);
+    let abilities = foreign.abilities().await.unwrap();
+    assert!(abilities.no_restart.unwrap().contains("[start]"));
+    assert!(abilities.no_restore.is_some() && abilities.no_release.is_none());
+    assert_eq!(foreign.destroy().await.unwrap_err().kind, PortErrorKind::Refused);
+    assert_eq!(rig.status(), "running");
+}
