@@ -2,8 +2,11 @@
 //! QEMUs in the place of Xen's.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod disks;
 mod domains;
 mod matching;
+mod memory;
 mod store;
 mod vbds;
+mod world;
 mod xl;

@@ -26,6 +26,10 @@ impl Store {
         Self { nodes: Arc::new(Mutex::new(nodes.collect())), vanished: broadcast::Sender::new(16) }
     }
 
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.nodes.lock().unwrap().contains_key(path)
+    }
+
     pub(crate) fn set(&self, path: &str, value: impl AsRef<[u8]>) -> &Self {
         let mut nodes = self.nodes.lock().unwrap();
         for (at, _) in path.match_indices('/').skip(1) {
