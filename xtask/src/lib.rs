@@ -9,6 +9,7 @@ pub mod package;
 pub mod record;
 pub mod test;
 pub mod tidy;
+pub mod xen_lab;
 
 mod command;
 mod tools;

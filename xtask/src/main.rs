@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{Echo, bench, check, ci, e2e, fuzz, package, record, test, tidy};
+use xtask::{Echo, bench, check, ci, e2e, fuzz, package, record, test, tidy, xen_lab};
 
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask", about = "The project's chores", arg_required_else_help = true)]
@@ -68,8 +68,33 @@ enum Chore {
         #[arg(long, conflicts_with = "install")]
         deb: bool,
     },
+    /// A real Xen host in an emulated machine (ci/xen-lab): build it, boot it, run the scenarios, end it.
+    XenLab {
+        #[command(subcommand)]
+        only: Option<XenLab>,
+    },
     /// Set up, then everything above that can fail: what CI runs.
     Ci,
+}
+
+#[derive(Subcommand)]
+enum XenLab {
+    /// Build the lab if the cache has none of this recipe.
+    Build,
+    /// Boot a lab with this build of the command and the scenarios in it, and leave it running.
+    Start,
+    /// Run scenarios, in the lab that runs or in one for this.
+    Run {
+        /// The scenarios; all of them without it.
+        scenarios: Vec<String>,
+    },
+    /// A shell in dom0 of the lab that runs, or these words for one.
+    Shell {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
+    /// End the lab that runs.
+    Stop,
 }
 
 fn main() -> ExitCode {
@@ -88,6 +113,14 @@ fn main() -> ExitCode {
         Chore::Package { deb: true, .. } => package::deb(Echo::All),
         Chore::Package { install: true, .. } => package::install(Echo::All),
         Chore::Package { .. } => package::package(Echo::All),
+        Chore::XenLab { only } => match only {
+            None => xen_lab::run(&[], Echo::All),
+            Some(XenLab::Build) => xen_lab::build(Echo::All),
+            Some(XenLab::Start) => xen_lab::start(Echo::All),
+            Some(XenLab::Run { scenarios }) => xen_lab::run(&scenarios, Echo::All),
+            Some(XenLab::Shell { words }) => xen_lab::shell(&words),
+            Some(XenLab::Stop) => xen_lab::stop(),
+        },
         Chore::Ci => ci::ci(),
     };
     match done {

@@ -1,0 +1,2 @@
+# Without xlsnap: the lab's PV guest, and that it sees a wrong revert.
+cycle_by_hand pv

@@ -1,0 +1,82 @@
+//! The commands.
+
+use std::time::Instant;
+
+use super::machine::{Machine, Throwaway};
+use super::recipe::{Lab, lab};
+use super::{install, scenario};
+use crate::{Done, Echo, Failure};
+
+/// Builds the lab if the cache has none of this recipe.
+///
+/// # Errors
+/// What the recipe says.
+pub fn build(echo: Echo) -> Done {
+    lab(echo).map(|lab| eprintln!("xen-lab: {}", lab.directory().display()))
+}
+
+/// Installs the command that is built now in a lab, and runs the scenarios there: those that are `named`, or all. The lab
+/// is the one that [`start`] left running, or one that is booted for this and ended in any case.
+///
+/// # Errors
+/// What stopped it, or which scenarios failed, after what they said.
+pub fn run(named: &[String], echo: Echo) -> Done {
+    let scenarios = scenario::chosen(named)?;
+    let files = install::stage()?;
+    let lab = lab(echo)?;
+    if let Some(machine) = Machine::left_running(&lab) {
+        return drive(&machine, &files, &scenarios);
+    }
+    let start = Instant::now();
+    let throwaway = Throwaway::boot(&lab)?;
+    told("booted", start);
+    drive(&throwaway.machine, &files, &scenarios)
+}
+
+fn drive(machine: &Machine, files: &install::Files, scenarios: &[String]) -> Done {
+    let start = Instant::now();
+    install::install(&machine.dom0, files)?;
+    told("installed", start);
+    let done = scenario::run(&machine.dom0, scenarios).map_err(|failure| machine.with_console(failure));
+    told("all scenarios", start);
+    done
+}
+
+fn told(what: &str, start: Instant) {
+    eprintln!("xen-lab: {what}: {:.1} s", start.elapsed().as_secs_f64());
+}
+
+/// Boots a lab, unless one runs, with the command and the scenarios in it, and leaves it running.
+///
+/// # Errors
+/// What stopped it.
+pub fn start(echo: Echo) -> Done {
+    let files = install::stage()?;
+    let lab = lab(echo)?;
+    let machine = Machine::left_running(&lab).map_or_else(|| Machine::boot(&lab), Ok)?;
+    install::install(&machine.dom0, &files)?;
+    eprintln!("xen-lab: {}", machine.dom0.line());
+    Ok(())
+}
+
+/// Runs `words` in dom0 of the lab that was left running, or a shell.
+///
+/// # Errors
+/// None runs, or how the words ended.
+pub fn shell(words: &[String]) -> Done {
+    running()?.dom0.interactive(words)
+}
+
+/// Ends the lab that was left running.
+///
+/// # Errors
+/// None runs, or it does not end.
+pub fn stop() -> Done {
+    running()?.stop()
+}
+
+fn running() -> Result<Machine, Failure> {
+    Lab::if_built()?
+        .and_then(|lab| Machine::left_running(&lab))
+        .ok_or_else(|| Failure("no lab runs: `cargo xtask xen-lab start`".into()))
+}

@@ -1,0 +1,12 @@
+//! `cargo xtask xen-lab`: a real Xen host in an emulated machine, and what xlsnap has to do there.
+//!
+//! The recipe of the host and of its guests, and the scenarios, are in `ci/xen-lab`; here is what builds, boots and drives it.
+
+mod all;
+mod dom0;
+mod install;
+mod machine;
+mod recipe;
+mod scenario;
+
+pub use all::{build, run, shell, start, stop};

@@ -1,0 +1,134 @@
+//! The lab as files: built once for each recipe, and kept outside the checkout.
+
+use std::collections::hash_map::DefaultHasher;
+use std::env;
+use std::fs::{self, File};
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::command::{command, run, top};
+use crate::{Echo, Failure, ci};
+
+const RECIPE: &str = "ci/xen-lab";
+
+/// What is there is carried into a lab each time, or is for people.
+const NO_PART: [&str; 2] = ["scenarios", "README.md"];
+
+/// A lab of another recipe is kept for so long after its last use: another branch may want it.
+const KEPT: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// A complete lab.
+#[derive(Debug)]
+pub(super) struct Lab(PathBuf);
+
+impl Lab {
+    pub(super) fn directory(&self) -> &Path {
+        &self.0
+    }
+
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// That of this recipe, if it was built.
+    pub(super) fn if_built() -> Result<Option<Self>, Failure> {
+        let directory = cache()?.join(key()?);
+        Ok(directory.join("used").exists().then_some(Self(directory)))
+    }
+
+    /// Notes that it is wanted; this is also what marks it as complete.
+    fn used(self) -> Result<Self, Failure> {
+        File::create(self.file("used")).map_err(|e| cannot("note the use of the lab", &e))?;
+        Ok(self)
+    }
+}
+
+/// The lab of this recipe, built if there is none.
+pub(super) fn lab(echo: Echo) -> Result<Lab, Failure> {
+    ci::setup(&["xen-lab"])?;
+    let cache = cache()?;
+    fs::create_dir_all(&cache).map_err(|e| cannot("make the cache", &e))?;
+    let lock = File::create(cache.join("lock")).map_err(|e| cannot("make the cache's lock", &e))?;
+    // Whoever builds now may build what we want.
+    lock.lock().map_err(|e| cannot("lock the cache", &e))?;
+    if let Some(lab) = Lab::if_built()? {
+        return lab.used();
+    }
+    let directory = cache.join(key()?);
+    let start = Instant::now();
+    if directory.exists() {
+        fs::remove_dir_all(&directory).map_err(|e| cannot("remove a lab that was not finished", &e))?;
+    }
+    eprintln!("xen-lab: building in {}", directory.display());
+    run(echo, command(top().join(RECIPE).join("build"), [&directory]))?;
+    eprintln!("xen-lab: built in {:.1} s", start.elapsed().as_secs_f64());
+    remove_unused(&cache);
+    Lab(directory).used()
+}
+
+/// Where labs are kept.
+fn cache() -> Result<PathBuf, Failure> {
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let chosen = set("XLSNAP_XEN_LAB").or_else(|| {
+        let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
+        cache.map(|cache| cache.join("xlsnap-xen-lab"))
+    });
+    let chosen = chosen.ok_or_else(|| Failure("set XLSNAP_XEN_LAB to where the lab may be kept".into()))?;
+    Ok(top().join(chosen))
+}
+
+/// A name for what the recipe says now.
+fn key() -> Result<String, Failure> {
+    let mut files = Vec::new();
+    collect(&top().join(RECIPE), &mut files).map_err(|e| cannot("read ci/xen-lab", &e))?;
+    files.sort();
+    // Another Rust may hash otherwise: then the lab is built once more.
+    let mut hasher = DefaultHasher::new();
+    files.hash(&mut hasher);
+    Ok(format!("{:016x}", hasher.finish()))
+}
+
+fn collect(directory: &Path, files: &mut Vec<(PathBuf, Vec<u8>)>) -> std::io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if NO_PART.iter().any(|name| path.ends_with(Path::new(RECIPE).join(name))) {
+            continue;
+        }
+        if path.is_dir() {
+            collect(&path, files)?;
+        } else {
+            let content = fs::read(&path)?;
+            files.push((path.strip_prefix(top()).unwrap_or(&path).to_owned(), content));
+        }
+    }
+    Ok(())
+}
+
+/// Removes labs that nobody used for long. That is housekeeping: it may fail.
+fn remove_unused(cache: &Path) {
+    for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
+        let age = fs::metadata(entry.path().join("used")).and_then(|used| used.modified()).map(|at| at.elapsed());
+        if matches!(age, Ok(Ok(age)) if age > KEPT) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+fn cannot(what: &str, e: &std::io::Error) -> Failure {
+    Failure(format!("cannot {what}: {e}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_is_of_the_recipe_alone() {
+        let mut files = Vec::new();
+        collect(&top().join(RECIPE), &mut files).unwrap();
+        let names: Vec<_> = files.iter().map(|(path, _)| path.to_str().unwrap()).collect();
+        assert!(names.contains(&"ci/xen-lab/build") && names.contains(&"ci/xen-lab/guest/init.c"), "{names:?}");
+        assert!(!names.iter().any(|name| name.contains("scenarios") || name.contains("README")), "{names:?}");
+    }
+}

@@ -1,0 +1,80 @@
+//! The scenarios: scripts that run in dom0, one after the other.
+
+use std::fs;
+use std::io::{Read, Seek};
+use std::time::{Duration, Instant};
+
+use super::dom0::{Dom0, NOT_REACHED, TIMED_OUT};
+use super::install::SCENARIOS;
+use crate::command::top;
+use crate::{Done, Failure};
+
+/// None needs a third of it, where nothing else runs.
+const LIMIT: Duration = Duration::from_secs(240);
+
+/// The names of those that are `named`, or of all.
+pub(super) fn chosen(named: &[String]) -> Result<Vec<String>, Failure> {
+    let all = all().map_err(|e| Failure(format!("cannot list ci/xen-lab/scenarios: {e}")))?;
+    if let Some(name) = named.iter().find(|name| !all.contains(name)) {
+        return Err(Failure(format!("there is no scenario {name}; there are {}", all.join(", "))));
+    }
+    Ok(if named.is_empty() { all } else { named.to_vec() })
+}
+
+fn all() -> std::io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(top().join("ci/xen-lab/scenarios"))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        names.extend(name.strip_suffix(".sh").map(str::to_owned));
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Runs them all, a line for each, and says of those that failed all that they said.
+pub(super) fn run(dom0: &Dom0, names: &[String]) -> Done {
+    let mut failed = Vec::new();
+    for name in names {
+        let start = Instant::now();
+        let why = run_one(dom0, name)?;
+        let seconds = start.elapsed().as_secs_f64();
+        match why {
+            None => eprintln!("xen-lab: {name}: ok in {seconds:.1} s"),
+            Some(why) => {
+                eprintln!("{why}xen-lab: {name}: FAILED after {seconds:.1} s, see above");
+                failed.push(name.as_str());
+            }
+        }
+    }
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure(format!("{} of {} scenarios failed: {}", failed.len(), names.len(), failed.join(", "))))
+    }
+}
+
+/// What a scenario said, if it failed.
+fn run_one(dom0: &Dom0, name: &str) -> Result<Option<String>, Failure> {
+    let cannot = |e| Failure(format!("cannot run {name}: {e}"));
+    let mut said = tempfile::tempfile().map_err(cannot)?;
+    // The limit is dom0's to keep: ended here, ssh would leave what it started.
+    let script = format!("exec timeout --kill-after=20s {} bash {SCENARIOS}/lib/run {name} 2>&1", LIMIT.as_secs());
+    let mut ssh = dom0.shell(LIMIT + Duration::from_secs(60), &script);
+    ssh.stdout(said.try_clone().map_err(cannot)?);
+    let status = ssh.status().map_err(cannot)?;
+    if status.success() {
+        return Ok(None);
+    }
+    let mut text = Vec::new();
+    said.rewind().and_then(|()| said.read_to_end(&mut text)).map_err(cannot)?;
+    let mut text = String::from_utf8_lossy(&text).into_owned();
+    match status.code() {
+        // Nothing more will come from there.
+        Some(NOT_REACHED) => Err(Failure(format!("{text}dom0 was lost in {name}"))),
+        Some(TIMED_OUT) => {
+            text.push_str(&format!("it was ended after {} s\n", LIMIT.as_secs()));
+            Ok(Some(text))
+        }
+        _ => Ok(Some(text)),
+    }
+}
