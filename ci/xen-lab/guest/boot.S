@@ -1,15 +1,16 @@
 # The HVM guest of the lab: one sector, which the BIOS boots from its first disk. As init.c it counts, writes each count to
-# both disks, remembers it, and compares before it goes on; it says the same on the first serial port, with numbers
-# in hexadecimal.
+# both disks, remembers what it wrote, and compares; it says the same on the first serial port, with numbers in
+# hexadecimal. Count N is in the sector 2 + N modulo 8, counted from 1. Before it is written, disks and memory must
+# still agree on what was there: had a disk not come back with the memory, it would have a later count there.
 
-        .set    OURS, 0x8000            # the sector as it is written
-        .set    SEEN, 0x8200            # the sector as it was read
-        .set    COUNT, OURS + 4
-        .set    TOKEN, OURS + 8
+        .set    RING, 0x8000            # 8 sectors as they are written
+        .set    SEEN, 0x9000            # 8 sectors as they are read
+        .set    COUNT, 0xa000
+        .set    TOKEN, 0xa004
         .set    CLOCK, 0x46c            # the BIOS counts here, 18.2 times a second
         .set    SERIAL, 0x3f8
-        .set    DISK_A, 0x80
-        .set    DISK_B, 0x81
+        .set    READ, 2
+        .set    WRITE, 3
 
         .code16
         .globl  _start
@@ -20,34 +21,40 @@ _start: cli
         mov     %ax, %ss
         mov     $0x7c00, %sp
         cld
-        mov     $OURS, %di
-        mov     $512, %cx
+        mov     $RING, %di
+        mov     $0x2100 / 2, %cx
         rep stosw
-        movl    $0x62616c78, OURS       # "xlab"
         sti
 
         mov     $found, %si
         call    say
-        mov     $DISK_A, %dl
-        call    count_on
+        mov     $0x80, %dl
+        call    last_on
         mov     $and_b, %si
         call    say
-        mov     $DISK_B, %dl
-        call    count_on
+        mov     $0x81, %dl
+        call    last_on
         call    end_line
         movl    CLOCK, %eax
         movl    %eax, TOKEN
-        jmp     go_on
+        mov     $(WRITE << 8 | 8), %ax
+        mov     $RING, %bx
+        mov     $2, %cx
+        call    both
 
-again:  mov     $DISK_A, %dl
+again:  incl    COUNT
+        mov     $0x80, %dl
         call    compare
-        mov     $DISK_B, %dl
+        mov     $0x81, %dl
         call    compare
-go_on:  incl    COUNT
-        mov     $DISK_A, %dl
-        call    write
-        mov     $DISK_B, %dl
-        call    write
+        call    at_count
+        movl    $0x62616c78, (%bx)      # "xlab"
+        movl    COUNT, %eax
+        movl    %eax, 4(%bx)
+        movl    TOKEN, %eax
+        movl    %eax, 8(%bx)
+        mov     $(WRITE << 8 | 1), %ax
+        call    both
         mov     $tick, %si
         call    say
         movl    COUNT, %eax
@@ -64,28 +71,50 @@ go_on:  incl    COUNT
         jb      1b
         jmp     again
 
-# The second sector of disk dl.
-write:  mov     $0x0301, %ax
-        mov     $OURS, %bx
-        jmp     1f
-read:   mov     $0x0201, %ax
-        mov     $SEEN, %bx
-1:      mov     $0x0002, %cx
-        mov     $0, %dh
+# Where the count belongs: in memory bx, on disk cx.
+at_count:
+        mov     COUNT, %cx
+        and     $7, %cx
+        mov     %cx, %bx
+        shl     $9, %bx
+        add     $RING, %bx
+        add     $2, %cx
+        ret
+
+# Disk dl: ah is what to do, al the number of sectors, cx the first, bx the memory.
+both:   mov     $0x80, %dl
+        call    disk
+        mov     $0x81, %dl
+disk:   mov     $0, %dh
+        push    %ax
         int     $0x13
+        pop     %ax
         jnc     1f
         mov     $failed, %si
         call    say
 1:      ret
 
-count_on:
-        call    read
-        movl    SEEN + 4, %eax
+last_on:
+        mov     $(READ << 8 | 8), %ax
+        mov     $SEEN, %bx
+        mov     $2, %cx
+        call    disk
+        mov     $8, %cx
+        xor     %eax, %eax
+1:      cmpl    %eax, 4(%bx)
+        jbe     2f
+        movl    4(%bx), %eax
+2:      add     $512, %bx
+        loop    1b
         jmp     say_number
 
 compare:
-        call    read
-        mov     $OURS, %si
+        call    at_count
+        push    %bx
+        mov     $SEEN, %bx
+        mov     $(READ << 8 | 1), %ax
+        call    disk
+        pop     %si
         mov     $SEEN, %di
         mov     $256, %cx
         repe cmpsw

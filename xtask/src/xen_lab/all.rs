@@ -12,7 +12,7 @@ use crate::{Done, Echo, Failure};
 /// # Errors
 /// What the recipe says.
 pub fn build(echo: Echo) -> Done {
-    lab(echo).map(|lab| eprintln!("xen-lab: {}", lab.directory().display()))
+    lab(echo).map(drop)
 }
 
 /// Installs the command that is built now in a lab, and runs the scenarios there: those that are `named`, or all. The lab
@@ -24,26 +24,29 @@ pub fn run(named: &[String], echo: Echo) -> Done {
     let scenarios = scenario::chosen(named)?;
     let files = install::stage()?;
     let lab = lab(echo)?;
-    if let Some(machine) = Machine::left_running(&lab) {
-        return drive(&machine, &files, &scenarios);
+    if let Some(machine) = running_of(&lab)? {
+        return drive(&machine, &files, &scenarios, echo);
     }
     let start = Instant::now();
     let throwaway = Throwaway::boot(&lab)?;
-    told("booted", start);
-    drive(&throwaway.machine, &files, &scenarios)
+    tell(echo, "booted", start);
+    drive(&throwaway.machine, &files, &scenarios, echo)
 }
 
-fn drive(machine: &Machine, files: &install::Files, scenarios: &[String]) -> Done {
+fn drive(machine: &Machine, files: &install::Files, scenarios: &[String], echo: Echo) -> Done {
     let start = Instant::now();
     install::install(&machine.dom0, files)?;
-    told("installed", start);
-    let done = scenario::run(&machine.dom0, scenarios).map_err(|failure| machine.with_console(failure));
-    told("all scenarios", start);
+    tell(echo, "installed", start);
+    let done = scenario::run(&machine.dom0, scenarios, echo).map_err(|failure| machine.with_console(failure));
+    tell(echo, "all scenarios", start);
     done
 }
 
-fn told(what: &str, start: Instant) {
-    eprintln!("xen-lab: {what}: {:.1} s", start.elapsed().as_secs_f64());
+/// Says how long something took, where somebody reads it.
+pub(super) fn tell(echo: Echo, what: &str, start: Instant) {
+    if echo == Echo::All {
+        eprintln!("xen-lab: {what}: {:.1} s", start.elapsed().as_secs_f64());
+    }
 }
 
 /// Boots a lab, unless one runs, with the command and the scenarios in it, and leaves it running.
@@ -53,7 +56,7 @@ fn told(what: &str, start: Instant) {
 pub fn start(echo: Echo) -> Done {
     let files = install::stage()?;
     let lab = lab(echo)?;
-    let machine = Machine::left_running(&lab).map_or_else(|| Machine::boot(&lab), Ok)?;
+    let machine = running_of(&lab)?.map_or_else(|| Machine::boot(&lab), Ok)?;
     install::install(&machine.dom0, &files)?;
     eprintln!("xen-lab: {}", machine.dom0.line());
     Ok(())
@@ -76,7 +79,14 @@ pub fn stop() -> Done {
 }
 
 fn running() -> Result<Machine, Failure> {
-    Lab::if_built()?
-        .and_then(|lab| Machine::left_running(&lab))
-        .ok_or_else(|| Failure("no lab runs: `cargo xtask xen-lab start`".into()))
+    Machine::left_running()?.ok_or_else(|| Failure("no lab runs: `cargo xtask xen-lab start`".into()))
+}
+
+/// The one that was left running, which must be of this recipe.
+fn running_of(lab: &Lab) -> Result<Option<Machine>, Failure> {
+    let running = Machine::left_running()?;
+    if running.as_ref().is_some_and(|machine| !machine.is_of(lab)) {
+        return Err(Failure("the lab that runs is of another recipe: `cargo xtask xen-lab stop`".into()));
+    }
+    Ok(running)
 }

@@ -8,10 +8,11 @@ use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::dom0::Dom0;
-use super::recipe::Lab;
+use super::recipe::{self, Lab};
 use crate::command::{command, output};
 use crate::{Done, Failure};
 
@@ -23,6 +24,9 @@ const END: Duration = Duration::from_secs(20);
 
 /// What Xen and dom0 print.
 const CONSOLE: &str = "console.log";
+
+/// What is known of one that is left running.
+const STATE: &str = "state.json";
 
 /// What QEMU prints.
 const LOG: &str = "qemu.log";
@@ -49,7 +53,7 @@ pub(super) struct Machine {
 impl Machine {
     /// Boots one that outlives us, and that [`Machine::left_running`] finds.
     pub(super) fn boot(lab: &Lab) -> Result<Self, Failure> {
-        let directory = lab.file("running");
+        let directory = kept()?;
         let failed = |e| Failure(format!("cannot write to {}: {e}", directory.display()));
         if directory.exists() {
             fs::remove_dir_all(&directory).map_err(failed)?;
@@ -57,17 +61,27 @@ impl Machine {
         fs::create_dir(&directory).map_err(failed)?;
         // In a session of its own: no terminal's Ctrl-C reaches it.
         let (machine, _) = boot(lab, &directory, &["setsid"])?;
-        fs::write(directory.join("port"), machine.dom0.port.to_string()).map_err(failed)?;
-        fs::write(directory.join("pid"), machine.pid.to_string()).map_err(failed)?;
+        let Dom0 { key, port } = &machine.dom0;
+        let state = json!({ "pid": machine.pid, "port": port, "key": key });
+        fs::write(directory.join(STATE), state.to_string()).map_err(failed)?;
         Ok(machine)
     }
 
-    pub(super) fn left_running(lab: &Lab) -> Option<Self> {
-        let directory = lab.file("running");
-        let number = |name| fs::read_to_string(directory.join(name)).ok()?.trim().parse::<u32>().ok();
-        let dom0 = Dom0 { key: lab.file("key"), port: number("port")?.try_into().ok()? };
-        let machine = Self { dom0, pid: number("pid")?, directory };
-        machine.is_alive().then_some(machine)
+    /// The one that was left running, whatever recipe it is of.
+    pub(super) fn left_running() -> Result<Option<Self>, Failure> {
+        let directory = kept()?;
+        let read = || {
+            let state: Value = serde_json::from_slice(&fs::read(directory.join(STATE)).ok()?).ok()?;
+            let number = |name: &str| state[name].as_u64();
+            let dom0 = Dom0 { key: state["key"].as_str()?.into(), port: number("port")?.try_into().ok()? };
+            Some(Self { dom0, pid: number("pid")?.try_into().ok()?, directory: directory.clone() })
+        };
+        Ok(read().filter(Self::is_alive))
+    }
+
+    /// Whether it was booted from this lab.
+    pub(super) fn is_of(&self, lab: &Lab) -> bool {
+        self.dom0.key == lab.file("key")
     }
 
     /// Whether the process is there and is this machine: a pid may be another's by now.
@@ -122,6 +136,11 @@ impl Drop for Throwaway {
     fn drop(&mut self) {
         end(&mut self.process);
     }
+}
+
+/// The directory of one that is left running: there is one at a time.
+fn kept() -> Result<PathBuf, Failure> {
+    Ok(recipe::cache()?.join("running"))
 }
 
 fn end(process: &mut Child) {

@@ -7,8 +7,12 @@ use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::all::tell;
 use crate::command::{command, run, top};
 use crate::{Echo, Failure, ci};
+
+/// A file in each complete lab, from the time of its last use.
+const USED: &str = "used";
 
 const RECIPE: &str = "ci/xen-lab";
 
@@ -31,15 +35,9 @@ impl Lab {
         self.0.join(name)
     }
 
-    /// That of this recipe, if it was built.
-    pub(super) fn if_built() -> Result<Option<Self>, Failure> {
-        let directory = cache()?.join(key()?);
-        Ok(directory.join("used").exists().then_some(Self(directory)))
-    }
-
-    /// Notes that it is wanted; this is also what marks it as complete.
+    /// Notes that it is complete and wanted.
     fn used(self) -> Result<Self, Failure> {
-        File::create(self.file("used")).map_err(|e| cannot("note the use of the lab", &e))?;
+        File::create(self.file(USED)).map_err(|e| cannot("note the use of the lab", &e))?;
         Ok(self)
     }
 }
@@ -52,23 +50,22 @@ pub(super) fn lab(echo: Echo) -> Result<Lab, Failure> {
     let lock = File::create(cache.join("lock")).map_err(|e| cannot("make the cache's lock", &e))?;
     // Whoever builds now may build what we want.
     lock.lock().map_err(|e| cannot("lock the cache", &e))?;
-    if let Some(lab) = Lab::if_built()? {
-        return lab.used();
-    }
     let directory = cache.join(key()?);
+    if directory.join(USED).exists() {
+        return Lab(directory).used();
+    }
     let start = Instant::now();
     if directory.exists() {
         fs::remove_dir_all(&directory).map_err(|e| cannot("remove a lab that was not finished", &e))?;
     }
-    eprintln!("xen-lab: building in {}", directory.display());
     run(echo, command(top().join(RECIPE).join("build"), [&directory]))?;
-    eprintln!("xen-lab: built in {:.1} s", start.elapsed().as_secs_f64());
+    tell(echo, "built", start);
     remove_unused(&cache);
     Lab(directory).used()
 }
 
 /// Where labs are kept.
-fn cache() -> Result<PathBuf, Failure> {
+pub(super) fn cache() -> Result<PathBuf, Failure> {
     let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let chosen = set("XLSNAP_XEN_LAB").or_else(|| {
         let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
@@ -108,7 +105,7 @@ fn collect(directory: &Path, files: &mut Vec<(PathBuf, Vec<u8>)>) -> std::io::Re
 /// Removes labs that nobody used for long. That is housekeeping: it may fail.
 fn remove_unused(cache: &Path) {
     for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
-        let age = fs::metadata(entry.path().join("used")).and_then(|used| used.modified()).map(|at| at.elapsed());
+        let age = fs::metadata(entry.path().join(USED)).and_then(|used| used.modified()).map(|at| at.elapsed());
         if matches!(age, Ok(Ok(age)) if age > KEPT) {
             let _ = fs::remove_dir_all(entry.path());
         }

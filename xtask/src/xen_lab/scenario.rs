@@ -4,10 +4,11 @@ use std::fs;
 use std::io::{Read, Seek};
 use std::time::{Duration, Instant};
 
+use super::all::tell;
 use super::dom0::{Dom0, NOT_REACHED, TIMED_OUT};
 use super::install::SCENARIOS;
 use crate::command::top;
-use crate::{Done, Failure};
+use crate::{Done, Echo, Failure};
 
 /// None needs a third of it, where nothing else runs.
 const LIMIT: Duration = Duration::from_secs(240);
@@ -31,17 +32,16 @@ fn all() -> std::io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Runs them all, a line for each, and says of those that failed all that they said.
-pub(super) fn run(dom0: &Dom0, names: &[String]) -> Done {
+/// Runs them all, and shows of those that failed all that they said.
+pub(super) fn run(dom0: &Dom0, names: &[String], echo: Echo) -> Done {
     let mut failed = Vec::new();
     for name in names {
         let start = Instant::now();
-        let why = run_one(dom0, name)?;
-        let seconds = start.elapsed().as_secs_f64();
-        match why {
-            None => eprintln!("xen-lab: {name}: ok in {seconds:.1} s"),
-            Some(why) => {
-                eprintln!("{why}xen-lab: {name}: FAILED after {seconds:.1} s, see above");
+        match run_one(dom0, name)? {
+            None => tell(echo, name, start),
+            Some(said) => {
+                let seconds = start.elapsed().as_secs_f64();
+                eprintln!("{said}xen-lab: {name}: FAILED after {seconds:.1} s, see above");
                 failed.push(name.as_str());
             }
         }
