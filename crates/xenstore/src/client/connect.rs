@@ -5,18 +5,21 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokio::net::UnixStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::{Effect, Error, Kind};
 
 /// Where xenstored listens: both names of the same place on most systems.
 pub const SOCKETS: [&str; 2] = ["/run/xenstored/socket", "/var/run/xenstored/socket"];
 
+/// When to try again to connect.
+const AGAIN: Duration = Duration::from_millis(5);
+
 /// The settings of a [`Client`](super::Client).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Options {
-    /// How long to try to connect: xenstored accepts at once unless it is stuck. Default: 5 s.
+    /// How long to try to connect: xenstored accepts within milliseconds unless it is stuck. Default: 5 s.
     pub connect_timeout: Duration,
     /// How long a request may take. xenstored answers within a millisecond, but stops for some seconds while it is
     /// updated live. Default: 30 s.
@@ -40,10 +43,21 @@ impl Default for Options {
 
 /// Connects to the Unix socket at `path`.
 pub(super) async fn connect(path: &Path, patience: Duration) -> Result<UnixStream, Error> {
-    match timeout(patience, UnixStream::connect(path)).await {
+    match timeout(patience, accepted(path)).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err(explain(path, error)),
         Err(_) => Err(explain(path, io::ErrorKind::TimedOut.into())),
+    }
+}
+
+/// oxenstored lets so few connections wait that the kernel refuses one more (`EAGAIN`) when several programs come at once,
+/// as while a domain is built; xenstored itself is well, and there is nothing else to wait for.
+async fn accepted(path: &Path) -> io::Result<UnixStream> {
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(AGAIN).await,
+            done => return done,
+        }
     }
 }
 
@@ -65,7 +79,7 @@ fn explain(path: &Path, error: io::Error) -> Error {
                 "{shown}: nobody listens on it: xenstored has ended; Xen must be restarted with the host"
             ),
         ),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => (
+        io::ErrorKind::TimedOut => (
             Kind::Unanswered,
             format!("{shown}: xenstored does not accept connections; see whether it is stuck"),
         ),

@@ -176,3 +176,25 @@ async fn no_xenstored_is_said_in_plain_words() {
     let error = Client::connect(&socket, Options::default()).await.unwrap_err();
     assert!(error.to_string().contains("nobody listens"), "{error}");
 }
+
+#[tokio::test]
+async fn who_comes_while_others_wait_is_served_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("socket");
+    let socket = tokio::net::UnixSocket::new_stream().unwrap();
+    socket.bind(&path).unwrap();
+    // As oxenstored does.
+    let listener = socket.listen(1).unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(stream) = tokio::net::UnixStream::connect(&path).await {
+        waiting.push(stream);
+        assert!(waiting.len() < 10, "the kernel refuses some");
+    }
+    let (client, ()) = tokio::join!(Client::connect(&path, Options::default()), async {
+        tokio::task::yield_now().await;
+        for _ in 0..=waiting.len() {
+            drop(listener.accept().await.unwrap());
+        }
+    });
+    client.unwrap();
+}
