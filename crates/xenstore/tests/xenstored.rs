@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use xlsnap_xenstore::{Change, Client, Kind, Nodes, NodesExt, Options, Path, Watchpoint, Xenstore, transaction};
+use xlsnap_xenstore::{
+    Change, Client, Kind, Nodes, NodesExt, Options, Path, Watchpoint, Xenstore, transaction,
+};
 
 async fn client() -> Client {
     Client::connect_default(Options::default()).await.unwrap()

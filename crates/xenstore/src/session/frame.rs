@@ -1,8 +1,8 @@
 //! Cuts a stream of bytes into messages.
 
-use super::wire::{HEADER, Header, MAX_PAYLOAD};
+use super::wire::{HEADER, Header, MAX_REPLY};
 
-/// A header announced a payload of this length, beyond [`MAX_PAYLOAD`].
+/// A header announced a payload of this length, beyond [`MAX_REPLY`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TooLong(pub(super) u32);
 
@@ -24,7 +24,7 @@ impl Framer {
             return Ok(None);
         }
         let header = self.partial.first_chunk().map(Header::decode).expect("it was filled up to a header");
-        let length = usize::try_from(header.length).ok().filter(|&length| length <= MAX_PAYLOAD);
+        let length = usize::try_from(header.length).ok().filter(|&length| length <= MAX_REPLY);
         let length = length.ok_or(TooLong(header.length))?;
         if !self.fill(input, HEADER + length) {
             return Ok(None);

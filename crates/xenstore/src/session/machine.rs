@@ -9,7 +9,7 @@ use super::call::{Call, Calls};
 use super::frame::{Framer, TooLong};
 use super::reply::{Reply, error_code, watch_event};
 use super::request::{Request, TransactionId};
-use super::wire::{Header, MAX_PAYLOAD, Type};
+use super::wire::{Header, MAX_REPLY, Type};
 use super::{CallId, Lost};
 use crate::{Effect, Error, Kind, Watchpoint};
 
@@ -99,7 +99,7 @@ impl Session {
                 Ok(None) => break,
                 Ok(Some((header, payload))) => self.handle_message(header, &payload),
                 Err(TooLong(length)) => {
-                    let why = format!("a message of {length} bytes; the limit is {MAX_PAYLOAD}");
+                    let why = format!("a message of {length} bytes; the limit is {MAX_REPLY}");
                     self.handle_nonsense(&why);
                 }
             }

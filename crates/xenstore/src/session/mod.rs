@@ -10,7 +10,7 @@
 //! - A call ends exactly once: by its reply, its deadline, its abandonment or the end of the session.
 //! - A reply reaches a call by the call's own id, in any order, and is decoded by the call's request. One of another
 //!   type or transaction ends the session: the stream cannot be trusted.
-//! - Not more than a header and [`MAX_PAYLOAD`] bytes are kept of a message that is not complete.
+//! - Not more than a header and [`MAX_REPLY`] bytes are kept of a message that is not complete.
 //! - A transaction whose beginning nobody awaits any more is discarded when xenstored tells its number.
 //! - After [`Output::Closed`] nothing happens any more.
 
@@ -25,4 +25,4 @@ pub use call::{CallId, Lost, MAX_OPEN};
 pub use machine::{Output, Session};
 pub use reply::Reply;
 pub use request::{Request, TransactionId};
-pub use wire::MAX_PAYLOAD;
+pub use wire::{MAX_PAYLOAD, MAX_REPLY};

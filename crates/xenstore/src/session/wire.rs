@@ -1,8 +1,11 @@
 //! Numbers and headers of the wire.
 
-/// The longest payload of a message in either direction, in bytes: `XENSTORE_PAYLOAD_MAX`. xenstored closes the
-/// connection on a longer one.
+/// The longest payload of a message, in bytes: `XENSTORE_PAYLOAD_MAX`. xenstored closes the connection on a longer one.
 pub const MAX_PAYLOAD: usize = 4096;
+
+/// The longest payload that is taken, in bytes. oxenstored 4.17 lists a directory of any length in one message, which Xen's
+/// own client cannot read.
+pub const MAX_REPLY: usize = 1 << 20;
 
 /// The length of a header, in bytes.
 pub(super) const HEADER: usize = 16;

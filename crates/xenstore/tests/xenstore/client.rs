@@ -37,12 +37,14 @@ async fn nodes_are_written_listed_read_and_removed() {
 }
 
 #[tokio::test]
-async fn a_long_directory_comes_in_parts() {
-    let (client, _) = client();
+async fn a_long_directory_comes_in_parts_or_at_once() {
+    let (client, fake) = client();
     let names: Vec<String> = (0..900).map(|number| format!("child-{number:04}")).collect();
     for name in &names {
         client.write(&path("/long").join(name).unwrap(), b"").await.unwrap();
     }
+    assert_eq!(client.directory(&path("/long")).await.unwrap(), names);
+    fake.lock().unwrap().lists_at_length = true;
     assert_eq!(client.directory(&path("/long")).await.unwrap(), names);
 }
 

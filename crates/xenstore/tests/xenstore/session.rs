@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use xlsnap_xenstore::session::{MAX_OPEN, MAX_PAYLOAD, Output, Reply, Request, Session, TransactionId};
+use xlsnap_xenstore::session::{MAX_OPEN, MAX_PAYLOAD, MAX_REPLY, Output, Reply, Request, Session, TransactionId};
 use xlsnap_xenstore::{Effect, Kind, Path, Watchpoint};
 
 use crate::fake::encode;
@@ -63,7 +63,7 @@ fn nonsense_ends_the_session_and_changes_are_unknown() {
     let none = (Kind::Protocol, Effect::None);
     let unknown = (Kind::Protocol, Effect::Unknown);
     let mut long = encode(2, 1, 0, b"");
-    long[12..].copy_from_slice(&u32::try_from(MAX_PAYLOAD + 1).unwrap().to_le_bytes());
+    long[12..].copy_from_slice(&u32::try_from(MAX_REPLY + 1).unwrap().to_le_bytes());
     assert_eq!(failure(read(), &long), none, "too long");
     assert_eq!(failure(write(), &long), unknown);
     assert_eq!(failure(read(), &encode(11, 1, 0, b"OK\0")), none, "another type");
