@@ -105,7 +105,8 @@ fn collect(directory: &Path, files: &mut Vec<(PathBuf, Vec<u8>)>) -> std::io::Re
 /// Removes labs that nobody used for long. That is housekeeping: it may fail.
 fn remove_unused(cache: &Path) {
     for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
-        let age = fs::metadata(entry.path().join(USED)).and_then(|used| used.modified()).map(|at| at.elapsed());
+        let age =
+            fs::metadata(entry.path().join(USED)).and_then(|used| used.modified()).map(|at| at.elapsed());
         if matches!(age, Ok(Ok(age)) if age > KEPT) {
             let _ = fs::remove_dir_all(entry.path());
         }
@@ -125,7 +126,10 @@ mod tests {
         let mut files = Vec::new();
         collect(&top().join(RECIPE), &mut files).unwrap();
         let names: Vec<_> = files.iter().map(|(path, _)| path.to_str().unwrap()).collect();
-        assert!(names.contains(&"ci/xen-lab/build") && names.contains(&"ci/xen-lab/guest/init.c"), "{names:?}");
+        assert!(
+            names.contains(&"ci/xen-lab/build") && names.contains(&"ci/xen-lab/guest/init.c"),
+            "{names:?}"
+        );
         assert!(!names.iter().any(|name| name.contains("scenarios") || name.contains("README")), "{names:?}");
     }
 }

@@ -58,7 +58,8 @@ fn run_one(dom0: &Dom0, name: &str) -> Result<Option<String>, Failure> {
     let cannot = |e| Failure(format!("cannot run {name}: {e}"));
     let mut said = tempfile::tempfile().map_err(cannot)?;
     // The limit is dom0's to keep: ended here, ssh would leave what it started.
-    let script = format!("exec timeout --kill-after=20s {} bash {SCENARIOS}/lib/run {name} 2>&1", LIMIT.as_secs());
+    let script =
+        format!("exec timeout --kill-after=20s {} bash {SCENARIOS}/lib/run {name} 2>&1", LIMIT.as_secs());
     let mut ssh = dom0.shell(LIMIT + Duration::from_secs(60), &script);
     ssh.stdout(said.try_clone().map_err(cannot)?);
     let status = ssh.status().map_err(cannot)?;
