@@ -1,2 +1,2 @@
-# Without xlsnap: the lab's HVM guest, and that it sees a wrong revert.
+# Without xlsnap: an HVM guest comes back by hand, and sees a wrong revert.
 cycle_by_hand hvm

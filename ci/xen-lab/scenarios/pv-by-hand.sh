@@ -1,2 +1,2 @@
-# Without xlsnap: the lab's PV guest, and that it sees a wrong revert.
+# Without xlsnap: a PV guest comes back by hand, and sees a wrong revert.
 cycle_by_hand pv

@@ -50,7 +50,7 @@ clean() {
     for id in $(domids); do
         timeout 60 xl destroy "$id" >/dev/null 2>&1
     done
-    [ -z "${HELD:-}" ] || kill "$HELD"
+    [ -z "${HELD:-}" ] || kill $HELD 2>/dev/null
     for directory in "$RECORDS" "$RUN"; do
         ! mountpoint -q "$directory" || umount "$directory"
     done
@@ -65,7 +65,7 @@ show_all() {
     df -h / "$RECORDS" 2>/dev/null
     ls -lAR "$RECORDS" "$RUN" 2>/dev/null
     local file
-    for file in "$RECORDS"/*/journal.json /var/log/xen/console/guest-*.log "$RUN"/*.console; do
+    for file in "$RECORDS"/*/journal.json /var/log/xen/console/guest-*.log "$RUN/console"; do
         [ ! -s "$file" ] || { echo "== $file"; tail -n 15 "$file"; }
     done
     for file in $(ls -t /var/log/xen/qemu-dm-*.log 2>/dev/null | head -n 2); do

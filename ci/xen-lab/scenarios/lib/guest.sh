@@ -1,111 +1,150 @@
-# Guests, and what they say of themselves. Each has two qcow2 disks, a and b, and a program that compares them with its
-# memory; see ../guest.
+# The guest `g`, and what it says of itself. It has two qcow2 disks, a and b, and a program that compares them with its
+# memory; see ../../guest.
 
-# guest KIND NAME [load] [raw]: makes a guest of KIND pv or hvm with empty disks and starts it. With `load` it writes to its
-# memory all the time; with `raw` it has a raw disk besides.
+# A guest of each kind that has just started: starting one takes ten seconds and more, restoring it two.
+TEMPLATES=/lab/templates
+
+# guest KIND [load] [raw]: KIND is pv or hvm. With `load` it writes to its memory all the time; with `raw` it has a raw
+# disk besides.
 guest() {
-    local kind=$1 name=$2 letters=(xvda xvdb xvdc) extra= disk disks=
-    shift 2
-    [ "$kind" = pv ] || letters=(hda hdb hdd)
-    [[ " $* " != *' load '* ]] || extra=load
-    echo "$kind" > "$RUN/$name.kind"
+    local words="$*"
+    local template=$TEMPLATES/${words// /-}
+    if [ ! -d "$template" ]; then
+        new_guest "$@"
+        mkdir -p "$TEMPLATES"
+        try xl save -p g "$template.save"
+        try xl destroy g
+        mkdir "$template"
+        cp "$RUN"/* "$template"
+    fi
+    cp "$template"/* "$RUN"
+    : > "$(console)"
+    mark
+    try xl restore "$template.save"
+    wait_until 'g counts' 60 has_ticked
+}
+
+# The same, started from its configuration, with empty disks.
+new_guest() {
+    local vdevs=(xvda xvdb xvdc) extra='console=hvc0 quiet mitigations=off' disks disk
+    echo "$1" > "$RUN/kind"
+    [ "$1" = pv ] || vdevs=(hda hdb hdd)
+    [[ " $* " != *' load '* ]] || extra+=' load'
     for disk in a b; do
-        rm -f "$(image "$name" $disk)"
-        qemu-img create -q -f qcow2 "$(image "$name" $disk)" 16M
+        rm -f "$(image $disk)"
+        qemu-img create -q -f qcow2 "$(image $disk)" 16M
     done
-    if [ "$kind" = hvm ]; then
+    if [ "$1" = hvm ]; then
         cp /lab/boot-sector "$RUN/boot"
         truncate -s 16M "$RUN/boot"
-        qemu-img convert -f raw -O qcow2 "$RUN/boot" "$(image "$name" a)"
+        qemu-img convert -f raw -O qcow2 "$RUN/boot" "$(image a)"
     fi
-    disks="'format=qcow2,vdev=${letters[0]},access=rw,backendtype=qdisk,target=$(image "$name" a)'"
-    disks+=", 'format=qcow2,vdev=${letters[1]},access=rw,backendtype=qdisk,target=$(image "$name" b)'"
+    disks="'format=qcow2,vdev=${vdevs[0]},access=rw,backendtype=qdisk,target=$(image a)'"
+    disks+=", 'format=qcow2,vdev=${vdevs[1]},access=rw,backendtype=qdisk,target=$(image b)'"
     if [[ " $* " == *' raw '* ]]; then
-        truncate -s 16M "$RUN/$name-c.raw"
-        disks+=", 'format=raw,vdev=${letters[2]},access=rw,backendtype=qdisk,target=$RUN/$name-c.raw'"
+        truncate -s 16M "$RUN/c.raw"
+        disks+=", 'format=raw,vdev=${vdevs[2]},access=rw,backendtype=qdisk,target=$RUN/c.raw'"
     fi
     {
-        printf '%s = "%s"\n' name "$name" type "$kind" on_crash destroy uuid "$(cat /proc/sys/kernel/random/uuid)"
+        printf '%s = "%s"\n' name g type "$1" on_crash destroy uuid "$(cat /proc/sys/kernel/random/uuid)"
         printf 'vcpus = 1\ndisk = [%s]\n' "$disks"
-        if [ "$kind" = pv ]; then
-            printf '%s = "%s"\n' kernel /lab/vmlinuz ramdisk /lab/initramfs \
-                extra "console=hvc0 quiet mitigations=off $extra"
+        if [ "$1" = pv ]; then
+            printf '%s = "%s"\n' kernel /lab/vmlinuz ramdisk /lab/initramfs extra "$extra"
             echo 'memory = 96'
         else
+            # What it says is appended, because a restored guest has another QEMU.
             printf 'memory = 32\nboot = "c"\nvnc = 0\nnographic = 1\ndevice_model_args_hvm = [%s]\n' \
-                "'-chardev', 'file,id=lab,path=$(console "$name"),append=on', '-serial', 'chardev:lab'"
+                "'-chardev', 'file,id=lab,path=$(console),append=on', '-serial', 'chardev:lab'"
         fi
-    } > "$RUN/$name.cfg"
-    : > "$(console "$name")"
-    start "$name"
+    } > "$RUN/cfg"
+    : > "$(console)"
+    start
 }
 
-# start NAME: starts it once more, with the disks that it has.
+# Starts it once more, with the disks that it has.
 start() {
-    mark "$1"
-    try xl create -q "$RUN/$1.cfg"
-    wait_until "$1 counts" 60 has_ticked "$1"
+    mark
+    try xl create -q "$RUN/cfg"
+    wait_until 'g counts' 60 has_ticked
 }
 
-image() { echo "$RUN/$1-$2.qcow2"; }
-config_uuid() { sed -n 's/^uuid = "\(.*\)"/\1/p' "$RUN/$1.cfg"; }
-kind() { cat "$RUN/$1.kind"; }
-runs() { xl domid "$1" >/dev/null 2>&1; }
-is_off() { ! runs "$1"; }
-# As xl list shows it: `--p---` when paused.
-flags() { xl list "$1" | awk 'NR == 2 {print $5}'; }
-is_paused() { [[ $(flags "$1") == --p* ]]; }
+# ---- What it is -------------------------------------------------------------
+
+image() { echo "$RUN/$1.qcow2"; }
+kind() { cat "$RUN/kind"; }
+uuid() { sed -n 's/^uuid = "\(.*\)"/\1/p' "$RUN/cfg"; }
+is_on() { xl domid g >/dev/null 2>&1; }
+is_off() { ! is_on; }
+# As xl list shows them: `--p---` when it is paused.
+is_paused() { [[ $(xl list g | awk 'NR == 2 {print $5}') == --p* ]]; }
+qemu_pid() { xenstore-read "/local/domain/$(xl domid g)/image/device-model-pid"; }
+monitor() { echo "/run/xen/qmp-${1:-libxl}-$(xl domid g)"; }
+
+# ---- What it says -----------------------------------------------------------
 
 console() {
-    if [ "$(kind "$1")" = pv ]; then
-        echo "/var/log/xen/console/guest-$1.log"
+    if [ "$(kind)" = pv ]; then
+        echo /var/log/xen/console/guest-g.log
     else
-        echo "$RUN/$1.console"
+        echo "$RUN/console"
     fi
 }
 
-# mark NAME: what the guest says from now on is what `said` prints.
-mark() { stat -c %s "$(console "$1")" > "$RUN/$1.mark" 2>/dev/null || echo 0 > "$RUN/$1.mark"; }
-said() { tail -c "+$(($(cat "$RUN/$1.mark") + 1))" "$(console "$1")" 2>/dev/null | tr -d '\r'; }
+# mark: what it says from now on is what `said` prints.
+mark() { stat -c %s "$(console)" > "$RUN/mark"; }
+said() { tail -c "+$(($(cat "$RUN/mark") + 1))" "$(console)" | tr -d '\r'; }
 
-# The counts since the mark, a line each, all in decimal.
+TICK='^.*tick ([0-9a-fx]+) token ([0-9a-f]{8})$'
+# The counts since the mark, a line each, in decimal. A line that is being written does not count.
 counts() {
     local tick
-    said "$1" | sed -nE 's/^(.*[^a-z])?tick ([0-9a-fx]+) token [0-9a-f]{8}$/\2/p' | while read -r tick; do
-        echo $((tick))
-    done
+    said | sed -nE "s/$TICK/\\1/p" | while read -r tick; do echo $((tick)); done
 }
-has_ticked() { [ -n "$(counts "$1" | tail -n 1)" ]; }
-# The last count, and what is only in the guest's memory. A line that is being written does not count.
-last_word() { tail -n 200 "$(console "$1")" | tr -d '\r' | sed -nE "s/^.*tick ([0-9a-fx]+) token ([0-9a-f]{8})\$/\\$2/p" | tail -n 1; }
-count() { echo $(($(last_word "$1" 1))); }
-token() { last_word "$1" 2; }
+last_tick() { tail -n 50 "$(console)" | tr -d '\r' | sed -nE "s/$TICK/\\$1/p" | tail -n 1; }
+# The last count, and what else only its memory knows.
+count() { echo $(($(last_tick 1))); }
+token() { last_tick 2; }
 
-agrees() { ! grep -aE 'DISAGREE|FAILED|panic|Oops' "$(console "$1")"; }
-is_past() { [ "$(count "$1")" -gt "$2" ]; }
+has_ticked() { [ -n "$(counts | tail -n 1)" ]; }
+is_past() { [ "$(count)" -gt "$1" ]; }
+agrees() { ! grep -aE 'DISAGREE|FAILED|panic|Oops' "$(console)"; }
 
-# goes_on NAME: it counts on by itself, and its disks are what it wrote.
+# It counts on by itself, and its disks are what it wrote.
 goes_on() {
     local from
-    from=$(count "$1")
-    wait_until "$1 goes on" 60 is_past "$1" $((from + 12))
-    assert "$1 agrees with its disks" agrees "$1"
+    from=$(count)
+    wait_until 'g goes on' 60 is_past $((from + 10))
+    assert 'g agrees with its disks' agrees
 }
 
-# went_back NAME LOW HIGH TOKEN: since the mark it goes on from a count between LOW and HIGH, with the memory of that time.
+# went_back LOW HIGH TOKEN: since the mark it went on from a count between LOW and HIGH, with the memory of that time.
 went_back() {
-    local name=$1 low=$2 high=$3 token=$4 first
-    wait_until "$name counts from $low to $high on" 60 first_after "$name" "$high"
-    first=$(first_after "$name" "$high")
-    [ "$first" -gt "$low" ] || fail "$name went on with $first, and the snapshot is later than $low"
-    [ "$(token "$name")" = "$token" ] || fail "$name has another memory: $(token "$name") for $token"
-    [[ $(said "$name") != *found* ]] || fail "$name was started anew"
-    goes_on "$name"
+    local low=$1 high=$2 token=$3 first
+    wait_until "g counts from $low to $high on" 60 first_of_then "$high"
+    first=$(first_of_then "$high")
+    [ "$first" -gt "$low" ] || fail "g went on with $first, and the snapshot is later than $low"
+    [ "$(token)" = "$token" ] || fail "g has another memory: $(token) for $token"
+    [[ $(said) != *found* ]] || fail 'g was started anew'
+    goes_on
 }
 
-# The first count since the mark that is not of before the revert. A line may have been cut by the save.
-first_after() {
+# The first count since the mark that is not from before the revert. A line may have been cut in two by it.
+first_of_then() {
     local first
-    first=$(counts "$1" | awk -v high="$2" '$1 <= high + 2 {print; exit}')
+    first=$(counts | awk -v high="$1" '$1 <= high + 2 {print; exit}')
     [ -n "$first" ] && echo "$first"
 }
+
+# found LOW HIGH: since the mark it was started, and found counts from LOW to HIGH on its disks.
+found() {
+    wait_until 'g is started' 60 has_found
+    local disk count
+    for disk in a b; do
+        count=$(said | sed -nE "s/^.*found.* $disk=([0-9a-fx]+).*/\\1/p" | tail -n 1)
+        [ $((count)) -ge "$1" ] && [ $((count)) -le "$2" ] ||
+            fail "g found the count $((count)) on disk $disk, and it is of $1 to $2"
+    done
+    wait_until 'g counts' 60 has_ticked
+    goes_on
+}
+has_found() { said | grep found; }

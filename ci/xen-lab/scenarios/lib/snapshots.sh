@@ -1,42 +1,128 @@
 # xlsnap, its records, and what is in the images.
 
-# The snapshots in an image, on one line.
-tags() { qemu-img info -U --output=json "$1" | jq -r '[.snapshots[]?.name] | sort | join(" ")'; }
-
 # snap WORDS...: xlsnap must do it.
 snap() { try xlsnap "$@"; }
 
-# snap_ends CODE WORDS...: xlsnap must end with CODE (docs/errors.md).
+# snap_ends CODES WORDS...: xlsnap must end with one of CODES (docs/errors.md). What it said is in $RUN/error.
 snap_ends() {
-    local code=$1 status=0
+    local codes=$1 status=0
     shift
-    try xlsnap "$@" || status=$?
-    [ $status = "$code" ] || fail "xlsnap $1 ended with $status, and $code was expected"
+    try xlsnap "$@" 2> "$RUN/error" || status=$?
+    cat "$RUN/error" >&2
+    [[ " $codes " == *" $status "* ]] || fail "xlsnap $1 ended with $status, and $codes was expected"
 }
 
-# The names of a domain's snapshots by its records, on one line.
-names() { xlsnap list "$1" --json | jq -r '[.domains[0].snapshots[].name] | sort | join(" ")'; }
+# The snapshots in an image, on one line.
+tags() { qemu-img info -U --output=json "$1" | jq -r '[.snapshots[]?.name] | sort | join(" ")'; }
 
-# has_snapshots NAME TAG...: the records have just these, and so have both images.
+# The snapshots that the records have, on one line.
+names() { xlsnap list "$(uuid)" --json | jq -r '[.domains[].snapshots[].name] | sort | join(" ")'; }
+
+# has_snapshots NAME...: the records have just these, and so have both images.
 has_snapshots() {
-    local name=$1 domain disk wanted
-    domain=$(config_uuid "$name")
-    shift
+    local wanted names disk tags
     wanted=$(printf '%s\n' "$@" | sort | paste -sd ' ')
-    [ "$(names "$domain")" = "$wanted" ] || fail "the records of $name are '$(names "$domain")', not '$wanted'"
-    # A live HVM guest's images are written late.
-    [ "$(kind "$name")" = pv ] || is_off "$name" || return 0
+    names=$(names)
+    [ "$names" = "$wanted" ] || fail "there are records of '$names', not of '$wanted'"
+    agree_with_images
+}
+
+# The images have what the records have. Those of an HVM guest are written late while it is on.
+agree_with_images() {
+    local disk tags names
+    [ "$(kind)" = pv ] || is_off || return 0
+    names=$(names)
     for disk in a b; do
-        [ "$(tags "$(image "$name" $disk)")" = "$wanted" ] ||
-            fail "disk $disk of $name has '$(tags "$(image "$name" $disk)")', not '$wanted'"
+        tags=$(tags "$(image $disk)")
+        [ "$tags" = "$names" ] || fail "disk $disk has '$tags', and there are records of '$names'"
     done
 }
 
-# The snapshot's memory file.
-memory_of() { xlsnap show "$1" "$2" --json | jq -r '.snapshot.memory.file? // .snapshot.memory // empty'; }
+# Every file that could be memory belongs to a snapshot that has memory.
+no_memory_is_left_over() {
+    local file
+    find "$RECORDS" -type f -size +1M | while read -r file; do
+        xlsnap list "$(uuid)" --json | jq -e --arg name "$(basename "$file" .save)" \
+            '.domains[].snapshots[] | select(.memory and .name == $name)' >/dev/null ||
+            fail "$file belongs to no snapshot"
+    done
+}
 
-# The files of memory that are left of all domains.
-memory_files() { find "$RECORDS" -type f -size +1M; }
+# Nothing is at risk, and nothing is left of anything.
+is_sound() {
+    snap check "$(uuid)"
+    agree_with_images
+    no_memory_is_left_over
+    [ -z "$(find "$RECORDS" -name 'journal.json' -o -name '.xlsnap-new-*')" ] || fail 'something is left in the records'
+}
 
-# is_sound NAME: nothing is at risk.
-is_sound() { snap check "$(config_uuid "$1")"; }
+# When the last snapshot was taken: the guest's count before and after, and its token.
+LOW='' HIGH='' TOKEN=''
+
+# taken NAME OPTION...: makes a snapshot; the guest goes on.
+taken() {
+    LOW=$(count)
+    TOKEN=$(token)
+    snap create g "$@"
+    HIGH=$(count)
+    assert 'g runs' is_on
+    goes_on
+}
+
+# reverted DOMAIN NAME OPTION...: with its memory.
+reverted() {
+    mark
+    snap revert "$@"
+    went_back "$LOW" "$HIGH" "$TOKEN"
+}
+
+# memory_cycle: create with memory, go on, revert, go on from there, delete.
+memory_cycle() {
+    taken one --memory
+    has_snapshots one
+    snap show g one
+    is_sound
+    reverted g one
+    assert 'g is not paused' test "$(xl list g | awk 'NR == 2 {print substr($5, 3, 1)}')" = -
+    is_sound
+    has_snapshots one
+    snap delete g one
+    has_snapshots
+    is_sound
+    goes_on
+}
+
+# killed_at NUMBER WORDS...: xlsnap is killed as soon as it has put its NUMBER-th file in its place (docs/formats.md): its
+# journal, a record. Status 1 if it ended well before.
+killed_at() {
+    local number=$1 calls=rename,renameat,renameat2 tracer thread call
+    shift
+    rm -f "$RUN/trace" "$RUN/ended"
+    mkfifo "$RUN/trace"
+    say "\$ xlsnap $* # killed after file $number"
+    # It waits after each, so that it is met there. Its threads are followed, and with them all that it starts: that goes on.
+    strace -f --seccomp-bpf -o "$RUN/trace" -e trace=$calls -e inject=$calls:delay_exit=1000000 \
+        bash -c 'run=$1; shift; xlsnap "$@"; echo $? > "$run/ended-"; mv "$run/ended-" "$run/ended"' - "$RUN" "$@" \
+        </dev/null &
+    tracer=$!
+    while read -r thread call; do
+        case $call in
+            *'".xlsnap-new-'*)
+                number=$((number - 1))
+                [ $number != 0 ] || { say "killed after $call"; kill -KILL "$thread"; }
+                ;;
+            *'/ended"'*) break ;;
+        esac
+    done < "$RUN/trace"
+    kill $tracer
+    wait $tracer || true
+    case $(cat "$RUN/ended") in
+        # Where this machine was busy for so long, it went on after its file.
+        0) [ $number -le 0 ] ;;
+        137) ;;
+        *) fail "xlsnap ended with $(cat "$RUN/ended")" ;;
+    esac
+}
+
+# recovered: what a killed xlsnap left is brought to its end. Something that it started may still be at work.
+recovered() { wait_until 'it is recovered' 90 snap recover "$(uuid)"; }

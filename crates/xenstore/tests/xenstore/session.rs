@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use xlsnap_xenstore::session::{MAX_OPEN, MAX_PAYLOAD, MAX_REPLY, Output, Reply, Request, Session, TransactionId};
+use xlsnap_xenstore::session::{
+    MAX_OPEN, MAX_PAYLOAD, MAX_REPLY, Output, Reply, Request, Session, TransactionId,
+};
 use xlsnap_xenstore::{Effect, Kind, Path, Watchpoint};
 
 use crate::fake::encode;

@@ -1,0 +1,16 @@
+# The file system of the images is full: no disk has the snapshot, and the guest goes on.
+mount -t tmpfs -o size=150M,mode=700 images "$RUN"
+guest pv
+head -c 150M /dev/zero > "$RUN/filled" 2>/dev/null || true
+LIMIT=60 snap_ends '1 6' create g one
+rm "$RUN/filled"
+snap recover g
+has_snapshots
+is_sound
+goes_on
+taken one
+has_snapshots one
+try xl destroy g
+for disk in a b; do
+    try qemu-img check "$(image $disk)"
+done

@@ -1,0 +1,3 @@
+# An HVM guest.
+guest hvm
+memory_cycle
