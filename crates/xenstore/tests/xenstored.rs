@@ -1,4 +1,5 @@
 //! The client on the xenstored of a Xen host. Only there: `cargo xtask xen-lab run xenstore`.
+#![expect(clippy::unwrap_used, reason = "a test's helpers may panic as the test does")]
 
 use std::process::Command;
 use std::sync::Arc;
