@@ -22,20 +22,25 @@ struct Host {
 }
 
 impl Host {
-    /// A guest that has not booted yet.
+    /// A guest that has not begun to boot.
     fn new() -> Self {
         let scratch = Scratch::new();
         let mut disks: Vec<Disk> = Guest::two_disks(&scratch).into();
         disks.push(Guest::file_system(&scratch));
         let count = Count { file_system: true, ..Count::default() };
-        let options = GuestOptions { count, agent: true, ..GuestOptions::default() };
+        let options = GuestOptions { count, agent: true, paused: true, ..GuestOptions::default() };
         let guest = Guest::start(&scratch, &disks, &options);
         Self { _scratch: scratch, guest }
     }
 
+    fn boot(&mut self) {
+        self.guest.vm.monitor().must("cont", json!({}));
+        self.guest.wait_tick_beyond(3, DEADLINE);
+    }
+
     fn up() -> Self {
         let mut host = Self::new();
-        host.guest.wait_tick_beyond(3, DEADLINE);
+        host.boot();
         host
     }
 
@@ -108,13 +113,12 @@ async fn a_dropped_freeze_is_thawed_by_the_next_client() {
 
 #[tokio::test]
 async fn an_agent_that_starts_later_freezes_nothing() {
-    // It boots for some seconds yet.
     let mut host = Host::new();
     let error = host.client().await.freeze(SHORT).await.unwrap_err();
     assert_eq!((error.kind(), error.effect()), (Kind::Silent, Effect::None), "{error}");
     let error = host.client().await.thaw(SHORT).await.unwrap_err();
     assert_eq!((error.kind(), error.effect()), (Kind::Silent, Effect::Unknown), "{error}");
-    host.guest.wait_tick_beyond(3, DEADLINE);
+    host.boot();
     let mut client = host.client().await;
     assert_eq!(client.status(BOUND).await.unwrap(), Status::Thawed);
     host.goes_on();

@@ -20,7 +20,7 @@ async fn a_snapshot_of_frozen_file_systems_needs_no_recovery() {
     let scratch = Scratch::new();
     let disks = [Guest::two_disks(&scratch).as_slice(), &[Guest::file_system(&scratch)]].concat();
     let count = Count { file_system: true, ..Count::default() };
-    let options = GuestOptions { count, agent: true, ..GuestOptions::default() };
+    let options = GuestOptions { count, agent: true, paused: true, ..GuestOptions::default() };
     let mut guest = Guest::start(&scratch, &disks, &options);
     let image = disks[2].file.clone().unwrap();
     let port = live(guest.qmp(), vec![spec("vdc", &image)]).await;
@@ -28,6 +28,7 @@ async fn a_snapshot_of_frozen_file_systems_needs_no_recovery() {
 
     let silent = agent.freeze(SHORT).await.unwrap_err();
     assert_eq!((silent.kind, silent.effect), (PortErrorKind::Unreachable, Effect::None), "{silent}");
+    guest.vm.monitor().must("cont", json!({}));
     guest.wait_tick_beyond(3, BOUND);
     port.snapshot(&[internal("vdc", "loose")]).await.unwrap();
     assert_eq!(agent.freeze(BOUND).await.unwrap(), 1);

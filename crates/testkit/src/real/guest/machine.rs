@@ -13,6 +13,8 @@ pub struct GuestOptions {
     pub count: Count,
     /// How its disks are given.
     pub attach: Attach,
+    /// Whether it waits for `cont` (`-S`) before it boots.
+    pub paused: bool,
     /// Whether it waits for its memory and goes on from there (`-incoming defer`), instead of booting.
     pub incoming: bool,
     /// Whether QEMU's agent runs in it: [`Guest::agent`].
@@ -56,8 +58,12 @@ impl Guest {
             arguments.extend(agent_arguments(&agent));
         }
         arguments.extend(options.arguments.iter().cloned());
-        let machine =
-            VmOptions { attach: options.attach, running: true, memory_mib: boot.memory_mib, arguments };
+        let machine = VmOptions {
+            attach: options.attach,
+            running: !options.paused,
+            memory_mib: boot.memory_mib,
+            arguments,
+        };
         Self { vm: Vm::start(scratch, disks, &machine), console, agent }
     }
 
