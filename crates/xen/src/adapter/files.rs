@@ -9,6 +9,7 @@ use twox_hash::XxHash3_128;
 use xlsnap_orchestrator::{Effect, MemoryFiles, MemoryHeader, PortError, PortErrorKind, Progress};
 use xlsnap_types::model::{MemoryMeta, SnapshotName};
 
+use crate::domains;
 use crate::error::of_io;
 use crate::save_file::Header;
 
@@ -49,6 +50,22 @@ pub(super) async fn sum(file: &Path, progress: &dyn Progress) -> io::Result<Sum>
         tokio::task::yield_now().await;
     }
     Ok(Sum { bytes, checksum: format!("{ALGORITHM}:{:032x}", hasher.finish_128()) })
+}
+
+impl XlDomain {
+    /// Refuses when another domain has the name under which this one would be restored: xl would fail, with the domain destroyed.
+    async fn is_free(&self, name: &str) -> Result<(), PortError> {
+        let others = domains::list(&*self.context.store).await?;
+        let mut others = others.into_iter().filter_map(Result::ok);
+        let Some(other) = others.find(|other| other.name == name && other.uuid != self.uuid) else {
+            return Ok(());
+        };
+        let message = format!(
+            "domain {} was called {name} then, and domain {} (uuid {}) is called so now; rename or end that one",
+            self.name, other.domid, other.uuid
+        );
+        Err(PortError::new(PortErrorKind::Busy, Effect::None, message))
+    }
 }
 
 #[async_trait]
@@ -93,6 +110,9 @@ impl MemoryFiles for XlDomain {
         if configuration.uuid() != Some(self.uuid) {
             let name = configuration.name().unwrap_or("without a name");
             return Err(corrupt(&format!("is that of another domain, {name}")));
+        }
+        if let Some(name) = configuration.name() {
+            self.is_free(name).await?;
         }
         if let Some(expected) = &memory.checksum {
             if !expected.starts_with(&format!("{ALGORITHM}:")) {

@@ -5,15 +5,19 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use rustix::fd::OwnedFd;
-use rustix::fs::MemfdFlags;
+use rustix::fs::{MemfdFlags, SealFlags};
 
 /// A file in memory that a program writes to and we read along. It has no other end that could go away.
 #[derive(Debug, Clone)]
 pub(super) struct Output(Arc<OwnedFd>);
 
 impl Output {
-    pub(super) fn new() -> io::Result<Self> {
-        let file = rustix::fs::memfd_create("xlsnap-xl", MemfdFlags::CLOEXEC)?;
+    /// One that takes `limit` bytes: whoever writes more gets an error, and takes no more memory.
+    pub(super) fn new(limit: u64) -> io::Result<Self> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file = rustix::fs::memfd_create("xlsnap-xl", flags)?;
+        rustix::fs::ftruncate(&file, limit)?;
+        rustix::fs::fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
         Ok(Self(Arc::new(file)))
     }
 
@@ -22,9 +26,9 @@ impl Output {
         Ok(self.0.try_clone()?.into())
     }
 
-    /// How many bytes were written.
+    /// How many bytes were written: where the position is.
     pub(super) fn length(&self) -> u64 {
-        rustix::fs::fstat(&*self.0).map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0))
+        rustix::fs::tell(&*self.0).unwrap_or(0)
     }
 
     /// The last `limit` bytes of it as text.

@@ -7,7 +7,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use tokio::process::{Child, Command};
 use xlsnap_types::model::StateFlags;
 
@@ -19,6 +19,9 @@ use crate::{Domid, Saved, Told, Toolstack};
 const PAUSE: Duration = Duration::from_millis(20);
 /// How often it is looked how far it is.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// How long a command has to end when it is told to.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// How patient [`Xl`] is.
 #[derive(Debug, Clone)]
@@ -149,7 +152,8 @@ impl Xl {
             Error::new(Kind::NoProgram, Effect::None, format!("`{command}` cannot be started"))
                 .with_source(source)
         };
-        let (stdout, stderr) = (Output::new().map_err(failed)?, Output::new().map_err(failed)?);
+        let output = || Output::new(self.limits.output).map_err(failed);
+        let (stdout, stderr) = (output()?, output()?);
         let child = Command::new(&self.path)
             .args(words)
             .env("LC_ALL", "C")
@@ -184,23 +188,22 @@ impl Xl {
                 }
                 Err(_) => {}
             }
-            let said = running.stdout.length().saturating_add(running.stderr.length());
-            if said > self.limits.output || !goes_on() {
+            let too_much = running.stdout.length().max(running.stderr.length()) >= self.limits.output;
+            if too_much || !goes_on() {
                 return Ok(None);
             }
         }
     }
 
+    /// Ends it and all that it has started in its process group.
     async fn kill(&self, child: &mut Child) {
-        let Some(process) = child.id().and_then(|pid| xlsnap_qemu::process::Identity::of(pid).ok().flatten())
-        else {
-            return;
-        };
-        process::signal(&process, Signal::TERM);
-        if tokio::time::timeout(Duration::from_secs(5), child.wait()).await.is_err() {
-            process::signal(&process, Signal::KILL);
-            let _ = tokio::time::timeout(Duration::from_secs(5), child.wait()).await;
-        }
+        let Some(group) = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) else { return };
+        // Whoever has ended is what is wanted.
+        let _ = rustix::process::kill_process_group(group, Signal::TERM);
+        let _ = tokio::time::timeout(GRACE, child.wait()).await;
+        // Nobody else gets the number of the group while one of it is left.
+        let _ = rustix::process::kill_process_group(group, Signal::KILL);
+        let _ = tokio::time::timeout(GRACE, child.wait()).await;
     }
 
     fn shown(&self, words: &[&OsStr]) -> String {

@@ -8,6 +8,7 @@ use xlsnap_orchestrator::{Effect, Memory, MemoryFiles, MemorySave, PortErrorKind
 use xlsnap_types::model::{Compression, MemoryMeta, MemoryWay};
 use xlsnap_xen::xl::Kind;
 
+use crate::store::{PV, Store};
 use crate::world::{UUID, Unwatched, World, save_file};
 
 fn save(world: &World, was_running: bool) -> (MemorySave, PathBuf) {
@@ -173,6 +174,13 @@ async fn a_memory_file_is_read_to_its_end() {
         assert_eq!(error.kind, PortErrorKind::Corrupt);
         assert!(error.to_string().contains(why), "{why}: {error}");
     }
+    std::fs::write(&file, &good).unwrap();
+    world.store.again(&Store::of(PV), 1, 9);
+    world.store.set("/local/domain/9/vm", format!("/vm/{}", Uuid::from_u128(9)));
+    let error = domain.verify(&meta, &Unwatched).await.unwrap_err();
+    assert_eq!(error.kind, PortErrorKind::Busy, "xl would refuse the name, when it is too late");
+    assert!(error.to_string().contains("domain 9"), "{error}");
+    world.store.end(9);
     let unknown = MemoryMeta { checksum: Some("md5:1".into()), ..meta.clone() };
     std::fs::write(&file, &good).unwrap();
     assert_eq!(domain.verify(&unknown, &Unwatched).await.unwrap_err().kind, PortErrorKind::Refused);

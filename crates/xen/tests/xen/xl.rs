@@ -72,12 +72,21 @@ async fn failures_are_told_apart() {
         ("kill -SEGV $$", Kind::Failed, Effect::Unknown),
         ("sleep 100", Kind::TimedOut, Effect::Unknown),
         ("trap '' TERM; sleep 100 & while :; do wait; done", Kind::TimedOut, Effect::Unknown),
-        ("yes", Kind::TimedOut, Effect::Unknown),
+        // What it prints goes into memory, which has an end, whatever becomes of who prints it.
+        ("yes; sleep 100", Kind::TimedOut, Effect::Unknown),
+        ("(trap '' TERM; yes; sleep 100) & yes; sleep 100", Kind::TimedOut, Effect::Unknown),
     ] {
-        let script = Script::new(body);
+        let script = Script::new(&format!("echo $$ > \"$(dirname \"$0\")/pid\"; {body}"));
         let error = script.xl().destroy(one()).await.unwrap_err();
         assert_eq!((error.kind(), error.effect()), (kind, effect), "{body}: {error}");
         assert!(error.to_string().contains("destroy 1"), "{error}");
+        let group = std::fs::read_to_string(script.file("pid")).unwrap();
+        xlsnap_testkit::real::wait_until("nothing of it is left", || {
+            // But zombies, whom somebody else has to bury.
+            let left =
+                std::process::Command::new("pgrep").args(["-r", "R,S,D,T", "-g", group.trim()]).output();
+            left.unwrap().stdout.is_empty().then_some(())
+        });
     }
     let error = Xl::new("/nowhere/xl").destroy(one()).await.unwrap_err();
     assert_eq!((error.kind(), error.effect()), (Kind::NoProgram, Effect::None));
