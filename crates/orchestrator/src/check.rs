@@ -53,7 +53,7 @@ async fn check_in(
     })?;
     let (mut found, overlays, memories) = compared.end(record.and_then(|record| record.current));
     for memory in memories {
-        found.extend(memory.look(&ports, domain).await?.map(|finding| (finding, None)));
+        found.extend(memory.look(ports, domain).await?.map(|finding| (finding, None)));
     }
     for overlay in overlays {
         match ports.disks.exists(&overlay.file).await {

@@ -36,14 +36,14 @@ impl Change {
 
 /// A meta file's content.
 pub(super) enum MetaFile {
-    Settled(Meta),
+    Settled(Box<Meta>),
     Changing(Box<Change>),
 }
 
 /// Reads a meta file; `path` is for the message.
 pub(super) fn parse(content: &[u8], path: impl Fn() -> String) -> Result<MetaFile, Error> {
     match serde_json::from_slice(content) {
-        Ok(meta) => Ok(MetaFile::Settled(meta)),
+        Ok(meta) => Ok(MetaFile::Settled(Box::new(meta))),
         Err(error) => match serde_json::from_slice(content) {
             Ok(change) => Ok(MetaFile::Changing(Box::new(change))),
             Err(_) => Err(unreadable(content, error, &path())),

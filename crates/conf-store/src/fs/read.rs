@@ -37,7 +37,7 @@ impl Reader {
         }
         let meta = meta.map(|meta| self.parse_meta(&meta, dir, name)).transpose()?;
         let meta = meta.and_then(|meta| match meta {
-            MetaFile::Settled(meta) => Some(meta),
+            MetaFile::Settled(meta) => Some(*meta),
             MetaFile::Changing(change) => change.of(&self.record),
         });
         Ok(Record { snapshot, meta })
@@ -53,7 +53,7 @@ impl Reader {
         let meta = meta.map(|meta| self.parse_meta(&meta, dir, name)).transpose()?;
         Ok(match meta {
             None => (None, true),
-            Some(MetaFile::Settled(meta)) => (Some(meta), true),
+            Some(MetaFile::Settled(meta)) => (Some(*meta), true),
             Some(MetaFile::Changing(change)) => (change.of(&self.record), false),
         })
     }

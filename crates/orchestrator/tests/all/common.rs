@@ -21,14 +21,14 @@ pub(crate) fn disk(name: &str) -> DiskName {
 /// An operation, to be run on a world.
 #[derive(Debug, Clone)]
 pub(crate) enum Op {
-    Create(CreateRequest),
+    Create(Box<CreateRequest>),
     Delete(DeleteRequest),
     Revert(RevertRequest),
 }
 
 impl Op {
     pub(crate) fn create(given: &str) -> Self {
-        Self::Create(CreateRequest { name: Some(name(given)), ..CreateRequest::default() })
+        Self::Create(Box::new(CreateRequest { name: Some(name(given)), ..CreateRequest::default() }))
     }
 
     /// With the guest's memory, in this way.
@@ -36,23 +36,23 @@ impl Op {
         let inside = way == MemoryWay::Internal;
         let place = if inside { MemoryPlace::Inside } else { MemoryPlace::Default };
         let memory = MemoryRequest { place, way: Some(way), ..MemoryRequest::default() };
-        Self::Create(CreateRequest {
+        Self::Create(Box::new(CreateRequest {
             name: Some(name(given)),
             memory: Some(memory),
             ..CreateRequest::default()
-        })
+        }))
     }
 
     /// With the guest's file systems frozen.
     pub(crate) fn quiesced(given: &str) -> Self {
         let quiesce = Some(std::time::Duration::from_secs(5));
-        Self::Create(CreateRequest { name: Some(name(given)), quiesce, ..CreateRequest::default() })
+        Self::Create(Box::new(CreateRequest { name: Some(name(given)), quiesce, ..CreateRequest::default() }))
     }
 
     pub(crate) fn external(given: &str, disks: &[&str]) -> Self {
         let choice = DiskChoice::External { file: None, format: ImageFormat::Qcow2 };
         let disks = disks.iter().map(|at| (disk(at), choice.clone())).collect();
-        Self::Create(CreateRequest { name: Some(name(given)), disks, ..CreateRequest::default() })
+        Self::Create(Box::new(CreateRequest { name: Some(name(given)), disks, ..CreateRequest::default() }))
     }
 
     pub(crate) fn delete(given: &str) -> Self {

@@ -106,10 +106,11 @@ fn restore(
     if let Some(why) = &abilities.no_restore {
         return cannot(why, "remove the cause, then do it again");
     }
-    if memory.way != MemoryWay::Toolstack {
-        if let Err((why, advice)) = fits(facts) {
-            return cannot(&why, advice);
-        }
+    // What xl saved names its own requirements, and xl compares them.
+    if memory.way != MemoryWay::Toolstack
+        && let Err((why, advice)) = fits(facts)
+    {
+        return cannot(&why, advice);
     }
     let run = request.run.unwrap_or_else(|| ran(facts.record));
     Ok(RevertWay::Restore { memory: memory.clone(), run })

@@ -37,7 +37,9 @@ pub async fn memory_goes_to_a_file_and_comes_back<W: World>(make: impl AsyncFn(&
     let mut world = begin(&make, &two_disks()).await;
     if !world.capabilities().machine {
         let before = everything(&mut world).await;
-        let error = create(&world, &with_memory("s1", MemoryRequest::default())).await.unwrap_err();
+        let error = create(&world, &with_memory("s1", MemoryRequest::default()))
+            .await
+            .expect_err("there is no machine");
         assert_eq!(error.kind(), Kind::Refused, "{}", told(&error));
         assert_eq!(everything(&mut world).await, before);
         return;
@@ -94,7 +96,7 @@ pub async fn memory_goes_inside_and_comes_back<W: World>(make: impl AsyncFn(&[Te
 pub async fn memory_of_a_domain_that_is_off_is_refused<W: World>(make: impl AsyncFn(&[TestDisk]) -> W) {
     let mut world = make(&two_disks()).await;
     let before = everything(&mut world).await;
-    let error = create(&world, &with_memory("s1", MemoryRequest::default())).await.unwrap_err();
+    let error = create(&world, &with_memory("s1", MemoryRequest::default())).await.expect_err("it is off");
     assert_eq!(error.kind(), Kind::Refused, "{}", told(&error));
     assert!(told(&error).contains("off"), "{}", told(&error));
     assert_eq!(everything(&mut world).await, before);
@@ -109,7 +111,7 @@ pub async fn a_memory_file_is_never_made_over_a_file<W: World>(make: impl AsyncF
     let file = world.stranger_memory_file().await;
     let before = everything(&mut world).await;
     let memory = MemoryRequest { place: MemoryPlace::File(file.clone()), ..MemoryRequest::default() };
-    let error = create(&world, &with_memory("s1", memory)).await.unwrap_err();
+    let error = create(&world, &with_memory("s1", memory)).await.expect_err("a file is there");
     assert_eq!(error.kind(), Kind::Refused, "{}", told(&error));
     assert!(told(&error).contains(&file), "{}", told(&error));
     assert_eq!(everything(&mut world).await, before);
@@ -128,7 +130,7 @@ pub async fn a_spoilt_memory_file_changes_nothing<W: World>(make: impl AsyncFn(&
     let file = report.record.snapshot.memory.expect("it is in a file");
     world.spoil(&file).await;
     let before = everything(&mut world).await;
-    let error = back(&world, &RevertRequest::new(name("s1"))).await.unwrap_err();
+    let error = back(&world, &RevertRequest::new(name("s1"))).await.expect_err("the memory file is spoilt");
     assert_eq!(error.kind(), Kind::Refused, "{}", told(&error));
     assert!(told(&error).contains(&file), "{}", told(&error));
     assert_eq!(everything(&mut world).await, before);
