@@ -26,7 +26,7 @@ pub use reach::Reach;
 pub use registry::{AddedDomain, DomainDetails, NewDisk, NewDomain};
 pub use selector::Selector;
 pub use user_config::create_request;
-pub use xen::{XenDiskImage, XenDomain, XenOptions};
+pub use xen::{ListedXenDomain, XenDomain, XenOptions};
 pub use xlsnap_conf_store::{Record, RootInputs};
 pub use xlsnap_orchestrator::{
     Action, CheckReport, CheckRequest, CreatePlan, CreateReport, CreateRequest, Deed, DeletePlan,

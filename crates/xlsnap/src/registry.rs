@@ -59,10 +59,10 @@ pub struct AddedDomain {
 /// A domain's file, and how the domain is reached now.
 #[derive(Debug)]
 pub struct DomainDetails {
-    /// The domain, as its file says.
+    /// The domain, as its file says; one of Xen's, as xenstore does.
     pub domain: Domain,
-    /// The file.
-    pub file: PathBuf,
+    /// The file; `None` of a domain of Xen's.
+    pub file: Option<PathBuf>,
     /// How it is reached now; an error when its monitor is busy or speaks nonsense.
     pub reach: Result<Reach, Error>,
     /// How many snapshots it has.
@@ -130,13 +130,22 @@ impl Host {
     /// # Cancel safety
     /// It only looks.
     pub async fn domain_show(&self, selector: &Selector) -> Result<DomainDetails, Error> {
-        let domain = self.described(selector)?;
+        let (domain, file, reach) = match self.find(selector)? {
+            Some(domain) => {
+                let reach = self.reach_of(&domain).await;
+                let file = self.shelf.path_of(&domain.name);
+                (domain, Some(file), reach)
+            }
+            None => {
+                let (domain, reach) = self.xen_details(selector).await?.ok_or_else(|| unknown(selector))?;
+                (domain, None, Ok(reach))
+            }
+        };
         let names = self.store.names(domain.uuid).await;
         let snapshots = names
             .map_err(|e| from_store(e, format!("the snapshots of domain {} cannot be counted", domain.name)))?
             .len();
-        let reach = self.reach_of(&domain).await;
-        Ok(DomainDetails { file: self.shelf.path_of(&domain.name), domain, reach, snapshots })
+        Ok(DomainDetails { domain, file, reach, snapshots })
     }
 
     /// Removes a domain's file; its images, and the records of its snapshots, stay. Gives the domain that was removed.

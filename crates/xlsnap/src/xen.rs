@@ -7,13 +7,13 @@ use uuid::Uuid;
 use xlsnap_conf_store::ConfStore;
 use xlsnap_orchestrator::{Effect, Error, Kind, PortError, PortErrorKind};
 use xlsnap_types::model::{DomainName, XenRecord};
-use xlsnap_xen::{Context, Domain, Domid, Patience, Places, Toolstack, XlDomain, domains, xl};
+use xlsnap_xen::{Context, Domid, Patience, Places, Toolstack, XlDomain, domains, xl};
 use xlsnap_xenstore::{self as xenstore, Xenstore, client};
 
 use crate::failures::{from_store, refused};
 use crate::held::LockSlot;
 use crate::reach::Reached;
-use crate::{Host, Reach, Selector};
+use crate::{DiskSpec, Domain, Host, Reach, Selector};
 
 /// Where Xen's things are on this host.
 #[derive(Debug, Clone)]
@@ -44,31 +44,23 @@ pub struct XenDomain {
     pub uuid: Uuid,
     /// Its number until it ends.
     pub domid: u32,
-    /// Its disks' names and images; an error's text where its entries make no sense.
-    pub disks: Result<Vec<XenDiskImage>, String>,
+    /// Its disks.
+    pub disks: Vec<DiskSpec>,
 }
 
-/// A disk of a [`XenDomain`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct XenDiskImage {
-    /// Its name: the vdev.
+/// A domain of Xen's as it is listed.
+#[derive(Debug)]
+pub struct ListedXenDomain {
+    /// What it is called: its name, or its domid where its entries make no sense.
     pub name: String,
-    /// Its image; empty for an empty drive.
-    pub image: String,
-    /// The image's format, by QEMU's name for it.
-    pub format: String,
-    /// Whether the guest cannot write to it.
-    pub read_only: bool,
-    /// Whether it is a CD-ROM.
-    pub removable: bool,
-    /// Who serves it, when that is not QEMU.
-    pub backend: Option<String>,
+    /// The domain, or what is wrong with it.
+    pub domain: Result<XenDomain, Error>,
 }
 
 /// What became of asking Xen for a domain.
 enum Asked {
     /// It runs, in this store.
-    Runs(Arc<dyn Xenstore>, Domain),
+    Runs(Arc<dyn Xenstore>, xlsnap_xen::Domain),
     /// Xen has none that runs; the store, if there is a Xen.
     Unknown(Option<Arc<dyn Xenstore>>),
     /// Xen cannot be asked. That matters only for a domain that nobody else knows.
@@ -124,7 +116,7 @@ impl Host {
 
     /// Refuses a name whose records lie under another uuid: `xl create` gives a domain a new one, unless its configuration says
     /// which it has.
-    async fn is_not_another(&self, domain: &Domain, selector: &Selector) -> Result<(), Error> {
+    async fn is_not_another(&self, domain: &xlsnap_xen::Domain, selector: &Selector) -> Result<(), Error> {
         if domain.name != selector.domain.as_str() {
             return Ok(());
         }
@@ -185,7 +177,7 @@ impl Host {
         uuid: Uuid,
         name: String,
         kept: Option<XenRecord>,
-        running: Option<Domain>,
+        running: Option<xlsnap_xen::Domain>,
     ) -> Reached {
         let options = &self.options.xen;
         let toolstack: Arc<dyn Toolstack> = Arc::new(xl::Xl::new(&options.xl));
@@ -233,17 +225,56 @@ impl Host {
     ///
     /// # Cancel safety
     /// It only looks.
-    pub async fn xen_domains(&self) -> Result<Vec<XenDomain>, Error> {
+    pub async fn xen_domains(&self) -> Result<Vec<ListedXenDomain>, Error> {
         let Some(store) = self.xenstore().await? else { return Ok(Vec::new()) };
         let cannot = |e| of_xen("Xen's domains cannot be listed", e);
         let mut all = Vec::new();
         for found in domains::list(&*store).await.map_err(cannot)? {
-            match found {
-                Ok(domain) => all.push(xen_domain(&*store, domain).await),
-                Err(error) => tracing::warn!(%error, "a domain of Xen's is left out"),
-            }
+            let (name, domain) = match found {
+                Ok(domain) => (domain.name.clone(), xen_domain(&*store, domain).await),
+                Err(error) => ("?".to_owned(), Err(error)),
+            };
+            let domain = domain.map_err(|e| of_xen("a domain of Xen's cannot be told", e));
+            all.push(ListedXenDomain { name, domain });
         }
         Ok(all)
+    }
+
+    /// A domain of Xen's as a file would describe it; `None` when it is none.
+    ///
+    /// # Errors
+    /// When it is Xen's, and cannot be looked at.
+    pub(crate) async fn xen_details(&self, selector: &Selector) -> Result<Option<(Domain, Reach)>, Error> {
+        let reached = match self.reach_xen(selector).await? {
+            Ok(reached) => reached,
+            Err(None) => return Ok(None),
+            Err(Some(silent)) => return Err(silent),
+        };
+        let (uuid, name) = (reached.who.uuid, reached.who.name.clone());
+        let stored = self.store.domain_record(uuid).await;
+        let stored =
+            stored.map_err(|e| from_store(e, format!("the record of domain {selector} cannot be read")))?;
+        // What is kept of one that runs is what was seen just now.
+        let kept = reached.keep.clone().or_else(|| stored?.xen).unwrap_or_default();
+        let reach = reached.reach.clone().expect("a domain of Xen's is reached as one");
+        let domid = match reach {
+            Reach::Xen { domid } => domid,
+            _ => None,
+        };
+        let name = DomainName::new(name).unwrap_or_else(|_| {
+            DomainName::new(uuid.to_string()).expect("a uuid is a domain's name in form")
+        });
+        let disks = kept.disks.into_iter().map(|disk| DiskSpec {
+            name: disk.disk,
+            file: disk.image,
+            format: disk.format,
+            read_only: disk.read_only,
+            removable: disk.removable,
+            node: None,
+        });
+        let domain =
+            Domain { name, uuid, domid, qmp: None, agent: None, start: None, disks: disks.collect() };
+        Ok(Some((domain, reach)))
     }
 
     /// The domain that Xen calls `domid`, or called so last in this boot; else the one whose file gives it that number.
@@ -304,23 +335,18 @@ fn numbered(uuid: Uuid, name: String) -> Numbered {
     Numbered { uuid, name, selector }
 }
 
-async fn xen_domain(store: &dyn Xenstore, domain: Domain) -> XenDomain {
-    let disks = xlsnap_xen::vbd::list(store, domain.domid).await;
-    let disks = disks.map_err(|error| error.to_string()).map(|disks| {
-        let disks = disks.into_iter().map(|disk| XenDiskImage {
-            name: disk.name.to_string(),
-            image: disk.image,
-            format: disk.format.driver().to_owned(),
-            read_only: disk.read_only,
-            removable: disk.cdrom,
-            backend: match disk.backend {
-                xlsnap_xen::vbd::Backend::Qdisk => None,
-                xlsnap_xen::vbd::Backend::Other(kind) => Some(kind),
-            },
-        });
-        disks.collect()
+async fn xen_domain(store: &dyn Xenstore, domain: xlsnap_xen::Domain) -> Result<XenDomain, PortError> {
+    let disks = xlsnap_xen::vbd::list(store, domain.domid).await?;
+    let disks = disks.into_iter().map(|disk| DiskSpec {
+        name: disk.name,
+        file: disk.image,
+        format: disk.format,
+        read_only: disk.read_only,
+        removable: disk.cdrom,
+        node: None,
     });
-    XenDomain { name: domain.name, uuid: domain.uuid, domid: domain.domid.number().into(), disks }
+    let domid = domain.domid.number().into();
+    Ok(XenDomain { name: domain.name, uuid: domain.uuid, domid, disks: disks.collect() })
 }
 
 fn of_xen(message: impl Into<String>, error: PortError) -> Error {

@@ -4,18 +4,18 @@ use std::path::Path;
 
 use serde::Serialize;
 use uuid::Uuid;
-use xlsnap::{AddedDomain, DiskSpec, Domain, DomainDetails, FiledDomain, Reach};
-use xlsnap_types::model::{DiskName, DomainName};
+use xlsnap::{AddedDomain, DiskSpec, Domain, DomainDetails, FiledDomain, ListedXenDomain, Reach, XenDomain};
+use xlsnap_types::model::DiskName;
 
 use super::list::chain;
 
 /// A domain as its file says.
 #[derive(Serialize)]
 pub(crate) struct DomainForm<'a> {
-    pub(crate) name: &'a DomainName,
+    pub(crate) name: &'a str,
     pub(crate) uuid: Uuid,
     pub(crate) domid: Option<u32>,
-    /// `qemu` or `images`.
+    /// `qemu`, `images` or `xen`.
     pub(crate) kind: &'static str,
     pub(crate) qmp: Option<String>,
     pub(crate) disks: Vec<DiskForm<'a>>,
@@ -34,11 +34,22 @@ pub(crate) struct DiskForm<'a> {
 impl<'a> DomainForm<'a> {
     pub(crate) fn new(domain: &'a Domain) -> Self {
         Self {
-            name: &domain.name,
+            name: domain.name.as_str(),
             uuid: domain.uuid,
             domid: domain.domid,
             kind: if domain.qmp.is_some() { "qemu" } else { "images" },
             qmp: domain.qmp.as_deref().map(text),
+            disks: domain.disks.iter().map(DiskForm::new).collect(),
+        }
+    }
+
+    fn of_xen(domain: &'a XenDomain) -> Self {
+        Self {
+            name: &domain.name,
+            uuid: domain.uuid,
+            domid: Some(domain.domid),
+            kind: "xen",
+            qmp: None,
             disks: domain.disks.iter().map(DiskForm::new).collect(),
         }
     }
@@ -82,20 +93,33 @@ pub(crate) struct DomainsAnswer<'a> {
     schema: &'static str,
     pub(crate) domains: Vec<DomainForm<'a>>,
     pub(crate) refused: Vec<RefusedForm<'a>>,
+    /// Why Xen's domains could not be asked for.
+    pub(crate) xen_silent: Option<Vec<String>>,
 }
 
 #[derive(Serialize)]
 pub(crate) struct RefusedForm<'a> {
-    pub(crate) name: &'a DomainName,
+    pub(crate) name: &'a str,
     pub(crate) why: Vec<String>,
 }
 
 impl<'a> DomainsAnswer<'a> {
-    pub(crate) fn new(all: &'a [FiledDomain]) -> Self {
-        let mut answer = Self { schema: "xlsnap.domains/1", domains: Vec::new(), refused: Vec::new() };
+    pub(crate) fn new(all: &'a [FiledDomain], xen: &'a Result<Vec<ListedXenDomain>, xlsnap::Error>) -> Self {
+        let mut answer = Self {
+            schema: "xlsnap.domains/1",
+            domains: Vec::new(),
+            refused: Vec::new(),
+            xen_silent: xen.as_ref().err().map(|error| chain(error)),
+        };
         for FiledDomain { name, domain } in all {
             match domain {
                 Ok(domain) => answer.domains.push(DomainForm::new(domain)),
+                Err(error) => answer.refused.push(RefusedForm { name: name.as_str(), why: chain(error) }),
+            }
+        }
+        for ListedXenDomain { name, domain } in xen.iter().flatten() {
+            match domain {
+                Ok(domain) => answer.domains.push(DomainForm::of_xen(domain)),
                 Err(error) => answer.refused.push(RefusedForm { name, why: chain(error) }),
             }
         }
@@ -107,7 +131,7 @@ impl<'a> DomainsAnswer<'a> {
 pub(crate) struct DomainAnswer<'a> {
     schema: &'static str,
     pub(crate) domain: DomainForm<'a>,
-    pub(crate) file: String,
+    pub(crate) file: Option<String>,
     pub(crate) reach: ReachForm<'a>,
     pub(crate) snapshots: usize,
 }
@@ -132,8 +156,11 @@ impl<'a> DomainAnswer<'a> {
     pub(crate) fn new(details: &'a DomainDetails) -> Self {
         Self {
             schema: "xlsnap.domain/1",
-            domain: DomainForm::new(&details.domain),
-            file: text(&details.file),
+            domain: match &details.reach {
+                Ok(Reach::Xen { .. }) => DomainForm { kind: "xen", ..DomainForm::new(&details.domain) },
+                _ => DomainForm::new(&details.domain),
+            },
+            file: details.file.as_deref().map(text),
             reach: match &details.reach {
                 Ok(Reach::Images) => ReachForm::Images,
                 Ok(Reach::Off) => ReachForm::Off,

@@ -94,27 +94,34 @@ fn new_disks(args: &DomainAdd) -> Result<Vec<NewDisk>, Failure> {
 }
 
 fn list(context: &Context) -> Result<(), Failure> {
-    let all = context.host()?.domain_list()?;
-    let json = DomainsAnswer::new(&all);
+    let host = context.host()?;
+    let all = host.domain_list()?;
+    let xen = context.block_on(host.xen_domains())?;
+    let json = DomainsAnswer::new(&all, &xen);
     context.answer(&json, |out, style| {
         if json.domains.is_empty() && json.refused.is_empty() {
             writeln!(out, "no domains; `xlsnap domain add` describes one")?;
         } else if !json.domains.is_empty() {
             let rows = json.domains.iter().map(|domain| {
                 [
-                    visible(domain.name.as_str()),
+                    visible(domain.name),
                     Cow::Borrowed(domain.kind),
                     Cow::Owned(domain.uuid.to_string()),
                     Cow::Owned(domain.disks.len().to_string()),
+                    Cow::Owned(domain.domid.map(|domid| domid.to_string()).unwrap_or_default()),
                     visible(domain.qmp.as_deref().unwrap_or_default()),
                 ]
             });
-            write_table(out, ["NAME", "KIND", "UUID", "DISKS", "SOCKET"], rows)?;
+            write_table(out, ["NAME", "KIND", "UUID", "DISKS", "DOMID", "SOCKET"], rows)?;
         }
         for refused in &json.refused {
             let why = refused.why.join(": ");
             let why = why.lines().map(visible).collect::<Vec<_>>().join("\n    ");
-            writeln!(out, "{} {}: {why}", style.bad("refused:"), visible(refused.name.as_str()))?;
+            writeln!(out, "{} {}: {why}", style.bad("refused:"), visible(refused.name))?;
+        }
+        if let Some(why) = &json.xen_silent {
+            let why: Vec<_> = why.iter().map(|why| visible(why)).collect();
+            writeln!(out, "{} {}", style.bad("not listed:"), why.join(": "))?;
         }
         Ok(())
     })
@@ -125,9 +132,11 @@ fn show(context: &Context, args: &DomainShow) -> Result<(), Failure> {
     let details = context.block_on(host.domain_show(&Selector::new(args.domain.clone())))??;
     let json = DomainAnswer::new(&details);
     context.answer(&json, |out, style| {
-        writeln!(out, "domain {}", style.strong(&visible(json.domain.name.as_str())))?;
+        writeln!(out, "domain {}", style.strong(&visible(json.domain.name)))?;
         writeln!(out, "  uuid:      {}", json.domain.uuid)?;
-        writeln!(out, "  file:      {}", visible(&json.file))?;
+        if let Some(file) = &json.file {
+            writeln!(out, "  file:      {}", visible(file))?;
+        }
         if let Some(domid) = json.domain.domid {
             writeln!(out, "  domid:     {domid}")?;
         }
