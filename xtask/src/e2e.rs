@@ -3,7 +3,7 @@
 use crate::command::{cargo, run, target};
 use crate::{Done, Echo, ci};
 
-/// Sets up, builds the command, and lets it do its main job on two disks of a running QEMU, each step shown as the line
+/// Sets up, builds the command, and lets it do its main job on the disks and the memory of running QEMUs, each step shown as the line
 /// that a user would type.
 ///
 /// # Errors

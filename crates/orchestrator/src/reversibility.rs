@@ -79,8 +79,8 @@ impl Reversibility {
 /// How a snapshot whose parts are all ours is reverted to.
 fn revert(memory: Option<&MemoryMeta>) -> &'static str {
     match memory.map(|memory| memory.way) {
-        None => "revert: a domain that is off stays off; the guest of one that runs is reset",
-        Some(MemoryWay::Internal) => "revert: disks and memory are loaded from inside the images",
-        Some(_) => "revert: the domain is ended if it runs, and goes on where it was",
+        None => "a domain that is off stays off; the guest of one that runs is reset",
+        Some(MemoryWay::Internal) => "disks and memory are loaded from inside the images",
+        Some(_) => "the domain is ended if it runs, and goes on where it was",
     }
 }
