@@ -2,7 +2,7 @@
 mount -t tmpfs -o size=150M,mode=700 images "$RUN"
 guest pv
 head -c 150M /dev/zero > "$RUN/filled" 2>/dev/null || true
-LIMIT=60 snap_ends '1 6' create g one
+snap_ends '1 6' create g one
 rm "$RUN/filled"
 snap recover g
 has_snapshots

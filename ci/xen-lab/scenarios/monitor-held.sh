@@ -2,7 +2,7 @@
 hold() {
     python3 "$here/lib/qmp.py" "$(monitor "$1")" --hold > "$RUN/held" &
     HELD+=" $!"
-    wait_until "$1 is held" 20 grep -q held "$RUN/held"
+    wait_until "$1 is held" grep -q held "$RUN/held"
     rm "$RUN/held"
 }
 let_go() {

@@ -25,6 +25,7 @@ pub fn run(named: &[String], echo: Echo) -> Done {
     let files = install::stage()?;
     let lab = lab(echo)?;
     if let Some(machine) = running_of(&lab)? {
+        let _mine = machine.reserve()?;
         return drive(&machine, &files, &scenarios, echo);
     }
     let start = Instant::now();

@@ -90,6 +90,17 @@ impl Machine {
         String::from_utf8_lossy(&line).contains(&*self.directory.to_string_lossy())
     }
 
+    /// Keeps others from using it, as long as the file is open.
+    pub(super) fn reserve(&self) -> Result<fs::File, Failure> {
+        let file = fs::File::create(self.directory.join("reserved"));
+        let file = file.map_err(|e| Failure(format!("the lab that runs cannot be reserved: {e}")))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(fs::TryLockError::WouldBlock) => Err(Failure("somebody else uses the lab that runs".into())),
+            Err(fs::TryLockError::Error(e)) => Err(Failure(format!("the lab that runs cannot be reserved: {e}"))),
+        }
+    }
+
     /// Ends it. Nothing need be saved: its disk goes with it.
     pub(super) fn stop(&self) -> Done {
         let signal = |name| output(command("kill", ["-s", name, &self.pid.to_string()]));

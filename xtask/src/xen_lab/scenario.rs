@@ -10,8 +10,8 @@ use super::install::SCENARIOS;
 use crate::command::top;
 use crate::{Done, Echo, Failure};
 
-/// None needs a third of it, where nothing else runs.
-const LIMIT: Duration = Duration::from_secs(240);
+/// None needs a tenth of it, where nothing else runs.
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// The names of those that are `named`, or of all.
 pub(super) fn chosen(named: &[String]) -> Result<Vec<String>, Failure> {

@@ -5,6 +5,9 @@ RUN=/lab/run
 # Where xlsnap keeps its records on a Xen host.
 RECORDS=/var/lib/xen/snapshots
 
+# How many seconds anything may take that takes ten where nothing else runs.
+PATIENCE=200
+
 # On standard error, so that no function's answer has it.
 say() { printf '[%6.1f] %s\n' "$(($(date +%s%N) / 100000000 - START))e-1" "$*" >&2; }
 START=$(($(date +%s%N) / 100000000))
@@ -18,7 +21,7 @@ fail() {
 try() {
     say "\$ $*"
     local status=0
-    timeout --kill-after=5 "${LIMIT:-100}" "$@" </dev/null || status=$?
+    timeout --kill-after=5 $PATIENCE "$@" </dev/null || status=$?
     [ $status = 0 ] || say "status $status"
     return $status
 }
@@ -30,10 +33,10 @@ assert() {
     "$@" || fail "not so: $what ($*)"
 }
 
-# wait_until WHAT SECONDS COMMAND...: until the command succeeds.
+# wait_until WHAT COMMAND...: until the command succeeds.
 wait_until() {
-    local what=$1 end=$((SECONDS + $2))
-    shift 2
+    local what=$1 end=$((SECONDS + PATIENCE))
+    shift
     until "$@"; do
         [ $SECONDS -lt $end ] || fail "waited in vain for: $what"
         sleep 0.2

@@ -53,9 +53,9 @@ cycle_by_hand() {
 
     mark
     try xl restore "$RUN/save"
-    wait_until 'the guest sees that its disks are others' 60 disagrees
+    wait_until 'the guest sees that its disks are others' disagrees
     revert_by_hand a
-    wait_until 'the guest sees that disk b is another' 60 disagrees
+    wait_until 'the guest sees that disk b is another' disagrees
 }
 
 disagrees() { said | grep DISAGREE; }

@@ -21,7 +21,7 @@ guest() {
     : > "$(console)"
     mark
     try xl restore "$template.save"
-    wait_until 'g counts' 60 has_ticked
+    wait_until 'g counts' has_ticked
 }
 
 # The same, started from its configuration, with empty disks.
@@ -65,7 +65,7 @@ new_guest() {
 start() {
     mark
     try xl create -q "$RUN/cfg"
-    wait_until 'g counts' 60 has_ticked
+    wait_until 'g counts' has_ticked
 }
 
 # ---- What it is -------------------------------------------------------------
@@ -113,14 +113,14 @@ agrees() { ! grep -aE 'DISAGREE|FAILED|panic|Oops' "$(console)"; }
 goes_on() {
     local from
     from=$(count)
-    wait_until 'g goes on' 60 is_past $((from + 10))
+    wait_until 'g goes on' is_past $((from + 10))
     assert 'g agrees with its disks' agrees
 }
 
 # went_back LOW HIGH TOKEN: since the mark it went on from a count between LOW and HIGH, with the memory of that time.
 went_back() {
     local low=$1 high=$2 token=$3 first
-    wait_until "g counts from $low to $high on" 60 first_of_then "$high"
+    wait_until "g counts from $low to $high on" first_of_then "$high"
     first=$(first_of_then "$high")
     [ "$first" -gt "$low" ] || fail "g went on with $first, and the snapshot is later than $low"
     [ "$(token)" = "$token" ] || fail "g has another memory: $(token) for $token"
@@ -137,14 +137,14 @@ first_of_then() {
 
 # found LOW HIGH: since the mark it was started, and found counts from LOW to HIGH on its disks.
 found() {
-    wait_until 'g is started' 60 has_found
+    wait_until 'g is started' has_found
     local disk count
     for disk in a b; do
         count=$(said | sed -nE "s/^.*found.* $disk=([0-9a-fx]+).*/\\1/p" | tail -n 1)
         [ $((count)) -ge "$1" ] && [ $((count)) -le "$2" ] ||
             fail "g found the count $((count)) on disk $disk, and it is of $1 to $2"
     done
-    wait_until 'g counts' 60 has_ticked
+    wait_until 'g counts' has_ticked
     goes_on
 }
 has_found() { said | grep found; }

@@ -125,4 +125,4 @@ killed_at() {
 }
 
 # recovered: what a killed xlsnap left is brought to its end. Something that it started may still be at work.
-recovered() { wait_until 'it is recovered' 90 snap recover "$(uuid)"; }
+recovered() { wait_until 'it is recovered' snap recover "$(uuid)"; }
