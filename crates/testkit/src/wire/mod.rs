@@ -24,7 +24,9 @@ pub mod check;
 mod gate;
 mod script;
 mod server;
+mod xenstored;
 
 pub use gate::Gate;
 pub use script::{Answer, GREETING, Script};
 pub use server::{WireServer, connect};
+pub use xenstored::Xenstored;
