@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::command::{command, run};
-use crate::{Done, Echo, Failure, check, e2e, fuzz, package, test, tidy};
+use crate::{Done, Echo, Failure, check, e2e, fuzz, package, test, tidy, xen_lab};
 
 /// Long enough to reach past the seeds, short enough for every change.
 const FUZZ_SECONDS: u32 = 10;
@@ -17,6 +17,7 @@ const STAGES: &[Stage] = &[
     ("check", || check::check(Echo::Failures)),
     ("test", || test::test(Echo::Failures)),
     ("e2e", || e2e::e2e(Echo::Failures)),
+    ("xen-lab", || xen_lab::run(&[], Echo::Failures)),
     ("fuzz", || fuzz::fuzz(None, FUZZ_SECONDS, Echo::Failures)),
     ("package", || package::package(Echo::Failures)),
 ];
