@@ -97,7 +97,9 @@ impl Machine {
         match file.try_lock() {
             Ok(()) => Ok(file),
             Err(fs::TryLockError::WouldBlock) => Err(Failure("somebody else uses the lab that runs".into())),
-            Err(fs::TryLockError::Error(e)) => Err(Failure(format!("the lab that runs cannot be reserved: {e}"))),
+            Err(fs::TryLockError::Error(e)) => {
+                Err(Failure(format!("the lab that runs cannot be reserved: {e}")))
+            }
         }
     }
 

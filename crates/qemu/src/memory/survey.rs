@@ -64,10 +64,12 @@ pub(crate) async fn of(qmp: &dyn Qmp, known: &Known<'_>) -> Result<MemorySurvey,
         Some(why) => no_way(&why),
         None => {
             let mut survey = MemorySurvey::default();
+            let stranger = known.pid.and_then(stranger);
             for way in WAYS {
                 let lacks = match way {
-                    MemoryWay::Background => background(qmp, &status, &capabilities).await?,
                     MemoryWay::Internal => inside(known),
+                    _ if stranger.is_some() => stranger.clone(),
+                    MemoryWay::Background => background(qmp, &status, &capabilities).await?,
                     _ => of_stopped(way, &status, &capabilities),
                 };
                 match lacks {
@@ -160,6 +162,21 @@ fn inside(known: &Known<'_>) -> Option<String> {
     known.no_inside.map(str::to_owned)
 }
 
+/// Why QEMU cannot send its memory to a socket that only we, and root, can reach.
+fn stranger(pid: u32) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let theirs = effective_user(&status)?;
+    let ours = rustix::process::geteuid().as_raw();
+    (theirs != 0 && theirs != ours)
+        .then(|| format!("QEMU runs as the user {theirs}, who cannot reach the socket that takes the memory"))
+}
+
+/// Of `/proc/PID/status` (proc_pid_status(5)): the second of `Uid`.
+fn effective_user(status: &str) -> Option<u32> {
+    let users = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    users.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
 /// How much room the file needs at most: pages that nobody has touched are sent as a few bytes each.
 fn needed(memory: u64, resident: Option<u64>) -> u64 {
     /// A page of 4 KiB of zeros takes less than that.
@@ -249,6 +266,13 @@ mod tests {
         assert_eq!(kilobytes(status), Some(99));
         assert_eq!(kilobytes("VmRSS: 7 kB\n"), Some(7));
         assert_eq!(kilobytes("VmRSS: x kB\nVmSwap: 1 kB"), None);
+    }
+
+    #[test]
+    fn a_stranger_cannot_reach_our_socket() {
+        assert_eq!(effective_user("Name:\tqemu\nUid:\t64055\t64056\t64055\t64055\n"), Some(64056));
+        assert_eq!(effective_user("Name:\tqemu\n"), None);
+        assert_eq!(stranger(std::process::id()), None);
     }
 
     #[test]
