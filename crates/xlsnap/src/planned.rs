@@ -67,6 +67,15 @@ impl<P> Planned<P> {
 
     fn by(&self, deed: Deed) -> &'static str {
         let live = matches!(self.reach, Some(Reach::Monitor { .. } | Reach::Xen { domid: Some(_) }));
+        if matches!(self.reach, Some(Reach::Xen { .. })) {
+            match deed {
+                Deed::SaveMemory => return "xl save -p, and afterwards xl unpause",
+                Deed::Destroy => return "xl destroy",
+                Deed::Start => return "xl create -p, xl unpause",
+                Deed::RestoreMemory => return "xl restore -p, xl unpause",
+                _ => {}
+            }
+        }
         match (deed, live) {
             (Deed::MakeOverlay, _) => "qemu-img create",
             (Deed::TakeInternal, true) => "QMP transaction: blockdev-snapshot-internal-sync",

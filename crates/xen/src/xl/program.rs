@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -20,6 +21,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// How often it is looked how far it is.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// Where xl is, if not in `PATH`.
+const SBIN: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/sbin"];
+
 /// How long a command has to end when it is told to.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -27,8 +31,8 @@ const GRACE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Limits {
-    /// How long a command that only looks, or changes the state of a domain, may take. 2 minutes by default: xl itself waits up to
-    /// 10 s for QEMU, for each disk.
+    /// How long a command that moves no memory may take. 5 minutes by default: xl itself waits up to 10 s for QEMU, for each disk, and
+    /// Xen clears the memory of a large domain when it is made and when it is ended.
     pub time: Duration,
     /// How long a command that moves memory may go without moving any. 3 minutes by default: xl waits for up to 60 s until a guest
     /// stands still.
@@ -42,7 +46,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            time: Duration::from_secs(120),
+            time: Duration::from_secs(300),
             standstill: Duration::from_secs(180),
             patience: Duration::from_secs(60),
             output: 16 << 20,
@@ -58,7 +62,7 @@ pub struct Xl {
 }
 
 impl Default for Xl {
-    /// `xl`, found through `PATH`.
+    /// `xl`, found through `PATH`, or where administrators' programs are.
     fn default() -> Self {
         Self::new("xl")
     }
@@ -80,7 +84,7 @@ struct Running<'a> {
 }
 
 impl Xl {
-    /// The program at `path`; a bare name is looked for in `PATH`.
+    /// The program at `path`; a bare name is looked for in `PATH`, then where administrators' programs are.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), limits: Limits::default() }
     }
@@ -148,24 +152,33 @@ impl Xl {
 
     fn start<'a>(&self, command: &'a str, words: &[&OsStr]) -> Result<Running<'a>, Error> {
         tracing::debug!(command, "run");
-        let failed = |source: std::io::Error| {
+        let failed = |source: io::Error| {
             Error::new(Kind::NoProgram, Effect::None, format!("`{command}` cannot be started"))
                 .with_source(source)
         };
         let output = || Output::new(self.limits.output).map_err(failed);
         let (stdout, stderr) = (output()?, output()?);
-        let child = Command::new(&self.path)
-            .args(words)
-            .env("LC_ALL", "C")
-            .env_remove("LANGUAGE")
-            .stdin(Stdio::null())
-            .stdout(stdout.stdio().map_err(failed)?)
-            .stderr(stderr.stdio().map_err(failed)?)
-            // A key at the terminal ends the caller, who has to put a guest back; not xl, half-way.
-            .process_group(0)
-            .spawn()
-            .map_err(failed)?;
-        Ok(Running { command, child, stdout, stderr })
+        let spawn = |program: &Path| {
+            Command::new(program)
+                .args(words)
+                .env("LC_ALL", "C")
+                .env_remove("LANGUAGE")
+                .stdin(Stdio::null())
+                .stdout(stdout.stdio()?)
+                .stderr(stderr.stdio()?)
+                // A key at the terminal ends the caller, who has to put a guest back; not xl, half-way.
+                .process_group(0)
+                .spawn()
+        };
+        let child = match spawn(&self.path) {
+            // cron and its like leave the directories of the administrator's programs out of PATH.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.path.components().count() == 1 => {
+                let there = SBIN.iter().map(|directory| Path::new(directory).join(&self.path));
+                there.map(|program| spawn(&program)).find(Result::is_ok).unwrap_or(Err(error))
+            }
+            spawned => spawned,
+        };
+        Ok(Running { command, child: child.map_err(failed)?, stdout, stderr })
     }
 
     /// Waits until it ends, or says too much, or `goes_on` no longer: then `None`.
