@@ -16,8 +16,9 @@ use super::output::Output;
 use super::{Effect, Error, Kind, list, process, recognise};
 use crate::{Domid, Saved, Told, Toolstack};
 
-/// How often xl is looked at.
+/// How often is looked what xl says, at first and when it goes on for longer. Its end is told at once.
 const PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// How often it is looked how far it is.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -187,8 +188,9 @@ impl Xl {
         running: &mut Running<'_>,
         mut goes_on: impl FnMut() -> bool,
     ) -> Result<Option<Ended>, Error> {
+        let mut pause = PAUSE;
         loop {
-            match tokio::time::timeout(PAUSE, running.child.wait()).await {
+            match tokio::time::timeout(pause, running.child.wait()).await {
                 Ok(Ok(status)) => {
                     goes_on();
                     let limit = usize::try_from(self.limits.output).unwrap_or(usize::MAX);
@@ -199,7 +201,7 @@ impl Xl {
                     let message = format!("`{}` cannot be waited for", running.command);
                     return Err(Error::new(Kind::Failed, Effect::Unknown, message).with_source(source));
                 }
-                Err(_) => {}
+                Err(_) => pause = (pause + pause / 8).min(LONGEST_PAUSE),
             }
             let too_much = running.stdout.length().max(running.stderr.length()) >= self.limits.output;
             if too_much || !goes_on() {
