@@ -197,6 +197,13 @@ typedef struct xlsnap_create_options {
   size_t num_disks;
   // Not 0: external ones, into new files beside the images.
   int external;
+  // The guest's memory too: to this file, an absolute path; "yes": to a file beside the record; "internal": inside the images.
+  // By default the disks alone.
+  const char *memory;
+  // Not 0: the memory file is packed by zstd.
+  int compress;
+  // Not 0: the guest's file systems are frozen meanwhile, and its agent has so many milliseconds for each answer.
+  int64_t quiesce_ms;
 } xlsnap_create_options;
 
 // Options of xlsnap_revert. Zero is the default of each.
@@ -205,6 +212,10 @@ typedef struct xlsnap_revert_options {
   size_t size;
   // Make a snapshot of now under this name first.
   const char *safety;
+  // Above 0: the guest runs afterwards; below 0: it is paused; 0: as it was.
+  int run;
+  // Not 0: the process of a domain that runs is ended and started again.
+  int offline;
 } xlsnap_revert_options;
 
 // Options of xlsnap_delete. Zero is the default of each.
@@ -483,7 +494,8 @@ int xlsnap_create(const struct xlsnap_host *host,
                   char **name,
                   struct xlsnap_error **error);
 
-// Brings a domain's disks back to a snapshot. The domain must be off, and stays off.
+// Brings a domain back to a snapshot: its disks, and its guest's memory where that is part of it. A domain that is off stays off
+// when its disks alone come back; the guest of one that runs is reset, or goes on where it was.
 //
 // Cancelled before its first effect it has none; later it is finished, as after a crash. See xlsnap_create for the arguments.
 //

@@ -218,6 +218,16 @@ static void life(const xlsnap_host *host, bool running)
     revert.safety = "safe";
     if (running) {
         CHECK(xlsnap_revert(host, DOMAIN, "0s", NULL, NULL, NULL) != XLSNAP_STATUS_INVALID);
+        /* With its memory. Nobody has said how it is started, so that it could not be restored. */
+        create.name = "whole";
+        create.memory = "yes";
+        WORKS(xlsnap_create(host, DOMAIN, &create, NULL, NULL, &error));
+        WORKS(xlsnap_show(host, DOMAIN, "whole", &snapshot, &error));
+        CHECK(snapshot.memory != NULL && snapshot.memory[0] == '/' && snapshot.running);
+        libxl_domain_snapshot_dispose(&snapshot);
+        FAILS(xlsnap_revert(host, DOMAIN, "whole", NULL, NULL, &error), XLSNAP_STATUS_REFUSED);
+        WORKS(xlsnap_delete(host, DOMAIN, "whole", NULL, NULL, &error));
+        create.memory = NULL;
     } else {
         WORKS(xlsnap_revert(host, DOMAIN, "0s", &revert, NULL, &error));
         WORKS(xlsnap_delete(host, DOMAIN, "safe", NULL, NULL, &error));

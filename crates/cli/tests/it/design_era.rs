@@ -31,7 +31,7 @@ fn the_four_commands_do_what_todays_do() {
     assert!(long.ok().out.contains("by file") && long.out.contains("vda"), "{}", long.out);
     host.refuses(3, ["snapshot-list", "-n", "s3", "web"]);
 
-    host.refuses(2, ["snapshot-revert", "-n", "s1", "-p", "web"]).tells("-p");
+    host.refuses(5, ["snapshot-revert", "-n", "s1", "-p", "web"]).tells("started");
     host.refuses(2, ["snapshot-revert", "-n", "s1", "-c", "web"]).tells("-c");
     host.run(["snapshot-revert", "-n", "s1", "-d", "web"]).ok();
     host.run(["snapshot-delete", "-n", "s1", "web"]).ok();
@@ -51,7 +51,8 @@ fn a_conflict_between_file_and_options_is_an_error() {
     host.refuses(3, ["create", "web", "--config", "missing.cfg"]);
 
     fs::write(config, "name=\"s1\"\nmemory=\"yes\"\n").unwrap();
-    host.refuses(5, ["snapshot-create", config, "web"]).tells("memory");
+    host.refuses(5, ["snapshot-create", config, "web"]).tells("memory").tells("off");
+    host.refuses(2, ["snapshot-create", "-D", config, "web"]).tells("-D");
     fs::write(config, "name=\"s1\"\nmemroy=\"no\"\n").unwrap();
     host.refuses(2, ["snapshot-create", config, "web"]).tells("memroy").tells("2");
 }

@@ -42,9 +42,16 @@ fn a_running_machine_comes_back_to_what_it_was() {
         assert!(show.ok().out.contains(word), "{word} is not in {}", show.out);
     }
 
-    // Nobody reverts the disks of a machine that runs.
-    let ran = host.run(["revert", "web", "before"]);
+    // Under the machine, whose guest is reset.
+    let reverted = host.json(&["revert", "web", "before"]);
+    assert_eq!(reverted["way"], "release", "{reverted}");
+    assert!(vm.holds("vda", Data::of(1)) && vm.holds("vdb", Data::of(2)));
+    vm.write("vda", Data::of(0x77));
+    vm.write("vdb", Data::of(0x88));
+    // It was not started here, so nothing here ends it.
+    let ran = host.run(["revert", "web", "before", "--offline"]);
     assert_eq!(ran.code, 5, "{ran:?}");
+    assert!(vm.holds("vda", Data::of(0x77)));
     vm.quit();
 
     let reverted = host.json(&["revert", "web", "before", "--safety", "after"]);

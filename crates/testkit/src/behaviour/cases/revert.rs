@@ -70,7 +70,7 @@ pub async fn a_revert_of_a_running_domain_is_refused<W: World>(make: impl AsyncF
     let before = everything(&mut world).await;
     let error = reverting(&world, &request("s1")).await.expect_err("it runs");
     assert_eq!(error.kind(), Kind::Refused, "{}", told(&error));
-    assert!(error.advice().is_some_and(|advice| advice.contains("shut")), "{}", told(&error));
+    assert!(error.advice().is_some_and(|advice| advice.contains("first")), "{}", told(&error));
     assert_eq!(everything(&mut world).await, before);
 }
 

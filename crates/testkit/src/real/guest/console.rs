@@ -143,7 +143,7 @@ impl Console {
     /// The lines that have ended. The first may be the end of one that began before.
     fn lines(&self) -> Vec<String> {
         let text = self.text();
-        let ended = text.rsplit_once('\n').map_or("", |(ended, _)| ended);
+        let ended = text.rfind('\n').map_or("", |end| &text[..=end]);
         ended.lines().map(str::to_owned).collect()
     }
 

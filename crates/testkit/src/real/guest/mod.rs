@@ -18,7 +18,7 @@
 //!
 //! let scratch = Scratch::new();
 //! let disks = Guest::two_disks(&scratch);
-//! let guest = Guest::start(&scratch, &disks, &GuestOptions::default());
+//! let mut guest = Guest::start(&scratch, &disks, &GuestOptions::default());
 //! let reached = guest.wait_tick_beyond(10, Duration::from_secs(30));
 //! assert!(reached > 10);
 //! ```
