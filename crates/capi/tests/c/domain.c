@@ -217,7 +217,10 @@ static void life(const xlsnap_host *host, bool running)
     revert.size = sizeof(revert);
     revert.safety = "safe";
     if (running) {
-        CHECK(xlsnap_revert(host, DOMAIN, "0s", NULL, NULL, NULL) != XLSNAP_STATUS_INVALID);
+        /* Under its process; its guest is reset, and runs. */
+        revert.safety = NULL;
+        revert.run = 1;
+        WORKS(xlsnap_revert(host, DOMAIN, "0s", &revert, NULL, &error));
         /* With its memory. Nobody has said how it is started, so that it could not be restored. */
         create.name = "whole";
         create.memory = "yes";
