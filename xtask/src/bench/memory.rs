@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
 use serde_json::json;
 
 use super::all::Bench;
 use super::libvirt::Libvirt;
-use super::machine::Machine;
+use super::machine::{Machine, until};
 use super::monitor::Monitor;
 use super::paired::pairs;
 use super::process::{Run, run, scratch};
@@ -34,6 +35,7 @@ pub(super) fn memory(bench: &Bench) -> Result<Vec<Line>, Failure> {
         let way = Way { options: &["--memory-mode", mode], pause: promise };
         lines.extend(way.lines(bench, directory.path(), &mut machine.bare, mode)?);
     }
+    lines.extend(beside_qemu(bench, directory.path(), &mut machine.bare)?);
     let packed = Way { options: &["--compress", "zstd"], pause: Promise::None };
     lines.extend(packed.lines(bench, directory.path(), &mut machine.bare, "zstd")?);
     Ok(lines)
@@ -96,6 +98,55 @@ impl Way<'_> {
             Line::new("peak memory (MiB)", pairs.ours(Run::mebibytes), Promise::AtMost(32.0)),
         ])
     }
+}
+
+/// The whole in the background beside what QEMU itself takes for it: the same capability and bandwidth, told by hand, into a file
+/// that nobody flushes.
+fn beside_qemu(bench: &Bench, directory: &Path, monitor: &mut Monitor) -> Result<Vec<Line>, Failure> {
+    let save = directory.join("ours.save");
+    let bare = directory.join("bare");
+    let pairs = pairs(
+        bench.rounds,
+        || {
+            let mut create = bench.xlsnap(directory, ["create", "vm", "ours", "--memory"]);
+            let measured = run(create.arg(&save).args(["--memory-mode", "background"]))?;
+            run(&mut bench.xlsnap(directory, ["delete", "vm", "ours"]))?;
+            Ok(measured)
+        },
+        || {
+            let start = Instant::now();
+            background(monitor, true)?;
+            monitor.execute("stop", &json!({}))?;
+            monitor.execute("migrate", &json!({"uri": format!("exec:cat > {}", bare.display())}))?;
+            let mut stopped = true;
+            until(|| {
+                let info = monitor.execute("query-migrate", &json!({}))?;
+                if stopped && info["ram"]["normal"].as_u64().is_some_and(|pages| pages > 0) {
+                    monitor.execute("cont", &json!({}))?;
+                    stopped = false;
+                }
+                match info["status"].as_str() {
+                    Some("completed") => Ok(()),
+                    status => Err(Failure(format!("the migration is {status:?}"))),
+                }
+            })?;
+            let measured = Run::of_wall(start.elapsed());
+            background(monitor, false)?;
+            Ok(measured)
+        },
+    )?;
+    Ok(vec![
+        Line::new("background: xlsnap create --memory (ms)", pairs.ours(Run::milliseconds), Promise::None),
+        Line::new("QEMU alone, by hand, not flushed (ms)", pairs.theirs(Run::milliseconds), Promise::None),
+        Line::new("ratio", pairs.ratio(Run::milliseconds), Promise::None),
+    ])
+}
+
+fn background(monitor: &mut Monitor, on: bool) -> Result<(), Failure> {
+    let capability = json!({"capability": "background-snapshot", "state": on});
+    monitor.execute("migrate-set-capabilities", &json!({"capabilities": [capability]}))?;
+    monitor.execute("migrate-set-parameters", &json!({"max-bandwidth": 10_u64 << 30}))?;
+    Ok(())
 }
 
 /// The pause beside that of `virsh snapshot-create-as`, internal and with memory, of the same machine.
