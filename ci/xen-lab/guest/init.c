@@ -77,10 +77,13 @@ static int read_disk(int disk)
     return 0;
 }
 
+// Until it is written: a full disk in dom0 is an error here, and may pass.
 static void write_disk(int disk, const void *data, size_t size, off_t at)
 {
-    if (pwrite(disks[disk], data, size, AT + at) != (ssize_t)size)
+    while (pwrite(disks[disk], data, size, AT + at) != (ssize_t)size) {
         printf("FAILED to write disk %c: %s\n", 'a' + disk, strerror(errno));
+        rest(500);
+    }
 }
 
 // The last record of what was read, or NULL.

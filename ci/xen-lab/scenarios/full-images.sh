@@ -1,7 +1,8 @@
 # The file system of the images is full: no disk has the snapshot, and the guest goes on.
-mount -t tmpfs -o size=150M,mode=700 images "$RUN"
+mount -t tmpfs -o size=20M,mode=700 images "$RUN"
 guest pv
-head -c 150M /dev/zero > "$RUN/filled" 2>/dev/null || true
+WRONG='DISAGREE|panic|Oops'
+head -c 20M /dev/zero > "$RUN/filled" 2>/dev/null || true
 snap_ends '1 6' create g one
 rm "$RUN/filled"
 snap recover g

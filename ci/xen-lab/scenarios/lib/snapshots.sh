@@ -95,32 +95,25 @@ memory_cycle() {
 # killed_at NUMBER WORDS...: xlsnap is killed as soon as it has put its NUMBER-th file in its place (docs/formats.md): its
 # journal, a record. Status 1 if it ended well before.
 killed_at() {
-    local number=$1 calls=rename,renameat,renameat2 tracer thread call
+    local number=$1 calls=rename,renameat,renameat2 tracer call status=0
     shift
-    rm -f "$RUN/trace" "$RUN/ended"
+    rm -f "$RUN/trace"
     mkfifo "$RUN/trace"
     say "\$ xlsnap $* # killed after file $number"
-    # It waits after each, so that it is met there. Its threads are followed, and with them all that it starts: that goes on.
-    strace -f --seccomp-bpf -o "$RUN/trace" -e trace=$calls -e inject=$calls:delay_exit=1000000 \
-        bash -c 'run=$1; shift; xlsnap "$@"; echo $? > "$run/ended-"; mv "$run/ended-" "$run/ended"' - "$RUN" "$@" \
-        </dev/null &
+    # It waits after each, so that it is met there. What it starts is not followed: that goes on.
+    strace -o "$RUN/trace" -e trace=$calls -e inject=$calls:delay_exit=1000000 xlsnap "$@" </dev/null &
     tracer=$!
-    while read -r thread call; do
-        case $call in
-            *'".xlsnap-new-'*)
-                number=$((number - 1))
-                [ $number != 0 ] || { say "killed after $call"; kill -KILL "$thread"; }
-                ;;
-            *'/ended"'*) break ;;
-        esac
+    while read -r call; do
+        [[ $call == *'".xlsnap-new-'* ]] || continue
+        number=$((number - 1))
+        [ $number != 0 ] || { say "killed after $call"; pkill -KILL -P $tracer -x xlsnap; }
     done < "$RUN/trace"
-    kill $tracer
-    wait $tracer || true
-    case $(cat "$RUN/ended") in
+    wait $tracer || status=$?
+    case $status in
         # Where this machine was busy for so long, it went on after its file.
         0) [ $number -le 0 ] ;;
         137) ;;
-        *) fail "xlsnap ended with $(cat "$RUN/ended")" ;;
+        *) fail "xlsnap ended with $status" ;;
     esac
 }
 
