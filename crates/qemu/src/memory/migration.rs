@@ -1,6 +1,6 @@
 //! Following a migration.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
@@ -69,12 +69,15 @@ pub(crate) async fn cancel(qmp: &dyn Qmp) -> Result<(), PortError> {
 /// Lets the guest run, once no migration is about to end any more. QEMU refuses it in between; in 7.2 a guest that went on
 /// there would be the end of QEMU.
 pub(crate) async fn let_run(qmp: &dyn Qmp) -> Result<(), PortError> {
+    /// What is left of a migration that is over takes no time.
+    const WAIT: Duration = Duration::from_secs(30);
+    let begin = Instant::now();
     loop {
         let state = run_state(qmp).await?;
         if state.running {
             return Ok(());
         }
-        if state.status != RunState::FinishMigrate {
+        if state.status != RunState::FinishMigrate || begin.elapsed() > WAIT {
             break;
         }
         sleep(SOON).await;

@@ -89,8 +89,8 @@ pub(crate) async fn begin(
     progress: &dyn Progress,
 ) -> Result<(), PortError> {
     let place = place_of(save)?;
-    if save.way == MemoryWay::Background && !survey::can_be_broken_off(qmp) {
-        let message = "this QEMU is too old to save memory in the background";
+    if let Some(why) = survey::fault(qmp, save.way).await? {
+        let message = format!("the memory is not saved this way ({}): {why}", save.way.word());
         return Err(PortError::new(PortErrorKind::Refused, Effect::None, message));
     }
     let events = qmp.events();
@@ -219,8 +219,9 @@ pub(crate) async fn abandon(
     };
     if let Some(qmp) = qmp {
         let written = Settings::load(&was);
-        // A migration that nothing here tells of is somebody else's.
-        if saving.is_some() || written.is_some() || place.has_part() {
+        // A migration that nothing here tells of is somebody else's, and the guest stands still for that, if it does.
+        let begun = saving.is_some() || written.is_some() || place.has_part();
+        if begun {
             try_all(migration::cancel(qmp).await);
         }
         if let Some(settings) =
@@ -229,7 +230,7 @@ pub(crate) async fn abandon(
             try_all(settings.put_back(qmp).await);
         }
         if save.was_running {
-            try_all(let_run_again(qmp).await);
+            try_all(if begun { let_run_again(qmp).await } else { let_run_unless_migrated(qmp).await });
         }
     }
     if let Some(Saving { receiving: Some(receiving), .. }) = saving {
@@ -239,6 +240,10 @@ pub(crate) async fn abandon(
     let _ = std::fs::remove_file(was);
     let _ = std::fs::remove_file(socket(sockets, &save.token));
     result
+}
+
+async fn let_run_unless_migrated(qmp: &dyn Qmp) -> Result<(), PortError> {
+    if migration::is_over(&migration::info(qmp).await?) { let_run_again(qmp).await } else { Ok(()) }
 }
 
 /// Lets a guest run that a save holds up: not one that has stopped for another reason since.
@@ -323,15 +328,24 @@ impl Saving {
             if let Some(failure) = migration::failure(&info) {
                 return Err(self.cause(failure).await);
             }
-            self.look_at_stream(pace).await?;
+            if migration::is_over(&info) {
+                let message = "QEMU's saving of the memory has ended otherwise than it was told to";
+                return Err(PortError::new(PortErrorKind::Failed, Effect::None, message));
+            }
+            if self.written.is_some() {
+                // All that is missing is QEMU's word for it.
+                sleep(pace).await;
+            } else {
+                self.look_at_stream(pace).await?;
+            }
         }
     }
 
     /// Waits for the stream to end, for `wait` at most.
     async fn look_at_stream(&mut self, wait: Duration) -> Result<(), PortError> {
         let Some(receiving) = &mut self.receiving else {
-            sleep(wait).await;
-            return Ok(());
+            let message = "no stream of QEMU's memory has begun";
+            return Err(PortError::new(PortErrorKind::Failed, Effect::None, message));
         };
         let Some(result) = receiving.within(wait).await else { return Ok(()) };
         self.receiving = None;

@@ -7,8 +7,8 @@ use futures_util::future::{join, try_join4};
 use rustix::fs::{Access, AtFlags, CWD};
 use xlsnap_orchestrator::{MemorySurvey, PortError};
 use xlsnap_qmp_transport::commands::{
-    JobStatus, MigrateSetCapabilities, MigrationCapability, MigrationInfo, QueryJobs, QueryMemorySizeSummary,
-    QueryMigrate, QueryMigrateCapabilities, QueryStatus, RunState, StatusInfo,
+    JobStatus, MigrateSetCapabilities, MigrationCapability, MigrationInfo, QueryJobs, QueryKvm,
+    QueryMemorySizeSummary, QueryMigrate, QueryMigrateCapabilities, QueryStatus, RunState, StatusInfo,
 };
 use xlsnap_qmp_transport::{Command, Kind, Qmp, QmpExt};
 use xlsnap_types::model::MemoryWay;
@@ -66,9 +66,11 @@ pub(crate) async fn of(qmp: &dyn Qmp, known: &Known<'_>) -> Result<MemorySurvey,
             let mut survey = MemorySurvey::default();
             let stranger = known.pid.and_then(stranger);
             for way in WAYS {
+                let fault = fault(qmp, way).await?;
                 let lacks = match way {
                     MemoryWay::Internal => inside(known),
                     _ if stranger.is_some() => stranger.clone(),
+                    _ if fault.is_some() => fault.map(str::to_owned),
                     MemoryWay::Background => background(qmp, &status, &capabilities).await?,
                     _ => of_stopped(way, &status, &capabilities),
                 };
@@ -108,9 +110,6 @@ async fn background(
     if !capabilities.iter().any(|c| c.capability == BACKGROUND) {
         return Ok(Some("this QEMU has no background snapshots".to_owned()));
     }
-    if !can_be_broken_off(qmp) {
-        return Ok(Some("in this QEMU one that is broken off holds the guest up for good".to_owned()));
-    }
     if status.status == RunState::Prelaunch {
         // "invalid runstate transition: 'prelaunch' -> 'paused'", and QEMU aborts (7.2 and 10.0).
         return Ok(Some("the guest has not run since it was started or reset".to_owned()));
@@ -135,10 +134,24 @@ async fn background(
     }
 }
 
-/// Whether a background snapshot that fails or is cancelled is no harm. Before 8.1 QEMU goes on to track the guest's writes
-/// and answers none: whoever writes next, QEMU itself included, waits for ever (7.2, measured). A crash of ours would do that.
-pub(super) fn can_be_broken_off(qmp: &dyn Qmp) -> bool {
-    qmp.version() >= (8, 1, 0)
+/// Why this QEMU's own faults rule a way out, as a clause. Nothing but its version tells of them.
+///
+/// * Before 8.1, a background snapshot that fails or is cancelled goes on to track the guest's writes and answers none: whoever
+///   writes next, QEMU itself included, waits for ever (measured on 7.2). A crash of ours would do that.
+/// * In 7.2, of what an emulated guest writes while its memory is sent some is lost, and the saved memory is spoilt (measured;
+///   10.0 is good, and KVM tracks writes otherwise).
+pub(super) async fn fault(qmp: &dyn Qmp, way: MemoryWay) -> Result<Option<&'static str>, PortError> {
+    const BROKEN_OFF: (u32, u32, u32) = (8, 1, 0);
+    const LOSES_NONE: (u32, u32, u32) = (10, 0, 0);
+    Ok(match way {
+        MemoryWay::Background if qmp.version() < BROKEN_OFF => {
+            Some("in this QEMU one that is broken off holds the guest up for good")
+        }
+        MemoryWay::Switchover if qmp.version() < LOSES_NONE && !ask(qmp, QueryKvm).await?.enabled => {
+            Some("this QEMU loses some of what an emulated guest writes meanwhile")
+        }
+        _ => None,
+    })
 }
 
 /// The first QEMU that leaves a guest as it was during a background snapshot: before, each ran. Nothing in its commands tells.

@@ -3,6 +3,7 @@
 
 mod abandon;
 mod behaviour;
+mod guest;
 mod inside;
 mod release;
 mod restore;

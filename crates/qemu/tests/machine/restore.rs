@@ -138,7 +138,7 @@ async fn a_packed_file_that_is_cut_or_changed_is_refused() {
 #[tokio::test]
 async fn another_machine_refuses_it() {
     let mut rig = Rig::new();
-    let (machine, meta) = saved(&rig, MemoryWay::Switchover, Compression::None).await;
+    let (machine, meta) = saved(&rig, MemoryWay::Stopped, Compression::None).await;
     machine.close().await;
     for (change, says) in [("pc", "Machine type received is 'pc-q35-"), ("q35", "Size mismatch")] {
         rig.spec.machine = change.into();

@@ -58,7 +58,7 @@ pub use snapshot::{
     BlockdevSnapshotSync, NewImageMode, Transaction,
 };
 pub use vm::{
-    Cont, HumanMonitorCommand, QomGetString, QueryStatus, Quit, RunState, StatusInfo, Stop, SystemPowerdown,
-    SystemReset,
+    Cont, HumanMonitorCommand, KvmInfo, QomGetString, QueryKvm, QueryStatus, Quit, RunState, StatusInfo,
+    Stop, SystemPowerdown, SystemReset,
 };
 pub use vmstate::{SnapshotDelete, SnapshotLoad, SnapshotSave};

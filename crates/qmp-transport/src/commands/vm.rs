@@ -94,6 +94,20 @@ pub struct QomGetString {
     pub property: String,
 }
 
+/// Whether the host's processor executes the guest (KVM), and not QEMU's emulator.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct QueryKvm;
+
+/// The result of [`QueryKvm`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct KvmInfo {
+    /// Whether it does.
+    pub enabled: bool,
+    /// Whether this QEMU could.
+    pub present: bool,
+}
+
 /// Stops the processors.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Stop;
@@ -125,6 +139,7 @@ pub struct HumanMonitorCommand {
 command! {
     QomGetString = "qom-get" -> String;
     QueryStatus = "query-status" -> StatusInfo;
+    QueryKvm = "query-kvm" -> KvmInfo;
     Stop = "stop" -> Nothing;
     Cont = "cont" -> Nothing;
     SystemReset = "system_reset" -> Nothing;

@@ -32,6 +32,7 @@ const OF_A_GUEST: &[&str] = &[
     "migrate-set-capabilities",
     "migrate-set-parameters",
     "migrate_cancel",
+    "query-kvm",
     "query-memory-size-summary",
     "query-migrate",
     "query-migrate-capabilities",
@@ -89,6 +90,7 @@ fn samples() -> Vec<(&'static str, Map<String, Value>)> {
         sample(QueryName),
         sample(QueryUuid),
         sample(QueryStatus),
+        sample(QueryKvm),
         sample(QueryBlock),
         sample(QueryNamedBlockNodes::FLAT),
         sample(QueryBlockGraph),
@@ -308,6 +310,7 @@ fn recorded_results_are_understood() {
         assert!(graph.nodes.iter().any(|node| node.name == "d0" && node.kind == GraphNodeKind::BlockDriver));
         assert!(results::<QomGetString>(program)[0].starts_with("pc-q35-"));
         assert_eq!(results::<HumanMonitorCommand>(program)[0], "VM status: paused\r\n");
+        assert!(!results::<QueryKvm>(program)[0].enabled);
         assert_eq!(results::<QueryMemorySizeSummary>(program)[0].base_memory, 64 << 20);
         let jobs: Vec<JobInfo> = results::<QueryJobs>(program).into_iter().flatten().collect();
         let failed = jobs.iter().find(|job| job.job_type == "snapshot-load" && job.error.is_some()).unwrap();
