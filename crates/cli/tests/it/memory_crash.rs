@@ -54,6 +54,13 @@ fn recover(counting: &Counting) -> bool {
     !ran.out.contains("nothing to recover")
 }
 
+/// Whether this QEMU saves memory so; every one saves it of a guest that is stopped.
+fn is_offered(counting: &Counting, mode: &str) -> bool {
+    let ran = counting.host.run(["create", "web", "planned", "-n", "--memory", "--memory-mode", mode]);
+    assert!(ran.code == 0 || (mode != "stop" && ran.err.contains("cannot be saved")), "{ran:?}");
+    ran.code == 0
+}
+
 /// A sweep that never met an operation in the middle has shown nothing.
 fn assert_met(met: u32) {
     assert!(met >= 2, "only {met} of the moments fell into the operation");
@@ -63,6 +70,9 @@ fn assert_met(met: u32) {
 fn a_create_that_is_killed_leaves_a_guest_that_runs() {
     let mut counting = Counting::new();
     for (mode, words) in [("b", "background"), ("w", "switchover"), ("s", "stop")] {
+        if !is_offered(&counting, words) {
+            continue;
+        }
         let mut met = 0;
         let clean = ["create", "web", mode, "--memory", "--memory-mode", words];
         for (at, moment) in moments(&counting, &clean, MOMENTS).enumerate() {
@@ -148,10 +158,11 @@ fn a_qemu_that_dies_leaves_nothing_behind() {
 fn an_interrupt_undoes_it() {
     let counting = Counting::new();
     let mut undone = 0;
-    let clean = ["create", "web", "clean", "--memory", "--memory-mode", "switchover"];
+    let mode = if is_offered(&counting, "switchover") { "switchover" } else { "stop" };
+    let clean = ["create", "web", "clean", "--memory", "--memory-mode", mode];
     for (at, moment) in moments(&counting, &clean, MOMENTS).enumerate() {
         let name = format!("s{at}");
-        let create = begin(&counting, &["create", "web", &name, "--memory", "--memory-mode", "switchover"]);
+        let create = begin(&counting, &["create", "web", &name, "--memory", "--memory-mode", mode]);
         sleep(moment);
         let pid = Pid::from_raw(i32::try_from(create.id()).unwrap()).unwrap();
         let _ = kill_process(pid, Signal::INT);
