@@ -12,6 +12,9 @@ goes_on
 taken one
 has_snapshots one
 try xl destroy g
+# QEMU may leave a cluster over of what it could not write (status 3), and no more than that.
 for disk in a b; do
-    try qemu-img check "$(image $disk)"
+    status=0
+    try qemu-img check "$(image $disk)" || status=$?
+    [[ $status == [03] ]] || fail "disk $disk is damaged: qemu-img check ended with $status"
 done
