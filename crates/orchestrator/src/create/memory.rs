@@ -177,11 +177,6 @@ fn interruptible<'s, T: 's>(
     }
 }
 
-/// Whether a memory file belongs to the record alone: whether it is whole nobody else can tell.
-pub(super) fn is_outside(save: &MemorySave) -> bool {
-    save.way != MemoryWay::Internal
-}
-
 /// The error of a recovery whose backend cannot do what an earlier one did.
 pub(super) fn no_backend(domain: &str) -> Error {
     let message =

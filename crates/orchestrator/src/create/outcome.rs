@@ -1,9 +1,9 @@
 //! How a creation ends: whether it was done is told from the disks, and so it is undone.
 
 use uuid::Uuid;
-use xlsnap_types::model::ImageFormat;
+use xlsnap_types::model::{ImageFormat, MemoryWay};
 
-use super::memory::{is_outside, no_backend};
+use super::memory::no_backend;
 use crate::journal::{CreatePhase, Draft, Intent, Journal};
 use crate::session::{Session, chain};
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 /// name is ours. While the domain is off, an overlay counts as taken: it is empty and equals its base, or it holds what the
 /// guest wrote before it ended.
 pub(crate) fn judge(draft: &Draft, guest: GuestState, inventory: &Inventory) -> bool {
-    let inside = draft.memory.as_ref().is_some_and(|save| !is_outside(save));
+    let inside = draft.memory.as_ref().is_some_and(|save| save.way == MemoryWay::Internal);
     if inside && !holds_memory(draft, inventory) {
         return false;
     }
