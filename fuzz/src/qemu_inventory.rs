@@ -34,8 +34,8 @@ pub fn qemu_inventory(data: &[u8]) {
                 assert_eq!(names, described.iter().collect::<Vec<_>>());
             }
             for disk in &inventory.disks {
-                let can = disk.no_internal.is_none() || disk.no_external.is_none();
-                assert!(disk.no_internal.is_some() || disk.format == ImageFormat::Qcow2, "{disk:?}");
+                let can = disk.internal.is_yes() || disk.external.is_yes();
+                assert!(!disk.internal.is_yes() || disk.format == ImageFormat::Qcow2, "{disk:?}");
                 assert!(!(can && disk.read_only), "{disk:?}");
             }
         }
@@ -51,6 +51,8 @@ fn spec(value: &Value) -> Option<DiskSpec> {
         read_only: false,
         removable: value.get("removable").and_then(Value::as_bool).unwrap_or(false),
         node: text("node").map(str::to_owned),
+        key_file: None,
+        overlays: None,
     })
 }
 

@@ -1,6 +1,6 @@
 //! `cargo xtask ci`: the README's second command, which CI runs too.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::command::{command, run};
 use crate::{Done, Echo, Failure, check, e2e, fuzz, package, test, tidy, xen_lab};
@@ -15,28 +15,56 @@ const STAGES: &[Stage] = &[
     ("setup", || setup(&[])),
     ("tidy", tidy::tidy),
     ("check", || check::check(Echo::Failures)),
-    ("test", || test::test(Echo::Failures)),
+    ("test", || test::test(&test::Options::default(), Echo::Failures)),
     ("e2e", || e2e::e2e(Echo::Failures)),
     ("xen-lab", || xen_lab::run(&[], Echo::Failures)),
     ("fuzz", || fuzz::fuzz(None, FUZZ_SECONDS, Echo::Failures)),
     ("package", || package::package(Echo::Failures)),
 ];
 
-/// Sets up and runs everything that can fail, a line for each stage, and nothing else while all is well.
+/// Sets up and runs everything that can fail, and tells at the end what each stage took, also when one failed.
 ///
 /// # Errors
 /// The first stage that failed, after what it printed.
 pub fn ci() -> Done {
+    let mut took = Vec::new();
+    let mut done = Ok(());
     for (name, stage) in STAGES {
         eprintln!("== {name}");
         let start = Instant::now();
-        stage().map_err(|Failure(why)| Failure(format!("{name} failed: {why}")))?;
-        eprintln!("== {name}: done in {:.1} s", start.elapsed().as_secs_f64());
+        done = stage().map_err(|Failure(why)| Failure(format!("{name} failed: {why}")));
+        took.push((*name, start.elapsed()));
+        if done.is_err() {
+            break;
+        }
     }
-    Ok(())
+    eprint!("{}", table(&took));
+    done
+}
+
+/// What each stage took, and all together.
+fn table(took: &[(&str, Duration)]) -> String {
+    let all = ("all", took.iter().map(|(_, time)| *time).sum());
+    let line = |(name, time): &(&str, Duration)| {
+        let seconds = time.as_secs();
+        format!("{name:<10} {:>3} min {:>2} s\n", seconds / 60, seconds % 60)
+    };
+    took.iter().chain([&all]).map(line).collect()
 }
 
 /// Installs what is missing, with the `extras` that `ci/setup` knows.
 pub(crate) fn setup(extras: &[&str]) -> Done {
     run(Echo::All, command("bash", ["ci/setup"].iter().chain(extras)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_of_the_table_is_the_sum() {
+        let told = table(&[("setup", Duration::from_millis(1_700)), ("test", Duration::from_millis(70_600))]);
+        let lines: Vec<&str> = told.lines().collect();
+        assert_eq!(lines, ["setup        0 min  1 s", "test         1 min 10 s", "all          1 min 12 s"]);
+    }
 }

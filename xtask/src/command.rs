@@ -59,7 +59,7 @@ pub(crate) fn cargo(line: &str) -> Command {
     command(cargo, line.split_whitespace())
 }
 
-/// How long a program may run where nobody watches, as coreutils' `timeout` reads it.
+/// How long a program may run where no person watches, as coreutils' `timeout` reads it.
 const UNWATCHED: &str = "20m";
 
 /// What `timeout` ends with when it had to end the program.
@@ -100,7 +100,7 @@ pub(crate) fn run(echo: Echo, mut command: Command) -> Done {
     Err(Failure(format!("{line} failed ({status})")))
 }
 
-/// `command` under a time limit, with all the processes that it starts: nobody sees it hang.
+/// `command` under a time limit, with all the processes that it starts, so that it cannot hang for ever.
 fn bounded(command: &Command) -> Command {
     let mut bounded = Command::new("timeout");
     bounded.args(["--kill-after=10s", UNWATCHED]).arg(command.get_program()).args(command.get_args());
@@ -127,8 +127,8 @@ pub(crate) fn output(mut command: Command) -> Result<Vec<u8>, Failure> {
     }
 }
 
-/// `command` as somebody would type it.
-fn shown(command: &Command) -> String {
+/// `command` as a person would type it.
+pub(crate) fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     let mut line = program.to_string_lossy().into_owned();
     for argument in command.get_args() {

@@ -19,7 +19,16 @@ enum Chore {
     /// What no compiler checks: layers, sizes of files, links and claims of the documents.
     Tidy,
     /// All tests: the workspace's, the documentation's, and the replay of the fuzz seeds.
-    Test,
+    Test {
+        /// Only tests whose title (package, target, path) contains this, and not the documentation's.
+        filter: Option<String>,
+        /// Only those that start QEMU's programs, with this QEMU, which is unpacked beside the installed one first.
+        #[arg(long, value_name = "VERSION", value_parser = ["7.2", "11.1"])]
+        qemu: Option<String>,
+        /// How many run at once; as many as there are processors without it.
+        #[arg(long, value_name = "N")]
+        at_once: Option<usize>,
+    },
     /// Save and restore a guest's memory many times in each way, on each QEMU: longer than the tests do.
     Soak {
         /// How often in each way.
@@ -101,7 +110,9 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().chore {
         Chore::Check => check::check(Echo::All),
         Chore::Tidy => tidy::tidy(),
-        Chore::Test => test::test(Echo::All),
+        Chore::Test { filter, qemu, at_once } => {
+            test::test(&test::Options { filter, qemu, at_once }, Echo::All)
+        }
         Chore::Soak { cycles } => test::soak(cycles),
         Chore::E2e => e2e::e2e(Echo::All),
         Chore::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds, Echo::All),

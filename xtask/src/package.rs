@@ -40,9 +40,9 @@ pub fn install(echo: Echo) -> Done {
     runs(&program, &library)
 }
 
-/// A domain that nobody knows is told by the status 3.
+/// An unknown domain gives the status 3.
 fn runs(program: &Path, library: &Path) -> Done {
-    let mut example = command(program, ["list", "nobody"]);
+    let mut example = command(program, ["list", "absent"]);
     example.env("LD_LIBRARY_PATH", library).env("XLSNAP_ROOT", library);
     let ended = example.output().map_err(|e| Failure(format!("the example does not start: {e}")))?;
     match ended.status.code() {

@@ -4,13 +4,27 @@
  *   design list DOMID
  *   design revert|delete DOMID SNAPSHOT
  *
- * To build it: cc design.c $(pkg-config --cflags --libs xlsnap) -o design
+ * To build it: cc -std=c99 design.c $(pkg-config --cflags --libs xlsnap) -o design
  */
+/* strdup is POSIX's and in no C before C23, so that cc -std=c99 declares it only if asked. */
+#ifndef _POSIX_C_SOURCE
+#define _POSIX_C_SOURCE 200809L
+#endif
 #include <libxl_snapshot.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+/* Tells why the call that returned `rc` failed, if it did. It comes directly after the call: the next one has its own reason. */
+static int tell(const char *what, int rc)
+{
+    const char *reason = xlsnap_last_error();
+
+    if (rc != 0)
+        fprintf(stderr, "%s: error %d: %s\n", what, rc, reason ? reason : "no reason is known");
+    return rc;
+}
 
 static int create(int domid, const char *name, char **disks, int num)
 {
@@ -32,11 +46,11 @@ static int create(int domid, const char *name, char **disks, int num)
         snapshot.disks[i].file = strdup("");
         snapshot.disks[i].path = strdup("");
     }
-    rc = libxl_disk_snapshot_create(NULL, domid, snapshot.disks, num);
+    rc = tell("create", libxl_disk_snapshot_create(NULL, domid, snapshot.disks, num));
     if (rc == 0) {
-        rc = libxl_store_dom_snapshot_conf(NULL, (uint32_t)domid, &snapshot);
-        if (rc != 0)    /* a snapshot that nobody knows of is of no use */
-            libxl_disk_snapshot_delete(NULL, domid, snapshot.disks, num);
+        rc = tell("store", libxl_store_dom_snapshot_conf(NULL, (uint32_t)domid, &snapshot));
+        if (rc != 0)    /* a snapshot without a record is of no use */
+            tell("delete", libxl_disk_snapshot_delete(NULL, domid, snapshot.disks, num));
     }
     libxl_domain_snapshot_dispose(&snapshot);
     return rc;
@@ -49,6 +63,9 @@ static int list(int domid)
     int disk;
     libxl_domain_snapshot *snapshots = libxl_list_dom_snapshot(NULL, (uint32_t)domid, &num);
 
+    /* NULL is no snapshot, or a failure, which has a reason. */
+    if (snapshots == NULL && xlsnap_last_error() != NULL)
+        return tell("list", ERROR_FAIL);
     for (i = 0; i < num; i++) {
         printf("%s:", snapshots[i].name);
         for (disk = 0; disk < snapshots[i].num_disks; disk++)
@@ -66,13 +83,13 @@ static int revert_or_delete(int domid, const char *name, bool revert)
 
     libxl_domain_snapshot_init(&snapshot);
     snapshot.name = strdup(name);
-    rc = libxl_load_dom_snapshot_conf(NULL, (uint32_t)domid, &snapshot);
+    rc = tell("load", libxl_load_dom_snapshot_conf(NULL, (uint32_t)domid, &snapshot));
     if (rc == 0 && revert)
-        rc = libxl_disk_snapshot_revert(NULL, domid, snapshot.disks, snapshot.num_disks);
+        rc = tell("revert", libxl_disk_snapshot_revert(NULL, domid, snapshot.disks, snapshot.num_disks));
     else if (rc == 0)
-        rc = libxl_disk_snapshot_delete(NULL, domid, snapshot.disks, snapshot.num_disks);
+        rc = tell("delete", libxl_disk_snapshot_delete(NULL, domid, snapshot.disks, snapshot.num_disks));
     if (rc == 0 && !revert)
-        rc = libxl_delete_dom_snapshot_conf(NULL, (uint32_t)domid, &snapshot);
+        rc = tell("delete", libxl_delete_dom_snapshot_conf(NULL, (uint32_t)domid, &snapshot));
     libxl_domain_snapshot_dispose(&snapshot);
     return rc;
 }
@@ -90,7 +107,7 @@ int main(int argc, char **argv)
         rc = revert_or_delete(domid, argv[3], true);
     else if (argc == 4 && strcmp(argv[1], "delete") == 0)
         rc = revert_or_delete(domid, argv[3], false);
-    if (rc != 0)
-        fprintf(stderr, "failed: %d\n", rc);
+    else
+        fprintf(stderr, "usage: design create DOMID SNAPSHOT DISK... | list DOMID | revert|delete DOMID SNAPSHOT\n");
     return rc != 0;
 }

@@ -98,7 +98,7 @@ typedef enum xlsnap_status {
   XLSNAP_STATUS_INVALID = 2,
   // The domain, snapshot or disk is not there.
   XLSNAP_STATUS_NOT_FOUND = 3,
-  // Somebody else holds the domain, an image or the monitor.
+  // Another process holds the domain, an image or the monitor.
   XLSNAP_STATUS_BUSY = 4,
   // A check refused it before any effect.
   XLSNAP_STATUS_REFUSED = 5,
@@ -163,8 +163,9 @@ typedef struct libxl_domain_snapshot {
   struct libxl_disk_snapshot *disks;
 } libxl_domain_snapshot;
 
-// Told each step of an operation as it begins: the `number`-th of `total`, and `what` it is. It is called in the thread that
-// called the operation. It must not unwind, nor end the operation by longjmp.
+// Called for each step of an operation as it begins: the `number`-th of `total`, and `what` it is. It is called in the thread that
+// called the operation. It must not unwind, nor end the operation by longjmp. A call of this library that works on domains fails in
+// it, for the thread is in the middle of one.
 typedef void (*xlsnap_progress)(void *data, int number, int total, const char *what);
 
 // Options of xlsnap_host_open. Zero is the default of each.
@@ -177,7 +178,7 @@ typedef struct xlsnap_host_options {
   const char *qemu_img;
   // How many milliseconds to wait for a domain that another process works on; 5000 by default, below 0 not at all.
   int64_t lock_wait_ms;
-  // Told each step.
+  // Called for each step.
   xlsnap_progress progress;
   // Its first argument.
   void *progress_data;
@@ -216,6 +217,10 @@ typedef struct xlsnap_revert_options {
   int run;
   // Not 0: the process of a domain that runs is ended and started again.
   int offline;
+  // Not 0: the disks come back alone, although the snapshot has the guest's memory.
+  int without_memory;
+  // Not 0: dirty bitmaps of the disks that go back are removed; the next backup that goes by them has to be a full one.
+  int drop_bitmaps;
 } xlsnap_revert_options;
 
 // Options of xlsnap_delete. Zero is the default of each.
@@ -261,11 +266,17 @@ int libxl_load_dom_snapshot_conf(libxl_ctx *ctx,
 
 // Stores `snapshot` as the domain's configuration file of its name, in the place of one that is there.
 //
-// Returns 0; ERROR_INVAL when `snapshot` or its name is NULL, the name is empty or not valid, a string is not UTF-8, or a
-// format is none of libxl's; ERROR_DOMAIN_NOTFOUND; ERROR_LOCK_FAIL when somebody else works on the domain; ERROR_FAIL.
+// What is stored is the whole struct or nothing of it. Returns 0; ERROR_INVAL when the struct is not valid, see below;
+// ERROR_DOMAIN_NOTFOUND; ERROR_LOCK_FAIL when another process works on the domain; ERROR_FAIL.
+//
+// Not valid is: `snapshot` or its name is NULL; the name is empty, has over 200 bytes, a '/' or a control character, begins with
+// '-', or is "." or ".."; a string is not UTF-8; a flag is neither true nor false; `num_disks` is below 0 or above 65536, or above 0
+// while `disks` is NULL. Of a disk: `device` is NULL, empty, a path, or else no word of at most 64 letters, digits, '.', '_' and '-',
+// or is that of another disk; `name` has over 255 bytes or a control character; `format` is none of libxl's, or, where `file` is
+// not empty, UNKNOWN or EMPTY. A NULL `name` of a disk means that of the snapshot; another NULL string means an empty one.
 //
 // # Safety
-// `snapshot` is NULL or points to a valid struct.
+// `snapshot` is NULL or points to a valid struct; `disks` is NULL or points to `num_disks` of them.
 int libxl_store_dom_snapshot_conf(libxl_ctx *ctx,
                                   uint32_t domid,
                                   struct libxl_domain_snapshot *snapshot);
@@ -283,7 +294,8 @@ int libxl_delete_dom_snapshot_conf(libxl_ctx *ctx,
 
 // All snapshots of the domain whose configuration file can be read, by creation time; `*num` says how many.
 //
-// To be freed by libxl_domain_snapshot_list_free. NULL, and `*num` 0, when there are none, the domain is not known, or `num` is NULL.
+// To be freed by libxl_domain_snapshot_list_free. NULL, and `*num` 0, when there are none, and on a failure;
+// xlsnap_last_error tells these apart: it is NULL when there are none.
 //
 // # Safety
 // `num` is NULL or points to an int.
@@ -294,9 +306,15 @@ struct libxl_domain_snapshot *libxl_list_dom_snapshot(libxl_ctx *ctx,
 // Takes a snapshot of each disk of the array, of all at one instant, and of all or none.
 //
 // `device` says which disk; `name` is the snapshot's name in its image; a `file` that is not empty makes it external, into that
-// new file of that format (qcow2 when unknown). Returns 0; ERROR_INVAL when an argument makes no sense; ERROR_DOMAIN_NOTFOUND;
-// ERROR_NOTFOUND when the domain has no such disk; ERROR_FAIL when a disk cannot take it or the name is there; ERROR_LOCK_FAIL
-// when somebody else has the domain or an image; ERROR_BADFAIL when it failed and could not be undone.
+// new file of that format: LIBXL_DISK_FORMAT_QCOW2 or _QED; UNKNOWN becomes QCOW2, in the caller's struct too. Of no disks it does
+// nothing. Returns 0; ERROR_INVAL when the array is not valid, see below; ERROR_DOMAIN_NOTFOUND; ERROR_NOTFOUND when the domain has
+// no such disk; ERROR_FAIL when a disk cannot take it or the name is there; ERROR_LOCK_FAIL when another process has the domain or
+// an image; ERROR_BADFAIL when it failed and could not be undone.
+//
+// Not valid is: `num` below 0 or above 65536, or above 0 while `snapshot` is NULL; a string that is not UTF-8; a `device` that is
+// NULL, empty, a path, or else no word of at most 64 letters, digits, '.', '_' and '-', or that of another struct; a `format` that
+// is none of libxl's; in an internal one a `name` that libxl_store_dom_snapshot_conf would not take for a snapshot's; in an
+// external one a `file` that is no absolute path or that of another struct, or a format of no overlay.
 //
 // # Safety
 // `snapshot` is NULL or points to `num` valid structs.
@@ -327,6 +345,20 @@ int libxl_disk_snapshot_revert(libxl_ctx *ctx,
                                int domid,
                                struct libxl_disk_snapshot *snapshot,
                                int num);
+
+// Why the last call of one of the design's functions in this thread failed; NULL when that call succeeded.
+//
+// The functions are the design's seven (libxl_*_dom_snapshot_conf, libxl_list_dom_snapshot, libxl_disk_snapshot_create, _delete
+// and _revert) and the _to_json and _from_json of both structs. No other function sets or clears it: not _init, _copy, _dispose
+// and _free, so that a struct can be disposed of first, and not those of xlsnap_, which fill an xlsnap_error.
+//
+// The text has one line for what failed, then, indented, a line "because: ..." for each cause down to the first one, "now: ..."
+// if something was or may have been changed, and "try: ..." if a remedy is known. Lines of a cause that has several are indented
+// further. It ends without a line feed, and it is for people: a program decides by the code.
+//
+// Each thread has its own. The string belongs to the library, and lives until the thread calls one of those functions again or
+// ends; copy it to keep it, or to give it to another thread.
+const char *xlsnap_last_error(void);
 
 // What the call that failed returned; 0 for NULL.
 //
@@ -562,7 +594,7 @@ void libxl_disk_snapshot_copy(libxl_ctx *ctx,
                               struct libxl_disk_snapshot *dst,
                               const struct libxl_disk_snapshot *src);
 
-// The struct as libxl-json, to be freed by the caller; NULL when `p` is NULL or a string in it is not UTF-8.
+// The struct as libxl-json, to be freed by the caller; NULL when `p` is NULL or a string in it is not UTF-8; xlsnap_last_error says which.
 //
 // # Safety
 // `p` is NULL or points to a valid struct.
@@ -594,23 +626,27 @@ void libxl_domain_snapshot_dispose(struct libxl_domain_snapshot *p);
 
 // Copies `src` deeply to `dst`, which is as after init. `dst == src` changes nothing.
 //
+// Of a struct whose `disks` do not fit its `num_disks` the copy has the same number and no disks, so that every function that
+// refuses the one refuses the other.
+//
 // # Safety
 // Both are NULL or point to valid structs; what `dst` points to is not freed.
 void libxl_domain_snapshot_copy(libxl_ctx *ctx,
                                 struct libxl_domain_snapshot *dst,
                                 const struct libxl_domain_snapshot *src);
 
-// The struct as libxl-json, to be freed by the caller; NULL when `p` is NULL or a string in it is not UTF-8.
+// The struct as libxl-json, to be freed by the caller. NULL when `p` is NULL; a string in it is not UTF-8; `num_disks` is below 0 or
+// above 65536, or above 0 while `disks` is NULL; or a flag is neither true nor false. xlsnap_last_error says which.
 //
 // # Safety
-// `p` is NULL or points to a valid struct.
+// `p` is NULL or points to a valid struct; `disks` is NULL or points to `num_disks` of them.
 char *libxl_domain_snapshot_to_json(libxl_ctx *ctx,
                                     struct libxl_domain_snapshot *p);
 
 // Fills `p`, which is as after init, from libxl-json, read as libxl reads it.
 //
-// Returns 0, or ERROR_FAIL when `s` is no JSON or a value is out of range; ERROR_INVAL when a pointer is NULL. Then `p`
-// is as after init.
+// Returns 0, or ERROR_FAIL when `s` is no JSON, a value is out of range or more than 65536 disks are listed; ERROR_INVAL when a
+// pointer is NULL. Then `p`, unless it is NULL, is as after init.
 //
 // # Safety
 // `p` is NULL or points to room for a struct; `s` is NULL or NUL-terminated.
@@ -621,7 +657,7 @@ int libxl_domain_snapshot_from_json(libxl_ctx *ctx,
 // Frees an array that `libxl_list_dom_snapshot` gave, with all that it points to.
 //
 // # Safety
-// `list` is NULL or such an array of `num` structs, each disposed of by nobody else.
+// `list` is NULL or such an array of `num` structs, none of which is disposed of elsewhere.
 void libxl_domain_snapshot_list_free(struct libxl_domain_snapshot *list, int num);
 
 #ifdef __cplusplus

@@ -1,7 +1,7 @@
 //! The error object of the `xlsnap_` functions.
 
 use std::error::Error as _;
-use std::ffi::{CString, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
@@ -19,7 +19,7 @@ pub enum XlsnapStatus {
     Invalid = 2,
     /// The domain, snapshot or disk is not there.
     NotFound = 3,
-    /// Somebody else holds the domain, an image or the monitor.
+    /// Another process holds the domain, an image or the monitor.
     Busy = 4,
     /// A check refused it before any effect.
     Refused = 5,
@@ -59,6 +59,46 @@ impl XlsnapError {
         Self::new(XlsnapStatus::Invalid, XlsnapEffect::None, message)
     }
 
+    /// The same with what to do about it.
+    #[must_use]
+    pub(crate) fn advise(self, advice: &str) -> Self {
+        Self { advice: Some(for_c(advice)), ..self }
+    }
+
+    /// The same with its cause, and its cause's.
+    #[must_use]
+    pub(crate) fn because(self, cause: &(dyn std::error::Error + 'static)) -> Self {
+        let causes = std::iter::successors(Some(cause), |cause| (*cause).source());
+        Self { causes: causes.map(|cause| for_c(&cause.to_string())).collect(), ..self }
+    }
+
+    pub(crate) fn status(&self) -> XlsnapStatus {
+        self.status
+    }
+
+    /// All of it, as the command `xlsnap` prints it.
+    pub(crate) fn text(&self) -> CString {
+        let mut text = indented(&self.message);
+        let mut line = |label: &str, what: &str| {
+            text.push_str("\n  ");
+            text.push_str(label);
+            text.push_str(": ");
+            text.push_str(what);
+        };
+        for cause in &self.causes {
+            line("because", &indented(cause));
+        }
+        match self.effect {
+            XlsnapEffect::None => {}
+            XlsnapEffect::Done => line("now", "it was done"),
+            XlsnapEffect::Unknown => line("now", "it may have been done, or half of it"),
+        }
+        if let Some(advice) = &self.advice {
+            line("try", &indented(advice));
+        }
+        for_c(&text)
+    }
+
     pub(crate) fn cancelled(effect: XlsnapEffect, message: &str) -> Self {
         Self::new(XlsnapStatus::Cancelled, effect, message)
     }
@@ -78,19 +118,19 @@ impl From<Error> for XlsnapError {
             Effect::Done => XlsnapEffect::Done,
             Effect::Unknown => XlsnapEffect::Unknown,
         };
-        let causes = std::iter::successors(error.source(), |cause| (*cause).source());
-        Self {
-            causes: causes.map(|cause| for_c(&cause.to_string())).collect(),
-            advice: error.advice().map(for_c),
-            ..Self::new(status, effect, &error.to_string())
+        let failed =
+            Self { advice: error.advice().map(for_c), ..Self::new(status, effect, &error.to_string()) };
+        match error.source() {
+            Some(cause) => failed.because(cause),
+            None => failed,
         }
     }
 }
 
 impl From<std::io::Error> for XlsnapError {
     fn from(error: std::io::Error) -> Self {
-        let failed = Self::new(XlsnapStatus::Failed, XlsnapEffect::None, "the event loop cannot be started");
-        Self { causes: vec![for_c(&error.to_string())], ..failed }
+        Self::new(XlsnapStatus::Failed, XlsnapEffect::None, "the event loop cannot be started")
+            .because(&error)
     }
 }
 
@@ -98,6 +138,21 @@ impl From<std::io::Error> for XlsnapError {
 pub(crate) fn for_c(text: &str) -> CString {
     let whole = text.split('\0').next().unwrap_or_default();
     CString::new(whole).expect("it was cut at the first NUL")
+}
+
+/// The lines of `text` that say something, all but the first indented. What a terminal would obey is escaped: a cause may quote
+/// what a guest or an image's header says.
+fn indented(text: &CStr) -> String {
+    let text = text.to_string_lossy();
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    let visible = lines.map(|line| {
+        let mut visible = String::with_capacity(line.len());
+        for c in line.chars() {
+            if c.is_control() { visible.extend(c.escape_default()) } else { visible.push(c) }
+        }
+        visible
+    });
+    visible.collect::<Vec<_>>().join("\n    ")
 }
 
 /// Runs `body`, gives its status, and puts its error where the caller wants it. A panic does not unwind into C.
@@ -108,7 +163,7 @@ pub(crate) unsafe fn answer(
     error: *mut *mut XlsnapError,
     body: impl FnOnce() -> Result<(), XlsnapError>,
 ) -> c_int {
-    // What `body` may have left half-changed belongs to the caller, who is told that the call failed.
+    // What `body` may have left half-changed belongs to the caller, which is told that the call failed.
     let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| {
         let message = "a mistake in xlsnap: the call ended in the middle";
         Err(XlsnapError::new(XlsnapStatus::Failed, XlsnapEffect::Unknown, message))

@@ -40,10 +40,10 @@ pub unsafe extern "C" fn xlsnap_check(
         let (room, call) = unsafe { (emptied(findings), Call::new(host, domain, ptr::null())?) };
         let room =
             room.ok_or_else(|| XlsnapError::invalid("there is no room for findings: a NULL pointer"))?;
-        let request = CheckRequest { repair: repair != 0 };
-        let report = call.run(async |host, domain| host.check(domain, &request).await)?;
+        let request = CheckRequest { repair: repair != 0, ..CheckRequest::default() };
+        let report = call.run(async |host, domain| host.host.check(domain, &request, host.call()).await)?;
         let findings = report.findings.iter().map(|finding| Finding {
-            code: for_c(finding.code),
+            code: for_c(finding.code.as_str()),
             what: for_c(&format!("{}: {}", finding.what, finding.risk)),
             advice: for_c(&finding.advice),
             repaired: finding.repair == Repair::Done,

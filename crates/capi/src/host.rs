@@ -1,19 +1,31 @@
 //! The handle of a host.
 
 use std::ffi::{c_char, c_int, c_void};
+use std::fmt::Display;
 use std::ptr;
 use std::time::Duration;
 
-use xlsnap::{Host, Options, Progress};
+use xlsnap::{Call, Host, Options, Progress};
 
 use crate::failure::{XlsnapError, answer, for_c};
-use crate::options::{XlsnapHostOptions, XlsnapProgress, read};
+use crate::options::{XlsnapHostOptions, read};
 use crate::runtime::default_root;
 use crate::string::text;
 
 /// A directory of records and domain files, and how its domains are reached. Any thread may use it, several at once.
 pub struct XlsnapHost {
     pub(crate) host: Host,
+    watcher: Option<Watcher>,
+}
+
+impl XlsnapHost {
+    /// A call of an operation, told to the host's watcher.
+    pub(crate) fn call(&self) -> Call<'_> {
+        match &self.watcher {
+            Some(watcher) => Call::new().watched_by(watcher),
+            None => Call::new(),
+        }
+    }
 }
 
 /// A caller's callback as the watcher of a host.
@@ -32,7 +44,7 @@ impl Progress for Watcher {
         let number = c_int::try_from(number).unwrap_or(c_int::MAX);
         let total = c_int::try_from(total).unwrap_or(c_int::MAX);
         let what = for_c(what);
-        // SAFETY: whoever opened the host promised that it can be called with this argument as long as the host is open.
+        // SAFETY: the program that opened the host promised that this can be called with this argument while it is open.
         unsafe { (self.progress)(self.data, number, total, what.as_ptr()) };
     }
 
@@ -82,20 +94,15 @@ pub unsafe extern "C" fn xlsnap_host_open(
         if given.lock_wait_ms != 0 {
             options.lock_wait = Duration::from_millis(u64::try_from(given.lock_wait_ms).unwrap_or(0));
         }
-        let opened = watched(Host::new(options), given.progress, given.progress_data);
+        let data = given.progress_data;
+        let watcher = given.progress.map(|progress| Watcher { progress, data });
+        let opened = XlsnapHost { host: Host::new(options), watcher };
         // SAFETY: not NULL, as above.
-        unsafe { host.write(Box::into_raw(Box::new(XlsnapHost { host: opened }))) };
+        unsafe { host.write(Box::into_raw(Box::new(opened))) };
         Ok(())
     };
     // SAFETY: the caller's promise.
     unsafe { answer(error, open) }
-}
-
-fn watched(host: Host, progress: XlsnapProgress, data: *mut c_void) -> Host {
-    match progress {
-        Some(progress) => host.watched_by(Watcher { progress, data }),
-        None => host,
-    }
 }
 
 /// Closes a host that no thread uses any more. NULL is nothing to close.
@@ -114,7 +121,10 @@ pub unsafe extern "C" fn xlsnap_host_close(host: *mut XlsnapHost) {
 ///
 /// # Safety
 /// `string` is NULL or NUL-terminated.
-pub(crate) unsafe fn argument<'a>(what: &str, string: *const c_char) -> Result<Option<&'a str>, XlsnapError> {
+pub(crate) unsafe fn argument<'a>(
+    what: impl Display,
+    string: *const c_char,
+) -> Result<Option<&'a str>, XlsnapError> {
     // SAFETY: the caller's promise.
     unsafe { text(string) }.map_err(|_| XlsnapError::invalid(&format!("{what} is not UTF-8")))
 }

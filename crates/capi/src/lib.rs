@@ -12,9 +12,11 @@ mod options;
 mod runtime;
 mod string;
 mod structs;
+mod validate;
 
 pub use cancel::*;
 pub use design::*;
+pub use error::xlsnap_last_error;
 pub use failure::*;
 pub use findings::*;
 pub use host::*;

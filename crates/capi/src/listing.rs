@@ -35,7 +35,7 @@ pub unsafe extern "C" fn xlsnap_list(
         let (room, call) = unsafe { (emptied(listing), Call::new(host, domain, ptr::null())?) };
         let room =
             room.ok_or_else(|| XlsnapError::invalid("there is no room for the listing: a NULL pointer"))?;
-        let found = call.run(async |host, domain| host.list(domain).await)?.listing;
+        let found = call.run(async |host, domain| host.host.list(domain).await)?.listing;
         let rows = found.rows.iter().map(|row| Row {
             name: for_c(row.name.as_str()),
             parent: row.parent.as_ref().map(|parent| for_c(parent.as_str())),

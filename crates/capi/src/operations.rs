@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{c_char, c_int};
+use std::ptr;
 use std::time::Duration;
-use std::{ptr, slice};
 
 use xlsnap::{
-    CreateRequest, DeleteRequest, DiskChoice, Error, Host, MemoryPlace, MemoryRequest, Outcome,
-    RevertRequest, Selection, Selector,
+    CreateRequest, DeleteRequest, DiskChoice, Error, MemoryPlace, MemoryRequest, Outcome, RevertRequest, Run,
+    Selection, Selector,
 };
 use xlsnap_types::model::{Compression, DiskName, DomainName, ImageFormat, SnapshotName};
 
@@ -18,6 +18,7 @@ use crate::options::{XlsnapCreateOptions, XlsnapDeleteOptions, XlsnapRevertOptio
 use crate::runtime::block_on;
 use crate::string::alloc;
 use crate::structs::LibxlDomainSnapshot;
+use crate::validate::array;
 
 /// Makes a snapshot of a domain: all chosen disks at one instant, or nothing.
 ///
@@ -41,7 +42,7 @@ pub unsafe extern "C" fn xlsnap_create(
         let room = unsafe { emptied(name) };
         // SAFETY: the caller's promise.
         let (call, request) = unsafe { (Call::new(host, domain, cancel)?, create_request(&read(options)?)?) };
-        let report = call.run(async |host, domain| host.create(domain, &request).await)?;
+        let report = call.run(async |host, domain| host.host.create(domain, &request, host.call()).await)?;
         if let Some(room) = room {
             *room = alloc(report.record.snapshot.name.unwrap_or_default().as_bytes());
         }
@@ -74,9 +75,15 @@ pub unsafe extern "C" fn xlsnap_revert(
             let safety = optional_snapshot(options.safety)?;
             (Call::new(host, domain, cancel)?, snapshot(name)?, safety, options)
         };
-        let run = (options.run != 0).then_some(options.run > 0);
-        let request = RevertRequest { name, safety, run, offline: options.offline != 0 };
-        call.run(async |host, domain| host.revert(domain, &request).await).map(drop)
+        let request = RevertRequest {
+            safety,
+            run: (options.run != 0).then_some(Run::if_it(options.run > 0)),
+            offline: options.offline != 0,
+            without_memory: options.without_memory != 0,
+            drop_bitmaps: options.drop_bitmaps != 0,
+            ..RevertRequest::new(name)
+        };
+        call.run(async |host, domain| host.host.revert(domain, &request, host.call()).await).map(drop)
     };
     // SAFETY: the caller's promise.
     unsafe { answer(error, revert) }
@@ -106,7 +113,7 @@ pub unsafe extern "C" fn xlsnap_delete(
             children: options.children != 0,
             metadata_only: options.metadata_only != 0,
         };
-        call.run(async |host, domain| host.delete(domain, &request).await).map(drop)
+        call.run(async |host, domain| host.host.delete(domain, &request, host.call()).await).map(drop)
     };
     // SAFETY: the caller's promise.
     unsafe { answer(error, delete) }
@@ -132,7 +139,7 @@ pub unsafe extern "C" fn xlsnap_show(
         unsafe { snapshot.write(LibxlDomainSnapshot::INIT) };
         // SAFETY: the caller's promise.
         let (call, name) = unsafe { (Call::new(host, domain, ptr::null())?, self::snapshot(name)?) };
-        let details = call.run(async |host, domain| host.show(domain, &name).await)?;
+        let details = call.run(async |host, domain| host.host.show(domain, &name).await)?;
         // SAFETY: not NULL, as above.
         unsafe { snapshot.write(LibxlDomainSnapshot::from_rust(&details.record.snapshot)) };
         Ok(())
@@ -157,7 +164,7 @@ pub unsafe extern "C" fn xlsnap_recover(
     let recover = || {
         // SAFETY: the caller's promise.
         let (room, call) = unsafe { (emptied(what), Call::new(host, domain, ptr::null())?) };
-        let recovered = call.run(async |host, domain| host.recover(domain).await)?;
+        let recovered = call.run(async |host, domain| host.host.recover(domain, host.call()).await)?;
         if let (Some(room), Some(recovered)) = (room, recovered) {
             *room = alloc(recovered.to_string().as_bytes());
         }
@@ -169,7 +176,7 @@ pub unsafe extern "C" fn xlsnap_recover(
 
 /// What every operation is given.
 pub(crate) struct Call<'a> {
-    host: &'a Host,
+    host: &'a XlsnapHost,
     domain: Selector,
     cancel: Option<&'a XlsnapCancel>,
 }
@@ -184,7 +191,7 @@ impl<'a> Call<'a> {
     ) -> Result<Self, XlsnapError> {
         // SAFETY: the caller's promise.
         let (host, cancel) = unsafe { (host.as_ref(), cancel.as_ref()) };
-        let host = &host.ok_or_else(|| XlsnapError::invalid("there is no host: a NULL pointer"))?.host;
+        let host = host.ok_or_else(|| XlsnapError::invalid("there is no host: a NULL pointer"))?;
         // SAFETY: the caller's promise.
         let domain = unsafe { argument("the domain's name", domain)? };
         let domain = domain.ok_or_else(|| XlsnapError::invalid("no domain is named: a NULL pointer"))?;
@@ -196,7 +203,7 @@ impl<'a> Call<'a> {
     /// Runs an operation to its end, or until it is cancelled; then what it left is brought to an end.
     pub(crate) fn run<T>(
         &self,
-        operation: impl AsyncFnOnce(&Host, &Selector) -> Result<T, Error>,
+        operation: impl AsyncFnOnce(&XlsnapHost, &Selector) -> Result<T, Error>,
     ) -> Result<T, XlsnapError> {
         block_on(async {
             match unless_cancelled(self.cancel, operation(self.host, &self.domain)).await {
@@ -208,7 +215,7 @@ impl<'a> Call<'a> {
 
     /// Ends what a cancelled operation left, and says how.
     async fn settle(&self) -> XlsnapError {
-        match self.host.recover(&self.domain).await {
+        match self.host.host.recover(&self.domain, self.host.call()).await {
             Ok(None) => {
                 XlsnapError::cancelled(XlsnapEffect::None, "it was cancelled, and nothing was left to undo")
             }
@@ -230,22 +237,18 @@ unsafe fn create_request(options: &XlsnapCreateOptions) -> Result<CreateRequest,
     // SAFETY: the caller's promise.
     let (name, description) =
         unsafe { (optional_snapshot(options.name)?, argument("the description", options.description)?) };
-    if options.disks.is_null() && options.num_disks > 0 {
-        return Err(XlsnapError::invalid("no disks are named: a NULL pointer"));
-    }
-    let disks = match options.num_disks {
-        0 => &[],
-        // SAFETY: not NULL, and the caller promises so many.
-        count => unsafe { slice::from_raw_parts(options.disks, count) },
-    };
+    // SAFETY: the caller's promise.
+    let disks = unsafe { array(("disks", "num_disks"), options.disks, options.num_disks)? };
     let mut only = BTreeSet::new();
-    for disk in disks {
+    for (at, disk) in disks.iter().enumerate() {
         // SAFETY: the caller's promise.
-        let disk = unsafe { argument("a disk's name", *disk)? }.unwrap_or_default();
-        only.insert(
-            DiskName::new(disk)
-                .map_err(|why| XlsnapError::invalid(&format!("{disk:?} is no disk's name: {why}")))?,
-        );
+        let disk = unsafe { argument(format_args!("disks[{at}]"), *disk)? };
+        let disk = disk.ok_or_else(|| XlsnapError::invalid(&format!("disks[{at}] is NULL")))?;
+        let disk = DiskName::new(disk)
+            .map_err(|why| XlsnapError::invalid(&format!("{disk:?} is no disk's name: {why}")))?;
+        if let Some(disk) = only.replace(disk) {
+            return Err(XlsnapError::invalid(&format!("disk {disk} is named twice")));
+        }
     }
     let default_choice = match options.external {
         0 => DiskChoice::Internal,

@@ -7,8 +7,9 @@ use std::{ptr, slice};
 
 use crate::failure::XlsnapError;
 
-/// Told each step of an operation as it begins: the `number`-th of `total`, and `what` it is. It is called in the thread that
-/// called the operation. It must not unwind, nor end the operation by longjmp.
+/// Called for each step of an operation as it begins: the `number`-th of `total`, and `what` it is. It is called in the thread that
+/// called the operation. It must not unwind, nor end the operation by longjmp. A call of this library that works on domains fails in
+/// it, for the thread is in the middle of one.
 pub type XlsnapProgress =
     Option<unsafe extern "C" fn(data: *mut c_void, number: c_int, total: c_int, what: *const c_char)>;
 
@@ -24,7 +25,7 @@ pub struct XlsnapHostOptions {
     pub qemu_img: *const c_char,
     /// How many milliseconds to wait for a domain that another process works on; 5000 by default, below 0 not at all.
     pub lock_wait_ms: i64,
-    /// Told each step.
+    /// Called for each step.
     pub progress: XlsnapProgress,
     /// Its first argument.
     pub progress_data: *mut c_void,
@@ -67,6 +68,10 @@ pub struct XlsnapRevertOptions {
     pub run: c_int,
     /// Not 0: the process of a domain that runs is ended and started again.
     pub offline: c_int,
+    /// Not 0: the disks come back alone, although the snapshot has the guest's memory.
+    pub without_memory: c_int,
+    /// Not 0: dirty bitmaps of the disks that go back are removed; the next backup that goes by them has to be a full one.
+    pub drop_bitmaps: c_int,
 }
 
 /// Options of xlsnap_delete. Zero is the default of each.
@@ -105,7 +110,8 @@ pub(crate) unsafe fn read<T: Versioned>(options: *const T) -> Result<T, XlsnapEr
     if !options.is_null() {
         // SAFETY: not NULL, and the size comes first.
         let size = unsafe { options.cast::<usize>().read() };
-        if size < size_of::<usize>() || size > 1 << 16 {
+        // A struct's size is a multiple of its alignment; another number would cut a field in two.
+        if size < size_of::<usize>() || size > 1 << 16 || size % align_of::<T>() != 0 {
             return Err(XlsnapError::invalid("the field `size` of a struct of options is not its size"));
         }
         // SAFETY: the caller promises `size` bytes.

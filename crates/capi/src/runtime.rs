@@ -9,8 +9,13 @@ use xlsnap::{Error, Host, Options, RootInputs};
 /// Runs a future to its end on this thread. No thread is started, and nothing is left when it returns.
 ///
 /// # Errors
-/// When the process may open no more files.
+/// When the process may open no more files, or this thread is in the middle of another call: in a progress callback.
 pub(crate) fn block_on<F: Future>(future: F) -> io::Result<F::Output> {
+    if tokio::runtime::Handle::try_current().is_ok() {
+        let message =
+            "this thread is in the middle of another call; make this one after it, not in a callback";
+        return Err(io::Error::other(message));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(future))
 }

@@ -3,10 +3,12 @@
 use std::ffi::{c_char, c_int, c_uint, c_void};
 use std::{ptr, slice};
 
-use xlsnap_types::libxl::{self, DiskFields, DomainFields, Mode};
+use xlsnap_types::libxl::{self, JsonError, Mode};
 
-use crate::error::{ERROR_FAIL, ERROR_INVAL, guard, guard_or};
-use crate::string::{alloc, alloc_or_null, bytes, out_of_memory, text};
+use crate::error::{Fault, code, pointer};
+use crate::failure::{XlsnapEffect, XlsnapError, XlsnapStatus};
+use crate::string::{alloc, alloc_or_null, bytes, out_of_memory};
+use crate::validate::{MOST_DISKS, array};
 
 /// libxl's context. It is never looked into, and may be NULL.
 #[repr(C)]
@@ -16,6 +18,9 @@ pub struct LibxlCtx {
 
 /// `libxl_disk_format`: C's type of it is in the header, libxl's own where that is there.
 pub type LibxlDiskFormat = c_uint;
+
+/// C's `bool`, any byte of which a program may have left there: Rust's own has no other than 0 and 1.
+pub type LibxlBool = u8;
 
 /// A disk's part in a snapshot.
 #[repr(C)]
@@ -46,15 +51,15 @@ pub struct LibxlDomainSnapshot {
     /// The file with the domain's memory; empty for a disk-only snapshot.
     pub memory: *mut c_char,
     /// The domain's state before the snapshot, as libxl_dominfo has it.
-    pub running: bool,
+    pub running: LibxlBool,
     /// All its virtual CPUs were blocked.
-    pub blocked: bool,
+    pub blocked: LibxlBool,
     /// It was paused.
-    pub paused: bool,
+    pub paused: LibxlBool,
     /// It had shut down.
-    pub shutdown: bool,
+    pub shutdown: LibxlBool,
     /// It was dying.
-    pub dying: bool,
+    pub dying: LibxlBool,
     /// How many disks there are.
     pub num_disks: c_int,
     /// The disks; NULL when there are none.
@@ -71,21 +76,6 @@ impl LibxlDiskSnapshot {
         path: ptr::null_mut(),
     };
 
-    /// # Safety
-    /// Every pointer in it is NULL or points to a NUL-terminated string.
-    unsafe fn fields(&self) -> DiskFields<'_> {
-        // SAFETY: the caller's promise; the strings are borrowed no longer than the struct.
-        unsafe {
-            DiskFields {
-                device: bytes(self.device),
-                name: bytes(self.name),
-                file: bytes(self.file),
-                format: self.format.cast_signed(),
-                path: bytes(self.path),
-            }
-        }
-    }
-
     pub(crate) fn from_rust(disk: &libxl::DiskSnapshot) -> Self {
         Self {
             device: alloc_or_null(disk.device.as_deref()),
@@ -96,28 +86,10 @@ impl LibxlDiskSnapshot {
         }
     }
 
-    /// The same in Rust; `Err` names the field that Rust cannot hold.
-    ///
-    /// # Safety
-    /// As [`Self::fields`].
-    pub(crate) unsafe fn to_rust(&self) -> Result<libxl::DiskSnapshot, &'static str> {
-        let own = |string: *mut c_char, field| {
-            // SAFETY: the caller's promise.
-            unsafe { text(string) }.map(|text| text.map(str::to_owned)).map_err(|_| field)
-        };
-        Ok(libxl::DiskSnapshot {
-            device: own(self.device, "device")?,
-            name: own(self.name, "name")?,
-            file: own(self.file, "file")?,
-            format: libxl::DiskFormat::from_number(self.format.cast_signed()).ok_or("format")?,
-            path: own(self.path, "path")?,
-        })
-    }
-
     /// Frees what it points to, and leaves it as after init.
     ///
     /// # Safety
-    /// Every pointer in it is NULL or comes from malloc and is freed by nobody else.
+    /// Every pointer in it is NULL or comes from malloc and is freed by nothing else.
     unsafe fn dispose(&mut self) {
         for string in [self.device, self.name, self.file, self.path] {
             // SAFETY: the caller's promise; free takes NULL.
@@ -134,23 +106,14 @@ impl LibxlDomainSnapshot {
         description: ptr::null_mut(),
         creation_time: 0,
         memory: ptr::null_mut(),
-        running: false,
-        blocked: false,
-        paused: false,
-        shutdown: false,
-        dying: false,
+        running: 0,
+        blocked: 0,
+        paused: 0,
+        shutdown: 0,
+        dying: 0,
         num_disks: 0,
         disks: ptr::null_mut(),
     };
-
-    /// The disks; none when the pointer is NULL or the number is not above zero.
-    ///
-    /// # Safety
-    /// `disks` is NULL or points to `num_disks` valid structs.
-    unsafe fn disks(&self) -> &[LibxlDiskSnapshot] {
-        // SAFETY: the caller's promise.
-        unsafe { array(self.disks, self.num_disks) }
-    }
 
     pub(crate) fn from_rust(snapshot: &libxl::DomainSnapshot) -> Self {
         Self {
@@ -158,39 +121,15 @@ impl LibxlDomainSnapshot {
             description: alloc_or_null(snapshot.description.as_deref()),
             creation_time: snapshot.creation_time,
             memory: alloc_or_null(snapshot.memory.as_deref()),
-            running: snapshot.running,
-            blocked: snapshot.blocked,
-            paused: snapshot.paused,
-            shutdown: snapshot.shutdown,
-            dying: snapshot.dying,
+            running: snapshot.running.into(),
+            blocked: snapshot.blocked.into(),
+            paused: snapshot.paused.into(),
+            shutdown: snapshot.shutdown.into(),
+            dying: snapshot.dying.into(),
             num_disks: c_int::try_from(snapshot.disks.len())
-                .expect("a text that was read has fewer than 2^31 disks"),
+                .expect("a record has fewer disks, for it is short, and another text was counted"),
             disks: alloc_array(snapshot.disks.iter().map(LibxlDiskSnapshot::from_rust)),
         }
-    }
-
-    /// The same in Rust; `Err` names the field that Rust cannot hold.
-    ///
-    /// # Safety
-    /// Every string in it and in its disks is NULL or NUL-terminated, and `disks` is as [`Self::disks`] wants it.
-    pub(crate) unsafe fn to_rust(&self) -> Result<libxl::DomainSnapshot, &'static str> {
-        let own = |string: *mut c_char, field| {
-            // SAFETY: the caller's promise.
-            unsafe { text(string) }.map(|text| text.map(str::to_owned)).map_err(|_| field)
-        };
-        Ok(libxl::DomainSnapshot {
-            name: own(self.name, "name")?,
-            description: own(self.description, "description")?,
-            creation_time: self.creation_time,
-            memory: own(self.memory, "memory")?,
-            running: self.running,
-            blocked: self.blocked,
-            paused: self.paused,
-            shutdown: self.shutdown,
-            dying: self.dying,
-            // SAFETY: the caller's promise.
-            disks: unsafe { self.disks().iter().map(|disk| disk.to_rust()).collect::<Result<_, _>>()? },
-        })
     }
 
     /// Frees everything but the name, which stays, and takes the rest from `other`.
@@ -207,7 +146,7 @@ impl LibxlDomainSnapshot {
     /// Frees what it points to, and leaves it as after init.
     ///
     /// # Safety
-    /// Every pointer in it and in its disks is NULL or comes from malloc and is freed by nobody else.
+    /// Every pointer in it and in its disks is NULL or comes from malloc and is freed by nothing else.
     pub(crate) unsafe fn dispose(&mut self) {
         for string in [self.name, self.description, self.memory] {
             // SAFETY: the caller's promise; free takes NULL.
@@ -225,18 +164,8 @@ impl LibxlDomainSnapshot {
 }
 
 /// # Safety
-/// `first` is NULL or points to `count` valid values that nobody changes during `'a`.
-pub(crate) unsafe fn array<'a, T>(first: *const T, count: c_int) -> &'a [T] {
-    match usize::try_from(count) {
-        // SAFETY: the caller's promise.
-        Ok(count) if !first.is_null() => unsafe { slice::from_raw_parts(first, count) },
-        _ => &[],
-    }
-}
-
-/// # Safety
-/// `first` is NULL or points to `count` valid values that nobody else uses during `'a`.
-unsafe fn array_mut<'a, T>(first: *mut T, count: c_int) -> &'a mut [T] {
+/// `first` is NULL or points to `count` valid values that nothing else uses during `'a`.
+pub(crate) unsafe fn array_mut<'a, T>(first: *mut T, count: c_int) -> &'a mut [T] {
     match usize::try_from(count) {
         // SAFETY: the caller's promise.
         Ok(count) if !first.is_null() => unsafe { slice::from_raw_parts_mut(first, count) },
@@ -261,11 +190,27 @@ pub(crate) fn alloc_array<T>(items: impl ExactSizeIterator<Item = T>) -> *mut T 
     first
 }
 
-/// What was written, for C; NULL when a string of the struct was not UTF-8.
-fn json(write: impl FnOnce(&mut Vec<u8>)) -> *mut c_char {
-    let mut out = Vec::with_capacity(512);
-    write(&mut out);
-    if std::str::from_utf8(&out).is_ok() { alloc(&out) } else { ptr::null_mut() }
+/// The failure of a function that was given no struct.
+pub(crate) fn null_struct() -> XlsnapError {
+    XlsnapError::invalid("there is no struct: a NULL pointer")
+}
+
+/// The text of a `_from_json` whose other pointer is `into`.
+///
+/// # Safety
+/// `json` is NULL or points to a NUL-terminated string that outlives `'a` unchanged.
+unsafe fn text_of<'a, T>(into: *mut T, json: *const c_char) -> Result<&'a [u8], XlsnapError> {
+    if into.is_null() {
+        return Err(null_struct());
+    }
+    // SAFETY: the caller's promise.
+    unsafe { bytes(json) }.ok_or_else(|| XlsnapError::invalid("there is no text: a NULL pointer"))
+}
+
+fn not_read(why: JsonError) -> Fault {
+    let error =
+        XlsnapError::new(XlsnapStatus::Failed, XlsnapEffect::None, "the text is not read as libxl-json");
+    error.because(&why).into()
 }
 
 /// Fills `p` with the defaults: NULL, 0, false.
@@ -332,7 +277,7 @@ unsafe fn copy_string(string: *const c_char) -> *mut c_char {
     unsafe { bytes(string) }.map_or(ptr::null_mut(), alloc)
 }
 
-/// The struct as libxl-json, to be freed by the caller; NULL when `p` is NULL or a string in it is not UTF-8.
+/// The struct as libxl-json, to be freed by the caller; NULL when `p` is NULL or a string in it is not UTF-8; xlsnap_last_error says which.
 ///
 /// # Safety
 /// `p` is NULL or points to a valid struct.
@@ -341,12 +286,13 @@ pub unsafe extern "C" fn libxl_disk_snapshot_to_json(
     _ctx: *mut LibxlCtx,
     p: *mut LibxlDiskSnapshot,
 ) -> *mut c_char {
-    guard_or(ptr::null_mut(), || {
+    pointer(|| {
         // SAFETY: the caller's promise.
-        let Some(disk) = (unsafe { p.as_ref() }) else { return ptr::null_mut() };
+        let disk = unsafe { p.as_ref() }.ok_or_else(null_struct)?;
+        let mut json = Vec::with_capacity(256);
         // SAFETY: the caller's promise.
-        let fields = unsafe { disk.fields() };
-        json(|out| fields.append_json(out))
+        unsafe { disk.fields("")? }.append_json(&mut json);
+        Ok(alloc(&json))
     })
 }
 
@@ -363,15 +309,15 @@ pub unsafe extern "C" fn libxl_disk_snapshot_from_json(
     p: *mut LibxlDiskSnapshot,
     s: *const c_char,
 ) -> c_int {
-    guard(|| {
+    code(|| {
         // SAFETY: the caller's promise.
-        let (false, Some(json)) = (p.is_null(), unsafe { bytes(s) }) else { return ERROR_INVAL };
-        let read = libxl::DiskSnapshot::from_json(json, Mode::Libxl);
+        let json = unsafe { text_of(p, s)? };
         // SAFETY: `p` is not NULL.
-        unsafe {
-            p.write(read.as_ref().map_or(LibxlDiskSnapshot::INIT, LibxlDiskSnapshot::from_rust));
-        }
-        if read.is_ok() { 0 } else { ERROR_FAIL }
+        unsafe { p.write(LibxlDiskSnapshot::INIT) };
+        let read = libxl::DiskSnapshot::from_json(json, Mode::Libxl).map_err(not_read)?;
+        // SAFETY: the same.
+        unsafe { p.write(LibxlDiskSnapshot::from_rust(&read)) };
+        Ok(())
     })
 }
 
@@ -402,6 +348,9 @@ pub unsafe extern "C" fn libxl_domain_snapshot_dispose(p: *mut LibxlDomainSnapsh
 
 /// Copies `src` deeply to `dst`, which is as after init. `dst == src` changes nothing.
 ///
+/// Of a struct whose `disks` do not fit its `num_disks` the copy has the same number and no disks, so that every function that
+/// refuses the one refuses the other.
+///
 /// # Safety
 /// Both are NULL or point to valid structs; what `dst` points to is not freed.
 #[unsafe(no_mangle)]
@@ -416,53 +365,42 @@ pub unsafe extern "C" fn libxl_domain_snapshot_copy(
     // SAFETY: neither is NULL, and they are not the same.
     unsafe {
         let src = &*src;
-        let disks = src.disks();
+        // An array that does not fit its number is not read; the copy is then as bad as what it is of, and refused like that.
+        let disks = array(("disks", "num_disks"), src.disks, src.num_disks).unwrap_or(&[]);
         dst.write(LibxlDomainSnapshot {
             name: copy_string(src.name),
             description: copy_string(src.description),
             memory: copy_string(src.memory),
-            num_disks: c_int::try_from(disks.len()).expect("it was a number of C before"),
             disks: alloc_array(disks.iter().map(|disk| copy_disk(disk))),
             ..*src
         });
     }
 }
 
-/// The struct as libxl-json, to be freed by the caller; NULL when `p` is NULL or a string in it is not UTF-8.
+/// The struct as libxl-json, to be freed by the caller. NULL when `p` is NULL; a string in it is not UTF-8; `num_disks` is below 0 or
+/// above 65536, or above 0 while `disks` is NULL; or a flag is neither true nor false. xlsnap_last_error says which.
 ///
 /// # Safety
-/// `p` is NULL or points to a valid struct.
+/// `p` is NULL or points to a valid struct; `disks` is NULL or points to `num_disks` of them.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn libxl_domain_snapshot_to_json(
     _ctx: *mut LibxlCtx,
     p: *mut LibxlDomainSnapshot,
 ) -> *mut c_char {
-    guard_or(ptr::null_mut(), || {
+    pointer(|| {
         // SAFETY: the caller's promise.
-        let Some(snapshot) = (unsafe { p.as_ref() }) else { return ptr::null_mut() };
+        let snapshot = unsafe { p.as_ref() }.ok_or_else(null_struct)?;
+        let mut json = Vec::with_capacity(512);
         // SAFETY: the caller's promise.
-        let fields = unsafe {
-            DomainFields {
-                name: bytes(snapshot.name),
-                description: bytes(snapshot.description),
-                creation_time: snapshot.creation_time,
-                memory: bytes(snapshot.memory),
-                running: snapshot.running,
-                blocked: snapshot.blocked,
-                paused: snapshot.paused,
-                shutdown: snapshot.shutdown,
-                dying: snapshot.dying,
-                disks: snapshot.disks().iter().map(|disk| disk.fields()),
-            }
-        };
-        json(|out| fields.append_json(out))
+        unsafe { snapshot.fields()? }.append_json(&mut json);
+        Ok(alloc(&json))
     })
 }
 
 /// Fills `p`, which is as after init, from libxl-json, read as libxl reads it.
 ///
-/// Returns 0, or ERROR_FAIL when `s` is no JSON or a value is out of range; ERROR_INVAL when a pointer is NULL. Then `p`
-/// is as after init.
+/// Returns 0, or ERROR_FAIL when `s` is no JSON, a value is out of range or more than 65536 disks are listed; ERROR_INVAL when a
+/// pointer is NULL. Then `p`, unless it is NULL, is as after init.
 ///
 /// # Safety
 /// `p` is NULL or points to room for a struct; `s` is NULL or NUL-terminated.
@@ -472,22 +410,27 @@ pub unsafe extern "C" fn libxl_domain_snapshot_from_json(
     p: *mut LibxlDomainSnapshot,
     s: *const c_char,
 ) -> c_int {
-    guard(|| {
+    code(|| {
         // SAFETY: the caller's promise.
-        let (false, Some(json)) = (p.is_null(), unsafe { bytes(s) }) else { return ERROR_INVAL };
-        let read = libxl::DomainSnapshot::from_json(json, Mode::Libxl);
+        let json = unsafe { text_of(p, s)? };
         // SAFETY: `p` is not NULL.
-        unsafe {
-            p.write(read.as_ref().map_or(LibxlDomainSnapshot::INIT, LibxlDomainSnapshot::from_rust));
+        unsafe { p.write(LibxlDomainSnapshot::INIT) };
+        let read = libxl::DomainSnapshot::from_json(json, Mode::Libxl).map_err(not_read)?;
+        if read.disks.len() > MOST_DISKS {
+            let message =
+                format!("the text lists {} disks; at most {MOST_DISKS} are taken", read.disks.len());
+            return Err(XlsnapError::new(XlsnapStatus::Failed, XlsnapEffect::None, &message).into());
         }
-        if read.is_ok() { 0 } else { ERROR_FAIL }
+        // SAFETY: the same.
+        unsafe { p.write(LibxlDomainSnapshot::from_rust(&read)) };
+        Ok(())
     })
 }
 
 /// Frees an array that `libxl_list_dom_snapshot` gave, with all that it points to.
 ///
 /// # Safety
-/// `list` is NULL or such an array of `num` structs, each disposed of by nobody else.
+/// `list` is NULL or such an array of `num` structs, none of which is disposed of elsewhere.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn libxl_domain_snapshot_list_free(list: *mut LibxlDomainSnapshot, num: c_int) {
     // SAFETY: the caller's promise.

@@ -7,10 +7,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use xlsnap::{Host, Options, Progress, RootInputs, Selector};
+use xlsnap::{Call, Host, Options, Progress, RootInputs, Selector};
 use xlsnap_types::model::DomainName;
 
 use crate::args::{Global, Monitor, OneDomain};
+use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::render::style::Style;
 use crate::render::text::bytes as size;
@@ -31,8 +32,20 @@ impl Context {
         self.global.json
     }
 
-    /// The host at the root that the command line or the environment names.
+    /// The host at the root that the command line or the environment names, which has to be there: a misspelt one would look
+    /// like a host without snapshots. The usual root is made by the first command that writes, and until then is an empty one.
     pub(crate) fn host(&self) -> Result<Host, Failure> {
+        self.host_at(true)
+    }
+
+    /// The same for a command that makes the root where there is none.
+    pub(crate) fn host_to_write(&self) -> Result<Host, Failure> {
+        self.host_at(false)
+    }
+
+    fn host_at(&self, must_be_there: bool) -> Result<Host, Failure> {
+        let given = self.global.root.is_some()
+            || std::env::var_os("XLSNAP_ROOT").is_some_and(|root| !root.is_empty());
         let root = xlsnap::default_root(&RootInputs {
             option: self.global.root.clone(),
             xlsnap_root: std::env::var_os("XLSNAP_ROOT"),
@@ -41,22 +54,26 @@ impl Context {
             xdg_state_home: std::env::var_os("XDG_STATE_HOME"),
             home: std::env::var_os("HOME"),
         })?;
-        let mut options = Options::new(absolute(&root)?);
+        let root = absolute(&root)?;
+        is_root(&root, given && must_be_there)?;
+        let mut options = Options::new(root);
         options.qemu_img = self.global.qemu_img.clone();
         options.lock_wait = self.global.wait;
-        let host = Host::new(options);
-        // Steps are told to a person who looks, not to programs and files.
+        Ok(Host::new(options))
+    }
+
+    /// What watches an operation and may interrupt it. Dropping it clears the status line.
+    pub(crate) fn watch(&self) -> Watch {
+        // Steps are shown on a terminal, not to programs and in files.
         let watched = !self.json() && io::stderr().is_terminal();
-        let host = host.interrupted_by(Signals::default());
-        Ok(if watched { host.watched_by(StatusLine::new()) } else { host })
+        Watch { line: watched.then(StatusLine::new), signals: Signals::default() }
     }
 
     /// Runs a future to its end on this thread.
     pub(crate) fn block_on<F: Future>(&self, future: F) -> Result<F::Output, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|e| {
-            Failure::new(crate::exit::Exit::Failed, "the event loop cannot be started").because(&e)
-        })?;
+        let runtime = runtime
+            .map_err(|e| Failure::new(Exit::Failed, "the event loop cannot be started").because(&e))?;
         Ok(runtime.block_on(future))
     }
 
@@ -92,6 +109,21 @@ fn is_xen_host() -> bool {
     std::fs::read_to_string("/proc/xen/capabilities").is_ok_and(|words| words.contains("control_d"))
 }
 
+/// Refuses a root that cannot be read, and one that is not there although it has to be.
+fn is_root(root: &Path, must_be_there: bool) -> Result<(), Failure> {
+    let Err(error) = std::fs::read_dir(root) else { return Ok(()) };
+    let path = root.display();
+    match error.kind() {
+        io::ErrorKind::NotFound if !must_be_there => Ok(()),
+        io::ErrorKind::NotFound => Err(Failure::new(Exit::NotFound, format!("there is no directory {path}"))
+            .because(&error)
+            .advise("give the directory of records by --root or XLSNAP_ROOT; `xlsnap domain add` makes one")),
+        _ => Err(Failure::new(Exit::Refused, format!("the directory of records {path} cannot be read"))
+            .because(&error)
+            .advise(format!("run as the user who owns it: ls -ld {path}"))),
+    }
+}
+
 /// The path from `/` on; a relative one starts at the current directory.
 pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path)
@@ -118,6 +150,23 @@ impl OneDomain {
     }
 }
 
+/// What watches an operation on this terminal, and may interrupt it.
+pub(crate) struct Watch {
+    line: Option<StatusLine>,
+    signals: Signals,
+}
+
+impl Watch {
+    /// An operation's call.
+    pub(crate) fn call(&self) -> Call<'_> {
+        let call = Call::new().interrupted_by(&self.signals);
+        match &self.line {
+            Some(line) => call.watched_by(line),
+            None => call,
+        }
+    }
+}
+
 /// A line on the terminal that says what is done, once it takes a while.
 struct StatusLine {
     start: Instant,
@@ -127,10 +176,10 @@ struct StatusLine {
 }
 
 impl StatusLine {
-    /// Nobody reads what is gone sooner.
+    /// A line that is gone sooner cannot be read.
     const QUIET: Duration = Duration::from_millis(300);
 
-    /// Nobody reads faster.
+    /// A line that changes faster cannot be read.
     const REFRESH: Duration = Duration::from_millis(100);
 
     fn new() -> Self {

@@ -17,7 +17,7 @@ pub(crate) enum Exit {
     Usage = 2,
     /// The domain, snapshot or disk is not there.
     NotFound = 3,
-    /// Somebody else holds the domain, an image or the monitor.
+    /// Another process holds the domain, an image or the monitor.
     Busy = 4,
     /// A check refused it before any effect.
     Refused = 5,

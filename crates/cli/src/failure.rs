@@ -20,7 +20,7 @@ pub(crate) struct Failure {
     causes: Vec<String>,
     effect: Effect,
     advice: Option<String>,
-    /// Standard output was closed by its reader: nothing to tell, nobody to tell it to.
+    /// Standard output was closed by its reader: there is nothing to tell, and no reader.
     silent: bool,
 }
 

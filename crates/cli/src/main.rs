@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     logging::start(&cli);
     match command::run(cli) {
         Ok(exit) => exit.into(),
-        Err(failure) => told(&failure, json).into(),
+        Err(failure) => report(&failure, json).into(),
     }
 }
 
@@ -45,10 +45,10 @@ fn not_parsed(error: &clap::Error) -> Exit {
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     // clap's last line points at --help of the whole; the usage line above it names the command's.
     let text = text.trim_end().trim_end_matches("For more information, try '--help'.");
-    told(&Failure::usage(text).advise("xlsnap help, or xlsnap help COMMAND"), json)
+    report(&Failure::usage(text).advise("xlsnap help, or xlsnap help COMMAND"), json)
 }
 
-fn told(failure: &Failure, json: bool) -> Exit {
+fn report(failure: &Failure, json: bool) -> Exit {
     let mut text = Vec::new();
     // Written at once, so that the lines of two processes do not mix. Nothing can be done when standard error is closed.
     let _ = failure.write(&mut text, json);

@@ -21,7 +21,7 @@ impl Interrupt for Signals {
     async fn requested(&self) {
         let mut came = self.came.get_or_init(listen).clone();
         if came.wait_for(|came| *came).await.is_err() {
-            // Nobody can listen: then nobody ever asks.
+            // Signals cannot be caught: then none asks for the end.
             std::future::pending::<()>().await;
         }
     }

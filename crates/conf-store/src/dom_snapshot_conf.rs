@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 use xlsnap_types::libxl::DomainSnapshot;
-use xlsnap_types::model::SnapshotName;
+use xlsnap_types::model::{Snapshot, SnapshotName};
 
 use crate::{ConfStore, Error, Kind, Owner, Record};
 
@@ -38,8 +38,9 @@ pub async fn load_dom_snapshot_conf(
 /// Cancel safety: dropped before the lock is taken, nothing has happened; later, see the store's own promise.
 ///
 /// # Errors
-/// [`Kind::Malformed`], the design's `ERROR_INVAL`, when the name is empty or not valid, or when the struct could not be
-/// read again; else what the store reports.
+/// [`Kind::Malformed`], the design's `ERROR_INVAL`, when the struct is no [`Snapshot`] (a name that is empty or not valid, a disk
+/// without a device or with one that is a path, a device that stands twice, an external snapshot of no format) or could not be
+/// read again; else what the store reports. A struct that is not valid is refused before the lock is taken.
 pub async fn store_dom_snapshot_conf(
     store: &dyn ConfStore,
     domain: Uuid,
@@ -47,7 +48,9 @@ pub async fn store_dom_snapshot_conf(
     owner: &Owner,
     wait: Duration,
 ) -> Result<(), Error> {
-    let name = checked(snapshot.name.as_deref().unwrap_or_default())?;
+    let valid = Snapshot::try_from(snapshot)
+        .map_err(|why| Error::new(Kind::Malformed, "that is no snapshot of a domain").with_source(why))?;
+    let name = valid.name;
     let mut lock = store.lock(domain, owner, wait).await?;
     let meta = match store.load(domain, &name).await {
         Ok(record) => record.meta,

@@ -10,7 +10,7 @@ pub enum Kind {
     NotFound,
     /// A record of that name is there already.
     AlreadyExists,
-    /// Somebody else holds the domain's lock.
+    /// Another process holds the domain's lock.
     Busy,
     /// Data that breaks the rules of its format: what is stored cannot be read (the message names the place in it), or
     /// what was given cannot be stored. Storing reports it of its argument only.

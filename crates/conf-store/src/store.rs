@@ -28,7 +28,7 @@ pub struct Entry {
     pub record: Result<Record, Error>,
 }
 
-/// Who holds a lock, for those who wait.
+/// The process that holds a lock, for those that wait.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// Its process.
@@ -64,6 +64,9 @@ pub trait ConfStore: Send + Sync {
     /// The journal entry that an operation left, or that one which goes on has written.
     async fn journal(&self, domain: Uuid) -> Result<Option<Vec<u8>>, Error>;
 
+    /// Whether a living operation holds the domain's lock now: then a journal entry is that operation's, and not left over.
+    async fn is_locked(&self, domain: Uuid) -> Result<bool, Error>;
+
     /// Takes the domain's lock, waiting up to `wait` for it. [`crate::Kind::Busy`] names the owner.
     async fn lock(&self, domain: Uuid, owner: &Owner, wait: Duration) -> Result<Box<dyn DomainLock>, Error>;
 }
@@ -93,4 +96,11 @@ pub trait DomainLock: Send + Sync {
 
     /// Replaces the journal entry, or removes it; removing what is not there is no error.
     async fn set_journal(&mut self, entry: Option<&[u8]>) -> Result<(), Error>;
+
+    /// Deletes all that is stored of the domain: records, what is kept of the domain itself, the journal entry. Releases the
+    /// lock, and gives the names of what lies with these and is not the store's: the domain has nothing stored then, but that
+    /// stays.
+    ///
+    /// One that was cut off has deleted some records, each with both its parts; again deletes the others.
+    async fn forget(self: Box<Self>) -> Result<Vec<String>, Error>;
 }

@@ -185,7 +185,7 @@ fn a_lock_ends_with_its_process() {
         assert!(busy.to_string().contains(&format!("process {} (create", child.id())), "{busy}");
         child.kill().unwrap();
         child.wait().unwrap();
-        // What it left is whole, and its owner's text, which is still there, is nobody's.
+        // What it left is whole, and its owner's text, which is still there, names a process that is gone.
         let now = wait(store.load(DOMAIN, &name("a"))).unwrap();
         assert_whole(&now);
         drop(wait(store.lock(DOMAIN, &owner(), Duration::ZERO)).unwrap());

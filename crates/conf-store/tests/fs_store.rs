@@ -107,7 +107,7 @@ async fn the_layout_is_the_designs_and_private() {
     let owner_text = fs::read_to_string(scratch.file("lock")).unwrap();
     assert_eq!(serde_json::from_str::<xlsnap_conf_store::Owner>(&owner_text).unwrap(), owner());
     drop(lock);
-    assert_eq!(fs::read(scratch.file("lock")).unwrap(), b"", "nobody holds it");
+    assert_eq!(fs::read(scratch.file("lock")).unwrap(), b"", "no process holds it");
 }
 
 #[tokio::test]
@@ -336,11 +336,12 @@ async fn directories_that_others_may_write_are_refused() {
 async fn newer_files_are_read_and_not_overwritten() {
     let scratch = Scratch::with(&["a", "b"]).await;
     let mut newer = serde_json::to_value(meta(1)).unwrap();
-    newer["format_version"] = 2.into();
+    let next = Meta::FORMAT_VERSION + 1;
+    newer["format_version"] = next.into();
     newer["novelty"] = "yes".into();
     fs::write(scratch.file("snapshotmeta-a.json"), newer.to_string()).unwrap();
     let read = scratch.load("a").await.unwrap();
-    assert_eq!(read.meta, Some(Meta { format_version: 2, ..meta(1) }));
+    assert_eq!(read.meta, Some(Meta { format_version: next, ..meta(1) }));
     // One that is not understood at all is said to be newer, not broken.
     newer["consistency"] = "better".into();
     fs::write(scratch.file("snapshotmeta-b.json"), newer.to_string()).unwrap();

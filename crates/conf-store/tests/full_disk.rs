@@ -73,7 +73,7 @@ async fn fill(store: FsStore) {
     assert_eq!(store.journal(DOMAIN).await.unwrap(), None);
     drop(lock);
 
-    // A full disk does not keep anybody from the lock, nor from making room.
+    // With a full disk the lock can be taken, and room be made.
     let mut lock = store.lock(DOMAIN, &owner(), Duration::ZERO).await.unwrap();
     for i in 0..stored {
         lock.delete(&name(&i.to_string())).await.unwrap();

@@ -18,14 +18,14 @@ use crate::{Effect, Error, Kind};
 pub enum Status {
     /// They take writes.
     Thawed,
-    /// They hold still: somebody froze them through the agent.
+    /// They hold still: they were frozen through the agent.
     Frozen,
 }
 
 /// A connection to one guest's agent.
 ///
 /// It sends one command at a time. Everything that takes longer than its bound is given up, and the next command sorts out
-/// whose the answers are that still come. Dropping it closes the connection, which thaws nothing.
+/// which request each answer that still comes belongs to. Dropping it closes the connection, which thaws nothing.
 #[derive(Debug)]
 pub struct Client<S = UnixStream> {
     stream: S,
@@ -107,7 +107,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// when none did, which is no error.
     ///
     /// It is sent before the agent has answered anything, so that an agent that is busy, with a freeze that was given up for
-    /// instance, or stands still with its guest comes to it later, whether or not somebody still waits.
+    /// instance, or stands still with its guest comes to it later, whether or not a caller still waits.
     ///
     /// # Errors
     /// [`Kind::Silent`]: no agent answered anything. [`Kind::TimedOut`]: one did, and not this. [`Kind::Protocol`]: what came is no

@@ -49,7 +49,7 @@ fn explain(path: &Path, error: io::Error) -> Error {
         }
         io::ErrorKind::ConnectionRefused => (
             Kind::Connect,
-            format!("{shown}: nobody listens on this socket; the QEMU that made it has ended"),
+            format!("{shown}: no process listens on this socket; the QEMU that made it has ended"),
         ),
         io::ErrorKind::InvalidInput => (
             Kind::Connect,

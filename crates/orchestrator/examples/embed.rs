@@ -12,9 +12,9 @@ use async_trait::async_trait;
 use uuid::Uuid;
 use xlsnap_conf_store::FsStore;
 use xlsnap_orchestrator::{
-    Clock, CreateRequest, Disk, Disks, DomainRef, Effect, Guest, GuestState, ImageSnapshot, Inventory,
-    Overlay, PortError, PortErrorKind, Ports, Progress, RevertRequest, SnapshotAction, SnapshotId, create,
-    plan_create, recover, revert,
+    Bitmap, Can, Clock, CreateRequest, Disk, Disks, DomainRef, Effect, Guest, GuestState, ImageSnapshot,
+    Inventory, PortError, PortErrorKind, Ports, Progress, RevertRequest, SnapshotAction, SnapshotId, Stage,
+    Step, create, plan_create, recover, revert,
 };
 use xlsnap_types::model::{DiskName, ImageFormat, SnapshotName};
 
@@ -63,24 +63,13 @@ impl Machine {
     }
 }
 
-fn no_files<T>() -> Result<T, PortError> {
-    Err(PortError::new(PortErrorKind::Refused, Effect::None, "the machine's disks are not files"))
-}
-
 #[async_trait]
 impl Disks for Machine {
     async fn inventory(&self) -> Result<Inventory, PortError> {
         self.connection()?;
         let disks = self.disks.lock().expect("no holder panics");
         let disks = disks.iter().map(|(name, content)| Disk {
-            name: name.clone(),
-            image: format!("machine:{name}"),
-            format: ImageFormat::Other("string".to_owned()),
-            virtual_size: 1024,
-            read_only: false,
-            removable: false,
-            no_internal: None,
-            no_external: Some("the machine's disks are not files".to_owned()),
+            external: Can::no("the machine's disks are not files"),
             snapshots: content
                 .kept
                 .iter()
@@ -91,13 +80,22 @@ impl Disks for Machine {
                     vm_state_size: 0,
                 })
                 .collect(),
+            ..Disk::new(
+                name.clone(),
+                format!("machine:{name}"),
+                ImageFormat::Other("string".to_owned()),
+                1024,
+            )
         });
         Ok(Inventory { disks: disks.collect(), ..Inventory::default() })
     }
 
     async fn snapshot(&self, actions: &[SnapshotAction]) -> Result<(), PortError> {
         for action in actions {
-            let SnapshotAction::Internal { disk, tag } = action else { return no_files() };
+            let SnapshotAction::Internal { disk, tag } = action else {
+                let message = "the machine's disks are not files";
+                return Err(PortError::new(PortErrorKind::Refused, Effect::None, message));
+            };
             self.on(disk, |content| {
                 let now = content.now.clone();
                 content.kept.push((tag.clone(), now));
@@ -124,20 +122,8 @@ impl Disks for Machine {
         })
     }
 
-    async fn exists(&self, _file: &str) -> Result<bool, PortError> {
-        Ok(false)
-    }
-
-    async fn make_overlay(&self, _overlay: &Overlay) -> Result<(), PortError> {
-        no_files()
-    }
-
-    async fn discard_overlay(&self, _overlay: &Overlay) -> Result<(), PortError> {
-        no_files()
-    }
-
-    async fn adopt(&self, _disk: &DiskName, _file: &str, _format: &ImageFormat) -> Result<(), PortError> {
-        no_files()
+    async fn drop_bitmap(&self, _disk: &DiskName, _bitmap: &Bitmap) -> Result<(), PortError> {
+        Ok(())
     }
 }
 
@@ -192,13 +178,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let name = SnapshotName::new("before-upgrade")?;
     let request = CreateRequest { name: Some(name.clone()), ..CreateRequest::default() };
     println!("a dry run:");
-    for action in plan_create(&ports, &domain, &request, Uuid::new_v4()).await?.actions() {
-        println!("  {} ({})", action.what, action.touches.as_deref().unwrap_or("the store"));
+    let plan = plan_create(&ports, &domain, &request, Uuid::new_v4()).await?;
+    for step in plan.stages.iter().flat_map(Stage::steps).filter_map(Step::text) {
+        println!("  {}", step.what);
     }
 
     println!("the connection breaks after the first disk:");
     machine.breaks.store(true, Ordering::Relaxed);
-    let error = create(&ports, &domain, &request, Uuid::new_v4()).await.expect_err("nobody answers");
+    let error = create(&ports, &domain, &request, Uuid::new_v4()).await.expect_err("the connection breaks");
     println!("  {:?}: {error}", error.kind());
     machine.broken.store(false, Ordering::Relaxed);
     let recovered = recover(&ports, &domain).await?.expect("half a snapshot was left");

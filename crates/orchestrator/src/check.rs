@@ -2,49 +2,128 @@
 
 mod compare;
 mod memory;
-mod repair;
+
+use std::collections::BTreeSet;
 
 use tracing::Instrument;
+use uuid::Uuid;
 
-use compare::{Compared, Fix};
+use compare::Compared;
 
-use crate::error::from_store;
-use crate::recover::{finish, left};
-use crate::session::{Session, chain};
-use crate::{CheckReport, CheckRequest, DomainRef, Error, Finding, Ports, Repair};
+use crate::error::{from_port, from_store};
+use crate::execute::Execution;
+use crate::operation::{finish, inventory};
+use crate::session::{Session, chain, left_journal};
+use crate::step::{Does, Stage, Step};
+use crate::{
+    CheckReport, CheckRequest, DomainRef, Error, Finding, FindingCode, Inventory, Ports, Recovered, Repair,
+};
 
-/// Compares records, images, overlays and the journal, and with [`CheckRequest::repair`] mends what it can without losing
-/// anything: it finishes what a crash left, and corrects records. It deletes nothing from an image: what no record names is
-/// somebody's.
-///
-/// The codes of the findings are listed in docs/errors.md.
+/// What [`check`] finds, and the repairs that it would do, with no effect: a dry run, which takes no lock.
 ///
 /// # Errors
-/// When the domain's lock cannot be had, or records or disks cannot be read at all.
+/// When records or disks cannot be read at all.
 ///
 /// # Cancel safety
-/// Each repair is one step, done or not.
+/// It only looks.
+pub async fn plan_check(
+    ports: &Ports<'_>,
+    domain: &DomainRef,
+    request: &CheckRequest,
+) -> Result<(CheckReport, Vec<Stage>), Error> {
+    let mut report = CheckReport::default();
+    let pending = match left_journal(ports.store, domain).await {
+        Ok(journal) => journal.map(|journal| {
+            report.findings.push(left(&journal.about(&domain.name), journal.name().to_string()));
+            journal.name().to_string()
+        }),
+        Err(error) => {
+            report.findings.push(unreadable(&error));
+            None
+        }
+    };
+    let found = compare(ports, domain, request, pending).await?;
+    let mut stages = Vec::new();
+    for (finding, fix) in found {
+        stages.extend(fix.map(|does| Stage::One(Step { domain: domain.uuid, does })));
+        report.findings.push(finding);
+    }
+    Ok((report, stages))
+}
+
+/// Compares records, images, overlays and the journal: opens a [`Session`] for [`Session::check`].
+///
+/// # Errors
+/// [`crate::Kind::Busy`] when another process holds the domain's lock; else as [`Session::check`].
+///
+/// # Cancel safety
+/// As [`Session::check`].
 pub async fn check(
     ports: &Ports<'_>,
     domain: &DomainRef,
     request: &CheckRequest,
 ) -> Result<CheckReport, Error> {
-    let span = tracing::info_span!("check", domain = %domain.name, repair = request.repair);
-    check_in(ports, domain, request).instrument(span).await
+    // Under the lock: the journal of an operation that goes on is no finding.
+    Session::open(ports.store, ports.clock, domain, "check").await?.check(ports, request).await
+}
+
+impl Session<'_> {
+    /// Compares records, images, overlays and the journal, and with [`CheckRequest::repair`] mends what it can without losing
+    /// anything: it finishes what a crash left, corrects records, removes the marks of reverts that have ended, and with
+    /// [`CheckRequest::deep`] has damaged images mended that no process has open. What no record names in an image may belong to
+    /// another program, and stays.
+    ///
+    /// The codes of the findings are listed in docs/errors.md.
+    ///
+    /// # Errors
+    /// When records or disks cannot be read at all.
+    ///
+    /// # Cancel safety
+    /// Each repair is one step, done or not.
+    pub async fn check(&self, ports: &Ports<'_>, request: &CheckRequest) -> Result<CheckReport, Error> {
+        let span = tracing::info_span!("check", domain = %self.domain.name, repair = request.repair);
+        check_in(self, ports, request).instrument(span).await
+    }
 }
 
 async fn check_in(
+    session: &Session<'_>,
+    ports: &Ports<'_>,
+    request: &CheckRequest,
+) -> Result<CheckReport, Error> {
+    let mut report = CheckReport::default();
+    let pending = journal(session, ports, request, &mut report).await;
+    let found = compare(ports, session.domain, request, pending).await?;
+    let execution = Execution::new(session, ports, Uuid::nil());
+    for (mut finding, fix) in found {
+        if let Some(does) = fix.filter(|_| request.repair) {
+            let step = Step { domain: session.domain.uuid, does };
+            let done = step.text().map(|text| text.what).unwrap_or_default();
+            match execution.mend(step).await {
+                Ok(()) => {
+                    finding.repair = Repair::Done;
+                    finding.advice = format!("done: {done}");
+                }
+                Err(error) => {
+                    finding.repair = Repair::ByHand;
+                    finding.advice = format!("the repair failed: {}", chain(&error));
+                }
+            }
+        }
+        report.findings.push(finding);
+    }
+    Ok(report)
+}
+
+/// Compares everything; each finding with the step of the repair that loses nothing, where there is one.
+async fn compare(
     ports: &Ports<'_>,
     domain: &DomainRef,
     request: &CheckRequest,
-) -> Result<CheckReport, Error> {
-    // Under the lock: the journal of an operation that goes on is no finding.
-    let mut session = Session::open(ports, domain, "check").await?;
-    let mut report = CheckReport::default();
-    let pending = journal(&mut session, request, &mut report).await;
-
-    let inventory = session.inventory().await?;
-    let mut compared = Compared::new(&session, &inventory, pending);
+    pending: Option<String>,
+) -> Result<Vec<(Finding, Option<Does>)>, Error> {
+    let inventory = inventory(ports, domain).await?;
+    let mut compared = Compared::new(domain, &inventory, pending.clone());
     let listed = ports.store.list(domain.uuid, &mut |entry| compared.meet(entry)).await;
     listed.map_err(|e| from_store(e, format!("the snapshots of domain {} cannot be listed", domain.name)))?;
     let record = ports.store.domain_record(domain.uuid).await;
@@ -52,86 +131,139 @@ async fn check_in(
         from_store(e, format!("what is stored of domain {} itself cannot be read", domain.name))
     })?;
     let (mut found, overlays, memories) = compared.end(record.and_then(|record| record.current));
+    let named: BTreeSet<String> = memories.iter().filter_map(memory::RecordedMemory::file).collect();
     for memory in memories {
-        found.extend(memory.look(ports, domain).await?.map(|finding| (finding, None)));
+        found.extend(memory.look(ports, domain, request.deep).await?.map(|finding| (finding, None)));
+    }
+    if pending.is_none() {
+        found
+            .extend(memory::orphans(ports, domain, &named).await?.into_iter().map(|finding| (finding, None)));
     }
     for overlay in overlays {
-        match ports.disks.exists(&overlay.file).await {
+        let Some(port) = ports.overlays.get() else { continue };
+        match port.exists(overlay.file()).await {
             Ok(true) => {}
             Ok(false) => found.push((overlay.missing(), None)),
             Err(e) => {
-                return Err(crate::error::from_port(
-                    e,
-                    format!("the overlay {} cannot be looked for", overlay.file),
-                ));
+                return Err(from_port(e, format!("the overlay {} cannot be looked for", overlay.file())));
             }
         }
     }
-    found.sort_by(|(a, _), (b, _)| (&a.snapshot, &a.disk, a.code).cmp(&(&b.snapshot, &b.disk, b.code)));
-    for (mut finding, fix) in found {
-        if let Some(fix) = fix.filter(|_| request.repair) {
-            mend(&mut session, &mut finding, fix).await;
-        }
-        report.findings.push(finding);
+    if request.deep {
+        found.extend(images(ports, domain, &inventory).await?);
     }
-    Ok(report)
+    found.sort_by(|(a, _), (b, _)| (&a.snapshot, &a.disk, a.code).cmp(&(&b.snapshot, &b.disk, b.code)));
+    Ok(found)
 }
 
-/// Looks at the journal. The name of a snapshot whose operation is still to be finished is left out of the comparison.
-async fn journal(
-    session: &mut Session<'_>,
-    request: &CheckRequest,
-    report: &mut CheckReport,
-) -> Option<String> {
-    let risk = "no operation can change the domain before it is finished";
-    let finding = |code, snapshot, what, repair, advice| Finding {
+/// Has every image checked by its own tool.
+async fn images(
+    ports: &Ports<'_>,
+    domain: &DomainRef,
+    inventory: &Inventory,
+) -> Result<Vec<(Finding, Option<Does>)>, Error> {
+    let Some(health) = ports.health.get() else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for disk in inventory.disks.iter().filter(|disk| !disk.removable && !disk.read_only) {
+        let examined = health.examine(&disk.name).await;
+        let examined = examined.map_err(|e| {
+            from_port(
+                e,
+                format!(
+                    "the image {} of disk {} of domain {} cannot be checked",
+                    disk.image, disk.name, domain.name
+                ),
+            )
+        })?;
+        let Some(health) = examined else { continue };
+        let (code, what, risk) = if health.corruptions > 0 {
+            let what = format!(
+                "{} has {} faults, and {} leaked clusters",
+                disk.image, health.corruptions, health.leaks
+            );
+            (FindingCode::ImageDamaged, what, "the disk may read wrong data, or be refused")
+        } else if health.leaks > 0 {
+            let what = format!("{} has {} clusters that belong to nothing", disk.image, health.leaks);
+            (FindingCode::ImageLeaks, what, "they take space; no data is lost")
+        } else {
+            continue;
+        };
+        let finding = Finding {
+            code,
+            disk: Some(disk.name.clone()),
+            snapshot: None,
+            what,
+            risk: risk.to_owned(),
+            repair: Repair::Possible,
+            advice: "check --deep --repair mends it, while no process has the image open".to_owned(),
+        };
+        let fix = Does::MendImage { disk: disk.name.clone(), image: disk.image.clone() };
+        found.push((finding, Some(fix)));
+    }
+    Ok(found)
+}
+
+fn finding(
+    code: FindingCode,
+    snapshot: Option<String>,
+    what: String,
+    repair: Repair,
+    advice: String,
+) -> Finding {
+    Finding {
         code,
         disk: None,
         snapshot,
         what,
-        risk: risk.to_owned(),
+        risk: "no operation can change the domain before it is finished".to_owned(),
         repair,
         advice,
-    };
-    let journal = match left(session).await {
+    }
+}
+
+fn left(about: &str, name: String) -> Finding {
+    let what = format!("the operation ({about}) was interrupted");
+    let advice = "recover, or check with repair".to_owned();
+    finding(FindingCode::JournalLeft, Some(name), what, Repair::Possible, advice)
+}
+
+fn unreadable(error: &Error) -> Finding {
+    let advice = error.advice().unwrap_or("recover with the version of xlsnap that wrote it").to_owned();
+    finding(FindingCode::JournalUnreadable, None, chain(error), Repair::ByHand, advice)
+}
+
+/// Looks at the journal. The name of a snapshot whose operation is still to be finished is left out of the comparison.
+async fn journal(
+    session: &Session<'_>,
+    ports: &Ports<'_>,
+    request: &CheckRequest,
+    report: &mut CheckReport,
+) -> Option<String> {
+    let journal = match session.left_journal().await {
         Ok(None) => return None,
         Ok(Some(journal)) => journal,
         Err(error) => {
-            let advice = error.advice().unwrap_or("recover with the version that wrote it").to_owned();
-            report.findings.push(finding("journal-unreadable", None, chain(&error), Repair::ByHand, advice));
+            report.findings.push(unreadable(&error));
             return None;
         }
     };
     let name = journal.name().to_string();
-    let what = format!("the operation ({}) was interrupted", session.about(&journal));
-    let (repair, advice) = if request.repair {
-        match finish(session).await {
+    let mut found = left(&journal.about(&session.domain.name), name.clone());
+    if request.repair {
+        match finish(session, ports).await {
             Ok(recovered) => {
-                let done = recovered.as_ref().map(ToString::to_string).unwrap_or_default();
+                found.repair = Repair::Done;
+                found.advice = recovered.as_ref().map(Recovered::to_string).unwrap_or_default();
                 report.recovered = recovered;
-                (Repair::Done, done)
             }
             Err(error) => {
                 let todo = error.advice().unwrap_or("remove the cause, then run recover");
-                (Repair::ByHand, format!("{}; {todo}", chain(&error)))
+                found.repair = Repair::ByHand;
+                found.advice = format!("{}; {todo}", chain(&error));
             }
         }
-    } else {
-        (Repair::Possible, "recover, or check with repair".to_owned())
-    };
-    report.findings.push(finding("journal-left", Some(name.clone()), what, repair, advice));
-    (repair != Repair::Done).then_some(name)
-}
-
-async fn mend(session: &mut Session<'_>, finding: &mut Finding, fix: Fix) {
-    match repair::mend(session, fix).await {
-        Ok(done) => {
-            finding.repair = Repair::Done;
-            finding.advice = done;
-        }
-        Err(error) => {
-            finding.repair = Repair::ByHand;
-            finding.advice = format!("the repair failed: {}", chain(&error));
-        }
     }
+    let done = found.repair == Repair::Done;
+    report.findings.push(found);
+    (!done).then_some(name)
 }

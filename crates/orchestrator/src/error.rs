@@ -26,7 +26,7 @@ pub enum PortErrorKind {
     NotFound,
     /// A snapshot or file of that name is there.
     AlreadyExists,
-    /// Somebody else uses the image or the monitor.
+    /// Another process uses the image or the monitor.
     Busy,
     /// The backend refuses: the disk or its format can't.
     Refused,
@@ -83,7 +83,7 @@ impl std::error::Error for PortError {
 pub enum Kind {
     /// The domain, snapshot or disk is not there.
     NotFound,
-    /// Somebody else holds the domain, an image or the monitor.
+    /// Another process holds the domain, an image or the monitor.
     Busy,
     /// A check before any effect refused it: the message names the disk or the name, and what to do.
     Refused,
@@ -121,6 +121,19 @@ impl Error {
     #[must_use]
     pub fn with_advice(mut self, advice: impl Into<String>) -> Self {
         self.advice = Some(advice.into());
+        self
+    }
+
+    /// Its cause.
+    pub(crate) fn into_source(self) -> Option<Box<dyn std::error::Error + Send + Sync>> {
+        self.source
+    }
+
+    /// The same of another kind, and with another thing known of the effect.
+    #[must_use]
+    pub(crate) fn ended_as(mut self, kind: Kind, effect: Effect) -> Self {
+        self.kind = kind;
+        self.effect = effect;
         self
     }
 
@@ -164,25 +177,46 @@ impl std::error::Error for Error {
     }
 }
 
+impl From<PortErrorKind> for Kind {
+    /// The one mapping of a port's kind to an operation's.
+    fn from(kind: PortErrorKind) -> Self {
+        match kind {
+            PortErrorKind::NotFound => Self::NotFound,
+            PortErrorKind::Busy => Self::Busy,
+            PortErrorKind::AlreadyExists | PortErrorKind::Refused | PortErrorKind::Corrupt => Self::Refused,
+            PortErrorKind::NoSpace | PortErrorKind::Unreachable | PortErrorKind::Failed => Self::Failed,
+        }
+    }
+}
+
+impl From<xlsnap_conf_store::Kind> for Kind {
+    /// The one mapping of a store's kind to an operation's.
+    fn from(kind: xlsnap_conf_store::Kind) -> Self {
+        use xlsnap_conf_store::Kind as Store;
+        match kind {
+            Store::NotFound => Self::NotFound,
+            Store::Busy => Self::Busy,
+            Store::AlreadyExists | Store::Malformed | Store::Newer | Store::Denied => Self::Refused,
+            _ => Self::Failed,
+        }
+    }
+}
+
+impl From<xlsnap_conf_store::Effect> for Effect {
+    fn from(effect: xlsnap_conf_store::Effect) -> Self {
+        match effect {
+            xlsnap_conf_store::Effect::None => Self::None,
+            xlsnap_conf_store::Effect::Unknown => Self::Unknown,
+        }
+    }
+}
+
 /// An error of the store before any effect, as an operation's.
 pub(crate) fn from_store(error: xlsnap_conf_store::Error, message: impl Into<String>) -> Error {
-    use xlsnap_conf_store::Kind as Store;
-    let kind = match error.kind() {
-        Store::NotFound => Kind::NotFound,
-        Store::Busy => Kind::Busy,
-        Store::AlreadyExists | Store::Malformed | Store::Newer | Store::Denied => Kind::Refused,
-        _ => Kind::Failed,
-    };
-    Error::new(kind, Effect::None, message).with_source(error)
+    Error::new(error.kind().into(), Effect::None, message).with_source(error)
 }
 
 /// An error of a port before any effect, as an operation's.
 pub(crate) fn from_port(error: PortError, message: impl Into<String>) -> Error {
-    let kind = match error.kind {
-        PortErrorKind::NotFound => Kind::NotFound,
-        PortErrorKind::Busy => Kind::Busy,
-        PortErrorKind::AlreadyExists | PortErrorKind::Refused | PortErrorKind::Corrupt => Kind::Refused,
-        _ => Kind::Failed,
-    };
-    Error::new(kind, Effect::None, message).with_source(error)
+    Error::new(error.kind.into(), Effect::None, message).with_source(error)
 }

@@ -1,13 +1,16 @@
-//! The journal: what an operation is about to do, durable before its first effect.
+//! The journal: the steps of an operation, durable before the first effect.
 
-use std::collections::BTreeSet;
+mod check;
+mod first;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-use xlsnap_types::model::{DiskName, MemoryWay, Meta, SnapshotName, StateFlags};
+use xlsnap_types::model::{Meta, SnapshotName, StateFlags};
 
-use crate::{ImageTarget, MemorySave, Operation, RevertWay, SnapshotAction, SnapshotDeletion};
+use crate::step::Does;
+use crate::{MemorySave, Operation, SnapshotAction, Stage};
 
 /// Why a journal cannot be used. Nothing is touched then.
 #[derive(Debug, thiserror::Error)]
@@ -33,51 +36,36 @@ pub enum JournalError {
     Contradiction(&'static str),
 }
 
+/// Which way an operation goes through its list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Direction {
+    /// It does the steps.
+    Forward,
+    /// A step failed, and what was begun is undone. Without this word, a creation that is being undone could look like one that
+    /// succeeded: an overlay of a domain that is off counts as taken.
+    Back,
+}
+
 /// The journal entry of an operation: JSON with a version.
+///
+/// The list is written once. How far it is (`at`) is written again only where a look cannot tell: before an overlay takes a disk's
+/// writes, at the commit point of a revert, and when the direction changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Journal {
     version: u32,
     id: Uuid,
-    #[serde(flatten)]
-    pub(crate) intent: Intent,
-}
-
-/// What an operation is about to do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "operation", rename_all = "lowercase")]
-pub(crate) enum Intent {
-    Create {
-        phase: CreatePhase,
-        #[serde(flatten)]
-        draft: Box<Draft>,
-    },
-    Delete {
-        snapshots: Vec<SnapshotDeletion>,
-    },
-    Revert {
-        name: SnapshotName,
-        disks: Vec<ImageTarget>,
-        #[serde(default)]
-        way: RevertWay,
-    },
-}
-
-/// How far a creation may have come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum CreatePhase {
-    /// Overlay files are being made; no disk has been touched.
-    Preparing,
-    /// The snapshots may have been taken.
-    Snapshotting,
-    /// It failed, and is being undone. Without this phase, an undo that was cut short could look like a creation that
-    /// succeeded: an overlay of a domain that is off wins.
-    Undoing,
+    operation: Operation,
+    name: SnapshotName,
+    pub(crate) direction: Direction,
+    /// The first stage that was not begun when this was written; the stages after it may have been begun since.
+    pub(crate) at: usize,
+    pub(crate) stages: Vec<Stage>,
 }
 
 /// A snapshot that is being made: all of its record but what only the images know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Draft {
+pub struct Draft {
     pub(crate) name: SnapshotName,
     pub(crate) description: String,
     pub(crate) creation_time: u64,
@@ -87,7 +75,7 @@ pub(crate) struct Draft {
     /// The guest's memory, saved with them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) memory: Option<MemorySave>,
-    /// The guest's file systems may be frozen; how long its agent has for an answer.
+    /// The guest's file systems are frozen meanwhile; how long its agent has for an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) quiesced: Option<Duration>,
     pub(crate) meta: Meta,
@@ -95,36 +83,20 @@ pub(crate) struct Draft {
 
 impl Journal {
     /// The version that this program writes.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
     /// The most bytes that are read or written: thousands of disks.
     pub const MAX_BYTES: usize = 4 << 20;
 
-    pub(crate) fn new(id: Uuid, intent: Intent) -> Self {
-        Self { version: Self::VERSION, id, intent }
+    pub(crate) fn new(id: Uuid, operation: Operation, name: SnapshotName, stages: Vec<Stage>) -> Self {
+        Self { version: Self::VERSION, id, operation, name, direction: Direction::Forward, at: 0, stages }
     }
 
-    /// Reads an entry that a store kept.
+    /// Reads an entry that a store kept; one of format 1 as the steps that it means.
     ///
     /// # Errors
-    /// Everything that this version of the program would not have written.
+    /// Everything that no version of the program would have written.
     pub fn parse(bytes: &[u8]) -> Result<Self, JournalError> {
-        #[derive(Deserialize)]
-        struct Header {
-            version: u32,
-        }
-        if bytes.len() > Self::MAX_BYTES {
-            return Err(JournalError::TooLarge { bytes: bytes.len() });
-        }
-        let Header { version } = serde_json::from_slice(bytes).map_err(JournalError::Malformed)?;
-        if version > Self::VERSION {
-            return Err(JournalError::Newer { found: version });
-        }
-        let journal: Self = serde_json::from_slice(bytes).map_err(JournalError::Malformed)?;
-        if version == 0 {
-            return Err(JournalError::Contradiction("its version is 0"));
-        }
-        journal.check().map_err(JournalError::Contradiction)?;
-        Ok(journal)
+        parse(bytes)
     }
 
     /// The entry as bytes for a store.
@@ -134,11 +106,7 @@ impl Journal {
 
     /// The operation that wrote it.
     pub fn operation(&self) -> Operation {
-        match &self.intent {
-            Intent::Create { .. } => Operation::Create,
-            Intent::Delete { .. } => Operation::Delete,
-            Intent::Revert { .. } => Operation::Revert,
-        }
+        self.operation
     }
 
     /// The operation's own id.
@@ -148,93 +116,54 @@ impl Journal {
 
     /// The snapshot it is about; of several the one that was asked for.
     pub fn name(&self) -> &SnapshotName {
-        match &self.intent {
-            Intent::Create { draft, .. } => &draft.name,
-            Intent::Delete { snapshots } => {
-                &snapshots.last().expect("a deletion without a snapshot is not read").name
-            }
-            Intent::Revert { name, .. } => name,
-        }
+        &self.name
     }
 
-    fn check(&self) -> Result<(), &'static str> {
-        match &self.intent {
-            Intent::Create { draft, .. } => draft.check(),
-            Intent::Delete { snapshots } if snapshots.is_empty() => Err("it deletes no snapshot"),
-            Intent::Delete { snapshots } => {
-                snapshots.iter().try_for_each(|s| each_once(s.disks.iter().map(|target| &target.disk)))
-            }
-            Intent::Revert { disks, .. } if disks.is_empty() => Err("it reverts no disk"),
-            Intent::Revert { disks, .. } => each_once(disks.iter().map(|target| &target.disk)),
-        }
+    /// "delete snapshot s of domain d".
+    pub(crate) fn about(&self, domain: &str) -> String {
+        format!("{} snapshot {} of domain {domain}", self.operation, self.name)
     }
-}
 
-impl Draft {
-    /// What recovery relies on: above all, that every file it may remove is one that the record says we made.
-    fn check(&self) -> Result<(), &'static str> {
-        if self.actions.is_empty() || self.actions.len() != self.meta.disks.len() {
-            return Err("it does not do one thing for each disk");
-        }
-        each_once(self.meta.disks.iter().map(|meta| &meta.disk))?;
-        if let Some(save) = &self.memory {
-            self.check_memory(save)?;
-        }
-        for (action, meta) in self.actions.iter().zip(&self.meta.disks) {
-            if action.disk() != &meta.disk {
-                return Err("its disks are in another order than what is done to them");
-            }
-            match action {
-                SnapshotAction::Internal { tag, .. } if tag != self.name.as_str() => {
-                    return Err("a disk's snapshot has another name");
-                }
-                SnapshotAction::Internal { .. } if meta.made.is_some() => {
-                    return Err("an internal snapshot made a file");
-                }
-                SnapshotAction::External(overlay)
-                    if meta.made.as_ref() != Some(&overlay.file)
-                        || meta.image != overlay.base
-                        || overlay.file == overlay.base
-                        || !overlay.file.starts_with('/') =>
-                {
-                    return Err("an overlay is not the file that was to be made");
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+    /// What its steps do, in order.
+    pub(crate) fn does(&self) -> impl Iterator<Item = &Does> {
+        self.stages.iter().flat_map(Stage::steps).map(|step| &step.does)
+    }
+
+    /// The stage of the first step that is so.
+    pub(crate) fn stage_with(&self, is_it: impl Fn(&Does) -> bool) -> Option<usize> {
+        self.stages.iter().position(|stage| stage.steps().iter().any(|step| is_it(&step.does)))
+    }
+
+    /// The snapshot that it makes, if it makes one with a record.
+    pub(crate) fn draft(&self) -> Option<&Draft> {
+        self.does().find_map(|does| match does {
+            Does::StoreRecord(draft) => Some(&**draft),
+            _ => None,
+        })
+    }
+
+    /// Whether the commit point was passed when this was written.
+    pub(crate) fn is_committed(&self) -> bool {
+        self.stage_with(|does| *does == Does::Commit).is_some_and(|commit| self.at > commit)
     }
 }
 
-impl Draft {
-    /// A file that may be removed is absolute, and no disk's.
-    fn check_memory(&self, save: &MemorySave) -> Result<(), &'static str> {
-        match &save.file {
-            None if save.way != MemoryWay::Internal => {
-                Err("memory is saved outside the images, and to no file")
-            }
-            Some(_) if save.way == MemoryWay::Internal => {
-                Err("memory is saved inside the images, and to a file")
-            }
-            Some(file) if !file.starts_with('/') => Err("the memory's file is not absolute"),
-            Some(file)
-                if self
-                    .meta
-                    .disks
-                    .iter()
-                    .any(|meta| meta.image == *file || meta.made.as_ref() == Some(file)) =>
-            {
-                Err("the memory's file is a disk's")
-            }
-            _ if save.token.len() > 24 || !save.token.bytes().all(|b| b.is_ascii_alphanumeric()) => {
-                Err("the memory's token is not a word")
-            }
-            _ => Ok(()),
-        }
+/// Reads an entry that a store kept.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Journal, JournalError> {
+    #[derive(Deserialize)]
+    struct Header {
+        version: u32,
     }
-}
-
-fn each_once<'a>(disks: impl Iterator<Item = &'a DiskName>) -> Result<(), &'static str> {
-    let mut seen = BTreeSet::new();
-    if disks.into_iter().all(|disk| seen.insert(disk)) { Ok(()) } else { Err("it names a disk twice") }
+    if bytes.len() > Journal::MAX_BYTES {
+        return Err(JournalError::TooLarge { bytes: bytes.len() });
+    }
+    let Header { version } = serde_json::from_slice(bytes).map_err(JournalError::Malformed)?;
+    let journal = match version {
+        0 => return Err(JournalError::Contradiction("its version is 0")),
+        1 => first::parse(bytes)?,
+        Journal::VERSION => serde_json::from_slice(bytes).map_err(JournalError::Malformed)?,
+        found => return Err(JournalError::Newer { found }),
+    };
+    check::check(&journal).map_err(JournalError::Contradiction)?;
+    Ok(journal)
 }

@@ -1,47 +1,54 @@
 #![doc = include_str!("../README.md")]
 
+mod can;
 mod check;
-mod create;
-mod delete;
 mod error;
+mod execute;
 mod journal;
 mod list;
+mod look;
+mod operation;
 mod plan;
 mod ports;
 mod record;
-mod recover;
 mod report;
 mod request;
 mod reversibility;
-mod revert;
 mod session;
+mod step;
 mod tree;
 
-pub use check::check;
-pub use create::{create, plan_create};
-pub use delete::{delete, plan_delete};
+pub use can::{Can, Port, Why};
+pub use check::{check, plan_check};
 pub use error::{Effect, Error, Kind, PortError, PortErrorKind};
-pub use journal::{Journal, JournalError};
+pub use journal::{Draft, Journal, JournalError};
 pub use list::{Listing, Row, list};
+pub use operation::{
+    DiskTake, DiskTarget, TakeHow, create, delete, plan_create, plan_delete, plan_recover, plan_revert,
+    recover, recover_without_memory, revert,
+};
 pub use plan::{
-    Action, CreatePlan, Deed, DeletePlan, DiskPlan, ImageTarget, RevertPlan, RevertWay, SnapshotDeletion,
-    overlay_beside,
+    CreatePlan, DeletePlan, DiskPlan, PlannedStage, RecoverPlan, RevertPlan, RevertWay, SnapshotDeletion,
+    overlay_beside, planned_stages,
 };
 pub use ports::{
-    Abilities, Agent, Clock, Disk, Disks, Guest, GuestState, ImageSnapshot, InsideMemory, Interrupt,
-    Inventory, Memory, MemoryFiles, MemoryHeader, MemorySave, MemorySurvey, Overlay, Ports, Power, Progress,
-    SavedMemory, SnapshotAction, SnapshotId,
+    Abilities, Agent, Bitmap, Clock, Command, Commands, Disk, Disks, FileIdentity, Guest, GuestState, Health,
+    ImageHealth, ImageSnapshot, InsideMemory, Interrupt, Inventory, Memory, MemoryFiles, MemoryHeader,
+    MemoryInside, MemorySave, MemorySurvey, Overlay, Overlays, Pause, Ports, Power, Progress, Release, Run,
+    SaveTo, SavedMemory, SnapshotAction, SnapshotId, StoppedGuest, Undescribed, UndescribedKind,
+    UnfinishedMemory,
 };
-pub use recover::{recover, recover_without_memory};
 pub use report::{
-    CheckReport, CreateReport, DeleteReport, Finding, Operation, Outcome, Recovered, Repair, RevertReport,
+    CheckReport, CreateReport, DeleteReport, Finding, FindingCode, Operation, Outcome, Recovered, Repair,
+    RevertReport,
 };
 pub use request::{
     CheckRequest, CreateRequest, DeleteRequest, DiskChoice, DomainRef, MemoryPlace, MemoryRequest,
     OverlayFile, RevertRequest, Selection,
 };
-pub use reversibility::{Reversibility, Undo};
-pub use revert::{plan_revert, revert};
+pub use reversibility::{Now, Reversibility, Undo};
+pub use session::Session;
+pub use step::{Adoption, Does, Ended, Expected, ImageTarget, Stage, Step, StepText, UndoPoint};
 pub use tree::{Node, tree};
 
 // What the ports and requests are made of, so that a backend of one's own needs no other crates of the right version.

@@ -1,25 +1,31 @@
-//! Plans: what an operation will do, as data. Making one has no effect.
+//! Plans: what an operation will do, as a list of stages. Making one has no effect, and no function here asks a port.
 
-mod action;
 mod create;
 mod delete;
 mod memory;
 mod names;
+mod quiesce;
 mod revert;
+mod stages;
 
-pub use action::{Action, Deed};
-pub(crate) use create::{CreateFacts, create};
-pub(crate) use delete::{DeleteFacts, delete, doomed, no_such};
-pub(crate) use memory::{MemoryFacts, memory};
+pub(crate) use create::{CreateFacts, create, token};
+pub(crate) use delete::{DeleteFacts, Parents, delete, heir, new_parents, no_such, order};
+pub(crate) use memory::{MemoryFacts, left_out, memory};
 pub use names::overlay_beside;
-pub(crate) use revert::{RevertFacts, header, revert};
+pub(crate) use quiesce::quiesce;
+pub(crate) use revert::{Marks, RevertFacts, Reverting, header, revert};
+pub(crate) use stages::{creation_stages, deletion_stages, disk_stages, reverting_stages};
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use xlsnap_types::model::{DiskName, MemoryMeta, PassedOver, SnapshotName};
 
-use crate::{Effect, Error, InsideMemory, Kind, MemorySave, SnapshotAction, SnapshotId};
+use crate::step::ImageTarget;
+use crate::{
+    Command, Commands, Effect, Error, Kind, MemoryInside, MemorySave, Operation, Outcome, Port, PortError,
+    Run, SnapshotAction, Stage, StepText,
+};
 
 /// What is planned for one disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +53,8 @@ pub struct CreatePlan {
     pub quiesce: Option<Duration>,
     /// Sentences for people: what it brings with it.
     pub warnings: Vec<String>,
+    /// What is done, in this order.
+    pub stages: Vec<Stage>,
 }
 
 /// How snapshots will be deleted.
@@ -54,16 +62,14 @@ pub struct CreatePlan {
 pub struct DeletePlan {
     /// The snapshots, in the order of deletion: children before their parents.
     pub snapshots: Vec<SnapshotDeletion>,
-    /// The snapshots that stay and get another parent, with that parent.
-    pub reparented: Vec<(SnapshotName, Option<SnapshotName>)>,
-    /// The current snapshot after it, when that changes.
-    pub current: Option<Option<SnapshotName>>,
     /// Sentences for people: what is odd about it.
     pub warnings: Vec<String>,
+    /// What is done, in this order.
+    pub stages: Vec<Stage>,
 }
 
 /// How one snapshot will be deleted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotDeletion {
     /// Its name.
     pub name: SnapshotName,
@@ -72,22 +78,18 @@ pub struct SnapshotDeletion {
     /// What is deleted inside images; a snapshot that is gone from an image already is not listed.
     pub disks: Vec<ImageTarget>,
     /// The memory file that is removed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<String>,
 }
 
-/// A snapshot inside a disk's image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImageTarget {
-    /// The disk.
-    pub disk: DiskName,
-    /// Its image.
-    pub image: String,
-    /// The snapshot in it.
-    pub snapshot: SnapshotId,
-    /// The size that the disk must have, in bytes; `None` where it does not matter or nothing is known of it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub virtual_size: Option<u64>,
+/// A snapshot that stays and gets another parent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NewParent {
+    /// The snapshot.
+    pub(crate) child: SnapshotName,
+    /// Its parent, which is deleted.
+    pub(crate) old: SnapshotName,
+    /// Its parent from then on.
+    pub(crate) new: Option<SnapshotName>,
 }
 
 /// How the disks will go back to a snapshot.
@@ -105,6 +107,23 @@ pub struct RevertPlan {
     pub way: RevertWay,
     /// Sentences for people: what it brings with it.
     pub warnings: Vec<String>,
+    /// What is done after the safety snapshot, in this order.
+    pub stages: Vec<Stage>,
+}
+
+/// How an interrupted operation will be brought to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecoverPlan {
+    /// The operation that was interrupted.
+    pub operation: Operation,
+    /// The snapshot it was about.
+    pub name: SnapshotName,
+    /// How it will end.
+    pub outcome: Outcome,
+    /// What is done, in this order.
+    pub stages: Vec<Stage>,
+    /// Sentences for people: what cannot be as it should.
+    pub warnings: Vec<String>,
 }
 
 /// What happens to a domain's process in a revert.
@@ -117,31 +136,31 @@ pub enum RevertWay {
     /// The process lets go of the disks and takes them back; the guest is reset.
     Release {
         /// Whether it runs then.
-        run: bool,
+        run: Run,
     },
     /// A process that there is ends, and the domain is started from its disks.
     Restart {
-        /// Whether it runs then.
-        run: bool,
+        /// Whether its guest runs then.
+        run: Run,
     },
     /// A process that there is ends, and the domain is started with the memory of a file.
     Restore {
         /// The memory.
         memory: MemoryMeta,
-        /// Whether it runs then.
-        run: bool,
+        /// Whether its guest runs then.
+        run: Run,
     },
     /// Memory and disks come back from inside the images.
     Load {
         /// The memory.
-        inside: InsideMemory,
-        /// Whether it runs then.
-        run: bool,
+        inside: MemoryInside,
+        /// Whether the guest runs then.
+        run: Run,
     },
 }
 
 impl RevertWay {
-    /// The word for it, as answers and the journal have it.
+    /// The word for it, as answers have it.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Off => "off",
@@ -151,6 +170,38 @@ impl RevertWay {
             Self::Load { .. } => "load",
         }
     }
+}
+
+/// One stage of a dry run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedStage {
+    /// Its steps in words of the domain.
+    pub steps: Vec<StepText>,
+    /// The commands that carry it out, in order; empty where the backend does not tell them.
+    pub commands: Vec<Command>,
+}
+
+/// The stages of a plan as a dry run prints them: with the backend's own words, and without looks.
+///
+/// # Errors
+/// When the backend cannot be asked what it would do.
+///
+/// # Cancel safety
+/// It only looks.
+pub async fn planned_stages(
+    commands: Port<'_, dyn Commands>,
+    stages: &[Stage],
+) -> Result<Vec<PlannedStage>, PortError> {
+    let mut planned = Vec::with_capacity(stages.len());
+    for (at, stage) in stages.iter().enumerate().filter(|(_, stage)| !stage.looks()) {
+        let steps = stage.steps().iter().filter_map(crate::Step::text).collect();
+        let commands = match commands {
+            Port::Has(commands) => commands.commands(stage, &stages[..at]).await?,
+            Port::Lacks(_) => Vec::new(),
+        };
+        planned.push(PlannedStage { steps, commands });
+    }
+    Ok(planned)
 }
 
 /// A refusal before any effect.

@@ -1,164 +1,36 @@
-//! The ports: what the orchestrator needs of the world, in words of the domain.
+//! The ports: what the orchestrator needs of a backend, in words of the domain. Each is small; what a backend lacks is a value
+//! ([`Port::Lacks`], [`Can::No`]) that planning refuses by.
 
 mod agent;
+mod commands;
+mod disks;
+mod guest;
+mod health;
 mod memory;
+mod overlays;
 mod power;
 
 pub use agent::Agent;
-pub use memory::{InsideMemory, Memory, MemoryFiles, MemoryHeader, MemorySave, MemorySurvey, SavedMemory};
-pub use power::{Abilities, Power};
+pub use commands::{Command, Commands};
+pub use disks::{
+    Bitmap, Disk, Disks, FileIdentity, ImageSnapshot, Inventory, SnapshotAction, SnapshotId, Undescribed,
+    UndescribedKind,
+};
+pub use guest::{Guest, GuestState, Pause, Run};
+pub use health::{Health, ImageHealth};
+pub use memory::{
+    InsideMemory, Memory, MemoryFiles, MemoryHeader, MemoryInside, MemorySave, MemorySurvey, SaveTo,
+    SavedMemory, StoppedGuest, UnfinishedMemory,
+};
+pub use overlays::{Overlay, Overlays};
+pub use power::{Abilities, Power, Release};
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 use xlsnap_conf_store::ConfStore;
-use xlsnap_types::model::{DiskName, Hypervisor, ImageFormat, StateFlags};
 
-use crate::PortError;
-
-/// A snapshot inside an image, as it is found there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImageSnapshot {
-    /// The image's id for it; reused after a delete.
-    pub id: String,
-    /// Its name; may be empty, or stand twice in a foreign image.
-    pub name: String,
-    /// When it was made, in seconds since 1970-01-01 UTC.
-    pub date: u64,
-    /// The bytes of machine state in it; 0 for a disk-only one.
-    pub vm_state_size: u64,
-}
-
-/// Which snapshot inside an image is meant: both must match.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct SnapshotId {
-    /// Its name.
-    pub name: String,
-    /// Its id in the image.
-    pub id: String,
-}
-
-/// A disk of the domain, with what planning must know of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Disk {
-    /// What people call it.
-    pub name: DiskName,
-    /// The image that takes its writes now, as people know it.
-    pub image: String,
-    /// Its format.
-    pub format: ImageFormat,
-    /// The size that the guest sees, in bytes.
-    pub virtual_size: u64,
-    /// Whether the guest cannot write to it.
-    pub read_only: bool,
-    /// Whether it is a CD-ROM, a floppy or an empty drive.
-    pub removable: bool,
-    /// Why the backend can take no internal snapshot of it now, as a clause ("its format is raw"); `None` when it can.
-    pub no_internal: Option<String>,
-    /// Why the backend can take no external snapshot of it now; `None` when it can.
-    pub no_external: Option<String>,
-    /// The snapshots inside its image.
-    pub snapshots: Vec<ImageSnapshot>,
-}
-
-/// All disks of a domain at one moment, in the domain's order.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Inventory {
-    /// The disks.
-    pub disks: Vec<Disk>,
-    /// What runs the domain.
-    pub hypervisor: Hypervisor,
-}
-
-/// A new file that is to take a disk's writes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Overlay {
-    /// The disk.
-    pub disk: DiskName,
-    /// The file, absolute.
-    pub file: String,
-    /// Its format.
-    pub format: ImageFormat,
-    /// The image below it: the one that holds the snapshot's state from then on.
-    pub base: String,
-    /// The base's format.
-    pub base_format: ImageFormat,
-    /// The size that the guest sees, in bytes.
-    pub virtual_size: u64,
-    /// A word that no other operation has, at most 24 ASCII letters and digits: a backend names its own objects by it.
-    pub token: String,
-}
-
-/// What is done to one disk, at one instant with all the others.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SnapshotAction {
-    /// A snapshot of this name inside the disk's image.
-    Internal {
-        /// The disk.
-        disk: DiskName,
-        /// The snapshot's name.
-        tag: String,
-    },
-    /// The overlay, made before, takes the disk's writes from now on.
-    External(Overlay),
-}
-
-/// The domain's disks.
-///
-/// Each method looks or acts once and says truly what it knows of the effect; none retries, undoes or decides.
-///
-/// # Cancel safety
-/// A future that looks may be dropped at any time. One that acts is dropped only with the operation that it is part of: the
-/// act may then be done, not done, or still go on, and the next operation takes it for what a crash left, and looks.
-#[async_trait]
-pub trait Disks: Send + Sync {
-    /// All disks as they are now.
-    async fn inventory(&self) -> Result<Inventory, PortError>;
-
-    /// Whether something is at `file`, whatever it is: planning refuses to make an overlay there.
-    async fn exists(&self, file: &str) -> Result<bool, PortError>;
-
-    /// Makes the overlay's file, empty. A file that is there is never overwritten: [`crate::PortErrorKind::AlreadyExists`].
-    async fn make_overlay(&self, overlay: &Overlay) -> Result<(), PortError>;
-
-    /// Removes an overlay that takes no disk's writes, and what the backend made for it. One that is gone is removed.
-    async fn discard_overlay(&self, overlay: &Overlay) -> Result<(), PortError>;
-
-    /// Takes the snapshots: at one instant where somebody writes, and then all or none.
-    async fn snapshot(&self, actions: &[SnapshotAction]) -> Result<(), PortError>;
-
-    /// Makes the domain's description name `file` as the disk's image from its next start on. Again is no error.
-    async fn adopt(&self, disk: &DiskName, file: &str, format: &ImageFormat) -> Result<(), PortError>;
-
-    /// Deletes a snapshot inside the disk's image. [`crate::PortErrorKind::NotFound`] when it is not there.
-    async fn delete(&self, disk: &DiskName, snapshot: &SnapshotId) -> Result<(), PortError>;
-
-    /// Makes the disk's content that of the snapshot, while nobody has the disk. Again gives the same.
-    async fn revert(&self, disk: &DiskName, snapshot: &SnapshotId) -> Result<(), PortError>;
-}
-
-/// Whether somebody runs the domain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GuestState {
-    /// Nobody has its disks.
-    Off,
-    /// A storage daemon has its disks; there is no guest.
-    Serving,
-    /// It runs, with these flags.
-    On(StateFlags),
-}
-
-/// The domain's guest.
-///
-/// # Cancel safety
-/// It only looks, so its futures may be dropped at any time.
-#[async_trait]
-pub trait Guest: Send + Sync {
-    /// Its state now.
-    async fn state(&self) -> Result<GuestState, PortError>;
-}
+use crate::Port;
 
 /// The time.
 pub trait Clock: Send + Sync {
@@ -168,7 +40,7 @@ pub trait Clock: Send + Sync {
     fn monotonic(&self) -> Duration;
 }
 
-/// Somebody who watches.
+/// What is told of an operation while it goes on.
 pub trait Progress: Send + Sync {
     /// Step `number` of `total` begins: `what` is a clause for people.
     fn step(&self, number: usize, total: usize, what: &str);
@@ -176,7 +48,7 @@ pub trait Progress: Send + Sync {
     fn bytes(&self, done: u64, total: Option<u64>);
 }
 
-/// Somebody who may want a long operation to end early.
+/// The wish that an operation ends early and everything is as it was.
 #[async_trait]
 pub trait Interrupt: Send + Sync {
     /// Returns as soon as it is wanted, and at once when it was; never otherwise.
@@ -197,18 +69,30 @@ pub struct Ports<'a> {
     pub store: &'a dyn ConfStore,
     /// The time.
     pub clock: &'a dyn Clock,
-    /// The watcher.
+    /// What is told of the operation.
     pub progress: &'a dyn Progress,
-    /// Who may end it early; `None` when nobody may.
-    pub interrupt: Option<&'a dyn Interrupt>,
-    /// Saving the guest's memory; `None` when the backend has no such thing.
-    pub memory: Option<&'a dyn Memory>,
-    /// The files that memory is saved in; `None` when the backend has none.
-    pub memory_files: Option<&'a dyn MemoryFiles>,
-    /// The domain's process; `None` when the backend cannot do anything with it.
-    pub power: Option<&'a dyn Power>,
-    /// Somebody inside the guest; `None` when nobody is known.
-    pub agent: Option<&'a dyn Agent>,
+    /// The wish that it ends early.
+    pub interrupt: Port<'a, dyn Interrupt>,
+    /// The backend's own words for steps, for a dry run.
+    pub commands: Port<'a, dyn Commands>,
+    /// Overlays, for external snapshots.
+    pub overlays: Port<'a, dyn Overlays>,
+    /// Stopping the guest and letting it run.
+    pub pause: Port<'a, dyn Pause>,
+    /// Saving the guest's memory to a file.
+    pub memory: Port<'a, dyn Memory>,
+    /// Saving the guest's memory inside the images, and loading it.
+    pub inside: Port<'a, dyn InsideMemory>,
+    /// The files that memory is saved in.
+    pub memory_files: Port<'a, dyn MemoryFiles>,
+    /// Ending the domain's process and starting it.
+    pub power: Port<'a, dyn Power>,
+    /// Making a process that lives let go of its disks.
+    pub release: Port<'a, dyn Release>,
+    /// The agent inside the guest.
+    pub agent: Port<'a, dyn Agent>,
+    /// The tool that checks images.
+    pub health: Port<'a, dyn Health>,
 }
 
 impl<'a> Ports<'a> {
@@ -226,11 +110,17 @@ impl<'a> Ports<'a> {
             store,
             clock,
             progress,
-            interrupt: None,
-            memory: None,
-            memory_files: None,
-            power: None,
-            agent: None,
+            interrupt: Port::Lacks("this operation cannot be interrupted"),
+            commands: Port::Lacks("the backend does not tell its commands"),
+            overlays: Port::Lacks("the backend makes no overlays"),
+            pause: Port::Lacks("the backend cannot stop the guest"),
+            memory: Port::Lacks("the backend cannot save a guest's memory to a file"),
+            inside: Port::Lacks("the backend keeps no memory inside images"),
+            memory_files: Port::Lacks("the backend has no memory files"),
+            power: Port::Lacks("the backend cannot end or start the domain's process"),
+            release: Port::Lacks("the backend cannot make a process let go of its disks"),
+            agent: Port::Lacks("the domain has no guest agent that is known"),
+            health: Port::Lacks("the backend cannot check images"),
         }
     }
 }

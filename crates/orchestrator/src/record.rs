@@ -85,40 +85,35 @@ pub(crate) fn find<'i>(part: &Part<'_>, inventory: &'i Inventory) -> Found<'i> {
     }
 }
 
-impl Inventory {
-    pub(crate) fn disk(&self, name: &DiskName) -> Option<&Disk> {
-        self.disks.iter().find(|disk| disk.name == *name)
+/// Why the image of a disk cannot go back to a snapshot inside it, as a clause, and what to do; `None` when it can. What a
+/// creation promises, what `show` says and what a revert refuses all come from here.
+pub(crate) fn cannot_go_back(disk: &Disk, drop_bitmaps: bool) -> Option<(String, String)> {
+    if disk.read_only {
+        return Some(("it is read-only now".to_owned(), "make the disk writable first".to_owned()));
     }
-}
-
-impl Disk {
-    /// The snapshots of that name in its image.
-    pub(crate) fn named(&self, tag: &str) -> impl Iterator<Item = SnapshotId> {
-        self.snapshots
-            .iter()
-            .filter(move |snapshot| snapshot.name == tag)
-            .map(|snapshot| SnapshotId { name: snapshot.name.clone(), id: snapshot.id.clone() })
+    if let Some(why) = disk.revert.why() {
+        return Some((why.to_owned(), "mend that, then revert".to_owned()));
     }
-}
-
-impl SnapshotAction {
-    /// The disk it is done to.
-    pub fn disk(&self) -> &DiskName {
-        match self {
-            Self::Internal { disk, .. } => disk,
-            Self::External(overlay) => &overlay.disk,
-        }
-    }
+    let bitmap = disk.bitmaps.first().filter(|_| !drop_bitmaps)?;
+    let kept = if bitmap.persistent {
+        "a disk with a dirty bitmap in its image is not reverted"
+    } else {
+        "the next incremental backup would be silently wrong"
+    };
+    Some((
+        format!("it has the dirty bitmap {}, and {kept}", bitmap.name),
+        "revert --drop-bitmaps removes it, and the next backup has to be a full one".to_owned(),
+    ))
 }
 
 impl Draft {
     /// The record, with the ids that the images gave.
-    pub(crate) fn record(&self, inventory: &Inventory, saved: Option<&SavedMemory>) -> Record {
+    pub(crate) fn record(&self, inventory: Option<&Inventory>, saved: Option<&SavedMemory>) -> Record {
         let mut meta = self.meta.clone();
         meta.memory = self.memory.as_ref().map(|save| self.memory_meta(save, inventory, saved));
         for (disk, action) in meta.disks.iter_mut().zip(&self.actions) {
             if let SnapshotAction::Internal { tag, .. } = action {
-                let found = inventory.disk(&disk.disk).and_then(|found| found.named(tag).next());
+                let found = inventory.and_then(|inventory| inventory.disk(&disk.disk)?.named(tag).next());
                 disk.id = found.map(|snapshot| snapshot.id);
             }
         }
@@ -144,7 +139,7 @@ impl Draft {
             // The design wants "" where there is nothing, not NULL: in the description, the memory and the file.
             description: Some(self.description.clone()),
             creation_time: self.creation_time,
-            memory: Some(self.memory.as_ref().and_then(|save| save.file.clone()).unwrap_or_default()),
+            memory: Some(self.memory.as_ref().and_then(MemorySave::file).unwrap_or_default().to_owned()),
             running: self.state.running,
             blocked: self.state.blocked,
             paused: self.state.paused,
@@ -158,22 +153,22 @@ impl Draft {
     fn memory_meta(
         &self,
         save: &MemorySave,
-        inventory: &Inventory,
+        inventory: Option<&Inventory>,
         saved: Option<&SavedMemory>,
     ) -> MemoryMeta {
         let inside = inventory
-            .disks
-            .iter()
+            .into_iter()
+            .flat_map(|inventory| &inventory.disks)
             .flat_map(|disk| &disk.snapshots)
             .filter(|snapshot| snapshot.name == self.name.as_str())
             .map(|snapshot| snapshot.vm_state_size)
             .max();
         MemoryMeta {
-            way: save.way,
-            file: save.file.clone(),
+            way: save.way(),
+            file: save.file().map(str::to_owned),
             bytes: saved.map_or(inside.unwrap_or_default(), |saved| saved.bytes),
             checksum: saved.and_then(|saved| saved.checksum.clone()),
-            compression: save.compression,
+            compression: save.compression(),
         }
     }
 }

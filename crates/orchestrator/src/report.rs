@@ -1,9 +1,13 @@
 //! What operations report.
 
+mod code;
+
+pub use code::FindingCode;
+
 use std::fmt;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use xlsnap_conf_store::Record;
 use xlsnap_types::model::{DiskName, PassedOver, SnapshotName};
 
@@ -59,7 +63,7 @@ pub struct RevertReport {
 }
 
 /// An operation that changes something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Operation {
@@ -135,8 +139,8 @@ impl CheckReport {
 /// Something that is not as it should be. The codes are listed in docs/errors.md.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Which: a word that stays the same from version to version.
-    pub code: &'static str,
+    /// Which.
+    pub code: FindingCode,
     /// The disk it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskName>,

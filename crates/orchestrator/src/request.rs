@@ -6,7 +6,9 @@ use std::time::Duration;
 use uuid::Uuid;
 use xlsnap_types::model::{Compression, DiskName, ImageFormat, MemoryWay, SnapshotName};
 
-/// Which domain an operation is on, and who asks.
+use crate::Run;
+
+/// Which domain an operation is on, and which process asks.
 #[derive(Debug, Clone)]
 pub struct DomainRef {
     /// The key of its records.
@@ -128,17 +130,22 @@ pub struct RevertRequest {
     pub name: SnapshotName,
     /// Take a snapshot of now under this name first.
     pub safety: Option<SnapshotName>,
-    /// Whether the guest runs afterwards or waits, paused. `None`: a guest whose memory comes back does what it did in the
-    /// snapshot, one whose disks alone do what it did before the revert.
-    pub run: Option<bool>,
+    /// What the guest does afterwards. `None`: a guest whose memory comes back does what it did in the snapshot, one whose
+    /// disks alone come back does what it did before the revert.
+    pub run: Option<Run>,
     /// End the process of a domain that runs and start it again, although its disks could be reverted under it.
     pub offline: bool,
+    /// Bring the disks back alone, although the snapshot holds the guest's memory: for a memory that is damaged, lost, or not
+    /// wanted.
+    pub without_memory: bool,
+    /// Remove the dirty bitmaps of the disks that go back, which would refuse the revert or be made a lie by it.
+    pub drop_bitmaps: bool,
 }
 
 impl RevertRequest {
     /// Back to the snapshot of this name, in the usual way.
     pub fn new(name: SnapshotName) -> Self {
-        Self { name, safety: None, run: None, offline: false }
+        Self { name, safety: None, run: None, offline: false, without_memory: false, drop_bitmaps: false }
     }
 }
 
@@ -147,4 +154,6 @@ impl RevertRequest {
 pub struct CheckRequest {
     /// Do the repairs that can lose nothing.
     pub repair: bool,
+    /// Read whole memory files, and have each image checked by its own tool.
+    pub deep: bool,
 }

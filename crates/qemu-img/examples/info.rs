@@ -10,7 +10,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (Some(path), Some(format), None) = (arguments.next(), arguments.next(), arguments.next()) else {
         return Err("usage: info FILE FORMAT".into());
     };
-    let image = Image { path: path.into(), format: format.to_string_lossy().into_owned() };
+    let image = Image::new(path, format.to_string_lossy());
     let info = Program::default().info(&image).await?;
     println!("{}: {} bytes, {} on disk", info.format, info.virtual_size, info.actual_size);
     if let Some(backing) = info.backing {

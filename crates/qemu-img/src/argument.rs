@@ -51,23 +51,56 @@ impl Protocol {
     }
 }
 
+/// The id of the object that holds an image's passphrase.
+const SECRET: &str = "key";
+
+/// Whether the image's driver is to be told its passphrase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Key {
+    /// It is: by the object that [`secret`] makes.
+    Given,
+    /// It is not: the image has none, or only its header is read.
+    No,
+}
+
 /// The image as the value that goes with `--image-opts`.
-pub(crate) fn image_opts(image: &Image, protocol: Protocol) -> Result<OsString, Error> {
+pub(crate) fn image_opts(image: &Image, protocol: Protocol, key: Key) -> Result<OsString, Error> {
     let format = checked_format(&image.format)?;
-    let mut value = format!("driver={format},file.driver={},file.filename=", protocol.driver()).into_bytes();
-    for &byte in image.path.as_os_str().as_bytes() {
-        value.push(byte);
-        // In an option's value a comma is the end, and two are one.
+    let key = match key {
+        Key::Given => format!("{}={SECRET},", key_option(format)),
+        Key::No => String::new(),
+    };
+    let mut value =
+        format!("driver={format},{key}file.driver={},file.filename=", protocol.driver()).into_bytes();
+    push_value(&mut value, image.path.as_os_str());
+    Ok(OsString::from_vec(value))
+}
+
+/// The value that goes with `--object`: the passphrase, which qemu-img reads from the file.
+pub(crate) fn secret(key_file: &Path) -> OsString {
+    let mut value = format!("secret,id={SECRET},file=").into_bytes();
+    push_value(&mut value, key_file.as_os_str());
+    OsString::from_vec(value)
+}
+
+/// In an option's value a comma is the end, and two are one.
+fn push_value(to: &mut Vec<u8>, text: &OsStr) {
+    for &byte in text.as_bytes() {
+        to.push(byte);
         if byte == b',' {
-            value.push(byte);
+            to.push(byte);
         }
     }
-    Ok(OsString::from_vec(value))
+}
+
+/// The option of a driver that names the passphrase's object.
+fn key_option(format: &str) -> &'static str {
+    if format == "luks" { "key-secret" } else { "encrypt.key-secret" }
 }
 
 /// The image as a `json:` name that leaves its backing file unopened. `--image-opts` can't say null, only a deprecated
 /// empty string.
-pub(crate) fn json_without_backing(image: &Image, protocol: Protocol) -> Result<OsString, Error> {
+pub(crate) fn json_without_backing(image: &Image, protocol: Protocol, key: Key) -> Result<OsString, Error> {
     let format = checked_format(&image.format)?;
     let Some(path) = image.path.to_str() else {
         let shown = quote(image.path.as_os_str());
@@ -75,11 +108,14 @@ pub(crate) fn json_without_backing(image: &Image, protocol: Protocol) -> Result<
             format!("the image {shown} has a backing file, and then qemu-img needs its path to be UTF-8");
         return Err(Error::new(Kind::Unsupported, message));
     };
-    let options = serde_json::json!({
+    let mut options = serde_json::json!({
         "driver": format,
         "backing": null,
         "file": { "driver": protocol.driver(), "filename": path },
     });
+    if key == Key::Given {
+        options[key_option(format)] = SECRET.into();
+    }
     Ok(format!("json:{options}").into())
 }
 

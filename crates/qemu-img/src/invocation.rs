@@ -31,9 +31,9 @@ pub(crate) struct Limits {
 /// What a run does to the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Does {
-    /// It reads the header: a moment's work, ended when it takes longer, or when nobody waits for it any more.
+    /// It reads the header: a moment's work, ended when it takes longer, or when its future is dropped.
     Look,
-    /// It reads all metadata, however long that takes; ended when nobody waits for it any more.
+    /// It reads all metadata, however long that takes; ended when its future is dropped.
     Read,
     /// It writes: never ended, since a half-done write leaves leaked clusters or worse.
     Write,
@@ -47,7 +47,7 @@ pub(crate) struct Invocation<'a> {
     /// Names given by others, which qemu-img's messages repeat.
     names: Vec<String>,
     does: Does,
-    /// Who lends what a run that writes holds open.
+    /// What lends the file that a run that writes holds open.
     lender: Option<&'a dyn Lender>,
 }
 
@@ -155,7 +155,7 @@ impl<'a> Invocation<'a> {
             .stdin(self.stdin()?)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // A key at the terminal ends the caller, who may have to undo something; not a write half-way.
+            // A key at the terminal ends the caller, which may have to undo something; not a write half-way.
             .process_group(0)
             .kill_on_drop(self.does != Does::Write)
             .spawn()

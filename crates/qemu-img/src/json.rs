@@ -1,4 +1,4 @@
-//! What qemu-img writes with `--output=json`, as this crate's types: for those who run qemu-img themselves.
+//! What qemu-img writes with `--output=json`, as this crate's types: for programs that run qemu-img themselves.
 //!
 //! The text is untrusted: most of it comes from an image's header. Members that are not known are passed over, missing
 //! ones are what QEMU means by leaving them out (docs/interop/qemu-qapi `ImageInfo`, `ImageCheck`).
@@ -9,6 +9,9 @@ use crate::{BackingFile, Check, Error, ImageInfo, InternalSnapshot, Kind};
 
 /// The most snapshots that a qcow2 image can have (QEMU's `QCOW_MAX_SNAPSHOTS`).
 pub const MAX_SNAPSHOTS: usize = 65_536;
+
+/// The most dirty bitmaps that a qcow2 image can have (QEMU's `QCOW2_MAX_BITMAPS`).
+pub const MAX_BITMAPS: usize = 65_535;
 
 /// The longest string that is taken from an image, in bytes: more than QEMU's own limit on a backing file's name.
 pub const MAX_STRING: usize = 4096;
@@ -26,6 +29,8 @@ struct RawInfo {
     #[serde(default)]
     snapshots: Vec<RawSnapshot>,
     #[serde(default)]
+    encrypted: bool,
+    #[serde(default)]
     format_specific: RawSpecific,
 }
 
@@ -41,6 +46,13 @@ struct RawData {
     data_file: Option<String>,
     #[serde(default)]
     corrupt: bool,
+    #[serde(default)]
+    bitmaps: Vec<RawBitmap>,
+}
+
+#[derive(Deserialize)]
+struct RawBitmap {
+    name: String,
 }
 
 #[derive(Deserialize)]
@@ -70,23 +82,28 @@ struct RawCheck {
 ///
 /// # Errors
 /// [`Kind::Corrupt`] for a snapshot table that is cut off: QEMU shows its lost entries without an id. [`Kind::Failed`]
-/// for what is not such output, and for strings or lists beyond [`MAX_STRING`] and [`MAX_SNAPSHOTS`].
+/// for what is not such output, and for strings or lists beyond [`MAX_STRING`], [`MAX_SNAPSHOTS`] and
+/// [`MAX_BITMAPS`].
 pub fn info(output: &[u8]) -> Result<ImageInfo, Error> {
     let raw: RawInfo = serde_json::from_slice(output)
         .map_err(|source| unreadable("what qemu-img info wrote is not understood").with_source(source))?;
     if raw.snapshots.len() > MAX_SNAPSHOTS {
         return Err(unreadable("the image has more snapshots than a qcow2 image can have"));
     }
+    if raw.format_specific.data.bitmaps.len() > MAX_BITMAPS {
+        return Err(unreadable("the image has more dirty bitmaps than a qcow2 image can have"));
+    }
     let strings = [Some(&raw.format), raw.backing_filename.as_ref(), raw.full_backing_filename.as_ref()];
     let names = raw.snapshots.iter().flat_map(|s| [&s.id, &s.name]);
-    let all = strings.into_iter().flatten().chain(&raw.backing_filename_format).chain(names);
+    let bitmaps = raw.format_specific.data.bitmaps.iter().map(|bitmap| &bitmap.name);
+    let all = strings.into_iter().flatten().chain(&raw.backing_filename_format).chain(names).chain(bitmaps);
     if all.into_iter().any(|s| s.len() > MAX_STRING) {
         return Err(unreadable("the image's header has a longer string than an image can have"));
     }
     if raw.snapshots.iter().any(|s| s.id.is_empty()) {
         return Err(Error::new(Kind::Corrupt, "the image's snapshot table is cut off"));
     }
-    let RawData { data_file, corrupt } = raw.format_specific.data;
+    let RawData { data_file, corrupt, bitmaps } = raw.format_specific.data;
     let backing_format = raw.backing_filename_format;
     Ok(ImageInfo {
         format: raw.format,
@@ -95,6 +112,8 @@ pub fn info(output: &[u8]) -> Result<ImageInfo, Error> {
         backing: raw.backing_filename.map(|name| BackingFile { name, format: backing_format }),
         external_data_file: data_file.is_some(),
         corrupt,
+        encrypted: raw.encrypted,
+        bitmaps: bitmaps.into_iter().map(|bitmap| bitmap.name).collect(),
         in_use: false,
         snapshots: raw.snapshots.into_iter().map(InternalSnapshot::from).collect(),
     })

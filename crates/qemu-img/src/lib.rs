@@ -1,14 +1,18 @@
 #![doc = include_str!("../README.md")]
 
 mod argument;
+mod chain;
 mod error;
+mod file_id;
 mod invocation;
 pub mod json;
 mod program;
 mod recognise;
 mod runner;
 
+pub use chain::{Chain, ChainEnd, Layer, MAX_DEPTH, chain};
 pub use error::{Effect, Error, Kind};
+pub use file_id::FileId;
 pub use program::{Lender, Program};
 pub use runner::{
     BackingFile, Check, CreateOptions, Image, ImageInfo, InternalSnapshot, QemuImg, Repair, SnapshotRef,

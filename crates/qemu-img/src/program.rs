@@ -9,7 +9,7 @@ use std::{fmt, io};
 
 use async_trait::async_trait;
 
-use crate::argument::{Protocol, checked_format, image_opts, json_without_backing, quote};
+use crate::argument::{Key, Protocol, checked_format, image_opts, json_without_backing, quote, secret};
 use crate::invocation::{Does, Invocation, Limits};
 use crate::{
     Check, CreateOptions, Effect, Error, Image, ImageInfo, InternalSnapshot, Kind, QemuImg, Repair,
@@ -36,7 +36,7 @@ pub struct Program {
     lender: Option<Arc<dyn Lender>>,
 }
 
-/// Somebody who has a file that each writing qemu-img is to hold open, as its standard input, until it ends: a locked one,
+/// Has a file that each writing qemu-img is to hold open, as its standard input, until it ends: a locked one,
 /// say, that stays locked even if the caller is killed while qemu-img works.
 pub trait Lender: fmt::Debug + Send + Sync {
     /// The file; `None` when there is none now.
@@ -94,11 +94,18 @@ impl Program {
         protocol: Protocol,
         info: &ImageInfo,
     ) -> Result<Invocation<'a>, Error> {
-        let invocation = invocation.about(image.path.as_os_str());
+        let mut invocation = invocation.about(image.path.as_os_str());
+        let key = match &image.key_file {
+            Some(file) if info.encrypted => {
+                invocation = invocation.about(file.as_os_str()).arg("--object").name(secret(file));
+                Key::Given
+            }
+            _ => Key::No,
+        };
         Ok(if info.backing.is_some() {
-            invocation.name(json_without_backing(image, protocol)?)
+            invocation.name(json_without_backing(image, protocol, key)?)
         } else {
-            invocation.arg("--image-opts").name(image_opts(image, protocol)?)
+            invocation.arg("--image-opts").name(image_opts(image, protocol, key)?)
         })
     }
 
@@ -111,17 +118,20 @@ impl Program {
             return refuse(Kind::Locked, "is open in another process");
         }
         if info.external_data_file {
-            // To open it would follow a path that the header, maybe a stranger's, gives.
+            // To open it would follow a path that the header gives, which another program may have written.
             return refuse(
                 Kind::Unsupported,
                 "has its data in another file, which rules internal snapshots out",
             );
         }
+        if info.encrypted && image.key_file.is_none() {
+            return refuse(Kind::Unsupported, "is encrypted, and no file with its key is given");
+        }
         Ok((protocol, info))
     }
 
     async fn info_of(&self, image: &Image, protocol: Protocol) -> Result<ImageInfo, Error> {
-        let options = image_opts(image, protocol)?;
+        let options = image_opts(image, protocol, Key::No)?;
         let run = async |words: &[&str]| {
             let invocation = self.invoke(Does::Look, words).about(image.path.as_os_str()).name(&options);
             let output = invocation.succeed(self.limits).await?;
@@ -197,6 +207,17 @@ impl QemuImg for Program {
         self.snapshot("-d", &found.name, image, protocol, &info).await
     }
 
+    async fn bitmap_remove(&self, image: &Image, name: &str) -> Result<(), Error> {
+        let (protocol, info) = self.look_before(image).await?;
+        if !info.bitmaps.iter().any(|bitmap| bitmap == name) {
+            let message = format!("{} has no dirty bitmap {}", about(&image.path), quoted(name));
+            return Err(Error::new(Kind::NotFound, message));
+        }
+        let invocation = self.invoke(Does::Write, &["bitmap", "--remove"]);
+        let invocation = Self::on_image(invocation, image, protocol, &info)?.arg("--").name(name);
+        invocation.succeed(self.limits).await.map(drop)
+    }
+
     async fn check(&self, image: &Image, repair: Option<Repair>) -> Result<Check, Error> {
         let (protocol, info) = self.look_before(image).await?;
         let (does, words): (_, &[&str]) = match repair {
@@ -229,7 +250,7 @@ impl QemuImg for Program {
         if let Some(backing) = &options.backing {
             // A header's name is read as a protocol unless it starts with a slash, and a relative one is taken as relative
             // to the image, not to us.
-            let backing = Image { path: absolute(&backing.path)?, format: backing.format.clone() };
+            let backing = Image::new(absolute(&backing.path)?, &backing.format);
             if !options.backing_unopened {
                 let found = self.info(&backing).await?;
                 size = size.or(Some(found.virtual_size));
@@ -257,26 +278,26 @@ fn resolve<'a>(
     snapshot: &SnapshotRef,
 ) -> Result<&'a InternalSnapshot, Error> {
     let SnapshotRef { name, id } = snapshot;
-    let (whose, shown) = (about(&image.path), quoted(name));
+    let (subject, shown) = (about(&image.path), quoted(name));
     let meant = |s: &&InternalSnapshot| s.name == *name && id.as_ref().is_none_or(|id| s.id == *id);
     let mut all = info.snapshots.iter().filter(meant);
     let Some(found) = all.next() else {
         let message = match (id, info.snapshots.iter().find(|s| s.name == *name)) {
             (Some(id), Some(other)) => format!(
-                "{whose} has a snapshot {shown}, but with the id {} and not {}",
+                "{subject} has a snapshot {shown}, but with the id {} and not {}",
                 quoted(&other.id),
                 quoted(id)
             ),
-            _ => format!("{whose} has no snapshot {shown}"),
+            _ => format!("{subject} has no snapshot {shown}"),
         };
         return Err(Error::new(Kind::NotFound, message));
     };
     if all.next().is_some() {
-        return Err(Error::new(Kind::Ambiguous, format!("{whose} has several snapshots {shown}")));
+        return Err(Error::new(Kind::Ambiguous, format!("{subject} has several snapshots {shown}")));
     }
     // Only a hostile image has an id twice; -a would take the first.
     if info.snapshots.iter().filter(|s| s.id == found.id).count() > 1 {
-        let message = format!("{whose} has several snapshots with the id {}", quoted(&found.id));
+        let message = format!("{subject} has several snapshots with the id {}", quoted(&found.id));
         return Err(Error::new(Kind::Corrupt, message));
     }
     Ok(found)

@@ -13,6 +13,21 @@ pub struct Image {
     pub path: PathBuf,
     /// QEMU's driver: `qcow2`, `raw`, ...
     pub format: String,
+    /// The file whose whole content, to the last byte, is the passphrase of an encrypted image. Only qemu-img reads it.
+    pub key_file: Option<PathBuf>,
+}
+
+impl Image {
+    /// The image at `path`, without a key.
+    pub fn new(path: impl Into<PathBuf>, format: impl Into<String>) -> Self {
+        Self { path: path.into(), format: format.into(), key_file: None }
+    }
+
+    /// The same with the file that holds its passphrase, if there is one. An image that is not encrypted leaves it unread.
+    #[must_use]
+    pub fn with_key_file(self, key_file: Option<PathBuf>) -> Self {
+        Self { key_file, ..self }
+    }
 }
 
 /// A snapshot inside an image.
@@ -61,6 +76,10 @@ pub struct ImageInfo {
     pub external_data_file: bool,
     /// Whether it is marked as damaged.
     pub corrupt: bool,
+    /// Whether its data is encrypted: then all but [`QemuImg::info`] needs [`Image::key_file`].
+    pub encrypted: bool,
+    /// The names of the dirty bitmaps that are stored in it. While there are any, [`QemuImg::snapshot_apply`] fails.
+    pub bitmaps: Vec<String>,
     /// Whether another process has it open for writing (QEMU's image lock; Xen's PV disks take none).
     pub in_use: bool,
     /// The snapshots inside it.
@@ -102,7 +121,7 @@ pub struct CreateOptions {
     pub backing_unopened: bool,
 }
 
-/// Somebody who does what qemu-img does: this crate's runner, or a stand-in.
+/// Does what qemu-img does: this crate's runner, or a stand-in.
 ///
 /// # Cancel safety
 /// A future that only looks may be dropped. After dropping one that writes, the write may be done, not done, or still go on,
@@ -121,7 +140,10 @@ pub trait QemuImg: Send + Sync {
     /// Deletes the snapshot. One whose name another snapshot of the image has too is refused.
     async fn snapshot_delete(&self, image: &Image, snapshot: &SnapshotRef) -> Result<(), Error>;
 
-    /// Checks the image, and repairs what `repair` allows.
+    /// Removes a dirty bitmap that is stored in the image: what a backup program keeps from one backup to the next.
+    async fn bitmap_remove(&self, image: &Image, name: &str) -> Result<(), Error>;
+
+    /// Checks the image, and repairs what `repair` allows. [`crate::Kind::Unsupported`] for a format that has no checks.
     async fn check(&self, image: &Image, repair: Option<Repair>) -> Result<Check, Error>;
 
     /// Makes a new image; a file that is there is never overwritten.

@@ -10,7 +10,7 @@ use xlsnap_qemu_img::Program;
 use xlsnap_qmp_transport::{Client, Options};
 use xlsnap_types::model::{DiskName, ImageFormat};
 
-/// A machine that nobody described has no description to change.
+/// A machine without a description has none to change.
 struct Nowhere;
 
 #[async_trait]
@@ -28,7 +28,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("{:?}", live.state().await?);
     for disk in live.inventory().await?.disks {
         let internal =
-            disk.no_internal.map_or("takes snapshots".to_owned(), |why| format!("takes none: {why}"));
+            disk.internal.why().map_or("takes snapshots".to_owned(), |why| format!("takes none: {why}"));
         println!("{}: {} ({}, {} bytes), {internal}", disk.name, disk.image, disk.format, disk.virtual_size);
     }
     Ok(())

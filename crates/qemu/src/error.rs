@@ -61,6 +61,29 @@ pub(crate) fn of_agent(message: String, error: xlsnap_guest_agent::Error) -> Por
     PortError::new(kind, effect, message).with_source(error)
 }
 
+/// A failure on a memory file, whose own text names the file. The one mapping for all adapters.
+pub fn of_memory_file(error: xlsnap_memory_file::Error) -> PortError {
+    use xlsnap_memory_file::Kind;
+    let kind = match error.kind() {
+        Kind::NotFound => PortErrorKind::NotFound,
+        Kind::AlreadyExists => PortErrorKind::AlreadyExists,
+        Kind::NoSpace => PortErrorKind::NoSpace,
+        Kind::Refused => PortErrorKind::Refused,
+        Kind::Foreign | Kind::Damaged => PortErrorKind::Corrupt,
+        _ => PortErrorKind::Failed,
+    };
+    let effect = match error.effect() {
+        xlsnap_memory_file::Effect::None => Effect::None,
+        xlsnap_memory_file::Effect::Done => Effect::Done,
+        xlsnap_memory_file::Effect::Unknown => Effect::Unknown,
+    };
+    let mapped = PortError::new(kind, effect, error.to_string());
+    match error.into_source() {
+        Some(source) => mapped.with_source(source),
+        None => mapped,
+    }
+}
+
 /// What QEMU means by a refusal. Its class is `GenericError` for all of these: the text is all there is. The texts are those
 /// of 7.2 and 10.0; one that is not known here is a failure without effect.
 fn rejection(desc: &str) -> PortErrorKind {

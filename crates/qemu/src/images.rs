@@ -1,4 +1,4 @@
-//! The disks of a domain that nobody runs: image files, and qemu-img on them.
+//! The disks of a domain that is off: image files, and qemu-img on them.
 //!
 //! A domain is off here because its caller says so. QEMU's image locks guard that: an image that is open in another
 //! process makes the whole domain busy. Xen's PV disks take no such lock, so a caller on Xen has to know better.
@@ -9,23 +9,25 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use xlsnap_orchestrator::{
-    Disks, Effect, Guest, GuestState, Inventory, Overlay, PortError, PortErrorKind, SnapshotAction,
-    SnapshotId,
+    Bitmap, Can, Disks, Effect, Guest, GuestState, Inventory, Overlay, Overlays, PortError, PortErrorKind,
+    SnapshotAction, SnapshotId,
 };
 use xlsnap_qemu_img::{Image, QemuImg, SnapshotRef};
 use xlsnap_types::model::{DiskName, Hypervisor, ImageFormat};
 
 use crate::{Description, DiskSpec, overlay};
 
+pub(crate) mod commands;
 mod failure;
-mod inventory;
+mod health;
+pub(crate) mod inventory;
 
 use failure::{During, failed};
 
 /// How many qemu-img run at a time: on eight disks that is about twice as fast as one after another.
 const AT_A_TIME: usize = 8;
 
-/// The disks of a domain that nobody runs: image files, and qemu-img on them.
+/// The disks of a domain that is off: image files, and qemu-img on them.
 ///
 /// The domain is off because its caller says so. QEMU's image locks guard that: an image that another process writes makes
 /// the whole domain busy.
@@ -46,6 +48,10 @@ impl Images {
 
     fn specs(&self) -> Vec<DiskSpec> {
         self.disks.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn qemu_img(&self) -> &dyn QemuImg {
+        &*self.qemu_img
     }
 
     fn spec(&self, disk: &DiskName) -> Result<DiskSpec, PortError> {
@@ -72,7 +78,7 @@ impl Images {
                 let made = self.qemu_img.snapshot_create(&image_of(&spec), tag).await;
                 made.map_err(|error| failed(&During::Create { disk, tag, file: &spec.file }, error))
             }
-            // Nobody writes, so nothing has to happen at an instant: it is the disk's image as soon as it is adopted.
+            // No process writes, so nothing has to happen at an instant: it is the disk's image as soon as it is adopted.
             SnapshotAction::External(overlay) => {
                 let spec = self.writable(&overlay.disk)?;
                 self.check_overlay(overlay, &spec).await
@@ -109,27 +115,10 @@ impl Disks for Images {
     async fn inventory(&self) -> Result<Inventory, PortError> {
         let look = |spec| inventory::disk(&*self.qemu_img, spec);
         let disks = stream::iter(self.specs()).map(look).buffered(AT_A_TIME).try_collect().await?;
-        Ok(Inventory { disks, hypervisor: Hypervisor::default() })
+        Ok(Inventory { disks, hypervisor: Hypervisor::default(), undescribed: Vec::new() })
     }
 
-    async fn exists(&self, file: &str) -> Result<bool, PortError> {
-        overlay::exists(file)
-    }
-
-    async fn make_overlay(&self, overlay: &Overlay) -> Result<(), PortError> {
-        self.spec(&overlay.disk)?;
-        overlay::make(&*self.qemu_img, overlay).await
-    }
-
-    async fn discard_overlay(&self, overlay: &Overlay) -> Result<(), PortError> {
-        if let Some(user) = self.specs().into_iter().find(|spec| same_file(&spec.file, &overlay.file)) {
-            let message = format!("{} takes the writes of disk {}", overlay.file, user.name);
-            return Err(PortError::new(PortErrorKind::Busy, Effect::None, message));
-        }
-        overlay::remove(&*self.qemu_img, overlay).await
-    }
-
-    /// Not all or none: a failure after the first disk leaves what was made, and the effect unknown. Nobody writes, so
+    /// Not all or none: a failure after the first disk leaves what was made, and the effect unknown. No process writes, so
     /// it is no matter that the disks are not taken at one instant.
     async fn snapshot(&self, actions: &[SnapshotAction]) -> Result<(), PortError> {
         let acts: Vec<_> = actions.iter().map(|action| self.act(action)).collect();
@@ -144,23 +133,23 @@ impl Disks for Images {
         Err(error)
     }
 
-    async fn adopt(&self, disk: &DiskName, file: &str, format: &ImageFormat) -> Result<(), PortError> {
-        self.spec(disk)?;
-        self.description.set_image(disk, file, format).await?;
-        let mut disks = self.disks.lock().unwrap_or_else(PoisonError::into_inner);
-        for spec in disks.iter_mut().filter(|spec| spec.name == *disk) {
-            spec.file = file.to_owned();
-            spec.format = format.clone();
-        }
-        Ok(())
-    }
-
     async fn delete(&self, disk: &DiskName, snapshot: &SnapshotId) -> Result<(), PortError> {
         let spec = self.writable(disk)?;
         let (image, meant) = (image_of(&spec), meant(snapshot));
         let Err(error) = self.qemu_img.snapshot_delete(&image, &meant).await else { return Ok(()) };
         let during = During::Delete { disk, snapshot, file: &spec.file };
         Err(failure::of_snapshot(&*self.qemu_img, &image, &during, error).await)
+    }
+
+    async fn drop_bitmap(&self, disk: &DiskName, bitmap: &Bitmap) -> Result<(), PortError> {
+        let spec = self.writable(disk)?;
+        let image = image_of(&spec);
+        let Err(error) = self.qemu_img.bitmap_remove(&image, &bitmap.name).await else { return Ok(()) };
+        let during = During::DropBitmap { disk, bitmap: &bitmap.name, file: &spec.file };
+        match failure::of_snapshot(&*self.qemu_img, &image, &during, error).await {
+            gone if gone.kind == PortErrorKind::NotFound => Ok(()),
+            error => Err(error),
+        }
     }
 
     async fn revert(&self, disk: &DiskName, snapshot: &SnapshotId) -> Result<(), PortError> {
@@ -172,12 +161,47 @@ impl Disks for Images {
     }
 }
 
+#[async_trait]
+impl Overlays for Images {
+    async fn exists(&self, file: &str) -> Result<bool, PortError> {
+        overlay::exists(file)
+    }
+
+    async fn place(&self, base: &str, file: &str) -> Result<Can, PortError> {
+        overlay::no_place(base, file).map(Can::unless)
+    }
+
+    async fn make(&self, overlay: &Overlay) -> Result<(), PortError> {
+        self.spec(&overlay.disk)?;
+        overlay::make(&*self.qemu_img, overlay).await
+    }
+
+    async fn discard(&self, overlay: &Overlay) -> Result<(), PortError> {
+        if let Some(user) = self.specs().into_iter().find(|spec| same_file(&spec.file, &overlay.file)) {
+            let message = format!("{} takes the writes of disk {}", overlay.file, user.name);
+            return Err(PortError::new(PortErrorKind::Busy, Effect::None, message));
+        }
+        overlay::remove(&*self.qemu_img, overlay).await
+    }
+
+    async fn adopt(&self, disk: &DiskName, file: &str, format: &ImageFormat) -> Result<(), PortError> {
+        self.spec(disk)?;
+        self.description.set_image(disk, file, format).await?;
+        let mut disks = self.disks.lock().unwrap_or_else(PoisonError::into_inner);
+        for spec in disks.iter_mut().filter(|spec| spec.name == *disk) {
+            spec.file = file.to_owned();
+            spec.format = format.clone();
+        }
+        Ok(())
+    }
+}
+
 fn image_of(spec: &DiskSpec) -> Image {
-    image(&spec.file, &spec.format)
+    image(&spec.file, &spec.format).with_key_file(spec.key_file.clone())
 }
 
 fn image(file: &str, format: &ImageFormat) -> Image {
-    Image { path: file.into(), format: format.driver().to_owned() }
+    Image::new(file, format.driver())
 }
 
 fn meant(snapshot: &SnapshotId) -> SnapshotRef {

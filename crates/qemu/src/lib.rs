@@ -9,11 +9,13 @@ mod machine;
 mod memory;
 mod overlay;
 pub mod process;
+mod revertible;
 mod spec;
 
 pub use agent::GuestAgent;
+pub use error::of_memory_file;
 pub use images::Images;
 pub use live::Live;
 pub use machine::{Machine, MachineParts};
-pub use memory::Saves;
+pub use memory::{Saves, recorded_memory};
 pub use spec::{Description, DiskSpec};

@@ -8,6 +8,9 @@ use xlsnap_qemu_img::{BackingFile, CreateOptions, Image, ImageInfo, Kind, QemuIm
 
 use crate::error;
 
+mod access;
+mod place;
+
 /// The most that an image without data takes: header, two levels of reference counts and one of clusters.
 const WITHOUT_DATA: u64 = 4 * 64 * 1024;
 
@@ -23,32 +26,54 @@ pub(crate) fn exists(file: &str) -> Result<bool, PortError> {
     }
 }
 
-/// Makes the file, empty and durable, without opening its base: somebody may write to that.
+/// Why `file` must not take what is written over `base`, as a clause.
+pub(crate) fn no_place(base: &str, file: &str) -> Result<Option<String>, PortError> {
+    place::less_durable(base, file).map_err(|source| {
+        let message = format!("{file}: it can't be told whether what is written there is kept as {base} is");
+        PortError::new(PortErrorKind::Failed, Effect::None, message).with_source(source)
+    })
+}
+
+/// Makes the file, empty and durable, without opening its base: another process may write to that. Users who may use the base may
+/// use it, but "others".
 ///
 /// # Errors
-/// [`PortErrorKind::AlreadyExists`] when anything is there; nothing is overwritten. After any error no file is left.
+/// [`PortErrorKind::AlreadyExists`] when anything is there; nothing is overwritten. [`PortErrorKind::Refused`] for a place that
+/// is less durable than the base's, and when the file cannot be given to the users of the base. After any error no file
+/// is left.
 ///
 /// # Cancel safety
 /// Dropping the future may leave the file; [`remove`] knows it.
 pub(crate) async fn make(qemu_img: &dyn QemuImg, overlay: &Overlay) -> Result<(), PortError> {
     let message = format!("disk {}: the overlay {} could not be made", overlay.disk, overlay.file);
-    let base = Image { path: overlay.base.clone().into(), format: overlay.base_format.driver().to_owned() };
+    if let Some(why) = no_place(&overlay.base, &overlay.file)? {
+        return Err(PortError::new(PortErrorKind::Refused, Effect::None, format!("{message}: {why}")));
+    }
+    let base = Image::new(&overlay.base, overlay.base_format.driver());
     let options =
         CreateOptions { size: Some(overlay.virtual_size), backing: Some(base), backing_unopened: true };
     let made = qemu_img.create(&image_of(overlay), &options).await;
     made.map_err(|e| {
         let is_taken = e.kind() == Kind::Ambiguous;
-        let mut error = error::of_qemu_img(message, e);
+        let mut error = error::of_qemu_img(message.clone(), e);
         if is_taken {
             error.kind = PortErrorKind::AlreadyExists;
         }
         error
+    })?;
+    // Until here its maker alone can use it.
+    let (file, base) = (Path::new(&overlay.file), Path::new(&overlay.base));
+    access::like_base(file, base).map_err(|source| {
+        if let Err(error) = std::fs::remove_file(file) {
+            tracing::warn!(file = overlay.file, %error, "an overlay that was just made stays behind");
+        }
+        PortError::new(PortErrorKind::Refused, Effect::None, message).with_source(source)
     })
 }
 
 /// Removes the file, unless it is not the overlay that [`make`] made, whole or half. One that is gone is removed.
 ///
-/// The caller has made sure that nobody has it open.
+/// The caller has made sure that no process has it open.
 ///
 /// # Errors
 /// [`PortErrorKind::Refused`] for a file that is something else, which stays.
@@ -106,5 +131,5 @@ fn foreign(overlay: &Overlay, why: &str) -> PortError {
 }
 
 fn image_of(overlay: &Overlay) -> Image {
-    Image { path: overlay.file.clone().into(), format: overlay.format.driver().to_owned() }
+    Image::new(&overlay.file, overlay.format.driver())
 }

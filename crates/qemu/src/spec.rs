@@ -1,4 +1,6 @@
-//! What somebody describes of a domain's disks, and where a change of it goes.
+//! What a description says of a domain's disks, and where a change of it goes.
+
+use std::path::PathBuf;
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::PortError;
@@ -20,6 +22,10 @@ pub struct DiskSpec {
     pub removable: bool,
     /// QEMU's node name or drive id of it, when it can't be told from the image.
     pub node: Option<String>,
+    /// The file whose whole content is the passphrase of its encrypted image, absolute: qemu-img reads it, and nothing else.
+    pub key_file: Option<PathBuf>,
+    /// The directory in which its overlays are made when a snapshot names no file, absolute; `None` for the image's own.
+    pub overlays: Option<String>,
 }
 
 /// The domain's description, which says what it starts from the next time.

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use uuid::Uuid;
-use xlsnap_orchestrator::{Clock, DomainRef, PortError, Ports, Progress};
+use xlsnap_orchestrator::{Clock, DomainRef, Port, PortError, Ports, Progress};
 use xlsnap_qemu::{Description, DiskSpec, Images};
 use xlsnap_qemu_img::Program;
-use xlsnap_testkit::behaviour::{Capabilities, DiskKind, TestDisk, World};
+use xlsnap_testkit::behaviour::{Backend, Capabilities, DiskKind, TestDisk};
 use xlsnap_testkit::fake::MemStore;
 use xlsnap_testkit::real::{Data, Scratch, qemu_img, write_offline};
 use xlsnap_types::model::{DiskName, ImageFormat};
@@ -74,6 +74,8 @@ impl ImageFiles {
                 read_only: disk.kind == DiskKind::ReadOnly,
                 removable: false,
                 node: None,
+                key_file: None,
+                overlays: None,
             }
         };
         let specs: Vec<_> = disks.iter().map(spec).collect();
@@ -91,14 +93,15 @@ impl ImageFiles {
 }
 
 #[async_trait]
-impl World for ImageFiles {
+impl Backend for ImageFiles {
     fn capabilities(&self) -> Capabilities {
         Capabilities { live: false, external: true, machine: false }
     }
 
     fn ports(&self) -> Ports<'_> {
         let (images, here) = (&self.images, &self.here);
-        Ports::new(images, images, &self.store, here, here)
+        let ports = Ports::new(images, images, &self.store, here, here);
+        Ports { overlays: Port::Has(images), health: Port::Has(images), commands: Port::Has(images), ..ports }
     }
 
     fn domain(&self) -> DomainRef {
@@ -135,21 +138,21 @@ impl World for ImageFiles {
         read[0]
     }
 
-    async fn stranger_creates(&mut self, disk: &DiskName, tag: &str) {
+    async fn foreign_snapshot(&mut self, disk: &DiskName, tag: &str) {
         qemu_img(&["snapshot", "-c", tag, &self.spec(disk).file]);
     }
 
-    async fn stranger_deletes(&mut self, disk: &DiskName, tag: &str) {
+    async fn foreign_deletion(&mut self, disk: &DiskName, tag: &str) {
         qemu_img(&["snapshot", "-d", tag, &self.spec(disk).file]);
     }
 
-    async fn stranger_file(&mut self, disk: &DiskName) -> String {
-        let file = self.free_file(disk, "stranger");
+    async fn foreign_file(&mut self, disk: &DiskName) -> String {
+        let file = self.free_file(disk, "foreign");
         std::fs::write(&file, "precious").unwrap();
         file
     }
 
-    async fn stranger_memory_file(&mut self) -> String {
+    async fn foreign_memory_file(&mut self) -> String {
         unreachable!("there is no machine here")
     }
 

@@ -54,6 +54,7 @@ const COMMANDS: &[&str] = &[
     "nbd-server-start",
     "nbd-server-stop",
     "qom-get",
+    "qom-list",
     "query-block",
     "query-block-exports",
     "query-block-jobs",

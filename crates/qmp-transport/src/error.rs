@@ -91,7 +91,7 @@ impl Error {
 
     /// Whether this failure to connect to `socket` says that the socket is not there, or is left over from a QEMU that has
     /// ended. A file that is no socket refuses connections too, and says nothing of QEMU; so the file is looked at.
-    pub fn nobody_listens(&self, socket: &Path) -> bool {
+    pub fn no_listener(&self, socket: &Path) -> bool {
         let kind = self.source().and_then(|source| source.downcast_ref::<io::Error>()).map(io::Error::kind);
         match kind {
             Some(io::ErrorKind::NotFound) => true,

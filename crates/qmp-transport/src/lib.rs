@@ -9,7 +9,7 @@ pub mod session;
 
 pub use client::{Client, Options};
 pub use error::{Effect, Error, Kind};
-pub use qmp::{Command, Event, EventStream, Qmp, QmpExt};
+pub use qmp::{Command, Event, EventStream, Qmp, QmpExt, looks};
 pub use schema::Features;
 
 // What raw commands and stand-ins for the client are made of.

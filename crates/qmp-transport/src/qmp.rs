@@ -30,7 +30,16 @@ pub trait Command: Serialize + Send + Sync {
     type Ok: DeserializeOwned;
 }
 
-/// Somebody who executes QMP commands: [`crate`]'s client, or a stand-in.
+/// Whether a command only looks, and QEMU has nothing to do before it answers.
+///
+/// Not those by which long work is followed: while a guest's last memory is sent or loaded, or a job works inside QEMU's main
+/// loop, QEMU answers when that is done.
+pub fn looks(command: &str) -> bool {
+    let follows = matches!(command, "query-migrate" | "query-jobs" | "query-block-jobs");
+    !follows && (command.starts_with("query-") || matches!(command, "qom-get" | "qom-list"))
+}
+
+/// Executes QMP commands: [`crate`]'s client, or a stand-in.
 #[async_trait]
 pub trait Qmp: Send + Sync {
     /// Executes `command` and gives its return value.

@@ -101,7 +101,7 @@ static void put(const char *format, va_list values)
     if (length > (int)sizeof line - 2)
         length = sizeof line - 2;
     line[length++] = '\n';
-    /* There is nobody to tell of a console that does not work. */
+    /* There is no place to report a console that does not work. */
     if (write(STDOUT_FILENO, line, length) < 0)
         return;
 }
@@ -114,7 +114,7 @@ static void say(const char *format, ...)
     va_end(values);
 }
 
-/* Says it until somebody ends us. */
+/* Says it until the machine is ended. */
 static void cry(const char *format, ...)
 {
     for (;;) {

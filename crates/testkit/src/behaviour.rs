@@ -1,6 +1,6 @@
-//! What every set of backends must do, as a suite that runs on the fake world and on real QEMU alike.
+//! What every backend must do, as a suite that runs on the fake backend and on real QEMU alike.
 //!
-//! To plug in: implement [`World`] for a domain of your backends, write a function that makes one with the disks that a
+//! To plug in: implement [`Backend`] for a domain of yours, write a function that makes one with the disks that a
 //! case asks for, and name it in the macro, in a file under `tests/`:
 //!
 //! ```
@@ -14,25 +14,25 @@
 //! # fn main() {}
 //! ```
 //!
-//! Each case becomes a `#[tokio::test]` (so the crate needs tokio's `macros` and `rt`), gets a world of its own, and asserts
-//! states: what a guest reads, what stands in the images, what is stored. A capability that the world lacks is no reason to
+//! Each case becomes a `#[tokio::test]` (so the crate needs tokio's `macros` and `rt`), gets a backend of its own, and asserts
+//! states: what a guest reads, what stands in the images, what is stored. A capability that the backend lacks is no reason to
 //! skip: the case then asserts that the operation is refused and changes nothing.
 //!
-//! A world that runs a process keeps two sets of ports, one while it runs and one while it does not, and
-//! [`World::ports`] gives the one that fits. [`crate::fake::MemStore`] will do as the store of any world.
+//! A backend that runs a process keeps two sets of ports, one while it runs and one while it does not, and
+//! [`Backend::ports`] gives the one that fits. [`crate::fake::MemStore`] will do as the store of any backend.
 
+mod backend;
 mod cases;
 mod fake;
 mod interrupted;
-mod world;
 
+pub use backend::{Backend, Capabilities, DiskKind, TestDisk};
 pub use cases::*;
 pub use fake::FakeDomain;
 pub use interrupted::Interrupted;
-pub use world::{Capabilities, DiskKind, TestDisk, World};
 
 /// Makes a `#[tokio::test]` of every case; see [`crate::behaviour`]. The argument names an async function from
-/// `&[TestDisk]` to a [`World`].
+/// `&[TestDisk]` to a [`Backend`].
 #[macro_export]
 macro_rules! behaviour_suite {
     ($make:path) => {

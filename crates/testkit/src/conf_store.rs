@@ -92,14 +92,16 @@ pub async fn conformance<S: ConfStore + 'static>(make: impl Fn() -> S) {
     a_name_is_taken_once(&make()).await;
     both_parts_are_replaced(&make()).await;
     names_are_checked(&make()).await;
+    older_ones_keep_their_format(&make()).await;
     newer_ones_are_not_overwritten(&make()).await;
     domain_and_journal(&make()).await;
     the_lock_excludes(&make()).await;
+    a_domain_is_forgotten(&make()).await;
     the_functions_of_the_design(&make()).await;
 }
 
 async fn lock(store: &dyn ConfStore, domain: Uuid) -> Box<dyn DomainLock> {
-    store.lock(domain, &owner(), SOON).await.expect("nobody else has the lock for long")
+    store.lock(domain, &owner(), SOON).await.expect("no other process has the lock for long")
 }
 
 async fn nothing_there(store: &dyn ConfStore) {
@@ -162,7 +164,7 @@ async fn both_parts_are_replaced(store: &dyn ConfStore) {
         lock.store(&next, true).await.unwrap();
         assert_eq!(store.load(DOMAIN, &name("a")).await.unwrap(), next);
     }
-    // The image's path is nobody's business.
+    // The image's path is not stored.
     let mut with_path = record("a", 8);
     with_path.snapshot.disks[0].path = Some("/secret".into());
     with_path.snapshot.disks[1].path = None;
@@ -184,6 +186,18 @@ async fn names_are_checked(store: &dyn ConfStore) {
     nameless.snapshot.name = None;
     assert_eq!(lock.store(&nameless, true).await.unwrap_err().kind(), Kind::Malformed);
     assert_eq!(records(store, DOMAIN).await, BTreeMap::new());
+}
+
+/// A record that an earlier version made keeps its format when it is changed.
+async fn older_ones_keep_their_format(store: &dyn ConfStore) {
+    let mut lock = lock(store, DOMAIN).await;
+    let mut older = record("old", 1);
+    older.meta = Some(Meta { format_version: 1, ..meta(1) });
+    lock.store(&older, false).await.unwrap();
+    older.meta = Some(Meta { format_version: 1, ..meta(2) });
+    lock.store(&older, true).await.unwrap();
+    assert_eq!(store.load(DOMAIN, &name("old")).await.unwrap(), older);
+    lock.delete(&name("old")).await.unwrap();
 }
 
 async fn newer_ones_are_not_overwritten(store: &dyn ConfStore) {
@@ -232,7 +246,7 @@ async fn the_lock_excludes(store: &dyn ConfStore) {
     }
     // Other domains are not concerned.
     drop(lock(store, OTHER).await);
-    // Whoever waits gets it when it is released, and whoever stops waiting does not keep it.
+    // One that waits gets it when it is released, and one that stops waiting does not keep it.
     let waiter = owner();
     let mut waiting = Box::pin(store.lock(DOMAIN, &waiter, SOON));
     let mut given_up = Box::pin(store.lock(DOMAIN, &waiter, SOON));
@@ -243,6 +257,52 @@ async fn the_lock_excludes(store: &dyn ConfStore) {
     drop(held);
     drop(waiting.await.unwrap());
     drop(lock(store, DOMAIN).await);
+}
+
+/// What is no snapshot of a domain, each in one field.
+fn wrong_structs(right: DomainSnapshot) -> Vec<DomainSnapshot> {
+    let named = |name: Option<&str>| DomainSnapshot { name: name.map(str::to_owned), ..right.clone() };
+    let with = |at: usize, spoil: &dyn Fn(&mut DiskSnapshot)| {
+        let mut wrong = right.clone();
+        spoil(&mut wrong.disks[at]);
+        wrong
+    };
+    let device = |at: usize, device: Option<&str>| with(at, &|disk| disk.device = device.map(str::to_owned));
+    vec![
+        named(None),
+        named(Some("")),
+        named(Some("../a")),
+        device(0, None),
+        device(1, Some("")),
+        device(0, Some("/dev/xvda")),
+        device(1, Some("..")),
+        device(1, Some("xvda")),
+        with(0, &|disk| disk.name = Some("a\nb".into())),
+        with(1, &|disk| disk.format = DiskFormat::Unknown),
+    ]
+}
+
+async fn a_domain_is_forgotten(store: &dyn ConfStore) {
+    assert!(!store.is_locked(DOMAIN).await.unwrap(), "it is not there");
+    let mut held = lock(store, DOMAIN).await;
+    assert!(store.is_locked(DOMAIN).await.unwrap());
+    for name in ["a", "b"] {
+        held.store(&record(name, 1), false).await.unwrap();
+    }
+    held.set_domain_record(&DomainRecord { name: Some("web".into()), ..DomainRecord::default() })
+        .await
+        .unwrap();
+    held.set_journal(Some(b"{}")).await.unwrap();
+    lock(store, OTHER).await.store(&record("a", 1), false).await.unwrap();
+    assert_eq!(held.forget().await.unwrap(), [] as [String; 0]);
+    assert!(!store.is_locked(DOMAIN).await.unwrap(), "the lock is released");
+    assert_eq!(store.domains().await.unwrap(), [OTHER]);
+    assert_eq!(records(store, DOMAIN).await, BTreeMap::new());
+    assert_eq!(store.domain_record(DOMAIN).await.unwrap(), None);
+    assert_eq!(store.journal(DOMAIN).await.unwrap(), None);
+    // It is as one that was never there.
+    lock(store, DOMAIN).await.store(&record("a", 2), false).await.unwrap();
+    assert_eq!(store.load(DOMAIN, &name("a")).await.unwrap(), record("a", 2));
 }
 
 async fn the_functions_of_the_design(store: &dyn ConfStore) {
@@ -267,10 +327,10 @@ async fn the_functions_of_the_design(store: &dyn ConfStore) {
         Kind::NotFound
     );
     assert_eq!(kind(conf::load_dom_snapshot_conf(store, DOMAIN, "a").await.map(drop)), Kind::NotFound);
-    let empty = DomainSnapshot { name: Some(String::new()), ..stored(1) };
-    assert_eq!(
-        kind(conf::store_dom_snapshot_conf(store, DOMAIN, &empty, &owner(), SOON).await),
-        Kind::Malformed
-    );
+    for wrong in wrong_structs(stored(1)) {
+        let refused = conf::store_dom_snapshot_conf(store, DOMAIN, &wrong, &owner(), SOON).await;
+        assert_eq!(kind(refused), Kind::Malformed, "{wrong:?}");
+    }
+    assert_eq!(store.names(DOMAIN).await.unwrap(), [], "none of them is stored");
     assert_eq!(kind(conf::load_dom_snapshot_conf(store, DOMAIN, "../a").await.map(drop)), Kind::Malformed);
 }

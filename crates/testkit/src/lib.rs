@@ -1,4 +1,4 @@
-//! Doubles and fixtures for tests: a world in memory, real QEMU, and the suite that both pass.
+//! Doubles and fixtures for tests: a backend in memory, real QEMU, and the suite that both pass.
 
 pub mod behaviour;
 pub mod conf_store;

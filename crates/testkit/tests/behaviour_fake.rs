@@ -1,4 +1,4 @@
-//! The behaviour suite on the fake world: running, running with a machine that can be handled, and off.
+//! The behaviour suite on the fake backend: running, running with a machine that can be handled, and off.
 
 mod running {
     use xlsnap_testkit::behaviour::{FakeDomain, TestDisk};

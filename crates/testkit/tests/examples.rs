@@ -1,16 +1,26 @@
 //! Each crate's example does what its first line says, on real images and a real QEMU.
 
+use std::io::Write;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use xlsnap_testkit::real::guest::{Guest, GuestOptions};
 use xlsnap_testkit::real::{Data, Scratch, Vm, VmOptions, holds_offline};
 
 /// What the example prints.
 fn example(package: &str, name: &str, arguments: &[&Path]) -> String {
+    example_that_reads(package, name, arguments, b"")
+}
+
+/// What the example prints, which reads `input`.
+fn example_that_reads(package: &str, name: &str, arguments: &[&Path], input: &[u8]) -> String {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["run", "--quiet", "--locked", "--package", package, "--example", name, "--"]);
-    let output = cargo.args(arguments).output().expect("cargo starts");
+    cargo.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = cargo.spawn().expect("cargo starts");
+    // An example that reads nothing may have ended.
+    let _ = child.stdin.take().expect("it is piped").write_all(input);
+    let output = child.wait_with_output().expect("cargo ends");
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{package}, {name}: {}: {complaint}", output.status);
     String::from_utf8(output.stdout).expect("an example prints text")
@@ -26,6 +36,14 @@ fn without_a_machine() {
 
     let told = example("xlsnap-conf-store", "keep", &[&scratch.path("records")]);
     assert_eq!(told, "before: true\n0 left\n");
+
+    let memory = b"QEVM\0\0\0\x03\x07\0\0\0\x0bpc-q35-10.0 and more";
+    let directory = [scratch.dir(), Path::new("before")];
+    let told = example_that_reads("xlsnap-memory-file", "keep", &directory, memory);
+    assert!(
+        told.contains("before.save\nQEMU, pc-q35-10.0\n") && told.ends_with("verified and removed\n"),
+        "{told}"
+    );
 
     let image = scratch.qcow2_with("vda.qcow2", 1 << 20, 7);
     let told = example("xlsnap-qemu-img", "info", &[&image, Path::new("qcow2")]);

@@ -7,7 +7,7 @@ mod domid;
 mod error;
 pub mod matching;
 mod monitor;
-pub mod save_file;
+mod save_file;
 mod toolstack;
 pub mod usage;
 pub mod vbd;

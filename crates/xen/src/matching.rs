@@ -82,7 +82,7 @@ fn absent(vbd: &Vbd, devices: &[BlockDevice], same: SameFile<'_>) -> String {
     let on_top = nodes.find(|node| node.backing_file.as_deref().is_some_and(|base| same(base, &vbd.image)));
     match on_top {
         Some(node) => format!(
-            "somebody has put the image {:?} on top of it, which Xen's toolstack does not know; commit it first",
+            "QEMU has the image {:?} on top of it, which Xen's toolstack does not know; commit that image first",
             node.file
         ),
         None => format!(

@@ -101,7 +101,7 @@ impl Monitor {
                     client.close().await;
                     return false;
                 }
-                Err(error) if error.kind() == Kind::Connect && error.nobody_listens(socket) => {}
+                Err(error) if error.kind() == Kind::Connect && error.no_listener(socket) => {}
                 Err(_) => return false,
             }
         }

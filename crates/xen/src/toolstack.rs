@@ -36,7 +36,7 @@ pub trait Toolstack: Send + Sync {
     /// Saves the domain's memory into `file`, which is there and empty, and leaves the domain paused.
     async fn save(&self, domid: Domid, file: &Path, told: Told<'_>) -> Result<Saved, Error>;
 
-    /// Ends the save into `file`, whoever began it, so that the guest goes on; whether there was one.
+    /// Ends the save into `file`, whichever process began it, so that the guest goes on; whether there was one.
     async fn end_save(&self, file: &Path) -> Result<bool, Error>;
 
     /// Makes a domain from a save file, and leaves it paused.
@@ -44,6 +44,9 @@ pub trait Toolstack: Send + Sync {
 
     /// Makes a domain from a configuration in `xl.cfg(5)`'s form, and leaves it paused.
     async fn create(&self, configuration: &Path) -> Result<(), Error>;
+
+    /// Adds one pause to a domain, so that its processors stop. Pauses count: two need two of [`Toolstack::unpause`].
+    async fn pause(&self, domid: Domid) -> Result<(), Error>;
 
     /// Takes one pause away from a domain.
     async fn unpause(&self, domid: Domid) -> Result<(), Error>;

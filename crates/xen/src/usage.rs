@@ -1,4 +1,5 @@
-//! Who uses an image: QEMU takes no lock on the image of a PV disk, so that we have to look before qemu-img writes.
+//! Which domains and processes use an image: QEMU takes no lock on the image of a PV disk, so that we have to look before
+//! qemu-img writes.
 
 use std::collections::HashMap;
 use std::fs;
@@ -8,6 +9,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
 use xlsnap_xenstore::Nodes;
 
+use crate::Domid;
 use crate::domains::{by_domid, domids};
 use crate::vbd;
 
@@ -33,22 +35,31 @@ impl Identity {
 /// What begins just afterwards is not seen. xlsnap's own lock keeps other xlsnaps away; nothing keeps `xl create` away.
 ///
 /// # Errors
-/// [`PortErrorKind::Busy`] names the image and who uses it; [`PortErrorKind::Unreachable`] and [`PortErrorKind::Refused`] when that
-/// cannot be told: xenstored is silent, or this is not root.
+/// [`PortErrorKind::Busy`] names the image, and the domain or the process that uses it; [`PortErrorKind::Unreachable`] and
+/// [`PortErrorKind::Refused`] when that cannot be told: xenstored is silent, or this is not root.
 ///
 /// # Cancel safety
 /// It only looks.
-pub async fn nobody_uses(store: &dyn Nodes, images: &[String]) -> Result<(), PortError> {
+pub async fn must_be_unused(store: &dyn Nodes, images: &[String]) -> Result<(), PortError> {
+    must_be_unused_beside(store, images, None).await
+}
+
+/// As [`must_be_unused`], of images that the domain `own` may have as its disks, because its QEMU has ended.
+pub(crate) async fn must_be_unused_beside(
+    store: &dyn Nodes,
+    images: &[String],
+    own: Option<Domid>,
+) -> Result<(), PortError> {
     let mut ours: HashMap<Identity, &str> = HashMap::new();
     for image in images.iter().filter(|image| !image.is_empty()) {
         match fs::metadata(image) {
             Ok(found) => _ = ours.insert(Identity::of(&found), image),
-            // Whoever works on it says so.
+            // What works on it says so.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(untold(image, error)),
         }
     }
-    for domid in domids(store).await? {
+    for domid in domids(store).await?.into_iter().filter(|domid| Some(*domid) != own) {
         for disk in vbd::list(store, domid).await? {
             let Ok(theirs) = fs::metadata(&disk.image) else { continue };
             if let Some(image) = ours.get(&Identity::of(&theirs)) {
@@ -56,7 +67,10 @@ pub async fn nobody_uses(store: &dyn Nodes, images: &[String]) -> Result<(), Por
                     Ok(Some(domain)) => format!("{} (domid {domid}, uuid {})", domain.name, domain.uuid),
                     _ => format!("with the domid {domid}"),
                 };
-                return Err(busy(format!("the image {image} is disk {} of the domain {name}", disk.name)));
+                return Err(busy(format!(
+                    "the image {image} is disk {} of the domain {name}; end that domain first",
+                    disk.name
+                )));
             }
         }
     }
@@ -88,7 +102,11 @@ fn no_process_writes(ours: &HashMap<Identity, &str>) -> Result<(), PortError> {
             let Some(image) = ours.get(&Identity::of(&theirs)) else { continue };
             if writes(pid, &file.file_name()) {
                 let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-                return Err(busy(format!("the image {image} is open in process {pid} ({})", name.trim())));
+                let name = name.trim();
+                let message = format!(
+                    "process {pid} ({name}) has the image {image} open for writing; end that process first"
+                );
+                return Err(busy(message));
             }
         }
     }
@@ -116,6 +134,6 @@ fn busy(message: String) -> PortError {
 }
 
 fn untold(image: &str, error: io::Error) -> PortError {
-    let message = format!("who uses the image {image} cannot be told");
+    let message = format!("which process uses the image {image} cannot be told");
     PortError::new(PortErrorKind::Failed, Effect::None, message).with_source(error)
 }

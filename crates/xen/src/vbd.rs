@@ -21,7 +21,7 @@ const AT_A_TIME: usize = 16;
 pub enum Backend {
     /// QEMU, in dom0.
     Qdisk,
-    /// Somebody else: the kernel (`vbd`, of type `phy`), tapdisk, a driver domain.
+    /// The kernel (`vbd`, of type `phy`), tapdisk, a driver domain.
     Other(String),
 }
 

@@ -2,7 +2,9 @@
 
 use std::error::Error;
 
-use xlsnap::{CreateRequest, DeleteRequest, Host, NewDisk, NewDomain, Options, RevertRequest, Selector};
+use xlsnap::{
+    Call, CreateRequest, DeleteRequest, Host, NewDisk, NewDomain, Options, RevertRequest, Selector,
+};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -18,15 +20,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let web = Selector::new("web".parse()?);
     let create = CreateRequest { name: Some("before".parse()?), ..CreateRequest::default() };
-    for step in host.plan_create(&web, &create).await?.steps() {
-        println!("{} ({})", step.what, step.by);
+    for stage in host.plan_create(&web, &create).await?.stages {
+        for step in stage.steps {
+            println!("{}", step.what);
+        }
     }
-    let made = host.create(&web, &create).await?;
+    let made = host.create(&web, &create, Call::new()).await?;
     println!("made {}", made.record.snapshot.name.unwrap_or_default());
-    let back = host.revert(&web, &RevertRequest::new("before".parse()?)).await?;
+    let back = host.revert(&web, &RevertRequest::new("before".parse()?), Call::new()).await?;
     println!("at {} again", back.name);
     let gone = DeleteRequest { name: "before".parse()?, children: false, metadata_only: false };
-    let deleted = host.delete(&web, &gone).await?;
+    let deleted = host.delete(&web, &gone, Call::new()).await?;
     println!("deleted {}", deleted.deleted.len());
     Ok(())
 }

@@ -7,14 +7,14 @@ use xlsnap_orchestrator::{Kind, PortError, PortErrorKind};
 use xlsnap_qemu::Description;
 use xlsnap_types::model::{DiskName, DomainName, ImageFormat};
 
-use crate::domain::Shelf;
+use crate::domain::DomainFiles;
 
 /// The file of one domain.
 #[derive(Debug)]
 pub(crate) struct FileOf {
-    pub(crate) shelf: Shelf,
+    pub(crate) files: DomainFiles,
     pub(crate) domain: DomainName,
-    /// How long to wait for somebody who changes the domain files.
+    /// How long to wait for another process that changes the domain files.
     pub(crate) wait: Duration,
 }
 
@@ -22,8 +22,8 @@ pub(crate) struct FileOf {
 impl Description for FileOf {
     async fn set_image(&self, disk: &DiskName, file: &str, format: &ImageFormat) -> Result<(), PortError> {
         let change = async {
-            let lock = self.shelf.lock(self.wait).await?;
-            self.shelf.set_image(&lock, &self.domain, disk, file, format)
+            let lock = self.files.lock(self.wait).await?;
+            self.files.set_image(&lock, &self.domain, disk, file, format)
         };
         change.await.map_err(|e| {
             let kind = match e.kind() {

@@ -1,4 +1,4 @@
-//! The format of an image whose format nobody gave.
+//! The format of an image whose format was not given.
 
 use std::fs::File;
 use std::io::Read;

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use xlsnap_conf_store::{FsStore, RootInputs};
-use xlsnap_orchestrator::{Error, Interrupt, Progress};
+use xlsnap_orchestrator::Error;
 
 use crate::XenOptions;
-use crate::domain::Shelf;
+use crate::clock::SystemClock;
+use crate::domain::DomainFiles;
 use crate::failures::from_store;
-use crate::world::{SystemClock, Unwatched};
 
 /// Where a host keeps its things, and how patient it is.
 #[derive(Debug, Clone)]
@@ -44,39 +44,16 @@ impl Options {
 pub struct Host {
     pub(crate) options: Options,
     pub(crate) store: FsStore,
-    pub(crate) shelf: Shelf,
+    pub(crate) files: DomainFiles,
     pub(crate) clock: SystemClock,
-    pub(crate) progress: Box<dyn Progress>,
-    pub(crate) interrupt: Option<Box<dyn Interrupt>>,
 }
 
 impl Host {
     /// The host at `options.root`. Nothing is opened or made yet, and a root that is not there is an empty one.
     pub fn new(options: Options) -> Self {
         let store = FsStore::new(&options.root);
-        let shelf = Shelf::new(&options.root);
-        Self {
-            store,
-            shelf,
-            clock: SystemClock::new(),
-            progress: Box::new(Unwatched),
-            interrupt: None,
-            options,
-        }
-    }
-
-    /// The same, with somebody who is told each step.
-    #[must_use]
-    pub fn watched_by(mut self, progress: impl Progress + 'static) -> Self {
-        self.progress = Box::new(progress);
-        self
-    }
-
-    /// The same, with somebody who may want a long step (saving memory) to end early; what was done of it is undone then.
-    #[must_use]
-    pub fn interrupted_by(mut self, interrupt: impl Interrupt + 'static) -> Self {
-        self.interrupt = Some(Box::new(interrupt));
-        self
+        let files = DomainFiles::new(&options.root);
+        Self { store, files, clock: SystemClock::new(), options }
     }
 }
 

@@ -1,39 +1,51 @@
 #![doc = include_str!("../README.md")]
 
+mod call;
+mod claims;
+mod clock;
+mod connect;
 mod description;
 pub mod design;
 mod domain;
 mod failures;
+mod forget;
 mod header;
-mod held;
 mod host;
+mod identify;
 mod life;
+mod lock;
+mod operation;
 mod operations;
+mod own_files;
+mod pending;
 mod planned;
-mod reach;
+mod records_only;
 mod registry;
 mod selector;
 mod user_config;
-mod world;
 mod xen;
 
+pub use call::Call;
+pub use connect::Connection;
 pub use domain::{Domain, FiledDomain};
+pub use forget::ForgottenDomain;
 pub use host::{Host, Options, default_root};
 pub use life::{DomainStarted, DomainStatus, DomainStopped, PowerState};
 pub use operations::{DomainListing, SnapshotDetails};
-pub use planned::{Planned, Step};
-pub use reach::Reach;
-pub use registry::{AddedDomain, DomainDetails, NewDisk, NewDomain};
+pub use pending::PendingRecovery;
+pub use planned::Planned;
+pub use registry::{AddedDomain, DomainDetails, NewDisk, NewDomain, RemovedDomain};
 pub use selector::Selector;
 pub use user_config::create_request;
 pub use xen::{ListedXenDomain, XenDomain, XenOptions};
 pub use xlsnap_conf_store::{Record, RootInputs};
 pub use xlsnap_orchestrator::{
-    Action, CheckReport, CheckRequest, CreatePlan, CreateReport, CreateRequest, Deed, DeletePlan,
-    DeleteReport, DeleteRequest, DiskChoice, DiskPlan, Effect, Error, Finding, ImageTarget, InsideMemory,
-    Interrupt, Kind, Listing, MemoryPlace, MemoryRequest, MemorySave, Node, Operation, Outcome, Progress,
-    Recovered, Repair, Reversibility, RevertPlan, RevertReport, RevertRequest, RevertWay, Row, Selection,
-    SnapshotAction, SnapshotDeletion, Undo, async_trait, tree,
+    CheckReport, CheckRequest, Command, CreatePlan, CreateReport, CreateRequest, DeletePlan, DeleteReport,
+    DeleteRequest, DiskChoice, DiskPlan, Effect, Error, Finding, FindingCode, ImageTarget, Interrupt, Kind,
+    Listing, MemoryInside, MemoryPlace, MemoryRequest, MemorySave, Node, Operation, Outcome, PlannedStage,
+    Progress, RecoverPlan, Recovered, Repair, Reversibility, RevertPlan, RevertReport, RevertRequest,
+    RevertWay, Row, Run, SaveTo, Selection, SnapshotAction, SnapshotDeletion, StepText, Undo, async_trait,
+    tree,
 };
 pub use xlsnap_qemu::DiskSpec;
 pub use xlsnap_qemu::process::{Bus, MachineSpec, Place, StartOptions, StartSpec, StopOptions, StopWay};

@@ -16,7 +16,7 @@ use xlsnap_qmp_transport::{self as qmp, QmpExt};
 use xlsnap_types::model::DomainName;
 
 use crate::failures::{from_store, refused};
-use crate::{Domain, Host, Selector};
+use crate::{Domain, Host, PendingRecovery, Selector};
 
 /// Whether a domain's machine is on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub struct DomainStatus {
     pub state: PowerState,
     /// Its process.
     pub pid: Option<u32>,
-    /// When that was started, in seconds since 1970-01-01 UTC; `None` when somebody else started it.
+    /// When that was started, in seconds since 1970-01-01 UTC; `None` when another program started it.
     pub since: Option<u64>,
     /// Its monitor's socket.
     pub socket: PathBuf,
@@ -48,6 +48,8 @@ pub struct DomainStatus {
     pub agent: Option<PathBuf>,
     /// What its QEMU printed, if it was started here.
     pub log: PathBuf,
+    /// An operation on it that was interrupted.
+    pub pending: Option<PendingRecovery>,
 }
 
 /// A domain that was started.
@@ -90,8 +92,8 @@ impl Host {
     /// Starts a domain's QEMU and waits until its monitor greets.
     ///
     /// # Errors
-    /// [`Kind::Refused`] when it runs already, when its file does not say how it is started, or while an interrupted operation
-    /// waits for recovery, whose disks must not run; [`Kind::Busy`] when another process works on the domain. When QEMU ends
+    /// [`Kind::Refused`] when it runs already, when its file does not say how it is started, when a disk of it is the base of
+    /// another disk's image, or while an interrupted operation waits for recovery, whose disks must not run; [`Kind::Busy`] when another process works on the domain. When QEMU ends
     /// instead of greeting, the error has the end of its log.
     ///
     /// # Cancel safety
@@ -127,7 +129,7 @@ impl Host {
             let message = format!("domain {} cannot be waited for", domain.name);
             Error::new(Kind::Failed, Effect::Unknown, message).with_source(e)
         })?;
-        // Nobody else may have started it again meanwhile; what is left behind of one that has ended is known as such.
+        // No other process may have started it again meanwhile; what is left behind of one that has ended is known as such.
         tracing::debug!(domain = %domain.name, %status, "ended");
         Ok(status)
     }
@@ -165,7 +167,7 @@ impl Host {
     ///
     /// # Errors
     /// [`Kind::NotFound`] when no file describes it; [`Kind::Refused`] for a domain that is only files; [`Kind::Busy`] when
-    /// somebody listens at its socket who does not greet, and no process was started for it here.
+    /// a process listens at its socket and does not greet, and none was started for it here.
     ///
     /// # Cancel safety
     /// It only looks.
@@ -189,16 +191,20 @@ impl Host {
                 monitor.close().await;
                 state
             }
-            Some(Err(NoMonitor::Nobody)) => PowerState::Silent("nobody listens at its socket".to_owned()),
+            Some(Err(NoMonitor::NoListener)) => {
+                PowerState::Silent("no process listens at its socket".to_owned())
+            }
             Some(Err(NoMonitor::Silent(e))) => PowerState::Silent(e.to_string()),
             Some(Err(NoMonitor::Other(why))) => PowerState::Silent(why),
         };
+        let pending = self.pending(domain.uuid, domain.name.as_str()).await?;
         Ok(DomainStatus {
+            pending,
             state,
             pid,
             since,
             socket: domain.qmp.clone().unwrap_or_default(),
-            log: self.shelf.log_of(&domain.name),
+            log: self.files.log_of(&domain.name),
             agent: domain.agent,
             domain: domain.name,
             uuid: domain.uuid,
@@ -207,17 +213,19 @@ impl Host {
 
     /// Refuses while a process that was started for the domain lives.
     pub(crate) fn has_no_process(&self, domain: &Domain) -> Result<(), Error> {
-        let run = self.shelf.run_file(&domain.name).load();
+        let written = self.files.run_file(&domain.name).load();
         let unknown = |e| of_process(format!("whether domain {} runs cannot be known", domain.name), e);
-        let Some(run) = run.map_err(unknown)? else { return Ok(()) };
-        let lives = run.process.lives().map_err(|e| {
+        let Some(written) = written.map_err(unknown)? else { return Ok(()) };
+        let process = written.living().map_err(|e| {
             refused(format!("whether domain {} runs cannot be known", domain.name)).with_source(e)
         })?;
-        if lives {
-            let message = format!("domain {} runs (process {})", domain.name, run.process.pid);
-            return Err(refused(message).with_advice("stop it first"));
+        match process {
+            None => Ok(()),
+            Some(process) => {
+                let message = format!("domain {} runs (process {})", domain.name, process.pid);
+                Err(refused(message).with_advice("stop it first"))
+            }
         }
-        Ok(())
     }
 
     async fn start(
@@ -233,7 +241,7 @@ impl Host {
             .with_advice("add a [start] table to it; docs/formats.md says what may stand in it"));
         }
         // Without the socket's directory QEMU would end at once; a directory of the user's is the user's to make.
-        self.shelf.make_run_directory()?;
+        self.files.make_run_directory()?;
         let (_lock, domain) = self.own(domain, "domain start").await?;
         let process = self.process(&domain)?;
         let journal = self.store.journal(domain.uuid).await;
@@ -246,6 +254,7 @@ impl Host {
             ))
             .with_advice("recover it first"));
         }
+        self.refuse_shared_start(&domain).await?;
         let started = process.start(options).await;
         let started =
             started.map_err(|e| of_process(format!("domain {} cannot be started", domain.name), e))?;
@@ -257,7 +266,7 @@ impl Host {
             since: started.run.since,
             qemu: format!("{major}.{minor}.{micro}"),
             socket: domain.qmp.clone().unwrap_or_default(),
-            log: self.shelf.log_of(&domain.name),
+            log: self.files.log_of(&domain.name),
         };
         Ok((report, started))
     }
@@ -278,9 +287,9 @@ impl Host {
             qmp,
             // The socket of a whole command line is that line's to make.
             agent: domain.agent.clone().filter(|_| matches!(domain.start, Some(StartSpec::Machine(_)))),
-            log: self.shelf.log_of(&domain.name),
+            log: self.files.log_of(&domain.name),
         };
-        let record = Arc::new(self.shelf.run_file(&domain.name));
+        let record = Arc::new(self.files.run_file(&domain.name));
         Ok(Process::new(launch, record, self.options.greeting_wait))
     }
 
@@ -294,7 +303,7 @@ impl Host {
         };
         let lock = self.store.lock(domain.uuid, &owner, self.options.lock_wait).await;
         let lock = lock.map_err(|e| from_store(e, format!("domain {} cannot be worked on", domain.name)))?;
-        match self.shelf.load(&domain.name)? {
+        match self.files.load(&domain.name)? {
             Some(now) if now.uuid == domain.uuid => Ok((lock, now)),
             _ => {
                 let message = format!("the file of domain {} was changed meanwhile", domain.name);
@@ -305,18 +314,16 @@ impl Host {
 }
 
 fn of_process(message: String, error: PortError) -> Error {
-    let (kind, advice) = match error.kind {
-        PortErrorKind::NotFound => (Kind::NotFound, None),
-        PortErrorKind::AlreadyExists => (Kind::Refused, Some("stop it first, if it has to start anew")),
+    let advice = match error.kind {
+        PortErrorKind::AlreadyExists => Some("stop it first, if it has to start anew"),
         PortErrorKind::Busy => {
-            (Kind::Busy, Some("end the other client of the monitor, or wait until the process has ended"))
+            Some("end the other client of the monitor, or wait until the process has ended")
         }
-        PortErrorKind::Refused => (Kind::Refused, None),
-        _ => (Kind::Failed, None),
+        _ => None,
     };
-    let told = Error::new(kind, error.effect, message).with_source(error);
+    let failure = Error::new(error.kind.into(), error.effect, message).with_source(error);
     match advice {
-        Some(advice) => told.with_advice(advice),
-        None => told,
+        Some(advice) => failure.with_advice(advice),
+        None => failure,
     }
 }

@@ -1,31 +1,29 @@
-//! The operations on snapshots: each finds the domain, reaches it, and lets the orchestrator work.
+//! The operations on snapshots: each finds the domain, locks it, connects to it, and lets the orchestrator work.
 
 use uuid::Uuid;
 use xlsnap_conf_store::{ConfStore, Record};
 use xlsnap_orchestrator::{
     self as orchestrator, CheckReport, CheckRequest, CreatePlan, CreateReport, CreateRequest, DeletePlan,
-    DeleteReport, DeleteRequest, DomainRef, Error, Listing, Ports, Recovered, Reversibility, RevertPlan,
-    RevertReport, RevertRequest,
+    DeleteReport, DeleteRequest, Error, GuestState, Listing, RecoverPlan, Recovered, Reversibility,
+    RevertPlan, RevertReport, RevertRequest,
 };
 use xlsnap_types::model::SnapshotName;
 
 use crate::failures::from_store;
-use crate::held::Held;
-use crate::reach::Reached;
-use crate::{Host, Planned, Selector};
-
-/// How often an operation is begun before somebody who keeps changing the domain's file makes it fail.
-const MOST_ATTEMPTS: u32 = 10;
+use crate::lock::LockLender;
+use crate::{Call, Host, PendingRecovery, Planned, Selector, operation};
 
 /// The snapshots of one domain.
 #[derive(Debug)]
 pub struct DomainListing {
-    /// The domain's name; its uuid as text where nobody knows its name.
+    /// The domain's name; its uuid as text where its name is not known.
     pub domain: String,
     /// Its uuid.
     pub uuid: Uuid,
     /// Its snapshots.
     pub listing: Listing,
+    /// An operation on it that was interrupted.
+    pub pending: Option<PendingRecovery>,
 }
 
 /// All that is known of one snapshot.
@@ -41,6 +39,8 @@ pub struct SnapshotDetails {
     pub current: bool,
     /// Whether it can be reverted to and deleted, and how.
     pub reversibility: Reversibility,
+    /// An operation on the domain that was interrupted.
+    pub pending: Option<PendingRecovery>,
 }
 
 impl Host {
@@ -52,12 +52,16 @@ impl Host {
     ///
     /// # Cancel safety
     /// As [`xlsnap_orchestrator::create`]: what it leaves is recovered by the next operation on the domain.
-    pub async fn create(&self, selector: &Selector, request: &CreateRequest) -> Result<CreateReport, Error> {
+    pub async fn create(
+        &self,
+        selector: &Selector,
+        request: &CreateRequest,
+        call: Call<'_>,
+    ) -> Result<CreateReport, Error> {
         if request.memory.is_some() {
-            self.shelf.make_run_directory()?;
+            self.files.make_run_directory()?;
         }
-        self.on(selector, async |ports, who| orchestrator::create(ports, who, request, Uuid::new_v4()).await)
-            .await
+        self.on(selector, &operation::Create(request), call).await
     }
 
     /// What [`Host::create`] would do. Changes nothing, and takes no lock.
@@ -72,10 +76,7 @@ impl Host {
         selector: &Selector,
         request: &CreateRequest,
     ) -> Result<Planned<CreatePlan>, Error> {
-        self.planned(selector, async |ports, who| {
-            orchestrator::plan_create(ports, who, request, Uuid::new_v4()).await
-        })
-        .await
+        self.planned(selector, &operation::Create(request)).await
     }
 
     /// The snapshots of a domain. Its images are not looked at, and no monitor is asked.
@@ -86,9 +87,10 @@ impl Host {
     /// # Cancel safety
     /// It only reads.
     pub async fn list(&self, selector: &Selector) -> Result<DomainListing, Error> {
-        let who = self.known(selector).await?;
-        let listing = orchestrator::list(&self.store, who.uuid).await?;
-        Ok(DomainListing { domain: who.name, uuid: who.uuid, listing })
+        let domain = self.known(selector).await?;
+        let listing = orchestrator::list(&self.store, domain.uuid).await?;
+        let pending = self.pending(domain.uuid, &domain.name).await?;
+        Ok(DomainListing { domain: domain.name, uuid: domain.uuid, listing, pending })
     }
 
     /// The selectors of all domains: those that a file describes, then those that only have something stored.
@@ -110,19 +112,47 @@ impl Host {
     /// # Cancel safety
     /// It only reads.
     pub async fn show(&self, selector: &Selector, name: &SnapshotName) -> Result<SnapshotDetails, Error> {
-        let who = self.known(selector).await?;
-        let cannot = |e| from_store(e, format!("snapshot {name} of domain {} cannot be shown", who.name));
-        let record = self.store.load(who.uuid, name).await.map_err(|e| match e.kind() {
+        let domain = self.known(selector).await?;
+        let cannot = |e| from_store(e, format!("snapshot {name} of domain {} cannot be shown", domain.name));
+        let record = self.store.load(domain.uuid, name).await.map_err(|e| match e.kind() {
             xlsnap_conf_store::Kind::NotFound => {
-                crate::failures::not_found(format!("domain {} has no snapshot {name}", who.name))
+                crate::failures::not_found(format!("domain {} has no snapshot {name}", domain.name))
                     .with_advice("list those that it has")
             }
             _ => cannot(e),
         })?;
-        let of_domain = self.store.domain_record(who.uuid).await.map_err(cannot)?;
+        let of_domain = self.store.domain_record(domain.uuid).await.map_err(cannot)?;
         let current = of_domain.and_then(|of_domain| of_domain.current).as_ref() == Some(name);
         let reversibility = Reversibility::of(&record);
-        Ok(SnapshotDetails { domain: who.name, uuid: who.uuid, record, current, reversibility })
+        let pending = self.pending(domain.uuid, &domain.name).await?;
+        Ok(SnapshotDetails {
+            domain: domain.name,
+            uuid: domain.uuid,
+            record,
+            current,
+            reversibility,
+            pending,
+        })
+    }
+
+    /// Whether the domain's guest is on now, running or paused: whether it has a memory that could be saved.
+    ///
+    /// # Errors
+    /// [`crate::Kind::NotFound`] or [`crate::Kind::Busy`] when the domain cannot be reached.
+    ///
+    /// # Cancel safety
+    /// It only looks.
+    pub async fn guest_is_on(&self, selector: &Selector) -> Result<bool, Error> {
+        let identified = self.identify(selector).await?;
+        let connected = self.connect(selector, identified, LockLender::default()).await?;
+        let state = connected.guest().state().await;
+        let name = connected.domain.name.clone();
+        connected.leave().await;
+        let state = state.map_err(|e| {
+            Error::new(crate::Kind::Failed, e.effect, format!("the state of domain {name} cannot be told"))
+                .with_source(e)
+        })?;
+        Ok(matches!(state, GuestState::On(_)))
     }
 
     /// Brings the domain back to a snapshot: its disks, and its guest's memory where that is part of it.
@@ -132,10 +162,14 @@ impl Host {
     ///
     /// # Cancel safety
     /// As [`xlsnap_orchestrator::revert`]: what it leaves is recovered by the next operation on the domain.
-    pub async fn revert(&self, selector: &Selector, request: &RevertRequest) -> Result<RevertReport, Error> {
-        self.shelf.make_run_directory()?;
-        self.on(selector, async |ports, who| orchestrator::revert(ports, who, request, Uuid::new_v4()).await)
-            .await
+    pub async fn revert(
+        &self,
+        selector: &Selector,
+        request: &RevertRequest,
+        call: Call<'_>,
+    ) -> Result<RevertReport, Error> {
+        self.files.make_run_directory()?;
+        self.on(selector, &operation::Revert(request), call).await
     }
 
     /// What [`Host::revert`] would do. Changes nothing, and takes no lock.
@@ -150,10 +184,7 @@ impl Host {
         selector: &Selector,
         request: &RevertRequest,
     ) -> Result<Planned<RevertPlan>, Error> {
-        self.planned(selector, async |ports, who| {
-            orchestrator::plan_revert(ports, who, request, Uuid::new_v4()).await
-        })
-        .await
+        self.planned(selector, &operation::Revert(request)).await
     }
 
     /// Deletes a snapshot: its data in every image, then its record.
@@ -163,9 +194,13 @@ impl Host {
     ///
     /// # Cancel safety
     /// As [`xlsnap_orchestrator::delete`]: what it leaves is recovered by the next operation on the domain.
-    pub async fn delete(&self, selector: &Selector, request: &DeleteRequest) -> Result<DeleteReport, Error> {
-        self.on(selector, async |ports, who| orchestrator::delete(ports, who, request, Uuid::new_v4()).await)
-            .await
+    pub async fn delete(
+        &self,
+        selector: &Selector,
+        request: &DeleteRequest,
+        call: Call<'_>,
+    ) -> Result<DeleteReport, Error> {
+        self.on(selector, &operation::Delete(request), call).await
     }
 
     /// What [`Host::delete`] would do. Changes nothing, and takes no lock.
@@ -180,10 +215,7 @@ impl Host {
         selector: &Selector,
         request: &DeleteRequest,
     ) -> Result<Planned<DeletePlan>, Error> {
-        self.planned(selector, async |ports, who| {
-            orchestrator::plan_delete(ports, who, request, Uuid::new_v4()).await
-        })
-        .await
+        self.planned(selector, &operation::Delete(request)).await
     }
 
     /// Compares records, images and the journal, and does the safe repairs if asked.
@@ -193,8 +225,44 @@ impl Host {
     ///
     /// # Cancel safety
     /// Without repair it only looks; a repair is done or not.
-    pub async fn check(&self, selector: &Selector, request: &CheckRequest) -> Result<CheckReport, Error> {
-        self.on(selector, async |ports, who| orchestrator::check(ports, who, request).await).await
+    pub async fn check(
+        &self,
+        selector: &Selector,
+        request: &CheckRequest,
+        call: Call<'_>,
+    ) -> Result<CheckReport, Error> {
+        self.on(selector, &operation::Check(request), call).await
+    }
+
+    /// What [`Host::check`] finds and would repair. Changes nothing, and takes no lock.
+    ///
+    /// # Errors
+    /// As [`Host::check`].
+    ///
+    /// # Cancel safety
+    /// It only looks.
+    pub async fn plan_check(
+        &self,
+        selector: &Selector,
+        request: &CheckRequest,
+    ) -> Result<Planned<CheckReport>, Error> {
+        self.planned(selector, &operation::Check(request)).await
+    }
+
+    /// What [`Host::recover`] would do, or [`Host::recover_without_memory`]; a plan of `None` when nothing was left. Changes
+    /// nothing, and takes no lock.
+    ///
+    /// # Errors
+    /// As [`Host::recover`] before its first effect.
+    ///
+    /// # Cancel safety
+    /// It only looks.
+    pub async fn plan_recover(
+        &self,
+        selector: &Selector,
+        without_memory: bool,
+    ) -> Result<Planned<Option<RecoverPlan>>, Error> {
+        self.planned(selector, &operation::Recover { without_memory }).await
     }
 
     /// Completes or undoes what a crash left; `None` when nothing was left.
@@ -204,7 +272,7 @@ impl Host {
     ///
     /// # Cancel safety
     /// It can be done again.
-    pub async fn recover(&self, selector: &Selector) -> Result<Option<Recovered>, Error> {
+    pub async fn recover(&self, selector: &Selector, call: Call<'_>) -> Result<Option<Recovered>, Error> {
         // No monitor is asked of a domain that has nothing to recover. One without a file may be known to its monitor only.
         if let Some(domain) = self.find(selector)? {
             let journal = self.store.journal(domain.uuid).await;
@@ -214,7 +282,7 @@ impl Host {
                 return Ok(None);
             }
         }
-        self.on(selector, async |ports, who| orchestrator::recover(ports, who).await).await
+        self.on(selector, &operation::Recover { without_memory: false }, call).await
     }
 
     /// As [`Host::recover`], but a revert whose memory cannot be restored is finished with the disks alone; the domain is off then.
@@ -224,47 +292,11 @@ impl Host {
     ///
     /// # Cancel safety
     /// It can be done again.
-    pub async fn recover_without_memory(&self, selector: &Selector) -> Result<Option<Recovered>, Error> {
-        self.on(selector, async |ports, who| orchestrator::recover_without_memory(ports, who).await).await
-    }
-
-    /// Reaches the domain, lets `operation` work on it, and leaves its monitor clean for the next client.
-    pub(crate) async fn on<T>(
+    pub async fn recover_without_memory(
         &self,
         selector: &Selector,
-        operation: impl AsyncFn(&Ports<'_>, &DomainRef) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let mut attempts = 0;
-        loop {
-            let reached = self.reach(selector).await?;
-            let store = self.held(&reached);
-            let result = operation(&reached.ports(&store, self), &reached.who).await;
-            let stale = store.is_stale();
-            reached.leave().await;
-            attempts += 1;
-            if !stale || attempts == MOST_ATTEMPTS {
-                return result;
-            }
-        }
-    }
-
-    /// As [`Host::on`], for what only plans.
-    async fn planned<P>(
-        &self,
-        selector: &Selector,
-        operation: impl AsyncFnOnce(&Ports<'_>, &DomainRef) -> Result<P, Error>,
-    ) -> Result<Planned<P>, Error> {
-        let reached = self.reach(selector).await?;
-        let store = self.held(&reached);
-        let result = operation(&reached.ports(&store, self), &reached.who).await;
-        let (reach, file) = (reached.reach.clone(), reached.file.clone());
-        let records = self.records_of(reached.who.uuid);
-        reached.leave().await;
-        result.map(|plan| Planned { plan, reach, records, file })
-    }
-
-    fn held<'a>(&'a self, reached: &'a Reached) -> Held<'a> {
-        Held::new(&self.store, &self.shelf, reached.described.as_ref(), &reached.lock_file)
-            .keeping(&reached.who, reached.keep.as_ref())
+        call: Call<'_>,
+    ) -> Result<Option<Recovered>, Error> {
+        self.on(selector, &operation::Recover { without_memory: true }, call).await
     }
 }

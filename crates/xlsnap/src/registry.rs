@@ -1,7 +1,6 @@
 //! `domain add|list|show|remove`: the files that describe domains.
 
-use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use uuid::Uuid;
 use xlsnap_conf_store::{ConfStore, Owner};
@@ -11,7 +10,7 @@ use xlsnap_types::model::{DiskName, DomainName, ImageFormat};
 
 use crate::failures::{from_store, refused};
 use crate::selector::as_uuid;
-use crate::{Domain, FiledDomain, Host, Reach, Selector, header};
+use crate::{Connection, Domain, FiledDomain, Host, Selector, header};
 
 /// A domain to be described by a new file.
 #[derive(Debug, Clone)]
@@ -52,8 +51,21 @@ pub struct AddedDomain {
     pub domain: Domain,
     /// Its file.
     pub file: PathBuf,
-    /// The disks whose format nobody gave, so that it was looked for.
+    /// The disks whose format was not given, and was read off the header.
     pub detected: Vec<DiskName>,
+    /// What its user should know: a disk of it stands on an image that another domain could write to.
+    pub warnings: Vec<String>,
+}
+
+/// A domain's file was removed.
+#[derive(Debug, Clone)]
+pub struct RemovedDomain {
+    /// The domain, as its file said.
+    pub domain: Domain,
+    /// How many snapshots it has, whose records stay.
+    pub snapshots: usize,
+    /// Of a domain without snapshots: files beside its records that are not records, and stay.
+    pub left: Vec<PathBuf>,
 }
 
 /// A domain's file, and how the domain is reached now.
@@ -64,7 +76,7 @@ pub struct DomainDetails {
     /// The file; `None` of a domain of Xen's.
     pub file: Option<PathBuf>,
     /// How it is reached now; an error when its monitor is busy or speaks nonsense.
-    pub reach: Result<Reach, Error>,
+    pub connection: Result<Connection, Error>,
     /// How many snapshots it has.
     pub snapshots: usize,
 }
@@ -73,7 +85,8 @@ impl Host {
     /// Describes a domain by a new file, durably.
     ///
     /// # Errors
-    /// [`Kind::Refused`] when the name, the uuid or an image is another domain's already, or a format is in doubt;
+    /// [`Kind::Refused`] when the name, the uuid or an image is another domain's already, when a disk that the guest writes to is
+    /// the base of another disk's image or of a recorded overlay, or when a format is in doubt;
     /// [`Kind::NotFound`] when an image is not there. Then nothing was written.
     ///
     /// # Cancel safety
@@ -91,7 +104,16 @@ impl Host {
                 detected.push(name.clone());
             }
             let format = header::format_of(&name, &image, format)?;
-            disks.push(DiskSpec { name, file: image, format, read_only, removable, node });
+            disks.push(DiskSpec {
+                name,
+                file: image,
+                format,
+                read_only,
+                removable,
+                node,
+                key_file: None,
+                overlays: None,
+            });
         }
         let mut uuid = new.uuid;
         if let (Some(socket), true) = (&new.qmp, disks.is_empty()) {
@@ -108,10 +130,11 @@ impl Host {
         }
         domain.validate().map_err(|why| refused(format!("domain {} is refused: {why}", domain.name)))?;
 
-        let lock = self.shelf.lock(self.options.lock_wait).await?;
-        self.claims_nothing_of_others(&domain)?;
-        self.shelf.add(&lock, &domain)?;
-        Ok(AddedDomain { file: self.shelf.path_of(&domain.name), domain, detected })
+        let lock = self.files.lock(self.options.lock_wait).await?;
+        self.has_own_numbers(&domain)?;
+        let warnings = self.compare_new(&domain).await?;
+        self.files.add(&lock, &domain)?;
+        Ok(AddedDomain { file: self.files.path_of(&domain.name), domain, detected, warnings })
     }
 
     /// All domains that have a file, by name; one whose file is refused does not hide the others.
@@ -119,7 +142,7 @@ impl Host {
     /// # Errors
     /// When the directory of domain files cannot be read.
     pub fn domain_list(&self) -> Result<Vec<FiledDomain>, Error> {
-        self.shelf.load_all()
+        self.files.load_all()
     }
 
     /// A domain's file, and how it is reached now. Takes no lock and changes nothing.
@@ -130,64 +153,65 @@ impl Host {
     /// # Cancel safety
     /// It only looks.
     pub async fn domain_show(&self, selector: &Selector) -> Result<DomainDetails, Error> {
-        let (domain, file, reach) = match self.find(selector)? {
+        let (domain, file, connection) = match self.find(selector)? {
             Some(domain) => {
-                let reach = self.reach_of(&domain).await;
-                let file = self.shelf.path_of(&domain.name);
-                (domain, Some(file), reach)
+                let connection = self.connection_of(&domain).await;
+                let file = self.files.path_of(&domain.name);
+                (domain, Some(file), connection)
             }
             None => {
-                let (domain, reach) = self.xen_details(selector).await?.ok_or_else(|| unknown(selector))?;
-                (domain, None, Ok(reach))
+                let (domain, connection) =
+                    self.xen_details(selector).await?.ok_or_else(|| unknown(selector))?;
+                (domain, None, Ok(connection))
             }
         };
         let names = self.store.names(domain.uuid).await;
         let snapshots = names
             .map_err(|e| from_store(e, format!("the snapshots of domain {} cannot be counted", domain.name)))?
             .len();
-        Ok(DomainDetails { domain, file, reach, snapshots })
+        Ok(DomainDetails { domain, file, connection, snapshots })
     }
 
-    /// Removes a domain's file; its images, and the records of its snapshots, stay. Gives the domain that was removed.
+    /// Removes a domain's file. Its images stay, and so do the records of its snapshots; of a domain that has none, nothing that
+    /// was stored stays.
     ///
     /// # Errors
     /// [`Kind::Refused`] while it has snapshots, unless `force`, and always while a process that was started for it lives, or
     /// an interrupted operation waits for recovery: both need the file.
     ///
     /// # Cancel safety
-    /// Dropped, it has removed the file or not.
-    pub async fn domain_remove(&self, selector: &Selector, force: bool) -> Result<Domain, Error> {
+    /// Dropped, it has removed the file or not; without the file, [`Host::domain_forget`] removes what is left.
+    pub async fn domain_remove(&self, selector: &Selector, force: bool) -> Result<RemovedDomain, Error> {
         let domain = self.described(selector)?;
         let cannot = |e| from_store(e, format!("domain {} cannot be removed", domain.name));
-        // What is not stored needs no lock, and must not be made by taking one.
-        let known = self.store.domains().await.map_err(cannot)?.contains(&domain.uuid);
-        let _domain_lock = if known {
-            let owner = Owner {
-                pid: std::process::id(),
-                operation: "domain remove".to_owned(),
-                since: self.clock.epoch_seconds(),
-            };
-            Some(self.store.lock(domain.uuid, &owner, self.options.lock_wait).await.map_err(cannot)?)
-        } else {
-            None
+        let owner = Owner {
+            pid: std::process::id(),
+            operation: "domain remove".to_owned(),
+            since: self.clock.epoch_seconds(),
         };
+        let domain_lock =
+            self.store.lock(domain.uuid, &owner, self.options.lock_wait).await.map_err(cannot)?;
         if self.store.journal(domain.uuid).await.map_err(cannot)?.is_some() {
             return Err(refused(format!(
                 "an interrupted operation on domain {} waits for recovery",
                 domain.name
             ))
-            .with_advice("recover it first"));
+            .with_advice(format!("recover it first: xlsnap recover {}", domain.name)));
         }
         self.has_no_process(&domain)?;
         let snapshots = self.store.names(domain.uuid).await.map_err(cannot)?.len();
         if snapshots > 0 && !force {
             return Err(refused(format!("domain {} has {snapshots} snapshots", domain.name)).with_advice(
-                "delete them first, or force it: then their records stay, under the domain's uuid",
+                "delete them first, or force it: then their records stay, under the domain's uuid, until they are forgotten",
             ));
         }
-        let lock = self.shelf.lock(self.options.lock_wait).await?;
-        self.shelf.remove(&lock, &domain.name)?;
-        Ok(domain)
+        let lock = self.files.lock(self.options.lock_wait).await?;
+        self.files.remove(&lock, &domain.name)?;
+        let left = match snapshots {
+            0 => self.forget(domain_lock, domain.uuid, domain.name.as_str()).await?,
+            _ => Vec::new(),
+        };
+        Ok(RemovedDomain { domain, snapshots, left })
     }
 
     /// The domain that the functions of libxl's snapshot design call `domid`.
@@ -196,7 +220,7 @@ impl Host {
     /// [`Kind::NotFound`] when no file gives a domain that number; [`Kind::Refused`] when two do.
     pub fn domain_by_domid(&self, domid: u32) -> Result<Domain, Error> {
         let mut found = self
-            .shelf
+            .files
             .load_all()?
             .into_iter()
             .filter_map(|of| of.domain.ok())
@@ -222,8 +246,8 @@ impl Host {
 
     /// As [`Host::described`]; `None` when no file does.
     pub(crate) fn find(&self, selector: &Selector) -> Result<Option<Domain>, Error> {
-        let Some(uuid) = selector.uuid() else { return self.shelf.load(&selector.domain) };
-        let mut found = self.shelf.load_all()?.into_iter().filter_map(|of| of.domain.ok());
+        let Some(uuid) = selector.uuid() else { return self.files.load(&selector.domain) };
+        let mut found = self.files.load_all()?.into_iter().filter_map(|of| of.domain.ok());
         let Some(domain) = found.find(|domain| domain.uuid == uuid) else { return Ok(None) };
         match found.find(|domain| domain.uuid == uuid) {
             None => Ok(Some(domain)),
@@ -235,23 +259,14 @@ impl Host {
         }
     }
 
-    /// Checks that no other domain has the uuid, domid or one of the images. A read-only image may be that of many.
-    fn claims_nothing_of_others(&self, new: &Domain) -> Result<(), Error> {
-        let mut own = HashMap::new();
-        for disk in new.disks.iter().filter(|disk| !disk.file.is_empty()) {
-            if let Some(first) = own.insert(real(&disk.file), disk) {
-                return Err(refused(format!(
-                    "disks {} and {} of domain {} have one image, {}",
-                    first.name, disk.name, new.name, disk.file,
-                )));
-            }
-        }
-        for FiledDomain { name, domain: other } in self.shelf.load_all()? {
+    /// Checks that no other domain has the uuid or the domid.
+    fn has_own_numbers(&self, new: &Domain) -> Result<(), Error> {
+        for FiledDomain { name, domain: other } in self.files.load_all()? {
             let other = other.map_err(|e| {
                 let message = format!("domain {name}, whose file is refused, may have the same disks");
                 Error::new(Kind::Refused, Effect::None, message)
                     .with_source(e)
-                    .with_advice(format!("correct {}", self.shelf.path_of(&name).display()))
+                    .with_advice(format!("correct {}", self.files.path_of(&name).display()))
             })?;
             if other.name == new.name {
                 // Writing the file says so.
@@ -265,21 +280,6 @@ impl Host {
             {
                 return Err(refused(format!("the domid {domid} is that of domain {name} already")));
             }
-            let theirs: HashSet<PathBuf> =
-                other.disks.iter().filter(|disk| !disk.read_only).map(|disk| real(&disk.file)).collect();
-            let shared: HashSet<PathBuf> =
-                other.disks.iter().filter(|disk| disk.read_only).map(|disk| real(&disk.file)).collect();
-            for (image, disk) in &own {
-                if theirs.contains(image) || (!disk.read_only && shared.contains(image)) {
-                    return Err(refused(format!(
-                        "the image {} of disk {} is a disk of domain {name} already",
-                        disk.file, disk.name,
-                    ))
-                    .with_advice(
-                        "a disk belongs to one domain; only images that both have read-only can be shared",
-                    ));
-                }
-            }
         }
         Ok(())
     }
@@ -290,9 +290,4 @@ pub(crate) fn unknown(selector: &Selector) -> Error {
     Error::new(Kind::NotFound, Effect::None, format!("there is no domain {selector}")).with_advice(
         "list the domains; describe it by a file; or reach it without one, by the QMP socket of its running QEMU",
     )
-}
-
-/// The file that a path leads to, as far as it is there.
-fn real(path: &str) -> PathBuf {
-    Path::new(path).canonicalize().unwrap_or_else(|_| PathBuf::from(path))
 }

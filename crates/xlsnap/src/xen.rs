@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 use xlsnap_conf_store::ConfStore;
-use xlsnap_orchestrator::{Effect, Error, Kind, PortError, PortErrorKind};
-use xlsnap_types::model::{DomainName, XenRecord};
+use xlsnap_orchestrator::{DomainRef, Effect, Error, Kind, PortError, PortErrorKind, Session};
+use xlsnap_types::model::{DomainName, DomainRecord, XenRecord};
 use xlsnap_xen::{Context, Domid, Patience, Places, Toolstack, XlDomain, domains, xl};
 use xlsnap_xenstore::{self as xenstore, Xenstore, client};
 
+use crate::connect::Connected;
 use crate::failures::{from_store, refused};
-use crate::held::LockSlot;
-use crate::reach::Reached;
-use crate::{DiskSpec, Domain, Host, Reach, Selector};
+use crate::lock::LockLender;
+use crate::{Connection, DiskSpec, Domain, Host, Selector};
 
 /// Where Xen's things are on this host.
 #[derive(Debug, Clone)]
@@ -63,8 +63,15 @@ enum Asked {
     Runs(Arc<dyn Xenstore>, xlsnap_xen::Domain),
     /// Xen has none that runs; the store, if there is a Xen.
     Unknown(Option<Arc<dyn Xenstore>>),
-    /// Xen cannot be asked. That matters only for a domain that nobody else knows.
+    /// Xen cannot be asked. That matters only for a domain that no file describes.
     Silent(Error),
+}
+
+/// A domain of Xen's that was found.
+pub(crate) struct XenDomainFound {
+    store: Arc<dyn Xenstore>,
+    /// Its number; `None` while it is off.
+    domid: Option<Domid>,
 }
 
 /// A domain by a number.
@@ -140,67 +147,88 @@ impl Host {
         Ok(())
     }
 
-    /// Reaches a domain of Xen's, running or off. Else it is none of Xen's, as far as that is known; then why Xen could not be asked,
+    /// Finds a domain of Xen's, running or off. Else it is none of Xen's, as far as that is known; then why Xen could not be asked,
     /// if so.
     ///
     /// # Errors
     /// When it is Xen's, and cannot be reached.
-    pub(crate) async fn reach_xen(
+    pub(crate) async fn identify_xen(
         &self,
         selector: &Selector,
-    ) -> Result<Result<Reached, Option<Error>>, Error> {
+    ) -> Result<Result<(DomainRef, XenDomainFound), Option<Error>>, Error> {
         let (store, silent) = match self.ask_xen(selector).await? {
             Asked::Runs(store, domain) => {
-                let record = self.store.domain_record(domain.uuid).await;
-                let cannot = |e| from_store(e, format!("what is stored of domain {selector} cannot be read"));
-                let kept = record.map_err(cannot)?.and_then(|record| record.xen);
-                let (uuid, name) = (domain.uuid, domain.name.clone());
-                return Ok(Ok(self.xl_domain(store, uuid, name, kept, Some(domain)).await));
+                let found = XenDomainFound { store, domid: Some(domain.domid) };
+                return Ok(Ok((self.domain_ref(domain.uuid, domain.name), found)));
             }
             Asked::Unknown(store) => (store, None),
             Asked::Silent(error) => (None, Some(error)),
         };
-        let Some(who) = self.recorded(selector).await? else { return Ok(Err(silent)) };
-        let Ok(Some(record)) = self.store.domain_record(who.uuid).await else { return Ok(Err(silent)) };
-        let Some(kept) = record.xen else { return Ok(Err(None)) };
+        let Some(domain) = self.recorded(selector).await? else { return Ok(Err(silent)) };
+        let Ok(Some(record)) = self.store.domain_record(domain.uuid).await else { return Ok(Err(silent)) };
+        if record.xen.is_none() {
+            return Ok(Err(None));
+        }
         match (store, silent) {
-            (Some(store), _) => Ok(Ok(self.xl_domain(store, who.uuid, who.name, Some(kept), None).await)),
+            (Some(store), _) => Ok(Ok((domain, XenDomainFound { store, domid: None }))),
             (None, Some(error)) => Err(error),
-            (None, None) => Err(refused(format!("domain {} is Xen's, and this is no Xen host", who.name))
+            (None, None) => Err(refused(format!("domain {} is Xen's, and this is no Xen host", domain.name))
                 .with_advice("run this in dom0 of the Xen host that has the domain's images")),
         }
     }
 
-    async fn xl_domain(
+    /// Connects to a domain of Xen's that was found.
+    pub(crate) async fn connect_xen(
         &self,
-        store: Arc<dyn Xenstore>,
-        uuid: Uuid,
-        name: String,
-        kept: Option<XenRecord>,
-        running: Option<xlsnap_xen::Domain>,
-    ) -> Reached {
+        domain: DomainRef,
+        found: XenDomainFound,
+        lender: Arc<LockLender>,
+    ) -> Result<Connected, Error> {
+        let record = self.store.domain_record(domain.uuid).await;
+        let cannot = |e| from_store(e, format!("what is stored of domain {} cannot be read", domain.name));
+        let kept = record.map_err(cannot)?.and_then(|record| record.xen);
         let options = &self.options.xen;
         let toolstack: Arc<dyn Toolstack> = Arc::new(xl::Xl::new(&options.xl));
-        let lock_file: Arc<LockSlot> = Arc::default();
         let mut patience = Patience::default();
         patience.greeting = self.options.greeting_wait;
         let places = Places {
             run: options.run.clone(),
             userdata: options.userdata.clone(),
-            records: self.options.root.join(uuid.to_string()),
+            records: self.records_of(domain.uuid),
         };
-        let context = Context { store, toolstack, qemu_img: self.qemu_img(&lock_file), places, patience };
-        let adapter = XlDomain::new(context, uuid, name.clone(), kept);
-        // Only what runs can be looked at; what cannot be kept now is told by whoever needs its disks.
-        let keep = match running {
+        let XenDomainFound { store, domid } = found;
+        let context = Context { store, toolstack, qemu_img: self.qemu_img(&lender), places, patience };
+        let adapter = XlDomain::new(context, domain.uuid, domain.name.clone(), kept);
+        // Only what runs can be looked at; what cannot be kept now is told by the operation that needs its disks.
+        let keep = match domid {
             Some(_) => adapter.to_keep().await.unwrap_or_else(|error| {
-                tracing::warn!(domain = name, %error, "what is known of it cannot be kept");
+                tracing::warn!(domain = domain.name, %error, "what is known of it cannot be kept");
                 None
             }),
             None => None,
         };
-        let reach = Reach::Xen { domid: running.map(|domain| domain.domid.number().into()) };
-        Reached::xen(self.who(uuid, name), reach, adapter, keep, lock_file)
+        let connection = Connection::Xen { domid: domid.map(|domid| domid.number().into()) };
+        Ok(Connected::xen(domain, connection, adapter, keep, lender))
+    }
+
+    /// Keeps with the records of a domain of Xen's what it was when it was seen to run: nothing else knows it while it is off.
+    pub(crate) async fn keep_xen(
+        &self,
+        session: &Session<'_>,
+        domain: &DomainRef,
+        keep: &XenRecord,
+    ) -> Result<(), Error> {
+        let cannot = |e| from_store(e, format!("what is known of domain {} cannot be kept", domain.name));
+        let old = self.store.domain_record(domain.uuid).await.map_err(cannot)?;
+        let new = DomainRecord {
+            name: Some(domain.name.clone()),
+            xen: Some(keep.clone()),
+            ..old.clone().unwrap_or_default()
+        };
+        if old.as_ref() != Some(&new) {
+            session.set_domain_record(&new).await.map_err(cannot)?;
+        }
+        Ok(())
     }
 
     /// The uuid and the name of a domain of Xen's that runs. Else there is none; then why Xen could not be asked, if so.
@@ -244,21 +272,25 @@ impl Host {
     ///
     /// # Errors
     /// When it is Xen's, and cannot be looked at.
-    pub(crate) async fn xen_details(&self, selector: &Selector) -> Result<Option<(Domain, Reach)>, Error> {
-        let reached = match self.reach_xen(selector).await? {
-            Ok(reached) => reached,
+    pub(crate) async fn xen_details(
+        &self,
+        selector: &Selector,
+    ) -> Result<Option<(Domain, Connection)>, Error> {
+        let (domain, found) = match self.identify_xen(selector).await? {
+            Ok(found) => found,
             Err(None) => return Ok(None),
             Err(Some(silent)) => return Err(silent),
         };
-        let (uuid, name) = (reached.who.uuid, reached.who.name.clone());
+        let (uuid, name) = (domain.uuid, domain.name.clone());
+        let connected = self.connect_xen(domain, found, Arc::default()).await?;
         let stored = self.store.domain_record(uuid).await;
         let stored =
             stored.map_err(|e| from_store(e, format!("the record of domain {selector} cannot be read")))?;
         // What is kept of one that runs is what was seen just now.
-        let kept = reached.keep.clone().or_else(|| stored?.xen).unwrap_or_default();
-        let reach = reached.reach.clone().expect("a domain of Xen's is reached as one");
-        let domid = match reach {
-            Reach::Xen { domid } => domid,
+        let kept = connected.keep.clone().or_else(|| stored?.xen).unwrap_or_default();
+        let connection = connected.connection.clone().expect("a domain of Xen's is reached as one");
+        let domid = match connection {
+            Connection::Xen { domid } => domid,
             _ => None,
         };
         let name = DomainName::new(name).unwrap_or_else(|_| {
@@ -271,10 +303,12 @@ impl Host {
             read_only: disk.read_only,
             removable: disk.removable,
             node: None,
+            key_file: None,
+            overlays: None,
         });
         let domain =
             Domain { name, uuid, domid, qmp: None, agent: None, start: None, disks: disks.collect() };
-        Ok(Some((domain, reach)))
+        Ok(Some((domain, connection)))
     }
 
     /// The domain that Xen calls `domid`, or called so last in this boot; else the one whose file gives it that number.
@@ -344,6 +378,8 @@ async fn xen_domain(store: &dyn Xenstore, domain: xlsnap_xen::Domain) -> Result<
         read_only: disk.read_only,
         removable: disk.cdrom,
         node: None,
+        key_file: None,
+        overlays: None,
     });
     let domid = domain.domid.number().into();
     Ok(XenDomain { name: domain.name, uuid: domain.uuid, domid, disks: disks.collect() })

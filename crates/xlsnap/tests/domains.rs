@@ -176,7 +176,7 @@ async fn a_domid_is_one_domains() {
 
     let another = NewDomain { domid: Some(7), ..domain("db", vec![disk("vda", &b)]) };
     assert!(refused(&host, another).await.to_string().contains("domid"));
-    // Two that somebody wrote by hand are not told apart.
+    // Two that were written by hand are not told apart.
     let file = fs::read_to_string(scratch.path("root/domains/web.toml")).unwrap();
     fs::write(scratch.path("root/domains/db.toml"), file).unwrap();
     assert_eq!(host.domain_by_domid(7).unwrap_err().kind(), Kind::Refused);

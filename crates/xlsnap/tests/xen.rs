@@ -7,7 +7,7 @@ use std::path::Path;
 
 use xlsnap::design::{self, Code};
 use xlsnap::types::libxl::DiskSnapshot;
-use xlsnap::{CreateRequest, DeleteRequest, Host, Kind, Options, Reach, RevertRequest, Selector};
+use xlsnap::{Call, Connection, CreateRequest, DeleteRequest, Host, Kind, Options, RevertRequest, Selector};
 use xlsnap_testkit::real::{Data, Disk, LiveDisks, Scratch, Vm, VmOptions, holds_offline, snapshots_in};
 use xlsnap_testkit::wire::Xenstored;
 
@@ -16,13 +16,13 @@ const RECORDING: &str = include_str!("../../xen/tests/recorded/pv-xenstore-ls.tx
 const UUID: &str = "0a773310-ff4b-4ec6-a93c-577d088a20d1";
 
 /// A Xen host with one domain that runs.
-struct World {
+struct Fixture {
     scratch: Scratch,
     xen: Xenstored,
     vm: Option<Vm>,
 }
 
-impl World {
+impl Fixture {
     fn new() -> Self {
         let scratch = Scratch::new();
         let xen = Xenstored::start(RECORDING);
@@ -83,93 +83,97 @@ fn of_disks(tag: &str) -> [DiskSnapshot; 2] {
 
 #[tokio::test]
 async fn a_domain_is_one_by_domid_name_and_uuid_running_and_off() {
-    let mut world = World::new();
+    let mut fixture = Fixture::new();
     for (word, snapshot) in [("1", "by-domid"), ("pv1", "by-name"), (UUID, "by-uuid")] {
-        let report = world.host().create(&selector(word), &named(snapshot)).await.unwrap();
+        let report = fixture.host().create(&selector(word), &named(snapshot), Call::new()).await.unwrap();
         assert!(report.record.snapshot.blocked, "as xl says");
         assert_eq!(report.record.meta.unwrap().disks.len(), 2);
     }
-    assert_eq!(snapshots_in(&world.scratch.path("xvdb.qcow2")), ["by-domid", "by-name", "by-uuid"]);
-    let listed = world.host().list(&selector("1")).await.unwrap();
+    assert_eq!(snapshots_in(&fixture.scratch.path("xvdb.qcow2")), ["by-domid", "by-name", "by-uuid"]);
+    let listed = fixture.host().list(&selector("1")).await.unwrap();
     assert_eq!((listed.domain.as_str(), listed.listing.rows.len()), ("pv1", 3));
     assert_eq!(listed.uuid.to_string(), UUID);
-    let all = world.host().xen_domains().await.unwrap();
+    let all = fixture.host().xen_domains().await.unwrap();
     let domain = all[0].domain.as_ref().unwrap();
     assert_eq!((domain.domid, domain.disks.len()), (1, 2));
-    let shown = world.host().domain_show(&selector("pv1")).await.unwrap();
-    assert_eq!((shown.reach.unwrap(), shown.snapshots), (Reach::Xen { domid: Some(1) }, 3));
+    let shown = fixture.host().domain_show(&selector("pv1")).await.unwrap();
+    assert_eq!((shown.connection.unwrap(), shown.snapshots), (Connection::Xen { domid: Some(1) }, 3));
 
-    world.end();
-    assert!(world.host().xen_domains().await.unwrap().is_empty());
-    let shown = world.host().domain_show(&selector("pv1")).await.unwrap();
-    assert_eq!((shown.reach.unwrap(), shown.domain.disks.len()), (Reach::Xen { domid: None }, 2));
+    fixture.end();
+    assert!(fixture.host().xen_domains().await.unwrap().is_empty());
+    let shown = fixture.host().domain_show(&selector("pv1")).await.unwrap();
+    assert_eq!((shown.connection.unwrap(), shown.domain.disks.len()), (Connection::Xen { domid: None }, 2));
     let delete = DeleteRequest { name: "by-name".parse().unwrap(), children: false, metadata_only: false };
-    world.host().delete(&selector("pv1"), &delete).await.unwrap();
-    world.host().create(&selector(UUID), &named("off")).await.unwrap();
-    world.host().revert(&selector("pv1"), &RevertRequest::new("by-uuid".parse().unwrap())).await.unwrap();
-    assert_eq!(snapshots_in(&world.scratch.path("xvda.qcow2")), ["by-domid", "by-uuid", "off"]);
-    assert_eq!(world.host().list(&selector("1")).await.unwrap_err().kind(), Kind::NotFound);
+    fixture.host().delete(&selector("pv1"), &delete, Call::new()).await.unwrap();
+    fixture.host().create(&selector(UUID), &named("off"), Call::new()).await.unwrap();
+    fixture
+        .host()
+        .revert(&selector("pv1"), &RevertRequest::new("by-uuid".parse().unwrap()), Call::new())
+        .await
+        .unwrap();
+    assert_eq!(snapshots_in(&fixture.scratch.path("xvda.qcow2")), ["by-domid", "by-uuid", "off"]);
+    assert_eq!(fixture.host().list(&selector("1")).await.unwrap_err().kind(), Kind::NotFound);
 }
 
 #[tokio::test]
 async fn the_designs_functions_mean_xens_domids() {
-    let mut world = World::new();
-    let host = world.host();
+    let mut fixture = Fixture::new();
+    let host = fixture.host();
     design::disk_snapshot_create(&host, 1, &of_disks("s1")).await.unwrap();
-    world.vm.as_ref().unwrap().write("xvda-qcow2", Data::of(2));
+    fixture.vm.as_ref().unwrap().write("xvda-qcow2", Data::of(2));
     let snapshot = xlsnap::types::libxl::DomainSnapshot { name: Some("s1".into()), ..Default::default() };
     design::store_dom_snapshot_conf(&host, 1, &snapshot).await.unwrap();
-    assert!(world.scratch.path(&format!("root/{UUID}/snapshotdata-s1.libxl-json")).exists());
+    assert!(fixture.scratch.path(&format!("root/{UUID}/snapshotdata-s1.libxl-json")).exists());
     assert_eq!(design::list_dom_snapshot(&host, 1).await.unwrap().len(), 1);
     let unknown = design::list_dom_snapshot(&host, 2).await.unwrap_err();
     assert_eq!(unknown.code, Code::DomainNotFound);
     assert!(design::disk_snapshot_revert(&host, 1, &of_disks("s1")).await.is_err(), "it runs");
 
     // The design's revert destroys the domain, and goes on by the domid that it had.
-    world.end();
-    let host = world.host();
+    fixture.end();
+    let host = fixture.host();
     design::disk_snapshot_revert(&host, 1, &of_disks("s1")).await.unwrap();
-    assert!(holds_offline(&world.scratch.path("xvda.qcow2"), "qcow2", Data::of(1)));
+    assert!(holds_offline(&fixture.scratch.path("xvda.qcow2"), "qcow2", Data::of(1)));
     design::disk_snapshot_delete(&host, 1, &of_disks("s1")).await.unwrap();
     design::delete_dom_snapshot_conf(&host, 1, "s1").await.unwrap();
-    assert!(snapshots_in(&world.scratch.path("xvdb.qcow2")).is_empty());
+    assert!(snapshots_in(&fixture.scratch.path("xvdb.qcow2")).is_empty());
 }
 
 #[tokio::test]
 async fn a_domain_that_was_started_with_another_uuid_is_told() {
-    let world = World::new();
-    world.host().create(&selector("pv1"), &named("s1")).await.unwrap();
+    let fixture = Fixture::new();
+    fixture.host().create(&selector("pv1"), &named("s1"), Call::new()).await.unwrap();
     let other = "11111111-2222-4333-8444-555555555555";
-    world.xen.set("/local/domain/1/vm", &format!("/vm/{other}"));
+    fixture.xen.set("/local/domain/1/vm", &format!("/vm/{other}"));
     for error in [
-        world.host().create(&selector("pv1"), &named("s2")).await.unwrap_err(),
-        world.host().list(&selector("pv1")).await.unwrap_err(),
+        fixture.host().create(&selector("pv1"), &named("s2"), Call::new()).await.unwrap_err(),
+        fixture.host().list(&selector("pv1")).await.unwrap_err(),
     ] {
         assert_eq!(error.kind(), Kind::Refused);
         assert!(error.to_string().contains(other) && error.to_string().contains(UUID), "{error}");
         assert!(error.advice().unwrap().contains(UUID));
     }
-    world.host().create(&selector(other), &named("s2")).await.unwrap();
+    fixture.host().create(&selector(other), &named("s2"), Call::new()).await.unwrap();
     // The old one's images are in use.
     let delete = DeleteRequest { name: "s1".parse().unwrap(), children: false, metadata_only: false };
-    let error = world.host().delete(&selector(UUID), &delete).await.unwrap_err();
+    let error = fixture.host().delete(&selector(UUID), &delete, Call::new()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Busy);
-    assert_eq!(snapshots_in(&world.scratch.path("xvda.qcow2")), ["s1", "s2"]);
+    assert_eq!(snapshots_in(&fixture.scratch.path("xvda.qcow2")), ["s1", "s2"]);
 }
 
 #[tokio::test]
 async fn where_xen_cannot_be_asked_others_are_not_bothered() {
-    let world = World::new();
-    world.host().create(&selector("pv1"), &named("s1")).await.unwrap();
-    let nobody = world.host_at(&world.scratch.path("xvda.qcow2"));
-    let error = nobody.create(&selector("1"), &named("s2")).await.unwrap_err();
+    let fixture = Fixture::new();
+    fixture.host().create(&selector("pv1"), &named("s1"), Call::new()).await.unwrap();
+    let refused = fixture.host_at(&fixture.scratch.path("xvda.qcow2"));
+    let error = refused.create(&selector("1"), &named("s2"), Call::new()).await.unwrap_err();
     assert!(error.advice().unwrap().contains("root in dom0"), "{error}");
-    assert!(nobody.xen_domains().await.is_err());
-    // What is stored can be listed by anybody who may read it; what needs the domain cannot be done.
-    assert_eq!(nobody.list(&selector("pv1")).await.unwrap().listing.rows.len(), 1);
-    assert!(nobody.create(&selector("pv1"), &named("s2")).await.is_err());
+    assert!(refused.xen_domains().await.is_err());
+    // What is stored can be listed by every user who may read it; what needs the domain cannot be done.
+    assert_eq!(refused.list(&selector("pv1")).await.unwrap().listing.rows.len(), 1);
+    assert!(refused.create(&selector("pv1"), &named("s2"), Call::new()).await.is_err());
 
-    let image = world.scratch.qcow2("web.qcow2", 1 << 20);
+    let image = fixture.scratch.qcow2("web.qcow2", 1 << 20);
     let disk = xlsnap::NewDisk {
         name: "vda".parse().unwrap(),
         image: image.to_str().unwrap().to_owned(),
@@ -185,7 +189,7 @@ async fn where_xen_cannot_be_asked_others_are_not_bothered() {
         qmp: None,
         disks: vec![disk],
     };
-    nobody.domain_add(web).await.unwrap();
-    nobody.create(&selector("web"), &named("s1")).await.unwrap();
-    design::list_dom_snapshot(&nobody, 7).await.unwrap();
+    refused.domain_add(web).await.unwrap();
+    refused.create(&selector("web"), &named("s1"), Call::new()).await.unwrap();
+    design::list_dom_snapshot(&refused, 7).await.unwrap();
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::all::Bench;
 use super::libvirt::Libvirt;
@@ -35,7 +35,6 @@ pub(super) fn memory(bench: &Bench) -> Result<Vec<Line>, Failure> {
         let way = Way { options: &["--memory-mode", mode], pause: promise };
         lines.extend(way.lines(bench, directory.path(), &mut machine.bare, mode)?);
     }
-    lines.extend(beside_qemu(bench, directory.path(), &mut machine.bare)?);
     let packed = Way { options: &["--compress", "zstd"], pause: Promise::None };
     lines.extend(packed.lines(bench, directory.path(), &mut machine.bare, "zstd")?);
     Ok(lines)
@@ -101,10 +100,17 @@ impl Way<'_> {
 }
 
 /// The whole in the background beside what QEMU itself takes for it: the same capability and bandwidth, told by hand, into a file
-/// that nobody flushes.
-fn beside_qemu(bench: &Bench, directory: &Path, monitor: &mut Monitor) -> Result<Vec<Line>, Failure> {
+/// that is not flushed.
+pub(super) fn beside_qemu(bench: &Bench) -> Result<Vec<Line>, Failure> {
+    let scratch = scratch()?;
+    let directory = scratch.path();
+    let mut machine = Machine::with_memory(directory, MEMORY_MIB)?;
+    let socket = machine.qmp.display().to_string();
+    run(&mut bench.xlsnap(directory, ["domain", "add", "vm", "--qmp", &socket]))?;
+    let monitor = &mut machine.bare;
+    monitor.execute("cont", &json!({}))?;
     let save = directory.join("ours.save");
-    let bare = directory.join("bare");
+    let bare = directory.join("bare.save");
     let pairs = pairs(
         bench.rounds,
         || {
@@ -125,11 +131,8 @@ fn beside_qemu(bench: &Bench, directory: &Path, monitor: &mut Monitor) -> Result
                     monitor.execute("cont", &json!({}))?;
                     stopped = false;
                 }
-                match info["status"].as_str() {
-                    Some("completed") => Ok(()),
-                    status => Err(Failure(format!("the migration is {status:?}"))),
-                }
-            })?;
+                migration(&info)
+            })??;
             let measured = Run::of_wall(start.elapsed());
             background(monitor, false)?;
             Ok(measured)
@@ -140,6 +143,19 @@ fn beside_qemu(bench: &Bench, directory: &Path, monitor: &mut Monitor) -> Result
         Line::new("QEMU alone, by hand, not flushed (ms)", pairs.theirs(Run::milliseconds), Promise::None),
         Line::new("ratio", pairs.ratio(Run::milliseconds), Promise::None),
     ])
+}
+
+/// How the migration is: done, failed with QEMU's reason, or not at its end (the outer failure).
+fn migration(info: &Value) -> Result<Result<(), Failure>, Failure> {
+    let status = info["status"].as_str().unwrap_or("unknown");
+    match status {
+        "completed" => Ok(Ok(())),
+        "failed" | "cancelled" => {
+            let why = info["error-desc"].as_str().unwrap_or("QEMU gives no reason");
+            Ok(Err(Failure(format!("QEMU's migration ended as {status}: {why}"))))
+        }
+        _ => Err(Failure(format!("QEMU's migration is still {status}: {info}"))),
+    }
 }
 
 fn background(monitor: &mut Monitor, on: bool) -> Result<(), Failure> {
@@ -205,4 +221,17 @@ fn pause(events: &mut Monitor) -> Result<f64, Failure> {
 
 fn size(file: &Path) -> Result<f64, Failure> {
     fs::metadata(file).map(|meta| meta.len() as f64).map_err(|e| Failure(format!("{}: {e}", file.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_migration_that_failed_tells_the_reason_that_qemu_gives() {
+        let failed = migration(&json!({"status": "failed", "error-desc": "no space"})).unwrap().unwrap_err();
+        assert_eq!(failed.0, "QEMU's migration ended as failed: no space");
+        assert!(migration(&json!({"status": "active"})).is_err());
+        assert!(migration(&json!({"status": "completed"})).unwrap().is_ok());
+    }
 }

@@ -14,6 +14,7 @@ pub(super) fn findings(tree: &Tree, metadata: &Metadata) -> Vec<String> {
     for file in tree.files.iter().filter(|file| file.is("md")) {
         findings.extend(broken_links(file, |path| tree.has(path)));
         findings.extend(missing_paths(file, |path| tree.has(path)));
+        findings.extend(doubled_rows(file));
     }
     findings.extend(crates_are_named(tree, metadata));
     findings.extend(readmes(tree, metadata));
@@ -52,6 +53,36 @@ fn missing_paths(file: &File, is_there: impl Fn(&Path) -> bool) -> Vec<String> {
                 TOP.iter().any(|top| span.strip_prefix(top).is_some_and(|rest| rest.starts_with('/')));
             if from_the_top && !span.contains(['<', '*', ' ']) && !is_there(Path::new(span)) {
                 findings.push(format!("{}:{}: there is no {span}", file.path, number + 1));
+            }
+        }
+    }
+    findings
+}
+
+/// Rows of one table that are about the same thing: they link to the same target, or begin with the same cell. (The README of a
+/// crate may order a table by its first column.)
+fn doubled_rows(file: &File) -> Vec<String> {
+    let mut findings = Vec::new();
+    let mut table: Vec<(usize, &str)> = Vec::new();
+    for (number, line) in file.text.lines().enumerate() {
+        if !line.starts_with('|') {
+            table.clear();
+            continue;
+        }
+        let mut keys: Vec<&str> =
+            line.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0)).collect();
+        if !file.path.starts_with("crates/") {
+            keys.push(line.split('|').nth(1).unwrap_or_default().trim());
+        }
+        for key in keys {
+            match table.iter().find(|(row, known)| *known == key && *row != number) {
+                Some((row, _)) => findings.push(format!(
+                    "{}:{}: the row on {key} is doubled: line {} has it too",
+                    file.path,
+                    number + 1,
+                    row + 1
+                )),
+                None => table.push((number, key)),
             }
         }
     }
@@ -127,5 +158,18 @@ mod tests {
         let file = File { path: "crates/f/README.md".into(), text: text.into() };
         let found = missing_paths(&file, |path| path == Path::new("crates/a.rs"));
         assert_eq!(found, ["crates/f/README.md:1: there is no crates/b.rs"]);
+    }
+
+    #[test]
+    fn rows_on_the_same_thing_are_doubled() {
+        let text = "| a | [x](x.md) |\n|---|---|\n| b | [y](y.md), [y](y.md) |\n| c | [x](x.md) |\n| b | d |\n\n| b | e |\n";
+        let file = File { path: "README.md".into(), text: text.into() };
+        assert_eq!(
+            doubled_rows(&file),
+            [
+                "README.md:4: the row on x.md is doubled: line 1 has it too",
+                "README.md:5: the row on b is doubled: line 3 has it too"
+            ]
+        );
     }
 }

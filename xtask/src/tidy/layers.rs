@@ -1,4 +1,4 @@
-//! Who may depend on whom: the picture of ARCHITECTURE.md as a table.
+//! Which crate may depend on which: the picture of ARCHITECTURE.md as a table.
 
 use std::collections::BTreeSet;
 
@@ -25,9 +25,10 @@ const LAYERS: &[Row] = &[
     ("qemu-img", &[], EDGE),
     ("guest-agent", &[], EDGE),
     ("xenstore", &[], EDGE),
+    ("memory-file", &[], EDGE),
     // Where the towers meet.
-    ("qemu", &["orchestrator", "types", "qmp-transport", "qemu-img", "guest-agent"], EDGE),
-    ("xen", &["orchestrator", "types", "qmp-transport", "qemu-img", "xenstore", "qemu"], EDGE),
+    ("qemu", &["orchestrator", "types", "qmp-transport", "qemu-img", "guest-agent", "memory-file"], EDGE),
+    ("xen", &["orchestrator", "types", "qmp-transport", "qemu-img", "xenstore", "memory-file", "qemu"], EDGE),
     (
         "xlsnap",
         &["types", "conf-store", "orchestrator", "qmp-transport", "qemu-img", "xenstore", "qemu", "xen"],

@@ -20,7 +20,7 @@ pub(super) struct Package {
     manifest: Value,
 }
 
-/// The workspace, and who depends on whom.
+/// The workspace, and which crate depends on which.
 #[derive(Debug)]
 pub(super) struct Metadata {
     pub(super) packages: Vec<Package>,

@@ -32,7 +32,7 @@ pub(super) struct Tree {
 
 impl Tree {
     pub(super) fn read() -> Result<Self, Failure> {
-        // Whoever runs this may not own the checkout; nothing of what git would refuse then is asked for.
+        // The user who runs this may not own the checkout; nothing of what git would refuse then is asked for.
         let line = "-c safe.directory=* ls-files -z --cached --others --exclude-standard";
         let listed = output(command("git", line.split(' ')))?;
         let listed = String::from_utf8(listed).map_err(|_| Failure("a file name is not UTF-8".into()))?;

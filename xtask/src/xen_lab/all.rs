@@ -43,7 +43,7 @@ fn drive(machine: &Machine, files: &install::Files, scenarios: &[String], echo: 
     done
 }
 
-/// Says how long something took, where somebody reads it.
+/// Says how long something took, where a person reads it.
 pub(super) fn tell(echo: Echo, what: &str, start: Instant) {
     if echo == Echo::All {
         eprintln!("xen-lab: {what}: {:.1} s", start.elapsed().as_secs_f64());

@@ -21,7 +21,7 @@ pub(super) struct Dom0 {
 }
 
 impl Dom0 {
-    /// What somebody would type.
+    /// What a person would type.
     pub(super) fn line(&self) -> String {
         format!("ssh -i {} -p {} root@127.0.0.1", self.key.display(), self.port)
     }

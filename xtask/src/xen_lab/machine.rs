@@ -96,7 +96,9 @@ impl Machine {
         let file = file.map_err(|e| Failure(format!("the lab that runs cannot be reserved: {e}")))?;
         match file.try_lock() {
             Ok(()) => Ok(file),
-            Err(fs::TryLockError::WouldBlock) => Err(Failure("somebody else uses the lab that runs".into())),
+            Err(fs::TryLockError::WouldBlock) => {
+                Err(Failure("another process uses the lab that runs; wait until it has ended".into()))
+            }
             Err(fs::TryLockError::Error(e)) => {
                 Err(Failure(format!("the lab that runs cannot be reserved: {e}")))
             }

@@ -48,7 +48,7 @@ pub(super) fn lab(echo: Echo) -> Result<Lab, Failure> {
     let cache = cache()?;
     fs::create_dir_all(&cache).map_err(|e| cannot("make the cache", &e))?;
     let lock = File::create(cache.join("lock")).map_err(|e| cannot("make the cache's lock", &e))?;
-    // Whoever builds now may build what we want.
+    // A process that builds now may build what we want.
     lock.lock().map_err(|e| cannot("lock the cache", &e))?;
     let directory = cache.join(key()?);
     if directory.join(USED).exists() {
@@ -102,7 +102,7 @@ fn collect(directory: &Path, files: &mut Vec<(PathBuf, Vec<u8>)>) -> std::io::Re
     Ok(())
 }
 
-/// Removes labs that nobody used for long. That is housekeeping: it may fail.
+/// Removes labs that were not used for long. That is housekeeping: it may fail.
 fn remove_unused(cache: &Path) {
     for entry in fs::read_dir(cache).into_iter().flatten().flatten() {
         let age =

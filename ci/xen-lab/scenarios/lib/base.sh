@@ -61,7 +61,7 @@ clean() {
     rm -f /var/log/xen/console/guest-*.log
 }
 
-# For whoever looks into a failure.
+# For the person who looks into a failure.
 show_all() {
     say 'this is left:'
     xl list

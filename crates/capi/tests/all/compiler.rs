@@ -33,6 +33,9 @@ pub(crate) enum Watch {
     Address,
 }
 
+/// No warning, and nothing that the standard does not have.
+pub(crate) const STRICT: [&str; 4] = ["-Wall", "-Wextra", "-Werror", "-pedantic"];
+
 /// A program that was compiled without a warning, and its library, in a directory of its own.
 pub(crate) struct Program {
     scratch: Scratch,
@@ -54,7 +57,7 @@ impl Program {
             Language::C99 => command("cc", &["-std=c99"]),
             Language::Cxx => command("c++", &["-x", "c++"]),
         };
-        compiler.args(["-Wall", "-Wextra", "-Werror", "-pedantic", "-g", "-D_POSIX_C_SOURCE=200809L"]);
+        compiler.args(["-g"]).args(STRICT);
         if watch == Some(Watch::Address) {
             compiler.args(["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]);
         }

@@ -3,24 +3,24 @@
 use xlsnap_testkit::real::{Disk, Vm, VmOptions};
 
 use crate::compiler::{Language, Program, WAYS, Watch, here, must};
-use crate::world::World;
+use crate::fixture::Fixture;
 
 #[test]
 fn on_a_domain_that_is_off() {
     for (language, watch) in WAYS {
-        let world = World::new();
+        let fixture = Fixture::new();
         let program = Program::watched(&here("tests/c/domain.c"), language, &[], watch);
-        must(world.of(program.command().arg(world.root()).arg("off")));
+        must(fixture.of(program.command().arg(fixture.root()).arg("off")));
     }
 }
 
 #[test]
 fn on_a_domain_that_runs() {
     let program = Program::watched(&here("tests/c/domain.c"), Language::C99, &[], Some(Watch::Address));
-    let world = World::new();
-    let disks = [Disk::qcow2("hda", &world.images[0]), Disk::qcow2("xvdb", &world.images[1])];
-    let vm = Vm::start(&world.scratch, &disks, &VmOptions::default());
-    world.describe(Some(vm.qmp()));
-    must(world.of(program.command().arg(world.root()).arg("running")));
+    let fixture = Fixture::new();
+    let disks = [Disk::qcow2("hda", &fixture.images[0]), Disk::qcow2("xvdb", &fixture.images[1])];
+    let vm = Vm::start(&fixture.scratch, &disks, &VmOptions::default());
+    fixture.describe(Some(vm.qmp()));
+    must(fixture.of(program.command().arg(fixture.root()).arg("running")));
     vm.quit();
 }

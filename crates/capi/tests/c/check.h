@@ -2,6 +2,11 @@
 #ifndef CHECK_H
 #define CHECK_H
 
+/* strdup, sigaction and threads, which the tests use and no header of C declares by itself. */
+#ifndef _POSIX_C_SOURCE
+#define _POSIX_C_SOURCE 200809L
+#endif
+
 #include <libxl_snapshot.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -7,7 +7,7 @@
 
 #define WEB 7
 #define RAW 8
-#define NOBODY 99
+#define NO_DOMAIN 99
 
 static void disk_of(libxl_disk_snapshot *disk, const char *device, const char *name)
 {
@@ -27,7 +27,7 @@ static void configuration(void)
     num = 7;
     CHECK(libxl_list_dom_snapshot(NULL, WEB, &num) == NULL && num == 0);
     num = 7;
-    CHECK(libxl_list_dom_snapshot(NULL, NOBODY, &num) == NULL && num == 0);
+    CHECK(libxl_list_dom_snapshot(NULL, NO_DOMAIN, &num) == NULL && num == 0);
     CHECK(libxl_list_dom_snapshot(NULL, WEB, NULL) == NULL);
     libxl_domain_snapshot_init(&s);
     GIVES(libxl_load_dom_snapshot_conf(NULL, WEB, NULL), ERROR_INVAL);
@@ -51,9 +51,9 @@ static void configuration(void)
     s.name = strdup("s1");
     GIVES(libxl_load_dom_snapshot_conf(NULL, WEB, &s), ERROR_NOTFOUND);
     GIVES(libxl_delete_dom_snapshot_conf(NULL, WEB, &s), ERROR_NOTFOUND);
-    GIVES(libxl_load_dom_snapshot_conf(NULL, NOBODY, &s), ERROR_DOMAIN_NOTFOUND);
-    GIVES(libxl_store_dom_snapshot_conf(NULL, NOBODY, &s), ERROR_DOMAIN_NOTFOUND);
-    GIVES(libxl_delete_dom_snapshot_conf(NULL, NOBODY, &s), ERROR_DOMAIN_NOTFOUND);
+    GIVES(libxl_load_dom_snapshot_conf(NULL, NO_DOMAIN, &s), ERROR_DOMAIN_NOTFOUND);
+    GIVES(libxl_store_dom_snapshot_conf(NULL, NO_DOMAIN, &s), ERROR_DOMAIN_NOTFOUND);
+    GIVES(libxl_delete_dom_snapshot_conf(NULL, NO_DOMAIN, &s), ERROR_DOMAIN_NOTFOUND);
 
     /* Stored, replaced, loaded. */
     s.description = strdup("first");
@@ -115,12 +115,12 @@ static void bad_arguments(void)
         GIVES(functions[i](NULL, WEB, NULL, 1), ERROR_INVAL);
         GIVES(functions[i](NULL, WEB, NULL, -1), ERROR_INVAL);
         GIVES(functions[i](NULL, WEB, NULL, 0), 0);
-        GIVES(functions[i](NULL, NOBODY, NULL, 0), ERROR_DOMAIN_NOTFOUND);
+        GIVES(functions[i](NULL, NO_DOMAIN, NULL, 0), ERROR_DOMAIN_NOTFOUND);
         disk_of(&two[0], "hda", "a");
         disk_of(&two[1], "hda", "a");
         GIVES(functions[i](NULL, WEB, two, -1), ERROR_INVAL);
         GIVES(functions[i](NULL, -1, two, 1), ERROR_DOMAIN_NOTFOUND);
-        GIVES(functions[i](NULL, NOBODY, two, 1), ERROR_DOMAIN_NOTFOUND);
+        GIVES(functions[i](NULL, NO_DOMAIN, two, 1), ERROR_DOMAIN_NOTFOUND);
         GIVES(functions[i](NULL, WEB, two, 2), ERROR_INVAL);            /* one disk twice */
         two[1].format = (libxl_disk_format)77;
         GIVES(functions[i](NULL, WEB, &two[1], 1), ERROR_INVAL);

@@ -130,7 +130,7 @@ static void refusals(const xlsnap_host *host)
     FAILS(xlsnap_create(host, NULL, NULL, NULL, NULL, &error), XLSNAP_STATUS_INVALID);
     FAILS(xlsnap_create(host, "", NULL, NULL, NULL, &error), XLSNAP_STATUS_INVALID);
     FAILS(xlsnap_create(host, "\xff", NULL, NULL, NULL, &error), XLSNAP_STATUS_INVALID);
-    FAILS(xlsnap_create(host, "nobody", NULL, NULL, NULL, &error), XLSNAP_STATUS_NOT_FOUND);
+    FAILS(xlsnap_create(host, "absent", NULL, NULL, NULL, &error), XLSNAP_STATUS_NOT_FOUND);
     memset(&create, 0, sizeof(create));
     FAILS(xlsnap_create(host, DOMAIN, &create, NULL, NULL, &error), XLSNAP_STATUS_INVALID);
     create.size = sizeof(create);
@@ -147,6 +147,20 @@ static void refusals(const xlsnap_host *host)
     FAILS(xlsnap_create(host, DOMAIN, &create, NULL, NULL, &error), XLSNAP_STATUS_INVALID);
     disks[1] = NULL;
     create.description = NULL;
+    FAILS(xlsnap_create(host, DOMAIN, &create, NULL, NULL, &error), XLSNAP_STATUS_INVALID);
+    disks[1] = "";
+    FAILS(xlsnap_create(host, DOMAIN, &create, NULL, NULL, &error), XLSNAP_STATUS_INVALID);
+    disks[1] = "/dev/hda";
+    FAILS(xlsnap_create(host, DOMAIN, &create, NULL, NULL, &error), XLSNAP_STATUS_INVALID);
+    disks[1] = "hda";       /* twice */
+    FAILS(xlsnap_create(host, DOMAIN, &create, NULL, NULL, &error), XLSNAP_STATUS_INVALID);
+    /* Numbers that no array has: not a byte of it is read. */
+    create.num_disks = (size_t)-1;
+    FAILS(xlsnap_create(host, DOMAIN, &create, NULL, NULL, &error), XLSNAP_STATUS_INVALID);
+    create.num_disks = 65537;
+    FAILS(xlsnap_create(host, DOMAIN, &create, NULL, NULL, &error), XLSNAP_STATUS_INVALID);
+    /* A size that is not a struct's ends within a field. */
+    create.size = offsetof(xlsnap_create_options, name) + 4;
     FAILS(xlsnap_create(host, DOMAIN, &create, NULL, NULL, &error), XLSNAP_STATUS_INVALID);
 
     memset(&create, 0, sizeof(create));
@@ -169,9 +183,9 @@ static void refusals(const xlsnap_host *host)
     FAILS(xlsnap_show(host, DOMAIN, "none", NULL, &error), XLSNAP_STATUS_INVALID);
     FAILS(xlsnap_show(host, DOMAIN, "none", &snapshot, &error), XLSNAP_STATUS_NOT_FOUND);
     FAILS(xlsnap_list(host, DOMAIN, NULL, &error), XLSNAP_STATUS_INVALID);
-    FAILS(xlsnap_list(host, "nobody", &listing, &error), XLSNAP_STATUS_NOT_FOUND);
+    FAILS(xlsnap_list(host, "absent", &listing, &error), XLSNAP_STATUS_NOT_FOUND);
     FAILS(xlsnap_check(host, DOMAIN, 0, NULL, &error), XLSNAP_STATUS_INVALID);
-    FAILS(xlsnap_recover(host, "nobody", NULL, &error), XLSNAP_STATUS_NOT_FOUND);
+    FAILS(xlsnap_recover(host, "absent", NULL, &error), XLSNAP_STATUS_NOT_FOUND);
 }
 
 static void life(const xlsnap_host *host, bool running)
@@ -221,7 +235,7 @@ static void life(const xlsnap_host *host, bool running)
         revert.safety = NULL;
         revert.run = 1;
         WORKS(xlsnap_revert(host, DOMAIN, "0s", &revert, NULL, &error));
-        /* With its memory. Nobody has said how it is started, so that it could not be restored. */
+        /* With its memory. Its file does not say how it is started, so that it could not be restored. */
         create.name = "whole";
         create.memory = "yes";
         WORKS(xlsnap_create(host, DOMAIN, &create, NULL, NULL, &error));
@@ -319,6 +333,46 @@ static void cancelled_midway(const char *root)
     xlsnap_cancel_free(cancel);
 }
 
+/* What is called in a progress callback is refused, and the operation goes on. */
+static void call_another(void *data, int number, int total, const char *what)
+{
+    xlsnap_host *host = *(xlsnap_host **)data;
+    xlsnap_listing *listing = NULL;
+    libxl_domain_snapshot snapshot;
+    int num;
+
+    CHECK(number >= 1 && number <= total && what != NULL);
+    FAILS(xlsnap_list(host, DOMAIN, &listing, &error), XLSNAP_STATUS_FAILED);
+    CHECK(listing == NULL);
+    libxl_domain_snapshot_init(&snapshot);
+    snapshot.name = strdup("within");
+    GIVES(libxl_store_dom_snapshot_conf(NULL, 7, &snapshot), ERROR_FAIL);
+    CHECK(strstr(xlsnap_last_error(), "in the middle of another call") != NULL);
+    CHECK(libxl_list_dom_snapshot(NULL, 7, &num) == NULL && num == 0 && xlsnap_last_error() != NULL);
+    libxl_domain_snapshot_dispose(&snapshot);
+    steps++;
+}
+
+static void called_within(const char *root)
+{
+    xlsnap_host_options options;
+    xlsnap_host *host = NULL;
+    char *name = NULL;
+
+    memset(&options, 0, sizeof(options));
+    options.size = sizeof(options);
+    options.root = root;
+    options.progress = call_another;
+    options.progress_data = &host;
+    WORKS(xlsnap_host_open(&options, &host, &error));
+    steps = 0;
+    WORKS(xlsnap_create(host, DOMAIN, NULL, NULL, &name, &error));
+    CHECK(steps > 0);
+    WORKS(xlsnap_delete(host, DOMAIN, name, NULL, NULL, &error));
+    free(name);
+    xlsnap_host_close(host);
+}
+
 /* The child of a program with one thread may go on with a host that was opened before. */
 static void forked(xlsnap_host *host)
 {
@@ -385,6 +439,7 @@ int main(int argc, char **argv)
     refusals(host);
     cancelled(host);
     cancelled_midway(argv[1]);
+    called_within(argv[1]);
     forked(host);
     life(host, running);
     if (!running)

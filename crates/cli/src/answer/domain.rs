@@ -1,10 +1,14 @@
-//! `xlsnap.domain-add/1`, `xlsnap.domains/1`, `xlsnap.domain/1`, `xlsnap.domain-remove/1`.
+//! `xlsnap.domain-add/1`, `xlsnap.domains/1`, `xlsnap.domain/1`, `xlsnap.domain-remove/1`,
+//! `xlsnap.domain-forget/1`.
 
 use std::path::Path;
 
 use serde::Serialize;
 use uuid::Uuid;
-use xlsnap::{AddedDomain, DiskSpec, Domain, DomainDetails, FiledDomain, ListedXenDomain, Reach, XenDomain};
+use xlsnap::{
+    AddedDomain, Connection, DiskSpec, Domain, DomainDetails, FiledDomain, ForgottenDomain, ListedXenDomain,
+    RemovedDomain, XenDomain,
+};
 use xlsnap_types::model::DiskName;
 
 use super::list::chain;
@@ -75,6 +79,8 @@ pub(crate) struct DomainAddedAnswer<'a> {
     pub(crate) file: String,
     /// The disks whose format was read off the image.
     pub(crate) detected: &'a [DiskName],
+    /// What its user should know.
+    pub(crate) warnings: &'a [String],
 }
 
 impl<'a> DomainAddedAnswer<'a> {
@@ -84,6 +90,7 @@ impl<'a> DomainAddedAnswer<'a> {
             domain: DomainForm::new(&added.domain),
             file: text(&added.file),
             detected: &added.detected,
+            warnings: &added.warnings,
         }
     }
 }
@@ -142,7 +149,7 @@ pub(crate) struct DomainAnswer<'a> {
 pub(crate) enum ReachForm<'a> {
     /// It is only files.
     Images,
-    /// Nobody answers at its socket.
+    /// No process listens at its socket.
     Off,
     /// Its monitor answers.
     Monitor { qemu: &'a str },
@@ -156,16 +163,16 @@ impl<'a> DomainAnswer<'a> {
     pub(crate) fn new(details: &'a DomainDetails) -> Self {
         Self {
             schema: "xlsnap.domain/1",
-            domain: match &details.reach {
-                Ok(Reach::Xen { .. }) => DomainForm { kind: "xen", ..DomainForm::new(&details.domain) },
+            domain: match &details.connection {
+                Ok(Connection::Xen { .. }) => DomainForm { kind: "xen", ..DomainForm::new(&details.domain) },
                 _ => DomainForm::new(&details.domain),
             },
             file: details.file.as_deref().map(text),
-            reach: match &details.reach {
-                Ok(Reach::Images) => ReachForm::Images,
-                Ok(Reach::Off) => ReachForm::Off,
-                Ok(Reach::Monitor { qemu }) => ReachForm::Monitor { qemu },
-                Ok(Reach::Xen { domid }) => ReachForm::Xen { domid: *domid },
+            reach: match &details.connection {
+                Ok(Connection::Images) => ReachForm::Images,
+                Ok(Connection::Off) => ReachForm::Off,
+                Ok(Connection::Monitor { qemu }) => ReachForm::Monitor { qemu },
+                Ok(Connection::Xen { domid }) => ReachForm::Xen { domid: *domid },
                 Err(error) => ReachForm::Unreachable { why: chain(error) },
             },
             snapshots: details.snapshots,
@@ -177,11 +184,43 @@ impl<'a> DomainAnswer<'a> {
 pub(crate) struct DomainRemovedAnswer<'a> {
     schema: &'static str,
     domain: DomainForm<'a>,
+    /// How many snapshots have a record that stays.
+    snapshots: usize,
+    /// Files that are no records, and stay.
+    left: Vec<String>,
 }
 
 impl<'a> DomainRemovedAnswer<'a> {
-    pub(crate) fn new(domain: &'a Domain) -> Self {
-        Self { schema: "xlsnap.domain-remove/1", domain: DomainForm::new(domain) }
+    pub(crate) fn new(removed: &'a RemovedDomain) -> Self {
+        Self {
+            schema: "xlsnap.domain-remove/1",
+            domain: DomainForm::new(&removed.domain),
+            snapshots: removed.snapshots,
+            left: removed.left.iter().map(|file| text(file)).collect(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(crate) struct DomainForgottenAnswer<'a> {
+    schema: &'static str,
+    domain: &'a str,
+    uuid: Uuid,
+    /// How many snapshots had a record.
+    snapshots: usize,
+    /// Files that are no records, and stay.
+    left: Vec<String>,
+}
+
+impl<'a> DomainForgottenAnswer<'a> {
+    pub(crate) fn new(forgotten: &'a ForgottenDomain) -> Self {
+        Self {
+            schema: "xlsnap.domain-forget/1",
+            domain: &forgotten.domain,
+            uuid: forgotten.uuid,
+            snapshots: forgotten.snapshots,
+            left: forgotten.left.iter().map(|file| text(file)).collect(),
+        }
     }
 }
 

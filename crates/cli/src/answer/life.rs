@@ -5,6 +5,7 @@ use uuid::Uuid;
 use xlsnap::{DomainStarted, DomainStatus, DomainStopped, PowerState, StopWay};
 use xlsnap_types::model::DomainName;
 
+use super::PendingForm;
 use crate::render::time::rfc3339;
 
 #[derive(Serialize)]
@@ -80,6 +81,8 @@ pub(crate) struct DomainStatusAnswer<'a> {
     pub(crate) socket: String,
     pub(crate) agent: Option<String>,
     log: String,
+    /// An operation on the domain that waits for recovery.
+    pending: Option<PendingForm<'a>>,
 }
 
 impl<'a> DomainStatusAnswer<'a> {
@@ -101,6 +104,7 @@ impl<'a> DomainStatusAnswer<'a> {
             socket: of.socket.display().to_string(),
             agent: of.agent.as_ref().map(|path| path.display().to_string()),
             log: of.log.display().to_string(),
+            pending: of.pending.as_ref().map(PendingForm::new),
         }
     }
 }

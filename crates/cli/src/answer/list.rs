@@ -5,6 +5,7 @@ use uuid::Uuid;
 use xlsnap::{DomainListing, Row};
 use xlsnap_types::model::{Consistency, SnapshotName, StateFlags};
 
+use super::PendingForm;
 use crate::render::time::rfc3339;
 
 #[derive(Serialize)]
@@ -26,6 +27,8 @@ pub(crate) struct ListOfDomain<'a> {
     current: Option<&'a SnapshotName>,
     snapshots: Rows<'a>,
     unreadable: Vec<UnreadableForm<'a>>,
+    /// An operation that waits for recovery.
+    pending: Option<PendingForm<'a>>,
 }
 
 impl<'a> ListOfDomain<'a> {
@@ -40,6 +43,7 @@ impl<'a> ListOfDomain<'a> {
                 .iter()
                 .map(|(name, why)| UnreadableForm { name, why: chain(why) })
                 .collect(),
+            pending: of.pending.as_ref().map(PendingForm::new),
         }
     }
 }

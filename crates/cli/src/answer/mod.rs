@@ -5,15 +5,18 @@ mod domain;
 mod life;
 mod list;
 mod operation;
+mod pending;
 mod snapshot;
 
 pub(crate) use domain::{
-    DiskForm as DomainDiskForm, DomainAddedAnswer, DomainAnswer, DomainRemovedAnswer, DomainsAnswer,
+    DiskForm as DomainDiskForm, DomainAddedAnswer, DomainAnswer, DomainForgottenAnswer, DomainRemovedAnswer,
+    DomainsAnswer,
 };
 pub(crate) use life::{DomainStartedAnswer, DomainStatusAnswer, DomainStoppedAnswer};
 pub(crate) use list::ListAnswer;
 pub(crate) use operation::{
     CheckAnswer, CheckOfDomain, CreateAnswer, DeleteAnswer, PlanAnswer, RecoverAnswer, RecoverOfDomain,
-    RevertAnswer,
+    RecoverPlanAnswer, RepairPlanAnswer, RevertAnswer,
 };
+use pending::PendingForm;
 pub(crate) use snapshot::{DiskForm as SnapshotDiskForm, ShowAnswer, SnapshotForm};

@@ -1,8 +1,11 @@
-//! What the operations answer: `xlsnap.plan/1`, `xlsnap.create/1`, `xlsnap.delete/1`, `xlsnap.revert/1`,
-//! `xlsnap.check/1`, `xlsnap.recover/1`.
+//! What the operations answer: `xlsnap.plan/2`, `xlsnap.create/1`, `xlsnap.delete/1`, `xlsnap.revert/1`,
+//! `xlsnap.check/1`, `xlsnap.recover/1`, `xlsnap.repair-plan/1`, `xlsnap.recover-plan/1`.
 
 use serde::Serialize;
-use xlsnap::{CheckReport, CreateReport, DeleteReport, Operation, Recovered, RevertReport, Step};
+use xlsnap::{
+    CheckReport, Command, CreateReport, DeleteReport, Operation, Outcome, Planned, PlannedStage, RecoverPlan,
+    Recovered, RevertReport,
+};
 use xlsnap_types::model::{DiskName, PassedOver, SnapshotName};
 
 use super::SnapshotForm;
@@ -13,16 +16,29 @@ pub(crate) struct PlanAnswer<'a> {
     domain: &'a str,
     operation: Operation,
     name: &'a SnapshotName,
-    actions: Vec<ActionForm<'a>>,
+    stages: Vec<StageForm<'a>>,
     passed_over: &'a [PassedOver],
     warnings: &'a [String],
 }
 
+/// One stage of a plan.
 #[derive(Serialize)]
-struct ActionForm<'a> {
+pub(crate) struct StageForm<'a> {
+    steps: Vec<StepForm<'a>>,
+    commands: &'a [Command],
+}
+
+#[derive(Serialize)]
+struct StepForm<'a> {
     what: &'a str,
-    touches: Option<&'a str>,
-    by: &'a str,
+    touches: &'a [String],
+}
+
+impl<'a> StageForm<'a> {
+    pub(crate) fn of(stage: &'a PlannedStage) -> Self {
+        let steps = stage.steps.iter().map(|step| StepForm { what: &step.what, touches: &step.touches });
+        Self { steps: steps.collect(), commands: &stage.commands }
+    }
 }
 
 impl<'a> PlanAnswer<'a> {
@@ -30,14 +46,12 @@ impl<'a> PlanAnswer<'a> {
         domain: &'a str,
         operation: Operation,
         name: &'a SnapshotName,
-        steps: &'a [Step],
+        stages: &'a [PlannedStage],
         passed_over: &'a [PassedOver],
         warnings: &'a [String],
     ) -> Self {
-        let form =
-            |step: &'a Step| ActionForm { what: &step.what, touches: step.touches.as_deref(), by: step.by };
-        let actions = steps.iter().map(form).collect();
-        Self { schema: "xlsnap.plan/1", domain, operation, name, actions, passed_over, warnings }
+        let stages = stages.iter().map(StageForm::of).collect();
+        Self { schema: "xlsnap.plan/2", domain, operation, name, stages, passed_over, warnings }
     }
 }
 
@@ -157,5 +171,65 @@ impl RecoverAnswer {
 
     pub(crate) fn domains(&self) -> &[RecoverOfDomain] {
         &self.domains
+    }
+}
+
+/// What `check --repair --dry-run` answers.
+#[derive(Serialize)]
+pub(crate) struct RepairPlanAnswer<'a> {
+    schema: &'static str,
+    domains: Vec<RepairPlanOfDomain<'a>>,
+}
+
+#[derive(Serialize)]
+struct RepairPlanOfDomain<'a> {
+    domain: &'a str,
+    #[serde(flatten)]
+    report: &'a CheckReport,
+    stages: Vec<StageForm<'a>>,
+}
+
+impl<'a> RepairPlanAnswer<'a> {
+    pub(crate) fn new(domains: &'a [(String, Planned<CheckReport>)]) -> Self {
+        let of_domain = |(domain, planned): &'a (String, Planned<CheckReport>)| RepairPlanOfDomain {
+            domain,
+            report: &planned.plan,
+            stages: planned.stages.iter().map(StageForm::of).collect(),
+        };
+        Self { schema: "xlsnap.repair-plan/1", domains: domains.iter().map(of_domain).collect() }
+    }
+}
+
+/// What `recover --dry-run` answers.
+#[derive(Serialize)]
+pub(crate) struct RecoverPlanAnswer<'a> {
+    schema: &'static str,
+    domains: Vec<RecoverPlanOfDomain<'a>>,
+}
+
+#[derive(Serialize)]
+struct RecoverPlanOfDomain<'a> {
+    domain: &'a str,
+    operation: Option<Operation>,
+    name: Option<&'a SnapshotName>,
+    outcome: Option<Outcome>,
+    stages: Vec<StageForm<'a>>,
+    warnings: &'a [String],
+}
+
+impl<'a> RecoverPlanAnswer<'a> {
+    pub(crate) fn new(domains: &'a [(String, Planned<Option<RecoverPlan>>)]) -> Self {
+        let of_domain = |(domain, planned): &'a (String, Planned<Option<RecoverPlan>>)| {
+            let plan = planned.plan.as_ref();
+            RecoverPlanOfDomain {
+                domain,
+                operation: plan.map(|plan| plan.operation),
+                name: plan.map(|plan| &plan.name),
+                outcome: plan.map(|plan| plan.outcome),
+                stages: planned.stages.iter().map(StageForm::of).collect(),
+                warnings: plan.map(|plan| plan.warnings.as_slice()).unwrap_or_default(),
+            }
+        };
+        Self { schema: "xlsnap.recover-plan/1", domains: domains.iter().map(of_domain).collect() }
     }
 }

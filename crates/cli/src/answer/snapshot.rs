@@ -8,6 +8,7 @@ use xlsnap::{Record, Reversibility, SnapshotDetails, Undo};
 use xlsnap_types::libxl;
 use xlsnap_types::model::{Consistency, Hypervisor, MemoryMeta, Meta, PassedOver, SnapshotName, StateFlags};
 
+use super::PendingForm;
 use crate::render::time::rfc3339;
 
 #[derive(Serialize)]
@@ -17,6 +18,8 @@ pub(crate) struct ShowAnswer<'a> {
     uuid: Uuid,
     current: bool,
     pub(crate) snapshot: SnapshotForm<'a>,
+    /// An operation on the domain that waits for recovery.
+    pending: Option<PendingForm<'a>>,
 }
 
 impl<'a> ShowAnswer<'a> {
@@ -27,6 +30,7 @@ impl<'a> ShowAnswer<'a> {
             uuid: of.uuid,
             current: of.current,
             snapshot: SnapshotForm::new(&of.record, &of.reversibility),
+            pending: of.pending.as_ref().map(PendingForm::new),
         }
     }
 }

@@ -69,7 +69,10 @@ pub(crate) enum Command {
     List(List),
     /// Show all that is known of one snapshot.
     Show(Show),
-    /// Bring a domain's disks back to a snapshot; the domain must be off.
+    /// Bring a domain back to a snapshot: its disks, and its memory if the snapshot has it.
+    ///
+    /// With memory, the guest goes on where it was; the process of a domain that runs is ended for that. Without memory, a domain
+    /// that is off stays off, and the guest of a domain that runs is reset.
     Revert(Revert),
     /// Delete a snapshot.
     Delete(Delete),

@@ -13,11 +13,12 @@ pub(crate) struct SnapshotCreate {
     #[arg(value_name = "[CONFIGFILE] DOMAIN", num_args = 1..=2, required = true, id = "domain")]
     pub(crate) operands: Vec<PathBuf>,
 
-    /// The snapshot's name; the time in seconds since 1970 without it.
+    /// The snapshot's name; the time in seconds since 1970 without it. (-N is the dry run.)
     #[arg(short, long)]
     pub(crate) name: Option<SnapshotName>,
 
-    /// Leave the memory out.
+    /// Leave the memory out. Without it, and without a CONFIGFILE, the memory of a guest that is on is part of the snapshot; a
+    /// CONFIGFILE says itself whether it is (memory=).
     #[arg(short = 'D', long)]
     pub(crate) disk_only: bool,
 
@@ -75,11 +76,11 @@ pub(crate) struct SnapshotRevert {
     #[arg(short, long)]
     pub(crate) name: SnapshotName,
 
-    /// Attach to the domain's console (as in `xl restore`); refused, because a revert leaves the domain off.
+    /// Attach to the domain's console (as in `xl restore`): refused, because xlsnap attaches to no console.
     #[arg(short = 'c')]
     pub(crate) console: bool,
 
-    /// Leave the domain paused (as in `xl restore`); refused, because a revert leaves the domain off.
+    /// Leave the guest paused afterwards (as in `xl restore`).
     #[arg(short = 'p')]
     pub(crate) paused: bool,
 

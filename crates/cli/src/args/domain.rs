@@ -20,8 +20,10 @@ pub(crate) enum DomainCommand {
     List,
     /// Show a domain's file, and how the domain is reached now.
     Show(DomainShow),
-    /// Remove a domain's file. Images and records stay.
+    /// Remove a domain's file. Images stay, and so do the records of snapshots.
     Remove(DomainRemove),
+    /// Drop the records of a domain that has no file any more.
+    Forget(DomainForget),
     /// Start a domain's QEMU as its file says, and wait until its monitor answers.
     Start(DomainStart),
     /// Stop a domain: ask the guest to shut down, then tell QEMU to end, then kill it.
@@ -103,9 +105,21 @@ pub(crate) struct DomainRemove {
     #[arg(value_name = "DOMAIN")]
     pub(crate) domain: DomainName,
 
-    /// Remove it although it has snapshots; their records stay, under its uuid.
+    /// Remove it although it has snapshots; their records stay, under its uuid, until `domain forget` drops them.
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DomainForget {
+    /// The domain, by the name it had last or by uuid.
+    #[arg(value_name = "DOMAIN")]
+    pub(crate) domain: DomainName,
+
+    /// Drop the records although data of its snapshots is still there, or an interrupted operation waits for recovery. Images,
+    /// overlays and memory files stay; without a record they are foreign to xlsnap.
+    #[arg(long)]
+    pub(crate) records_only: bool,
 }
 
 #[derive(Debug, Args)]

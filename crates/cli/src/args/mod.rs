@@ -13,6 +13,6 @@ pub(crate) use cli::{
 use cli::{seconds, split};
 pub(crate) use design_era::{SnapshotCreate, SnapshotDelete, SnapshotList, SnapshotRevert};
 pub(crate) use domain::{
-    DiskWord, DomainAdd, DomainCommand, DomainRemove, DomainShow, DomainStart, DomainStop,
+    DiskWord, DomainAdd, DomainCommand, DomainForget, DomainRemove, DomainShow, DomainStart, DomainStop,
 };
 pub(crate) use snapshot::{Check, Compress, Create, Delete, List, Memory, MemoryMode, Recover, Revert, Show};

@@ -65,7 +65,7 @@ pub(crate) struct Create {
     pub(crate) expires: Option<String>,
 
     /// Only say what would be done, and to which images and files.
-    #[arg(short = 'n', long)]
+    #[arg(short = 'n', long, visible_short_alias = 'N')]
     pub(crate) dry_run: bool,
 }
 
@@ -204,8 +204,16 @@ pub(crate) struct Revert {
     #[arg(long)]
     pub(crate) offline: bool,
 
+    /// Bring the disks back alone, although the snapshot has the guest's memory: for a memory that is damaged or lost.
+    #[arg(long)]
+    pub(crate) without_memory: bool,
+
+    /// Remove the dirty bitmaps of the disks that go back; the next backup that goes by them has to be a full one.
+    #[arg(long)]
+    pub(crate) drop_bitmaps: bool,
+
     /// Only say what would be done, and to which images and files.
-    #[arg(short = 'n', long)]
+    #[arg(short = 'n', long, visible_short_alias = 'N')]
     pub(crate) dry_run: bool,
 }
 
@@ -227,7 +235,7 @@ pub(crate) struct Delete {
     pub(crate) metadata_only: bool,
 
     /// Only say what would be done, and to which images and files.
-    #[arg(short = 'n', long)]
+    #[arg(short = 'n', long, visible_short_alias = 'N')]
     pub(crate) dry_run: bool,
 }
 
@@ -239,6 +247,14 @@ pub(crate) struct Check {
     /// Do the repairs that can lose nothing.
     #[arg(long)]
     pub(crate) repair: bool,
+
+    /// Read whole memory files, and have each image checked by its own tool while no process has it open.
+    #[arg(long)]
+    pub(crate) deep: bool,
+
+    /// Only say what a repair would do, and to which images and files.
+    #[arg(short = 'n', long, visible_short_alias = 'N', requires = "repair")]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -249,4 +265,8 @@ pub(crate) struct Recover {
     /// Finish a revert whose memory cannot be restored with the disks alone; the domain is off then.
     #[arg(long, requires = "domain")]
     pub(crate) without_memory: bool,
+
+    /// Only say what would be done, and to which images and files.
+    #[arg(short = 'n', long, visible_short_alias = 'N')]
+    pub(crate) dry_run: bool,
 }

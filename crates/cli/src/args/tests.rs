@@ -87,3 +87,47 @@ fn documented_lines_parse() {
     }
     assert!(count > 40, "only {count} lines were found");
 }
+
+/// Every command that can be given, as its words, with its definition. Those that only hold others are not among them.
+fn commands(of: &clap::Command, words: &str, found: &mut Vec<(String, clap::Command)>) {
+    for command in of.get_subcommands().filter(|command| command.get_name() != "help") {
+        let words = format!("{words} {}", command.get_name());
+        if command.has_subcommands() {
+            commands(command, &words, found);
+        } else {
+            found.push((words, command.clone()));
+        }
+    }
+}
+
+/// The table of docs/commands.md has every command, with the sentence of its help, and no sentence that the help does not have.
+#[test]
+fn the_table_of_commands_says_what_the_help_says() {
+    let text =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/commands.md")).unwrap();
+    // The line, and what it does; clap takes the full stop from a sentence.
+    let rows: Vec<(&str, &str)> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .filter_map(|row| {
+            Some((row.split_once('`')?.0, row.rsplit('|').nth(1)?.trim().trim_end_matches('.')))
+        })
+        .collect();
+    let mut all = Vec::new();
+    commands(&Cli::command(), "xlsnap", &mut all);
+    for (words, command) in &all {
+        let about = command.get_about().expect("each command says what it does").to_string();
+        let help = command.clone().term_width(usize::MAX).render_long_help().to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        let is_own = |line: &str| {
+            line.strip_prefix(words.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+        };
+        let own: Vec<_> = rows.iter().filter(|(line, _)| is_own(line)).collect();
+        for (line, sentence) in &own {
+            assert!(help.contains(sentence), "{line}: its help does not say {sentence:?}:\n{help}");
+        }
+        let is_told = own.iter().any(|(_, sentence)| about.starts_with(sentence));
+        assert!(is_told, "docs/commands.md: no row of `{words}` says {about:?}");
+    }
+    assert!(all.len() > 15, "only {} commands were found", all.len());
+}

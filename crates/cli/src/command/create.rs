@@ -31,23 +31,23 @@ pub(crate) fn make(
     request: &CreateRequest,
     dry_run: bool,
 ) -> Result<Exit, Failure> {
-    let host = context.host()?;
+    let host = context.host_to_write()?;
     let domain = selector.domain.as_str();
     if dry_run {
         let planned = context.block_on(host.plan_create(selector, request))??;
-        let steps = planned.steps();
         let plan = Plan {
             domain,
             operation: Operation::Create,
             name: &planned.plan.name,
-            steps: &steps,
+            stages: &planned.stages,
             passed_over: &planned.plan.passed_over,
             warnings: &planned.plan.warnings,
         };
         return plan.tell(context);
     }
-    let report = context.block_on(host.create(selector, request))??;
-    drop(host);
+    let watch = context.watch();
+    let report = context.block_on(host.create(selector, request, watch.call()))??;
+    drop(watch);
     tell(context, domain, &report)?;
     Ok(Exit::Done)
 }

@@ -28,19 +28,19 @@ pub(crate) fn remove(
     let domain = selector.domain.as_str();
     if dry_run {
         let planned = context.block_on(host.plan_delete(selector, request))??;
-        let steps = planned.steps();
         let plan = Plan {
             domain,
             operation: Operation::Delete,
             name: &request.name,
-            steps: &steps,
+            stages: &planned.stages,
             passed_over: &[],
             warnings: &planned.plan.warnings,
         };
         return plan.tell(context);
     }
-    let report = context.block_on(host.delete(selector, request))??;
-    drop(host);
+    let watch = context.watch();
+    let report = context.block_on(host.delete(selector, request, watch.call()))??;
+    drop(watch);
     context.done(&DeleteAnswer::new(domain, &report), |out, style| {
         notes(out, report.recovered.as_ref(), &report.warnings)?;
         for name in &report.deleted {

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use xlsnap::{CreateRequest, DeleteRequest, Host, RevertRequest, Row, Selector};
+use xlsnap::{CreateRequest, DeleteRequest, Host, MemoryRequest, RevertRequest, Row, Run, Selector};
 use xlsnap_types::model::{DomainName, StateFlags};
 
 use super::{config, create, delete, revert};
@@ -16,6 +16,7 @@ use crate::failure::Failure;
 use crate::render::table::write_table;
 use crate::render::text::visible;
 use crate::render::time::Times;
+use crate::render::words;
 
 pub(crate) fn create(context: &Context, args: &SnapshotCreate) -> Result<Exit, Failure> {
     let (file, domain) = match args.operands.as_slice() {
@@ -35,13 +36,21 @@ pub(crate) fn create(context: &Context, args: &SnapshotCreate) -> Result<Exit, F
         }
         request.name = Some(name.clone());
     }
+    let selector = selector(&domain, &args.monitor)?;
+    if file.is_none() && !args.disk_only {
+        // What -D leaves out is else part of the snapshot, of a guest that has a memory. A file says itself what it wants.
+        let host = context.host_to_write()?;
+        if context.block_on(host.guest_is_on(&selector))?? {
+            request.memory = Some(MemoryRequest::default());
+        }
+    }
     if args.disk_only && request.memory.is_some() {
         return Err(Failure::usage(
             "the file asks for the guest's memory, and the command line for the disks alone (-D)",
         )
         .advise("say it in one place"));
     }
-    create::make(context, &selector(&domain, &args.monitor)?, &request, args.dry_run)
+    create::make(context, &selector, &request, args.dry_run)
 }
 
 fn domain_name(word: &Path) -> Result<DomainName, Failure> {
@@ -59,7 +68,7 @@ pub(crate) fn revert(context: &Context, args: &SnapshotRevert) -> Result<Exit, F
         return Err(Failure::usage("-c: there is no console to attach to")
             .advise("leave -c out, and attach to the console afterwards"));
     }
-    let run = args.paused.then_some(false);
+    let run = args.paused.then_some(Run::Waits);
     let request = RevertRequest { run, ..RevertRequest::new(args.name.clone()) };
     revert::bring_back(context, &selector(&args.domain, &args.monitor)?, &request, args.dry_run)
 }
@@ -78,6 +87,7 @@ pub(crate) fn list(context: &Context, args: &SnapshotList) -> Result<Exit, Failu
     }
     let rows = &listing.listing.rows;
     context.answer(&ListAnswer::new(std::slice::from_ref(&listing)), |out, style| {
+        words::pending(out, style, &listing.domain, listing.pending.as_ref())?;
         let times = Times::local();
         write_table(out, HEADER, rows.iter().map(|row| columns(&times, row)))?;
         if args.long {

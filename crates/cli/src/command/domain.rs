@@ -6,17 +6,21 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use xlsnap::{NewDisk, NewDomain, Reach, Selector};
+use xlsnap::{Connection, NewDisk, NewDomain, Selector};
 use xlsnap_types::model::{DiskName, ImageFormat};
 
-use crate::answer::{DomainAddedAnswer, DomainAnswer, DomainDiskForm, DomainRemovedAnswer, DomainsAnswer};
-use crate::args::{DiskWord, DomainAdd, DomainCommand, DomainRemove, DomainShow};
+use crate::answer::{
+    DomainAddedAnswer, DomainAnswer, DomainDiskForm, DomainForgottenAnswer, DomainRemovedAnswer,
+    DomainsAnswer,
+};
+use crate::args::{DiskWord, DomainAdd, DomainCommand, DomainForget, DomainRemove, DomainShow};
 use crate::context::{Context, absolute, absolute_text};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::render::style::Style;
 use crate::render::table::write_table;
 use crate::render::text::visible;
+use crate::render::words::notes;
 
 pub(crate) fn run(context: &Context, command: &DomainCommand) -> Result<Exit, Failure> {
     match command {
@@ -24,6 +28,7 @@ pub(crate) fn run(context: &Context, command: &DomainCommand) -> Result<Exit, Fa
         DomainCommand::List => list(context),
         DomainCommand::Show(args) => show(context, args),
         DomainCommand::Remove(args) => remove(context, args),
+        DomainCommand::Forget(args) => forget(context, args),
         DomainCommand::Start(args) => life::start(context, args),
         DomainCommand::Stop(args) => life::stop(context, args),
         DomainCommand::Status(args) => life::status(context, args),
@@ -40,7 +45,7 @@ fn add(context: &Context, args: &DomainAdd) -> Result<(), Failure> {
         qmp: args.qmp.as_deref().map(absolute).transpose()?,
         disks: new_disks(args)?,
     };
-    let host = context.host()?;
+    let host = context.host_to_write()?;
     let added = context.block_on(host.domain_add(new))??;
     let json = DomainAddedAnswer::new(&added);
     context.done(&json, |out, style| {
@@ -56,7 +61,7 @@ fn add(context: &Context, args: &DomainAdd) -> Result<(), Failure> {
                 visible(format.unwrap_or_default()),
             )?;
         }
-        Ok(())
+        notes(out, None, &added.warnings)
     })
 }
 
@@ -76,8 +81,8 @@ fn new_disks(args: &DomainAdd) -> Result<Vec<NewDisk>, Failure> {
     let mut nodes = words("--node", &args.node)?;
     let known = |disk: &DiskName| args.disk.iter().any(|of| of.disk == *disk);
     let named = formats.keys().chain(nodes.keys()).chain(&args.read_only).chain(&args.removable);
-    if let Some(stranger) = named.into_iter().find(|disk| !known(disk)) {
-        return Err(Failure::usage(format!("disk {stranger} has no --disk {stranger}=FILE")));
+    if let Some(unknown) = named.into_iter().find(|disk| !known(disk)) {
+        return Err(Failure::usage(format!("disk {unknown} has no --disk {unknown}=FILE")));
     }
     let mut disks = Vec::new();
     for DiskWord { disk, word } in &args.disk {
@@ -143,19 +148,21 @@ fn show(context: &Context, args: &DomainShow) -> Result<(), Failure> {
         if let Some(qmp) = &json.domain.qmp {
             writeln!(out, "  socket:    {}", visible(qmp))?;
         }
-        writeln!(out, "  reached:   {}", reach(style, &details.reach))?;
+        writeln!(out, "  reached:   {}", connection(style, &details.connection))?;
         writeln!(out, "  snapshots: {}", json.snapshots)?;
         disks(out, &json.domain.disks)
     })
 }
 
-fn reach(style: Style, reach: &Result<Reach, xlsnap::Error>) -> String {
-    match reach {
-        Ok(Reach::Images) => "through its images".to_owned(),
-        Ok(Reach::Off) => "through its images: nobody answers at its socket".to_owned(),
-        Ok(Reach::Xen { domid: Some(domid) }) => style.good(&format!("as Xen's domain {domid}")),
-        Ok(Reach::Xen { domid: None }) => "as a domain of Xen's that is off".to_owned(),
-        Ok(Reach::Monitor { qemu }) => style.good(&format!("through the monitor of QEMU {}", visible(qemu))),
+fn connection(style: Style, connection: &Result<Connection, xlsnap::Error>) -> String {
+    match connection {
+        Ok(Connection::Images) => "through its images".to_owned(),
+        Ok(Connection::Off) => "through its images: no process listens at its socket".to_owned(),
+        Ok(Connection::Xen { domid: Some(domid) }) => style.good(&format!("as Xen's domain {domid}")),
+        Ok(Connection::Xen { domid: None }) => "as a domain of Xen's that is off".to_owned(),
+        Ok(Connection::Monitor { qemu }) => {
+            style.good(&format!("through the monitor of QEMU {}", visible(qemu)))
+        }
         Err(error) => format!("{} {}", style.bad("not at all:"), visible(&error.to_string())),
     }
 }
@@ -163,12 +170,41 @@ fn reach(style: Style, reach: &Result<Reach, xlsnap::Error>) -> String {
 fn remove(context: &Context, args: &DomainRemove) -> Result<(), Failure> {
     let host = context.host()?;
     let selector = Selector::new(args.domain.clone());
-    let domain = context.block_on(host.domain_remove(&selector, args.force))??;
-    context.done(&DomainRemovedAnswer::new(&domain), |out, style| {
-        let name = visible(domain.name.as_str());
-        writeln!(out, "removed the file of domain {} (uuid {})", style.strong(&name), domain.uuid)?;
-        Ok(())
+    let removed = context.block_on(host.domain_remove(&selector, args.force))??;
+    context.done(&DomainRemovedAnswer::new(&removed), |out, style| {
+        let name = visible(removed.domain.name.as_str());
+        writeln!(out, "removed the file of domain {} (uuid {})", style.strong(&name), removed.domain.uuid)?;
+        if removed.snapshots > 0 {
+            writeln!(
+                out,
+                "note: the records of its {} snapshots stay; to drop them: xlsnap domain forget {name}",
+                removed.snapshots
+            )?;
+        }
+        left(out, &removed.left)
     })
+}
+
+fn forget(context: &Context, args: &DomainForget) -> Result<(), Failure> {
+    let host = context.host()?;
+    let selector = Selector::new(args.domain.clone());
+    let forgotten = context.block_on(host.domain_forget(&selector, args.records_only))??;
+    context.done(&DomainForgottenAnswer::new(&forgotten), |out, style| {
+        let name = visible(&forgotten.domain);
+        let count = match forgotten.snapshots {
+            1 => "1 snapshot".to_owned(),
+            count => format!("{count} snapshots"),
+        };
+        writeln!(out, "forgot domain {} (uuid {}) and {count}", style.strong(&name), forgotten.uuid)?;
+        left(out, &forgotten.left)
+    })
+}
+
+fn left(out: &mut dyn Write, files: &[std::path::PathBuf]) -> Result<(), Failure> {
+    for file in files {
+        writeln!(out, "note: {} is no record, and stays", visible(&file.display().to_string()))?;
+    }
+    Ok(())
 }
 
 fn disks(out: &mut dyn Write, disks: &[DomainDiskForm<'_>]) -> Result<(), Failure> {

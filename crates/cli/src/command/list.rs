@@ -52,6 +52,7 @@ pub(crate) fn run(context: &Context, args: &List) -> Result<Exit, Failure> {
 
 fn tell(out: &mut dyn Write, style: Style, of_domain: &DomainListing, as_tree: bool) -> Result<(), Failure> {
     let Listing { rows, unreadable, current } = &of_domain.listing;
+    words::pending(out, style, &of_domain.domain, of_domain.pending.as_ref())?;
     if rows.is_empty() && unreadable.is_empty() {
         writeln!(out, "no snapshots")?;
     }

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use xlsnap::{Operation, Step};
+use xlsnap::{Operation, PlannedStage};
 use xlsnap_types::model::{PassedOver, SnapshotName};
 
 use crate::answer::PlanAnswer;
@@ -17,32 +17,46 @@ pub(crate) struct Plan<'a> {
     pub(crate) domain: &'a str,
     pub(crate) operation: Operation,
     pub(crate) name: &'a SnapshotName,
-    pub(crate) steps: &'a [Step],
+    pub(crate) stages: &'a [PlannedStage],
     pub(crate) passed_over: &'a [PassedOver],
     pub(crate) warnings: &'a [String],
 }
 
 impl Plan<'_> {
     pub(crate) fn tell(&self, context: &Context) -> Result<Exit, Failure> {
-        let Self { domain, operation, name, steps, passed_over, warnings } = *self;
-        let json = PlanAnswer::new(domain, operation, name, steps, passed_over, warnings);
+        let Self { domain, operation, name, stages, passed_over, warnings } = *self;
+        let json = PlanAnswer::new(domain, operation, name, stages, passed_over, warnings);
         context.answer(&json, |out, _| {
             writeln!(
                 out,
-                "{operation} {} of domain {}, if not for --dry-run:",
+                "to {operation} snapshot {} of domain {}, xlsnap would:",
                 visible(name.as_str()),
                 visible(domain)
             )?;
-            for (i, step) in steps.iter().enumerate() {
-                writeln!(out, "  {}. {}", i + 1, visible(&step.what))?;
-                let file = step.touches.as_deref().map(visible).unwrap_or_default();
-                writeln!(out, "     {file} [{}]", step.by)?;
-            }
+            tell_stages(out, stages)?;
             left_out(out, passed_over)?;
             notes(out, None, warnings)
         })?;
         Ok(Exit::Done)
     }
+}
+
+/// The stages, numbered: what each does, and below it the commands with the images and files that they change.
+pub(crate) fn tell_stages(out: &mut dyn Write, stages: &[PlannedStage]) -> Result<(), Failure> {
+    for (at, stage) in stages.iter().enumerate() {
+        for (first, step) in stage.steps.iter().enumerate() {
+            let number = if first == 0 { format!("{}.", at + 1) } else { String::new() };
+            writeln!(out, "  {number:<3} {}", visible(&step.what))?;
+        }
+        for command in &stage.commands {
+            write!(out, "        [{}]", visible(&command.command))?;
+            for file in &command.files {
+                write!(out, " {}", visible(file))?;
+            }
+            writeln!(out)?;
+        }
+    }
+    Ok(())
 }
 
 /// The disks that are not part of it, and why.

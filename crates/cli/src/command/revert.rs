@@ -1,6 +1,6 @@
 //! `xlsnap revert`.
 
-use xlsnap::{Operation, RevertRequest, RevertWay, Selector};
+use xlsnap::{Operation, RevertRequest, RevertWay, Run, Selector};
 
 use super::plan::{Plan, left_out};
 use crate::answer::RevertAnswer;
@@ -14,8 +14,10 @@ use crate::render::words::notes;
 pub(crate) fn run(context: &Context, args: &Revert) -> Result<Exit, Failure> {
     let request = RevertRequest {
         safety: args.safety.clone(),
-        run: (args.running || args.paused).then_some(args.running),
+        run: (args.running || args.paused).then_some(Run::if_it(args.running)),
         offline: args.offline,
+        without_memory: args.without_memory,
+        drop_bitmaps: args.drop_bitmaps,
         ..RevertRequest::new(args.name.clone())
     };
     bring_back(context, &args.domain.selector()?, &request, args.dry_run)
@@ -32,19 +34,19 @@ pub(crate) fn bring_back(
     let domain = selector.domain.as_str();
     if dry_run {
         let planned = context.block_on(host.plan_revert(selector, request))??;
-        let steps = planned.steps();
         let plan = Plan {
             domain,
             operation: Operation::Revert,
             name: &planned.plan.name,
-            steps: &steps,
+            stages: &planned.stages,
             passed_over: &planned.plan.untouched,
             warnings: &planned.plan.warnings,
         };
         return plan.tell(context);
     }
-    let report = context.block_on(host.revert(selector, request))??;
-    drop(host);
+    let watch = context.watch();
+    let report = context.block_on(host.revert(selector, request, watch.call()))??;
+    drop(watch);
     context.done(&RevertAnswer::new(domain, &report), |out, style| {
         notes(out, report.recovered.as_ref(), &report.warnings)?;
         if let Some(name) = report.safety.as_ref().and_then(|safety| safety.record.snapshot.name.as_deref()) {
@@ -64,11 +66,13 @@ pub(crate) fn bring_back(
 fn guest(way: &RevertWay) -> &'static str {
     match way {
         RevertWay::Off => "off",
-        RevertWay::Release { run: true } => "was reset, and runs",
-        RevertWay::Release { run: false } => "was reset, and is paused",
-        RevertWay::Restart { run: true } => "starts anew",
-        RevertWay::Restart { run: false } => "was started anew, and is paused",
-        RevertWay::Restore { run: true, .. } | RevertWay::Load { run: true, .. } => "goes on where it was",
+        RevertWay::Release { run: Run::Runs } => "was reset, and runs",
+        RevertWay::Release { run: Run::Waits } => "was reset, and is paused",
+        RevertWay::Restart { run: Run::Runs } => "starts anew",
+        RevertWay::Restart { run: Run::Waits } => "was started anew, and is paused",
+        RevertWay::Restore { run: Run::Runs, .. } | RevertWay::Load { run: Run::Runs, .. } => {
+            "goes on where it was"
+        }
         RevertWay::Restore { .. } | RevertWay::Load { .. } => "is where it was, paused",
     }
 }

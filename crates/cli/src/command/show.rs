@@ -25,6 +25,7 @@ pub(crate) fn run(context: &Context, args: &Show) -> Result<Exit, Failure> {
         let here = if details.current { ", the current one" } else { "" };
         let (name, domain) = (visible(snapshot.name), visible(&details.domain));
         writeln!(out, "snapshot {} of domain {domain}{here}", style.strong(&name))?;
+        words::pending(out, style, &details.domain, details.pending.as_ref())?;
         if !snapshot.description.is_empty() {
             writeln!(out, "  about:       {}", visible(snapshot.description))?;
         }

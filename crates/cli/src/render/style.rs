@@ -1,4 +1,4 @@
-//! Colours, where a terminal shows them and nobody asked for none.
+//! Colours, where a terminal shows them and the user did not turn them off.
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style as Ansi};

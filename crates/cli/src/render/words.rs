@@ -1,11 +1,12 @@
 //! Clauses that several answers share.
 
 use std::borrow::Cow;
-use std::io::Write;
+use std::io::{self, Write};
 
-use xlsnap::{Recovered, Undo};
+use xlsnap::{PendingRecovery, Recovered, Undo};
 use xlsnap_types::model::{Consistency, StateFlags};
 
+use super::style::Style;
 use super::text::{bytes, visible};
 use crate::answer::{SnapshotDiskForm, SnapshotForm};
 use crate::failure::Failure;
@@ -26,6 +27,18 @@ pub(crate) fn notes(
         writeln!(out, "note: {}", visible(warning))?;
     }
     Ok(())
+}
+
+/// Tells that an interrupted operation on the domain waits for recovery, if one does.
+pub(crate) fn pending(
+    out: &mut dyn Write,
+    style: Style,
+    domain: &str,
+    pending: Option<&PendingRecovery>,
+) -> io::Result<()> {
+    let Some(pending) = pending else { return Ok(()) };
+    let (lead, what) = (style.bad("recovery pending:"), pending.to_string());
+    writeln!(out, "{lead} {}; to finish or undo it: xlsnap recover {}", visible(&what), visible(domain))
 }
 
 /// Whether something can be done, and how, or why not.

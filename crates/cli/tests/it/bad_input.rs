@@ -1,4 +1,4 @@
-//! What nobody should give, each refused with its exit code, and nothing changed.
+//! Wrong input: each is refused with its exit code, and nothing is changed.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -56,8 +56,8 @@ fn domains_and_snapshots_that_are_not_there() {
 fn sockets_that_are_no_monitor() {
     let (host, images) = Host::with_two_disks();
     let path = |name: &str| host.scratch.path(name).to_str().unwrap().to_owned();
-    // Missing, for a domain that no file describes: nobody knows its disks.
-    host.refuses(3, ["create", "db", "s1", "--qmp", &path("missing.qmp")]).tells("nobody answers");
+    // Missing, for a domain that no file describes: nothing tells its disks.
+    host.refuses(3, ["create", "db", "s1", "--qmp", &path("missing.qmp")]).tells("no process listens");
     // Something that listens and speaks another language.
     let socket = path("foreign.qmp");
     let listener = UnixListener::bind(&socket).unwrap();
@@ -116,7 +116,7 @@ fn disks_that_take_no_snapshot() {
 fn an_image_that_another_process_has_open() {
     let (host, images) = Host::with_two_disks();
     host.run(["create", "web", "s0"]).ok();
-    // Somebody of whom the domain's file says nothing.
+    // A process of which the domain's file says nothing.
     let _daemon = StorageDaemon::start(&host.scratch, &[Disk::qcow2("x", &images[1])]);
     host.refuses(4, ["create", "web", "s1"]).tells("vdb");
     host.refuses(4, ["revert", "web", "s0"]).tells("vdb");
@@ -139,7 +139,7 @@ fn a_domain_that_another_process_works_on() {
 #[test]
 fn a_name_that_is_there_already() {
     let (host, images) = Host::with_two_disks();
-    // In one image only, made by somebody else.
+    // In one image only, made by another program.
     qemu_img(&["snapshot", "-c", "s1", images[1].to_str().unwrap()]);
     host.refuses(5, ["create", "web", "s1"]).tells("vdb").tells("s1");
     assert!(snapshots_in(&images[0]).is_empty());
@@ -184,7 +184,7 @@ struct Full {
 
 impl Full {
     fn mount(at: &Path) -> Self {
-        fs::create_dir(at).unwrap();
+        fs::create_dir_all(at).unwrap();
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=64k,mode=700", "xlsnap-test"])
             .arg(at)
@@ -251,7 +251,7 @@ fn disks_of_a_running_machine_that_take_no_snapshot() {
 }
 
 #[test]
-fn a_name_that_somebody_doubled_in_one_image() {
+fn a_name_that_is_doubled_in_one_image() {
     let (host, images) = Host::with_two_disks();
     host.run(["create", "web", "one"]).ok();
     let doubled = Command::new("qemu-img").args(["snapshot", "-c", "one"]).arg(&images[0]).status();

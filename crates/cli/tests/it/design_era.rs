@@ -5,6 +5,7 @@ use std::fs;
 use xlsnap_testkit::real::snapshots_in;
 
 use crate::host::Host;
+use crate::life::Startable;
 
 #[test]
 fn the_four_commands_do_what_todays_do() {
@@ -36,6 +37,49 @@ fn the_four_commands_do_what_todays_do() {
     host.run(["snapshot-revert", "-n", "s1", "-d", "web"]).ok();
     host.run(["snapshot-delete", "-n", "s1", "web"]).ok();
     assert_eq!(host.names("web"), ["s2"]);
+}
+
+#[test]
+fn the_memory_of_a_guest_that_is_on_is_taken_unless_left_out() {
+    let host = Startable::new("");
+    let memory = |name: &str| host.json(&["show", "web", name])["snapshot"]["memory"].clone();
+    host.run(["snapshot-create", "-n", "off", "web"]).ok();
+    assert!(memory("off").is_null());
+    host.start();
+    host.run(["snapshot-create", "-n", "disks", "-D", "web"]).ok();
+    assert!(memory("disks").is_null());
+    // A file says itself what it wants, and one that does not say it wants the disks.
+    let config = host.scratch.path("snap.cfg");
+    fs::write(&config, "name=\"file\"\n").unwrap();
+    host.run(["snapshot-create", config.to_str().unwrap(), "web"]).ok();
+    assert!(memory("file").is_null());
+    host.run(["snapshot-create", "-n", "all", "web"]).ok();
+    let save = memory("all");
+    assert!(save.as_str().unwrap().ends_with("/all.save"), "{save}");
+    // As xl restore would have it.
+    host.run(["snapshot-revert", "-n", "all", "-p", "web"]).ok();
+    assert_eq!(host.json(&["domain", "status", "web"])["state"], "paused");
+}
+
+#[test]
+fn a_dry_run_has_one_letter_everywhere() {
+    let (host, images) = Host::with_two_disks();
+    host.run(["create", "web", "s1"]).ok();
+    for words in [
+        ["create", "-N", "web", "s2"].as_slice(),
+        &["revert", "-N", "web", "s1"],
+        &["delete", "-N", "web", "s1"],
+        &["snapshot-create", "-N", "-n", "s2", "web"],
+        &["snapshot-revert", "-N", "-n", "s1", "web"],
+        &["snapshot-delete", "-N", "-n", "s1", "web"],
+    ] {
+        let before = host.state();
+        host.run(words).ok();
+        host.assert_state(&before);
+    }
+    // Meant as a dry run, the name's letter takes the domain, and none is left.
+    host.refuses(2, ["snapshot-create", "-n", "web"]);
+    assert_eq!(snapshots_in(&images[0]), ["s1"]);
 }
 
 #[test]

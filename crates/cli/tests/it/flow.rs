@@ -17,11 +17,21 @@ fn a_running_machine_comes_back_to_what_it_was() {
     assert_eq!(host.json(&["domain", "show", "web"])["reach"]["how"], "monitor");
 
     let plan = host.json(&["create", "web", "before", "--dry-run"]);
-    assert_eq!(plan["schema"], "xlsnap.plan/1");
-    let touched: Vec<_> =
-        plan["actions"].as_array().unwrap().iter().map(|action| &action["touches"]).collect();
+    assert_eq!(plan["schema"], "xlsnap.plan/2");
+    let commands: Vec<_> = plan["stages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|stage| stage["commands"].as_array().unwrap())
+        .collect();
     for image in &images {
-        assert!(touched.contains(&&json!(image.to_str().unwrap())), "{plan}");
+        let made = commands.iter().find(|command| {
+            command["files"].as_array().is_some_and(|files| files.contains(&json!(image.to_str().unwrap())))
+        });
+        assert_eq!(
+            made.unwrap_or_else(|| panic!("{image:?} is not in {plan}"))["command"].as_str(),
+            Some("QMP transaction: blockdev-snapshot-internal-sync")
+        );
     }
     assert!(snapshots_in(&images[0]).is_empty(), "a dry run does nothing");
 
@@ -109,7 +119,7 @@ fn a_storage_daemon_without_a_file_keeps_its_records_when_it_is_gone() {
     let qmp = daemon.qmp().to_str().unwrap().to_owned();
     host.run(["create", "store", "s1", "--qmp", &qmp]).ok();
     daemon.quit();
-    // By name alone, and by the socket that nobody listens on any more.
+    // By name alone, and by the socket that no process listens on any more.
     assert_eq!(host.names("store"), ["s1"]);
     let list = host.json(&["list", "store", "--qmp", &qmp]);
     assert_eq!(list["domains"][0]["snapshots"][0]["name"], "s1");

@@ -23,7 +23,15 @@ pub(crate) struct Ran {
 }
 
 impl Host {
+    /// One whose root is there and empty.
     pub(crate) fn new() -> Self {
+        let host = Self::without_root();
+        fs::create_dir(host.root()).unwrap();
+        host
+    }
+
+    /// One whose root nothing has made yet.
+    pub(crate) fn without_root() -> Self {
         Self { scratch: Scratch::new() }
     }
 
@@ -85,7 +93,7 @@ impl Host {
         self.root().join(uuid)
     }
 
-    /// Every file of the host with its content, but logs, sockets and locks (a lock's file says who held it last).
+    /// Every file of the host with its content, but logs, sockets and locks (a lock's file names the process that held it last).
     pub(crate) fn state(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut state = BTreeMap::new();
         collect(self.scratch.dir(), &mut state);

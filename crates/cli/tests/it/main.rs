@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a fixture that fails is a failed test")]
 
 mod bad_input;
+mod commands;
 mod crash;
 mod design_era;
 mod domain;
@@ -14,5 +15,9 @@ mod life;
 mod listing;
 mod memory;
 mod memory_crash;
+mod nothing_there;
+mod pending;
+mod process;
 mod quiesce;
 mod schema;
+mod start_needs;

@@ -144,6 +144,8 @@ fn a_guest_that_is_off_or_paused_comes_back_as_it_was() {
     assert_eq!(counting.state(), "off");
     counting.goes_back("s", before..=after + 2);
 
+    // Past the point where it was stopped, so that what it says from now on tells the two lives apart.
+    counting.console.wait_tick_beyond(after, DEADLINE);
     counting.console.forget();
     counting.host.run(["revert", "web", "s", "--paused"]).ok();
     assert_eq!(counting.state(), "paused");
@@ -184,7 +186,7 @@ fn disks_come_back_under_a_process_that_lives() {
 
 /// What is wrong with a memory file is found before the guest is ended: it counts on.
 #[test]
-fn a_wrong_memory_file_ends_nobody() {
+fn a_wrong_memory_file_ends_no_guest() {
     let counting = Counting::new();
     counting.host.run(["create", "web", "s", "--memory"]).ok();
     counting.host.run(["create", "web", "other", "--memory"]).ok();
@@ -220,7 +222,7 @@ fn a_bad_place_for_the_memory_is_refused() {
     let counting = Counting::new();
     let nowhere = counting.host.scratch.path("nowhere/s.save");
     let there = counting.host.scratch.path("there");
-    fs::write(&there, "somebody's").unwrap();
+    fs::write(&there, "foreign").unwrap();
     for (place, what) in [(&nowhere, "nowhere"), (&there, "there already")] {
         let ran = counting.refuses(5, &["create", "web", "s", "--memory", place.to_str().unwrap()]);
         ran.tells(what).tells(place.to_str().unwrap());
@@ -238,7 +240,7 @@ fn a_dry_run_names_the_memory() {
     let counting = Counting::new();
     let state = counting.host.state();
     let plan: Value = counting.host.json(&["create", "web", "s", "--memory", "--dry-run"]);
-    let touched = plan["actions"].to_string();
+    let touched = plan["stages"].to_string();
     assert!(touched.contains("s.save"), "{plan}");
     let after = counting.host.state();
     let files =
@@ -247,7 +249,7 @@ fn a_dry_run_names_the_memory() {
     counting.host.run(["create", "web", "s", "--memory"]).ok();
     let plan: Value = counting.host.json(&["revert", "web", "s", "--dry-run"]);
     for what in ["end the domain's process", "s.save", "vda", "vdb"] {
-        assert!(plan["actions"].to_string().contains(what), "{what}: {plan}");
+        assert!(plan["stages"].to_string().contains(what), "{what}: {plan}");
     }
     counting.counts_on();
 }

@@ -31,10 +31,10 @@ fn the_file_systems_are_frozen_and_let_go() {
     });
     console.wait_tick_beyond(console.last_tick().unwrap() + 5, DEADLINE);
     let plan = host.json(&["create", "web", "t", "--quiesce", "--dry-run"]);
-    assert!(plan["actions"].to_string().contains("freeze"), "{plan}");
+    assert!(plan["stages"].to_string().contains("freeze"), "{plan}");
 }
 
-/// Nobody in the guest answers: it is told in time, nothing is made, and the guest goes on.
+/// No agent in the guest answers: the command ends in time and says so, nothing is made, and the guest goes on.
 #[test]
 fn an_agent_that_never_answers_is_waited_for_no_longer_than_allowed() {
     let host = Startable::new("");

@@ -19,7 +19,7 @@ fn examples() -> BTreeMap<String, Value> {
     examples.collect()
 }
 
-/// The example of one schema, with what is told elsewhere (`{}`) put in.
+/// The example of one schema, with the examples of other schemas in the place of `{}`.
 fn example(schema: &str) -> Value {
     let examples = examples();
     let mut example = examples[schema].clone();
@@ -48,7 +48,7 @@ fn within(at: &str, answer: &Value, example: &Value) {
         (Value::Object(answer), Value::Object(example)) => {
             for (key, value) in answer {
                 let at = format!("{at}.{key}");
-                // What may be done is one of two shapes, and labels are anybody's words.
+                // What may be done is one of two shapes, and labels are a user's words.
                 if at.ends_with(".revert") || at.ends_with(".delete") || at.ends_with(".labels") {
                     continue;
                 }
@@ -93,13 +93,16 @@ fn every_answer_is_as_documented() {
         &["delete", "web", "s1", "--dry-run"],
         &["delete", "web", "s1"],
         &["check", "web"],
+        &["check", "web", "--repair", "--dry-run"],
         &["recover", "web"],
+        &["recover", "web", "--dry-run"],
         &["domain", "list"],
         &["domain", "show", "web"],
         &["domain", "start", "web"],
         &["domain", "status", "web"],
         &["domain", "stop", "web", "--powerdown", "0"],
         &["domain", "remove", "web", "--force"],
+        &["domain", "forget", "web", "--records-only"],
     ] {
         answers.push(host.json(words));
     }

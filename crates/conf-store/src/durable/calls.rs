@@ -86,3 +86,10 @@ pub(super) fn make_dir(dir: BorrowedFd<'_>, name: &std::path::Path) -> Result<()
     fault::step(format!("make directory {}", name.display()))?;
     rustix::fs::mkdirat(dir, name, Mode::RWXU)
 }
+
+/// Removes a directory that is empty.
+pub(super) fn remove_dir(dir: BorrowedFd<'_>, name: &str) -> Result<()> {
+    #[cfg(test)]
+    fault::step(format!("remove directory {name}"))?;
+    rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)
+}

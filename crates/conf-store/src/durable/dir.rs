@@ -17,7 +17,7 @@ const TEMPORARY: &str = ".xlsnap-new-";
 
 /// An open directory that only its owner may change.
 ///
-/// It must belong to the effective user or to root, and not everybody may write it, unless it is sticky. Directories are
+/// It must belong to the effective user or to root, and not all users may write to it, unless it is sticky. Directories are
 /// made with mode 0700, files with 0600. Names are single components of a path; anything else is [`Kind::Malformed`].
 /// Its methods block for as long as the disk takes.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl Dir {
             Some(above) if above != Path::new("") => above,
             _ => Path::new("."),
         };
-        // Those above are not ours to judge, so that `/var/lib` may belong to whom it likes; only made where missing.
+        // Those above are not ours to judge, so that `/var/lib` may belong to any user; only made where missing.
         let above = match rustix::fs::openat(CWD, above, DIRECTORY, Mode::empty()) {
             Err(Errno::NOENT) => Self::create(above)?.fd,
             Err(errno) => return Err(refusal::failed("open the directory", above, errno)),
@@ -119,7 +119,7 @@ impl Dir {
         self.write(name, content, true)
     }
 
-    /// Writes the file `name`, whole and durably. Of two who do so at once exactly one succeeds.
+    /// Writes the file `name`, whole and durably. Of two writers at once exactly one succeeds.
     ///
     /// # Errors
     /// [`Kind::AlreadyExists`] when there is anything of that name. For its effect see [`Dir::replace`].
@@ -151,7 +151,7 @@ impl Dir {
     }
 
     /// Removes the temporary files that writers left when they crashed. They are never read nor listed, but take room.
-    /// Only for a caller who knows that nobody writes in this directory now: else a writer's file is removed under it, and
+    /// Only for a caller that knows that no process writes in this directory now: else a writer's file is removed under it, and
     /// its write fails without effect.
     ///
     /// # Errors
@@ -257,6 +257,15 @@ impl Dir {
         match calls::unlink(self.fd(), name) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(refusal::failed("remove", &self.path.join(name), errno)),
+        }
+    }
+
+    /// Removes the directory `name` in this one, durably, if it is empty; one that is not, or is not there, stays as it is.
+    pub(crate) fn discard_dir(&self, name: &str) -> Result<(), Error> {
+        match calls::remove_dir(self.fd(), name) {
+            Ok(()) => self.sync(),
+            Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
+            Err(errno) => Err(refusal::failed("remove the directory", &self.path.join(name), errno)),
         }
     }
 

@@ -20,7 +20,7 @@ thread_local! {
     static MEANWHILE: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
 }
 
-/// Runs `act` the next time that this thread is about to lock a file it has opened: somebody else was faster.
+/// Runs `act` the next time that this thread is about to lock a file it has opened: another process was faster.
 pub(crate) fn before_locking(act: impl FnOnce() + 'static) {
     MEANWHILE.set(Some(Box::new(act)));
 }

@@ -1,8 +1,8 @@
 //! Locks on files of a directory: flock.
 //!
 //! The kernel releases such a lock when the process ends, however it ends. It belongs to the open file, so two locks in one
-//! process exclude each other too. The file is never removed by us; should somebody else remove it, then two processes
-//! could hold the locks of two files. So whoever gets the lock looks whether it is still the file of that name.
+//! process exclude each other too. The file is never removed by us; should another program remove it, then two processes
+//! could hold the locks of two files. So the one that gets the lock looks whether it is still the file of that name.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,16 +59,16 @@ pub(crate) enum Attempt<T, B> {
     Locked(T),
     /// What was locked is not the file of that name any more.
     Replaced,
-    /// Somebody holds it.
+    /// Another process holds it, or this one by another open file.
     Busy(B),
 }
 
 impl Dir {
-    /// Locks the file `name`, which is made where there is none, and waits for it up to `wait`. It excludes all others who
-    /// lock it, in this process and in others, and nobody who only opens it.
+    /// Locks the file `name`, which is made where there is none, and waits for it up to `wait`. It excludes all others that
+    /// lock it, in this process and in others, and none that only open it.
     ///
     /// # Errors
-    /// [`Kind::Busy`] when somebody else holds it for longer than that; [`Kind::Denied`] when what has that name is no
+    /// [`Kind::Busy`] when it is held elsewhere for longer than that; [`Kind::Denied`] when what has that name is no
     /// regular file.
     ///
     /// # Cancel safety
@@ -89,7 +89,7 @@ impl Dir {
         })
     }
 
-    /// Tries to lock the file `name`, which is made where there is none; gives the file if somebody holds it.
+    /// Tries to lock the file `name`, which is made where there is none; gives the file if it is held.
     pub(crate) fn try_lock(&self, name: &str) -> Result<Attempt<LockFile, Opened>, Error> {
         let file = self.open_or_create_file(name)?;
         #[cfg(test)]
@@ -108,15 +108,34 @@ impl Dir {
     }
 }
 
+impl Dir {
+    /// Whether the file `name` is locked now. It looks by locking it, shared and without waiting, so that for the moment it takes
+    /// another process that wants the lock finds it held.
+    pub(crate) fn is_locked(&self, name: &str) -> Result<bool, Error> {
+        let file = match self.open_file(name) {
+            Err(error) if error.kind() == Kind::NotFound => return Ok(false),
+            opened => opened?,
+        };
+        match rustix::fs::flock(file.fd(), FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(false),
+            Err(Errno::WOULDBLOCK) => Ok(true),
+            Err(errno) => {
+                let message = format!("cannot tell whether {} is locked", self.path().join(name).display());
+                Err(Error::new(Kind::Io, message).with_source(io::Error::from(errno)))
+            }
+        }
+    }
+}
+
 /// Why there was no lock in the end.
 pub(crate) enum Stopped<B> {
-    /// Somebody held it all the time.
+    /// It was held all the time.
     Busy(B),
     /// The file was another one each time.
     Replaced,
 }
 
-/// Tries `attempt` again and again, up to `wait` while somebody holds the lock.
+/// Tries `attempt` again and again, up to `wait` while the lock is held.
 pub(crate) async fn waiting<T, B>(
     wait: Duration,
     mut attempt: impl FnMut() -> Result<Attempt<T, B>, Error>,

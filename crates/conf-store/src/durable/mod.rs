@@ -1,4 +1,4 @@
-//! Small files that survive a power cut, in a directory that nobody else may write.
+//! Small files that survive a power cut, in a directory that no other user may write.
 //!
 //! A [`Dir`] is an open directory. Everything in it is reached relative to its handle, by plain names, and no symbolic
 //! link is followed, so nothing that is planted there leads anywhere else. A file is only ever written whole: into a

@@ -39,10 +39,10 @@ pub(super) fn only_regular(stat: &Stat, path: impl Fn() -> PathBuf) -> Result<()
     Err(Error::new(Kind::Denied, format!("{} is {what}, not a regular file: remove it", path().display())))
 }
 
-/// Refuses a directory in which somebody else could replace what we wrote.
+/// Refuses a directory in which another user could replace what we wrote.
 ///
-/// Its owner must be the effective user or root. A directory that everybody may write is taken only when it is sticky, as
-/// `/tmp` is: there nobody can replace our entries, and those that others make are refused by this very check. A group
+/// Its owner must be the effective user or root. A directory that all users may write is taken only when it is sticky, as
+/// `/tmp` is: there no other user can replace our entries, and those that others make are refused by this very check. A group
 /// that may write was let in on purpose.
 pub(super) fn only_ours(stat: &Stat, path: &Path) -> Result<(), Error> {
     let us = rustix::process::geteuid().as_raw();
@@ -57,7 +57,7 @@ pub(super) fn only_ours(stat: &Stat, path: &Path) -> Result<(), Error> {
     }
     if stat.st_mode & 0o1002 == 0o0002 {
         let message = format!(
-            "{} can be written by everybody, who could change what is stored in it: run chmod o-w on it",
+            "{} can be written by all users, who could change what is stored in it: run chmod o-w on it",
             path.display(),
         );
         return Err(Error::new(Kind::Denied, message));

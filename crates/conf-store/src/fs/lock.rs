@@ -1,6 +1,6 @@
 //! The domain's lock: the lock on the file `lock` in its directory ([`Dir::lock`]), with the owner's text in it.
 //!
-//! Should somebody remove the domain's directory, then two processes could hold the locks of two files. So whoever gets
+//! Should another program remove the domain's directory, then two processes could hold the locks of two files. So the one that gets
 //! the lock looks whether it is still in the directory of that name, and takes the new one if not.
 
 use std::path::Path;
@@ -30,7 +30,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // A text that stays behind is harmless: it is shown only to those who find the file locked.
+        // A text that stays behind is harmless: it is shown only to processes that find the file locked.
         let _ = rustix::fs::ftruncate(self.0.fd(), 0);
     }
 }
@@ -38,23 +38,28 @@ impl Drop for Held {
 /// Takes the lock of `domain`, making its directory where there is none; waits for it up to `wait`.
 pub(super) async fn take(root: &Path, domain: Uuid, owner: &Owner, wait: Duration) -> Result<FsLock, Error> {
     let root = Dir::create(root)?;
-    waiting(wait, || attempt(&root, domain, owner)).await?.map_err(|stopped| match stopped {
+    let taken = waiting(wait, || attempt(&root, domain, owner)).await?;
+    let (dir, held) = taken.map_err(|stopped| match stopped {
         Stopped::Busy(held_by) => busy(domain, held_by.as_ref(), wait),
         Stopped::Replaced => Error::new(
             Kind::Io,
             format!("the lock of domain {domain} is replaced each time that it is taken"),
         ),
-    })
+    })?;
+    Ok(FsLock::new(root, dir, held))
 }
 
-/// Tries once; tells who holds it, if the text can be read.
-fn attempt(root: &Dir, domain: Uuid, owner: &Owner) -> Result<Attempt<FsLock, Option<Owner>>, Error> {
+/// Tries once; gives the process that holds it, if the text can be read.
+fn attempt(root: &Dir, domain: Uuid, owner: &Owner) -> Result<Attempt<(Dir, Held), Option<Owner>>, Error> {
     let name = layout::directory(domain);
     let dir = root.create_dir(&name)?;
-    let lock = match dir.try_lock(layout::LOCK)? {
-        Attempt::Locked(lock) => lock,
-        Attempt::Replaced => return Ok(Attempt::Replaced),
-        Attempt::Busy(file) => {
+    let lock = match dir.try_lock(layout::LOCK) {
+        // The domain was forgotten, and its directory removed, since it was opened.
+        Err(error) if error.kind() == Kind::NotFound => return Ok(Attempt::Replaced),
+        Err(error) => return Err(error),
+        Ok(Attempt::Locked(lock)) => lock,
+        Ok(Attempt::Replaced) => return Ok(Attempt::Replaced),
+        Ok(Attempt::Busy(file)) => {
             return Ok(Attempt::Busy(read_owner(&file, &|| dir.path().join(layout::LOCK))));
         }
     };
@@ -63,10 +68,10 @@ fn attempt(root: &Dir, domain: Uuid, owner: &Owner) -> Result<Attempt<FsLock, Op
         return Ok(Attempt::Replaced);
     }
     write_owner(held.0.fd(), owner);
-    Ok(Attempt::Locked(FsLock::new(dir, held)))
+    Ok(Attempt::Locked((dir, held)))
 }
 
-/// Says in the file who holds it. For people only, so a failure (a full disk) does not matter.
+/// Says in the file which process holds it. For people only, so a failure (a full disk) does not matter.
 fn write_owner(file: &OwnedFd, owner: &Owner) {
     let text = super::meta::to_text(owner);
     let _ = rustix::fs::ftruncate(file, 0);
@@ -81,7 +86,7 @@ fn read_owner(file: &Opened, path: &impl Fn() -> std::path::PathBuf) -> Option<O
 
 fn busy(domain: Uuid, owner: Option<&Owner>, waited: Duration) -> Error {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let who = owner.map_or_else(
+    let holder = owner.map_or_else(
         || "another process".to_owned(),
         |owner| {
             let held = now.saturating_sub(owner.since);
@@ -91,5 +96,8 @@ fn busy(domain: Uuid, owner: Option<&Owner>, waited: Duration) -> Error {
     );
     let waited =
         if waited.is_zero() { String::new() } else { format!(", waited {} s", waited.as_secs_f32()) };
-    Error::new(Kind::Busy, format!("domain {domain} is locked by {who}{waited}: try again when it is done"))
+    Error::new(
+        Kind::Busy,
+        format!("domain {domain} is locked by {holder}{waited}: try again when it is done"),
+    )
 }

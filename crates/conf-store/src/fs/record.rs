@@ -22,7 +22,7 @@ impl Pending<'_> {
         let meta = meta.map(|meta| self.dir.stage(tidy::META_SLOT, &meta::to_text(meta))).transpose()?;
         record.sync()?;
         let file = layout::meta(self.name);
-        // Somebody may have removed a record and left its meta, which must not become this one's.
+        // Another program may have removed a record and left its meta, which must not become this one's.
         let left = self.dir.has_file(&file)?;
         if let Some(meta) = meta {
             meta.sync()?;
@@ -106,13 +106,13 @@ pub(super) fn to_text(snapshot: &DomainSnapshot) -> Result<(SnapshotName, String
     }
 }
 
-/// `meta` as it is written, if this version may write it.
+/// `meta` as it is written, if this version may write it: in its own format, so that an older version may still change what it made.
 pub(super) fn checked_meta(meta: &Meta, name: &SnapshotName) -> Result<Meta, Error> {
     if meta.format_version > Meta::FORMAT_VERSION {
         let what = format!("what is to be stored of snapshot {:?}", name.as_str());
         return Err(meta::newer(&what, meta.format_version.into()));
     }
-    let meta = Meta { format_version: Meta::FORMAT_VERSION, ..meta.clone() };
+    let meta = Meta { format_version: meta.format_version.max(1), ..meta.clone() };
     let len = meta::to_text(&meta).len();
     if len > layout::MAX_RECORD {
         let what = format!("the data on snapshot {:?} beyond its record", name.as_str());

@@ -39,7 +39,7 @@ impl FsStore {
     }
 
     /// As [`ConfStore::lock`], with the lock's file: a child process that is lent it keeps the domain locked until its
-    /// own end, so that nobody takes the domain for abandoned while the child of a process that was killed still works
+    /// own end, so that no process takes the domain for abandoned while the child of a process that was killed still works
     /// on it. The file is gone when the lock is.
     ///
     /// # Errors
@@ -114,6 +114,11 @@ impl ConfStore for FsStore {
     async fn journal(&self, domain: Uuid) -> Result<Option<Vec<u8>>, Error> {
         let Some(dir) = self.domain(domain)? else { return Ok(None) };
         found(dir.read(layout::JOURNAL, layout::MAX_JOURNAL))
+    }
+
+    async fn is_locked(&self, domain: Uuid) -> Result<bool, Error> {
+        let Some(dir) = self.domain(domain)? else { return Ok(false) };
+        dir.is_locked(layout::LOCK)
     }
 
     async fn lock(&self, domain: Uuid, owner: &Owner, wait: Duration) -> Result<Box<dyn DomainLock>, Error> {

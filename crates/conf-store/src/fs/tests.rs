@@ -149,7 +149,7 @@ fn sweep(errno: Errno, crash: bool) {
                 Err(Effect::None) => assert_eq!(now, before, "{what}"),
                 Err(Effect::Unknown) => assert!(now == before || now == after, "{what}: {now:?}"),
             }
-            // Whoever takes the lock next removes all traces, and nobody sees a difference.
+            // The process that takes the lock next removes all traces, and no reader sees a difference.
             drop(lock(&store));
             assert_eq!(seen(&store), now, "{what}");
             let others = files(scratch.path());
@@ -235,7 +235,7 @@ fn changes_reach_the_disk_in_order() {
     assert_eq!(steps("remove the journal"), "unlink journal.json, sync directory");
 }
 
-/// Case 1: we open the lock's file, somebody removes it, we lock what we opened. Case 2: somebody also takes the lock of a new
+/// Case 1: we open the lock's file, another program removes it, we lock what we opened. Case 2: it also takes the lock of a new
 /// file before we lock the old one. What we locked must not count.
 #[test]
 fn a_lock_that_was_removed_while_it_was_taken_does_not_count() {

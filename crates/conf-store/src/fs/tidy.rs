@@ -20,7 +20,7 @@ pub(super) const DELETED_SLOT: &str = "deleted";
 pub(super) const OTHER_SLOT: &str = "other";
 
 /// Each of these is there from before a change's first effect, or its commit point, until it is done. So one that is there
-/// although nobody holds the lock tells of a change that was cut off.
+/// although no process holds the lock tells of a change that was cut off.
 const TELLING: [&str; 4] = [RECORD_SLOT, META_SLOT, SETTLED_META_SLOT, DELETED_SLOT];
 
 /// Finishes or undoes what was cut off: removes meta files without a record, settles those that hold two metas, and removes

@@ -4,7 +4,7 @@
 //! flushed; the record is renamed, which is the commit point, and the directory flushed. Deleting renames the record to a
 //! temporary name, which is the commit point, then removes its meta and it. Whatever of this a crash leaves is
 //! either not seen by readers or read rightly ([`super::meta::Change`]), and is known by a temporary file that is still there:
-//! whoever takes the lock next tidies up.
+//! the process that takes the lock next tidies up.
 
 use std::sync::Weak;
 
@@ -16,22 +16,23 @@ use super::read::{Reader, found};
 use super::record::{self, Pending};
 use super::{layout, meta, tidy};
 use crate::durable::{Dir, LockFile};
-use crate::{DomainLock, Error, Kind, Record};
+use crate::{DomainLock, Effect, Error, Kind, Record};
 
 /// The lock of a domain in an `FsStore`.
 #[derive(Debug)]
 pub(super) struct FsLock {
+    root: Dir,
     dir: Dir,
     held: Held,
 }
 
 impl FsLock {
-    pub(super) fn new(dir: Dir, held: Held) -> Self {
+    pub(super) fn new(root: Dir, dir: Dir, held: Held) -> Self {
         // Readers see what is right without it, so whatever keeps it from its work must not keep others from theirs.
         if let Err(error) = tidy::tidy(&dir) {
             tracing::warn!(directory = %dir.path().display(), error = &error as &dyn std::error::Error, "cannot tidy up");
         }
-        Self { dir, held }
+        Self { root, dir, held }
     }
 
     /// The lock's file, for as long as this is held.
@@ -55,7 +56,7 @@ impl FsLock {
 
     /// Replaces a file that stands alone.
     fn replace(&self, file: &str, content: &[u8]) -> Result<(), Error> {
-        // The rename would replace a symbolic link and not follow it, but somebody should know that one was there.
+        // The rename would replace a symbolic link and not follow it, but the caller should know that one was there.
         self.dir.has_file(file)?;
         let staged = self.dir.stage(tidy::OTHER_SLOT, content)?;
         staged.sync()?;
@@ -90,7 +91,7 @@ impl DomainLock for FsLock {
             let message = format!("there is no snapshot {:?} to delete", name.as_str());
             return Err(Error::new(Kind::NotFound, message));
         }
-        // The commit point. The temporary name tells whoever takes the lock next that a meta may be left.
+        // The commit point. The temporary name tells the process that takes the lock next that a meta may be left.
         self.dir.rename(&file, &Dir::slot(tidy::DELETED_SLOT))?;
         self.dir.sync()?;
         let meta = self.dir.discard(&layout::meta(name));
@@ -108,7 +109,7 @@ impl DomainLock for FsLock {
                 return Err(meta::newer(&path(), there.format_version.into()));
             }
             Ok(_) => {}
-            // What cannot be read is of no use to anybody, and the new one is whole.
+            // What cannot be read is of no use, and the new one is whole.
             Err(error) if error.kind() == Kind::Malformed => {}
             Err(error) => return Err(error),
         }
@@ -128,6 +129,45 @@ impl DomainLock for FsLock {
             None if self.dir.has_file(layout::JOURNAL)? => self.dir.remove(layout::JOURNAL),
             None => Ok(()),
         }
+    }
+
+    async fn forget(self: Box<Self>) -> Result<Vec<String>, Error> {
+        let Self { root, dir, held } = *self;
+        let (mut records, mut metas) = (Vec::new(), Vec::new());
+        dir.names(&mut |file| {
+            records.extend(layout::record_name(file));
+            metas.extend(layout::meta_name(file));
+        })?;
+        let mut left = Vec::new();
+        let mut forget = || {
+            // As many deletions: whatever cuts this off leaves the last deleted record under its temporary name, by which the process
+            // that takes the lock next knows that a meta may be left.
+            for name in &records {
+                dir.rename(&layout::record(name), &Dir::slot(tidy::DELETED_SLOT))?;
+                dir.discard(&layout::meta(name))?;
+            }
+            for name in &metas {
+                dir.discard(&layout::meta(name))?;
+            }
+            for file in [layout::JOURNAL, layout::DOMAIN] {
+                dir.discard(file)?;
+            }
+            dir.sync()?;
+            dir.remove_temporaries()?;
+            dir.names(&mut |file| left.extend((file != layout::LOCK).then(|| file.to_owned())))?;
+            if left.is_empty() {
+                // Still held: a process that has the file open finds that it is not the file of that name any more, and begins anew.
+                dir.discard(layout::LOCK)?;
+                if let Some(name) = dir.path().file_name().and_then(|name| name.to_str()) {
+                    root.discard_dir(name)?;
+                }
+            }
+            Ok(())
+        };
+        forget().map_err(|error: Error| error.with_effect(Effect::Unknown))?;
+        left.sort_unstable();
+        drop(held);
+        Ok(left)
     }
 }
 

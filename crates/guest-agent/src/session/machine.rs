@@ -34,7 +34,7 @@ const MARK: u8 = 0xff;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// What comes may be anybody's, and is dropped.
+    /// What comes may be the answer to any request, and is dropped.
     Apart,
     /// `guest-sync-delimited` goes out with this number. Whether a mark has come, so that a line follows.
     Syncing {
@@ -103,7 +103,7 @@ impl Session {
     }
 
     /// The same for a command that goes out at once, so that an agent that hears of it late still executes it: after an
-    /// earlier command that nobody awaits any more, and although nobody awaits this one.
+    /// earlier command that is not awaited any more, and although this one is not awaited.
     ///
     /// # Errors
     /// As [`Session::call`].
@@ -341,7 +341,7 @@ impl Session {
         self.part();
     }
 
-    /// What comes from now on may be the answer to what nobody awaits any more.
+    /// What comes from now on may be the answer to a request that is not awaited any more.
     fn part(&mut self) {
         self.call = None;
         self.sync = None;

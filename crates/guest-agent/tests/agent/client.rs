@@ -197,8 +197,12 @@ async fn a_place_without_an_agent_is_told() {
     let left = directory.path().join("left");
     drop(tokio::net::UnixListener::bind(&left).unwrap());
     let long = directory.path().join("x".repeat(120));
-    let cases =
-        [(nothing, "no such socket"), (file, "not a socket"), (left, "nobody listens"), (long, "too long")];
+    let cases = [
+        (nothing, "no such socket"),
+        (file, "not a socket"),
+        (left, "no process listens"),
+        (long, "too long"),
+    ];
     for (path, what) in cases {
         let error = Client::connect_unix(&path, BOUND).await.unwrap_err();
         assert_eq!((error.kind(), error.effect()), (Kind::Connect, Effect::None), "{error}");

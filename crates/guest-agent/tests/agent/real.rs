@@ -86,7 +86,7 @@ async fn writes_stop_and_go_on() {
     assert_eq!((refused.kind(), refused.effect()), (Kind::Rejected, Effect::None), "{refused}");
     assert!(host.holds_still());
 
-    // Whoever froze them is gone.
+    // The client that froze them is gone.
     drop(client);
     let mut other = host.client().await;
     assert_eq!(other.thaw(BOUND).await.unwrap(), 1);
@@ -132,7 +132,7 @@ async fn one_client_waits_for_the_other() {
     let mut second = host.client().await;
     let error = second.freeze(SHORT).await.unwrap_err();
     assert_eq!((error.kind(), error.effect()), (Kind::Silent, Effect::None), "{error}");
-    // Those who wait behind it fill the queue.
+    // The clients that wait behind it fill the queue.
     let mut waiting = Vec::new();
     let full = loop {
         assert!(waiting.len() < 100, "the queue has an end");
@@ -156,7 +156,7 @@ async fn one_that_stands_still_comes_to_it_later() {
     let error = client.thaw(SHORT).await.unwrap_err();
     assert_eq!((error.kind(), error.effect()), (Kind::TimedOut, Effect::Unknown), "{error}");
     host.guest.vm.monitor().must("cont", json!({}));
-    // Nobody asks again.
+    // No request follows.
     host.goes_on();
     assert_eq!(client.status(BOUND).await.unwrap(), Status::Thawed);
     assert!(!host.holds_still());

@@ -1,4 +1,4 @@
-//! The session alone: whose answers it takes, what it drops, and what it says when there is none.
+//! The session alone: which answers it takes, which it drops, and what it says when there is none.
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -54,7 +54,7 @@ fn nothing_but_the_sync_goes_to_one_who_has_not_answered() {
     assert_eq!(first[0], 0xff);
     let sync: Value = serde_json::from_slice(&first[1..]).unwrap();
     assert_eq!(sync, json!({"execute": "guest-sync-delimited", "arguments": {"id": number(1)}}));
-    // Answers to others, which are in sync with somebody else.
+    // Answers to other clients, which are in sync with them.
     session.handle_input(b"{\"return\": 3}\n\xff{\"return\": 4}\n");
     assert!(sent(&mut session).is_empty());
     session.handle_input(&synced(1));
@@ -76,7 +76,7 @@ fn what_is_sent_at_once_is_answered_behind_the_sync() {
     let bytes = sent(&mut session);
     let lines: Vec<&[u8]> = bytes[1..].split(|byte| *byte == b'\n').collect();
     assert_eq!(lines[1..], [b"{\"execute\":\"guest-fsfreeze-thaw\"}".as_slice(), b""]);
-    // The answer to the freeze that somebody gave up, then ours.
+    // The answer to the freeze that was given up, then ours.
     session.handle_input(b"{\"return\": 1}\n");
     session.handle_input(&[synced(1).as_slice(), b"{\"return\": 7}\n"].concat());
     assert_eq!(value(&mut session), json!(7));
@@ -207,7 +207,7 @@ fn what_is_no_answer_ends_the_call_and_not_the_session() {
 }
 
 #[test]
-fn what_nobody_asked_for_ends_the_sync() {
+fn an_answer_to_no_request_ends_the_sync() {
     let mut session = asked("guest-ping");
     session.handle_input(b"{\"return\": {}}\n\r\n");
     value(&mut session);
@@ -265,7 +265,7 @@ proptest! {
         call(&mut session, "guest-ping");
         sent(&mut session);
         let noise = noise.concat();
-        // What ends in the middle of an answer to somebody's sync would swallow the mark of ours no more than a line end does.
+        // What ends in the middle of an answer to another client's sync would swallow the mark of ours no more than a line end does.
         let bytes = [&noise, b"\n".as_slice(), &synced(1)].concat();
         for piece in bytes.chunks(pieces) {
             session.handle_input(piece);

@@ -7,33 +7,30 @@ use xlsnap_types::model::{DiskName, SnapshotName};
 
 use super::memory::{self, RecordedMemory};
 use crate::record::{Found, Part, find, parts};
-use crate::session::{Session, chain};
-use crate::{Disk, DomainRef, Finding, Inventory, Repair, SnapshotId};
+use crate::session::chain;
+use crate::step::{Does, UndoPoint};
+use crate::{Disk, DomainRef, Finding, FindingCode, Inventory, Repair, SnapshotId};
 
 /// How far, in seconds, an image's date of a snapshot may be from the record's, so that they are taken for the same: the
 /// record's is taken before the snapshot, and the time that many full disks take lies between them.
 const SAME_TIME: u64 = 60;
 
-/// A repair that loses nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Fix {
-    Id { name: SnapshotName, disk: DiskName, id: String },
-    Parent { name: SnapshotName },
-    Current,
-}
-
 /// An overlay that a record names, to be looked for.
 #[derive(Debug)]
 pub(super) struct RecordedOverlay {
-    pub(super) file: String,
+    file: String,
     disk: DiskName,
     name: SnapshotName,
 }
 
 impl RecordedOverlay {
+    pub(super) fn file(&self) -> &str {
+        &self.file
+    }
+
     pub(super) fn missing(&self) -> Finding {
         Finding {
-            code: "overlay-missing",
+            code: FindingCode::OverlayMissing,
             disk: Some(self.disk.clone()),
             snapshot: Some(self.name.to_string()),
             what: format!("the overlay {} is not there", self.file),
@@ -45,7 +42,8 @@ impl RecordedOverlay {
     }
 }
 
-type Findings = Vec<(Finding, Option<Fix>)>;
+/// Each with the step of the repair that loses nothing, where there is one.
+type Findings = Vec<(Finding, Option<Does>)>;
 
 /// A comparison under way.
 pub(super) struct Compared<'a> {
@@ -68,9 +66,9 @@ pub(super) struct Compared<'a> {
 }
 
 impl<'a> Compared<'a> {
-    pub(super) fn new(session: &Session<'a>, inventory: &'a Inventory, pending: Option<String>) -> Self {
+    pub(super) fn new(domain: &'a DomainRef, inventory: &'a Inventory, pending: Option<String>) -> Self {
         Self {
-            domain: session.domain,
+            domain,
             inventory,
             pending,
             findings: Vec::new(),
@@ -100,7 +98,7 @@ impl<'a> Compared<'a> {
             self.unreadable.insert(entry.name.clone());
             self.findings.push((
                 Finding {
-                    code: "record-unreadable",
+                    code: FindingCode::RecordUnreadable,
                     disk: None,
                     snapshot: Some(entry.name),
                     what,
@@ -130,7 +128,7 @@ impl<'a> Compared<'a> {
                 self.parents.extend(meta.parent.clone().map(|parent| (name.clone(), parent)));
             }
             None => self.find(
-                "meta-missing",
+                FindingCode::MetaMissing,
                 name,
                 None,
                 "only libxl's part of the record is there".to_owned(),
@@ -143,7 +141,7 @@ impl<'a> Compared<'a> {
 
     fn find(
         &mut self,
-        code: &'static str,
+        code: FindingCode,
         name: &SnapshotName,
         disk: Option<&DiskName>,
         what: String,
@@ -168,7 +166,7 @@ impl<'a> Compared<'a> {
         match find(part, self.inventory) {
             Found::Here(..) => {}
             Found::NoDisk => self.find(
-                "disk-missing",
+                FindingCode::DiskMissing,
                 name,
                 disk,
                 format!("the domain has no disk {} any more", part.disk),
@@ -176,7 +174,7 @@ impl<'a> Compared<'a> {
                 "give the domain its disk back, or delete the record alone (metadata only)",
             ),
             Found::Missing(found) => self.find(
-                "snapshot-missing-in-image",
+                FindingCode::SnapshotMissingInImage,
                 name,
                 disk,
                 format!("{} does not hold the snapshot {}", found.image, part.tag),
@@ -190,7 +188,7 @@ impl<'a> Compared<'a> {
                     found.image,
                 );
                 let finding = Finding {
-                    code: "image-changed",
+                    code: FindingCode::ImageChanged,
                     disk: disk.cloned(),
                     snapshot: Some(name.to_string()),
                     what,
@@ -203,11 +201,11 @@ impl<'a> Compared<'a> {
                 self.changed.push(((part.disk.clone(), recorded), finding));
             }
             Found::Ambiguous(found) => self.find(
-                "name-ambiguous",
+                FindingCode::NameAmbiguous,
                 name,
                 disk,
                 format!("{} holds more than one snapshot {}", found.image, part.tag),
-                "nobody can tell which one belongs to the record",
+                "it cannot be told which one belongs to the record",
                 "delete the wrong one from the image by its id",
             ),
             Found::OtherId(found, named) => self.other_id(name, record, part, found, &named),
@@ -245,7 +243,7 @@ impl<'a> Compared<'a> {
             }
         };
         let finding = Finding {
-            code: "id-changed",
+            code: FindingCode::IdChanged,
             disk: Some(part.disk.clone()),
             snapshot: Some(name.to_string()),
             what,
@@ -253,7 +251,7 @@ impl<'a> Compared<'a> {
             repair,
             advice: advice.to_owned(),
         };
-        let fix = same.map(|id| Fix::Id { name: name.clone(), disk: part.disk.clone(), id });
+        let fix = same.map(|id| Does::SetSnapshotId { snapshot: name.clone(), disk: part.disk.clone(), id });
         self.findings.push((finding, fix));
     }
 
@@ -264,7 +262,7 @@ impl<'a> Compared<'a> {
         self.bases.insert((part.disk.clone(), meta.image.clone()));
         if self.inventory.disk(&part.disk).is_some_and(|disk| disk.image == meta.image) {
             self.find(
-                "overlay-unused",
+                FindingCode::OverlayUnused,
                 name,
                 Some(&part.disk),
                 format!("the disk writes to {}, which holds the snapshot's state, and not to {file}", meta.image),
@@ -278,7 +276,7 @@ impl<'a> Compared<'a> {
         let (Some(meta), Some(disk)) = (part.meta, self.inventory.disk(&part.disk)) else { return };
         if meta.virtual_size != disk.virtual_size {
             self.find(
-                "size-changed",
+                FindingCode::SizeChanged,
                 name,
                 Some(&part.disk),
                 format!(
@@ -299,7 +297,7 @@ impl<'a> Compared<'a> {
         for (name, parent) in &self.parents {
             if !self.names.contains(parent.as_str()) {
                 let finding = Finding {
-                    code: "parent-missing",
+                    code: FindingCode::ParentMissing,
                     disk: None,
                     snapshot: Some(name.to_string()),
                     what: format!("its parent {parent} is not there"),
@@ -307,12 +305,13 @@ impl<'a> Compared<'a> {
                     repair: Repair::Possible,
                     advice: "a repair makes it a root in its record too".to_owned(),
                 };
-                self.findings.push((finding, Some(Fix::Parent { name: name.clone() })));
+                self.findings.push((finding, Some(Does::SetParent { snapshot: name.clone(), parent: None })));
             }
         }
         if let Some(current) = current.filter(|current| !self.names.contains(current.as_str())) {
+            let fix = Does::SetCurrent { to: None, from: Some(current.clone()) };
             let finding = Finding {
-                code: "current-missing",
+                code: FindingCode::CurrentMissing,
                 disk: None,
                 snapshot: Some(current.to_string()),
                 what: "the domain's current snapshot is not there".to_owned(),
@@ -320,7 +319,7 @@ impl<'a> Compared<'a> {
                 repair: Repair::Possible,
                 advice: "a repair notes that there is none".to_owned(),
             };
-            self.findings.push((finding, Some(Fix::Current)));
+            self.findings.push((finding, Some(fix)));
         }
         let unexplained = self.changed.drain(..).filter(|(at, _)| !self.bases.contains(at));
         self.findings.extend(unexplained.map(|(_, finding)| (finding, None)));
@@ -339,9 +338,16 @@ impl<'a> Compared<'a> {
                 if known {
                     continue;
                 }
+                if UndoPoint::is_one(&snapshot.name) {
+                    // Of a revert that goes on or was interrupted it is no finding of its own.
+                    if self.pending.is_none() {
+                        self.findings.push(undo_point_left(disk, &snapshot.name));
+                    }
+                    continue;
+                }
                 let machine = if snapshot.vm_state_size > 0 { ", with a machine's state" } else { "" };
                 let finding = Finding {
-                    code: "orphan-in-image",
+                    code: FindingCode::OrphanInImage,
                     disk: Some(disk.name.clone()),
                     snapshot: Some(snapshot.name.clone()),
                     what: format!(
@@ -350,10 +356,30 @@ impl<'a> Compared<'a> {
                     ),
                     risk: "it takes space, and its name cannot be used".to_owned(),
                     repair: Repair::ByHand,
-                    advice: "if nobody needs it, delete it from the image by its id".to_owned(),
+                    advice: "delete it from the image by its id, if it is not needed".to_owned(),
                 };
                 self.findings.push((finding, None));
             }
         }
     }
+}
+
+/// A mark of a revert that has ended: nothing leads back to it any more.
+fn undo_point_left(disk: &Disk, tag: &str) -> (Finding, Option<Does>) {
+    let finding = Finding {
+        code: FindingCode::UndoPointLeft,
+        disk: Some(disk.name.clone()),
+        snapshot: Some(tag.to_owned()),
+        what: format!("{} holds the mark {tag} of a revert that has ended", disk.image),
+        risk: "it takes space".to_owned(),
+        repair: Repair::Possible,
+        advice: "a repair removes it".to_owned(),
+    };
+    let point = UndoPoint {
+        disk: disk.name.clone(),
+        image: disk.image.clone(),
+        tag: tag.to_owned(),
+        virtual_size: disk.virtual_size,
+    };
+    (finding, Some(Does::DropUndo(point)))
 }

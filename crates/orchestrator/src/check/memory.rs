@@ -1,23 +1,25 @@
 //! The memory that a record names, against what is there.
 
+use std::collections::BTreeSet;
+
 use xlsnap_conf_store::Record;
-use xlsnap_types::model::{MemoryWay, SnapshotName};
+use xlsnap_types::model::{MemoryMeta, MemoryWay, SnapshotName};
 
 use crate::error::from_port;
-use crate::{DomainRef, Error, Finding, Inventory, Ports, Repair};
+use crate::{DomainRef, Error, Finding, FindingCode, Inventory, PortErrorKind, Ports, Repair};
 
 /// A memory file that a record names, to be looked for.
 #[derive(Debug)]
 pub(super) struct RecordedMemory {
-    file: String,
-    bytes: u64,
+    memory: MemoryMeta,
     name: SnapshotName,
 }
 
 /// The memory file that a record of ours names; one that another program's record names is not ours to judge.
 pub(super) fn of_record(name: &SnapshotName, record: &Record) -> Option<RecordedMemory> {
     let memory = record.meta.as_ref()?.memory.as_ref()?;
-    Some(RecordedMemory { file: memory.file.clone()?, bytes: memory.bytes, name: name.clone() })
+    memory.file.as_ref()?;
+    Some(RecordedMemory { memory: memory.clone(), name: name.clone() })
 }
 
 /// Whether an image holds the memory that a record says is inside.
@@ -26,43 +28,85 @@ pub(super) fn inside(name: &SnapshotName, record: &Record, inventory: &Inventory
     let mut snapshots = inventory.disks.iter().flat_map(|disk| &disk.snapshots);
     let there = snapshots.any(|snapshot| snapshot.name == name.as_str() && snapshot.vm_state_size > 0);
     (memory.way == MemoryWay::Internal && !there)
-        .then(|| finding("memory-missing", name, "no image holds the guest's memory".to_owned()))
+        .then(|| finding(FindingCode::MemoryMissing, name, "no image holds the guest's memory".to_owned()))
 }
 
 impl RecordedMemory {
-    /// Looks for it. Its contents are read by a revert.
-    pub(super) async fn look(&self, ports: &Ports<'_>, domain: &DomainRef) -> Result<Option<Finding>, Error> {
-        let Some(files) = ports.memory_files else { return Ok(None) };
-        let size = files.size(&self.file).await;
-        let size = size.map_err(|e| {
-            from_port(
-                e,
-                format!("the memory file {} of domain {} cannot be looked for", self.file, domain.name),
-            )
-        })?;
+    /// Its file.
+    pub(super) fn file(&self) -> Option<String> {
+        self.memory.file.clone()
+    }
+
+    /// Looks for it; with `deep` it is read as a whole.
+    pub(super) async fn look(
+        &self,
+        ports: &Ports<'_>,
+        domain: &DomainRef,
+        deep: bool,
+    ) -> Result<Option<Finding>, Error> {
+        let Some(files) = ports.memory_files.get() else { return Ok(None) };
+        let file = self.memory.file.clone().unwrap_or_default();
+        let about = format!("the memory file {file} of domain {}", domain.name);
+        let size = files.size(&file).await;
+        let size = size.map_err(|e| from_port(e, format!("{about} cannot be looked for")))?;
         Ok(match size {
-            Some(bytes) if bytes == self.bytes => None,
-            Some(bytes) => {
-                let what = format!("the memory file {} has {bytes} bytes, and had {}", self.file, self.bytes);
-                Some(finding("memory-changed", &self.name, what))
+            Some(bytes) if bytes == self.memory.bytes && deep => {
+                match files.verify(&self.memory, ports.progress).await {
+                    Ok(_) => None,
+                    Err(e) if matches!(e.kind, PortErrorKind::Corrupt | PortErrorKind::Refused) => {
+                        let what = format!("the memory file {file} is not what was saved ({e})");
+                        Some(finding(FindingCode::MemoryDamaged, &self.name, what))
+                    }
+                    Err(e) => return Err(from_port(e, format!("{about} cannot be read"))),
+                }
             }
-            None => Some(finding(
-                "memory-missing",
-                &self.name,
-                format!("the memory file {} is not there", self.file),
-            )),
+            Some(bytes) if bytes == self.memory.bytes => None,
+            Some(bytes) => {
+                let what = format!("the memory file {file} has {bytes} bytes, and had {}", self.memory.bytes);
+                Some(finding(FindingCode::MemoryChanged, &self.name, what))
+            }
+            None => {
+                let what = format!("the memory file {file} is not there");
+                Some(finding(FindingCode::MemoryMissing, &self.name, what))
+            }
         })
     }
 }
 
-fn finding(code: &'static str, name: &SnapshotName, what: String) -> Finding {
+fn finding(code: FindingCode, name: &SnapshotName, what: String) -> Finding {
     Finding {
         code,
         disk: None,
         snapshot: Some(name.to_string()),
         what,
-        risk: "the snapshot cannot be reverted to: its memory is lost".to_owned(),
+        risk: "the guest's memory cannot be restored".to_owned(),
         repair: Repair::ByHand,
-        advice: "put the file back, or delete the snapshot".to_owned(),
+        advice:
+            "put the file back, or revert the disks alone (revert --without-memory), or delete the snapshot"
+                .to_owned(),
     }
+}
+
+/// The memory files in the domain's own directory that no record names.
+pub(super) async fn orphans(
+    ports: &Ports<'_>,
+    domain: &DomainRef,
+    named: &BTreeSet<String>,
+) -> Result<Vec<Finding>, Error> {
+    let Some(files) = ports.memory_files.get() else { return Ok(Vec::new()) };
+    let there = files.list().await;
+    let there = there
+        .map_err(|e| from_port(e, format!("the memory files of domain {} cannot be listed", domain.name)))?;
+    let orphans = there.into_iter().filter(|file| !named.contains(file));
+    Ok(orphans
+        .map(|file| Finding {
+            code: FindingCode::MemoryOrphan,
+            disk: None,
+            snapshot: None,
+            what: format!("no record names the memory file {file}"),
+            risk: "it takes space".to_owned(),
+            repair: Repair::ByHand,
+            advice: format!("rm {file}, if it is not needed"),
+        })
+        .collect())
 }

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 
 use uuid::Uuid;
-use xlsnap_types::model::{DiskName, ImageFormat, PassedOver, SnapshotName};
+use xlsnap_types::model::{AbsoluteFile, DiskName, ImageFormat, PassedOver, SnapshotName};
 
 use super::refused;
+use crate::step::UndoPoint;
 use crate::{
-    CreatePlan, CreateRequest, Disk, DiskChoice, DiskPlan, Error, Inventory, Overlay, SnapshotAction,
+    Can, CreatePlan, CreateRequest, Disk, DiskChoice, DiskPlan, Error, Inventory, MemoryPlace, Overlay,
+    SnapshotAction, UndescribedKind,
 };
 
 /// What planning a creation is to know.
@@ -35,18 +37,28 @@ pub(crate) fn create(facts: &CreateFacts<'_>, request: &CreateRequest) -> Result
         memory: None,
         quiesce: None,
         warnings: Vec::new(),
+        stages: Vec::new(),
     };
+    undescribed(facts, request, &mut plan)?;
     for disk in &facts.inventory.disks {
         if let Some(why) = why_passed_over(facts, request, disk)? {
             plan.passed_over.push(PassedOver { disk: disk.name.clone(), why: why.to_owned() });
             continue;
         }
         let action = match request.disks.get(&disk.name).unwrap_or(&request.default_choice) {
-            DiskChoice::Internal => internal(facts, &plan.name, disk)?,
+            DiskChoice::Internal => {
+                let loads = request.memory.as_ref().is_some_and(|memory| memory.place == MemoryPlace::Inside);
+                let action = internal(facts, &plan.name, disk, loads)?;
+                plan.warnings.extend(bitmaps_in_the_way(disk));
+                action
+            }
             DiskChoice::External { file, format } => {
                 let file = match file {
                     Some(file) => file.clone(),
-                    None => (request.overlay_file)(&disk.image, &plan.name, format),
+                    None => {
+                        let image = overlay_stem(facts.domain, disk);
+                        (request.overlay_file)(&image, &plan.name, format)
+                    }
                 };
                 let overlay = overlay(facts, &plan, disk, file, format)?;
                 plan.warnings.extend(out_of_reach(disk));
@@ -65,12 +77,64 @@ pub(crate) fn create(facts: &CreateFacts<'_>, request: &CreateRequest) -> Result
     Ok(plan)
 }
 
+/// What the guest writes to and the description does not name: a disk has to be left out by name, NVRAM is told.
+fn undescribed(facts: &CreateFacts<'_>, request: &CreateRequest, plan: &mut CreatePlan) -> Result<(), Error> {
+    let selection = &request.selection;
+    for other in &facts.inventory.undescribed {
+        let why = match other.kind {
+            _ if selection.except.contains(&other.name) => "it was excluded",
+            _ if !selection.only.is_empty() => "it was not asked for",
+            UndescribedKind::Nvram => {
+                plan.warnings.push(format!(
+                    "the NVRAM of domain {} ({}, {}) is not in the snapshot: the domain's description does not name it",
+                    facts.domain, other.name, other.image
+                ));
+                "the domain's description does not name it"
+            }
+            UndescribedKind::Disk => {
+                let message = format!(
+                    "the guest of domain {} writes to a disk that the domain's description does not name: {} ({})",
+                    facts.domain, other.name, other.image
+                );
+                let advice = format!("leave it out (--exclude {0}), or describe disk {0}", other.name);
+                return Err(refused(message).with_advice(advice));
+            }
+        };
+        plan.passed_over.push(PassedOver { disk: other.name.clone(), why: why.to_owned() });
+    }
+    Ok(())
+}
+
+/// Dirty bitmaps, which a revert has to drop first, as a sentence.
+fn bitmaps_in_the_way(disk: &Disk) -> Option<String> {
+    let names: Vec<&str> = disk.bitmaps.iter().map(|bitmap| bitmap.name.as_str()).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "disk {} has dirty bitmaps ({}), by which a backup program goes: a revert has to drop them (--drop-bitmaps)",
+            disk.name,
+            names.join(", ")
+        )
+    })
+}
+
+/// What an overlay is named after: the image, or the disk where its overlays have a directory of their own.
+fn overlay_stem(domain: &str, disk: &Disk) -> String {
+    match &disk.overlays {
+        None => disk.image.clone(),
+        Some(directory) => {
+            let domain = domain.replace('/', "-");
+            format!("{}/{domain}-{}", directory.trim_end_matches('/'), disk.name)
+        }
+    }
+}
+
 /// Every disk that the request names must be there and wanted in one way.
 fn check_selection(facts: &CreateFacts<'_>, request: &CreateRequest) -> Result<(), Error> {
     let selection = &request.selection;
     let named = selection.only.iter().chain(&selection.except).chain(request.disks.keys());
     for disk in named {
-        if facts.inventory.disk(disk).is_none() {
+        let is_undescribed = facts.inventory.undescribed.iter().any(|found| found.name == *disk);
+        if facts.inventory.disk(disk).is_none() && !(is_undescribed && selection.except.contains(disk)) {
             let known: Vec<&str> = facts.inventory.disks.iter().map(|d| d.name.as_str()).collect();
             return Err(refused(format!("domain {} has no disk {disk}", facts.domain))
                 .with_advice(format!("its disks are: {}", known.join(", "))));
@@ -120,17 +184,31 @@ fn why_passed_over(
     })
 }
 
-fn internal(facts: &CreateFacts<'_>, name: &SnapshotName, disk: &Disk) -> Result<SnapshotAction, Error> {
-    if let Some(why) = &disk.no_internal {
+/// `loads`: whether the domain's process itself would go back, by loading what is inside its images.
+fn internal(
+    facts: &CreateFacts<'_>,
+    name: &SnapshotName,
+    disk: &Disk,
+    loads: bool,
+) -> Result<SnapshotAction, Error> {
+    if let Some(why) = disk.internal.why() {
         let message = format!(
             "disk {} of domain {} ({}) takes no internal snapshot: {why}",
             disk.name, facts.domain, disk.image
         );
-        let advice = match &disk.no_external {
+        let advice = match disk.external.why() {
             None => format!("exclude disk {0}, or take disk {0} externally", disk.name),
             Some(why) => format!("exclude disk {} (it takes no external one either: {why})", disk.name),
         };
         return Err(refused(message).with_advice(advice));
+    }
+    if let Some(why) = disk.revert.why().filter(|_| !loads) {
+        let message = format!(
+            "disk {} of domain {} ({}) could not be reverted to the snapshot: {why}",
+            disk.name, facts.domain, disk.image
+        );
+        return Err(refused(message)
+            .with_advice(format!("remove the cause, or leave the disk out (--exclude {})", disk.name)));
     }
     Ok(SnapshotAction::Internal { disk: disk.name.clone(), tag: name.to_string() })
 }
@@ -143,11 +221,11 @@ fn overlay(
     format: &ImageFormat,
 ) -> Result<Overlay, Error> {
     let about = format!("disk {} of domain {}", disk.name, facts.domain);
-    if let Some(why) = &disk.no_external {
+    if let Some(why) = disk.external.why() {
         let message = format!("{about} ({}) takes no external snapshot: {why}", disk.image);
-        let advice = match disk.no_internal {
-            None => format!("exclude disk {0}, or take disk {0} internally", disk.name),
-            Some(_) => format!("exclude disk {}", disk.name),
+        let advice = match disk.internal {
+            Can::Yes => format!("exclude disk {0}, or take disk {0} internally", disk.name),
+            Can::No(_) => format!("exclude disk {}", disk.name),
         };
         return Err(refused(message).with_advice(advice));
     }
@@ -155,11 +233,7 @@ fn overlay(
         return Err(refused(format!("{about}: an overlay of format {format:?} cannot lie over an image"))
             .with_advice("use format qcow2"));
     }
-    if !file.starts_with('/')
-        || file.ends_with('/')
-        || file.len() > 4095
-        || file.chars().any(char::is_control)
-    {
+    if AbsoluteFile::new(file.as_str()).is_err() {
         return Err(refused(format!("{about}: the overlay {file:?} is not an absolute file name"))
             .with_advice("give the overlay's file in full, from the root directory"));
     }
@@ -198,7 +272,7 @@ fn out_of_reach(disk: &Disk) -> Option<String> {
 }
 
 /// 24 letters and digits that no other overlay has.
-pub(super) fn token(id: Uuid, disk: usize) -> String {
+pub(crate) fn token(id: Uuid, disk: usize) -> String {
     let mut token = id.simple().to_string();
     token.truncate(20);
     format!("{token}{disk:04x}")
@@ -210,6 +284,13 @@ fn name(facts: &CreateFacts<'_>, request: &CreateRequest) -> Result<SnapshotName
     let Some(name) = &request.name else {
         return Ok(SnapshotName::from_time(facts.now, |name| conflict(facts, name).is_some()));
     };
+    if UndoPoint::is_one(name.as_str()) {
+        let message = format!(
+            "the name {name} is reserved: names that begin with {} mark what a revert can go back to",
+            UndoPoint::PREFIX
+        );
+        return Err(refused(message).with_advice("choose another name"));
+    }
     match conflict(facts, name) {
         None => Ok(name.clone()),
         Some(Conflict::Record) => {

@@ -5,29 +5,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use xlsnap_conf_store::Record;
 use xlsnap_types::model::SnapshotName;
 
-use super::refused;
+use super::{NewParent, deletion_stages, refused};
 use crate::record::{Found, find, parts};
-use crate::{
-    DeletePlan, DeleteRequest, DomainRef, Effect, Error, ImageTarget, Inventory, Kind, SnapshotDeletion,
-};
+use crate::step::ImageTarget;
+use crate::{DeletePlan, DeleteRequest, DomainRef, Effect, Error, Inventory, Kind, SnapshotDeletion};
 
 /// What planning a deletion is to know.
 #[derive(Debug)]
 pub(crate) struct DeleteFacts<'a> {
     pub(crate) domain: &'a DomainRef,
     pub(crate) inventory: &'a Inventory,
-    /// The parent of every snapshot whose record can be read.
-    pub(crate) parents: &'a BTreeMap<SnapshotName, Option<SnapshotName>>,
-    /// The records of the snapshots that [`doomed`] names; one that cannot be read is not here.
+    pub(crate) parents: &'a Parents,
+    /// The records of the snapshots that [`order`] names; one that cannot be read is not here.
     pub(crate) records: &'a BTreeMap<SnapshotName, Record>,
     pub(crate) current: Option<&'a SnapshotName>,
 }
 
+/// The parent of every snapshot whose record can be read.
+pub(crate) type Parents = BTreeMap<SnapshotName, Option<SnapshotName>>;
+
 /// The snapshots that a request means, in the order of deletion: every snapshot comes after its children.
-pub(crate) fn doomed(
-    parents: &BTreeMap<SnapshotName, Option<SnapshotName>>,
-    request: &DeleteRequest,
-) -> Vec<SnapshotName> {
+pub(crate) fn order(parents: &Parents, request: &DeleteRequest) -> Vec<SnapshotName> {
     let mut children: BTreeMap<&SnapshotName, Vec<&SnapshotName>> = BTreeMap::new();
     for (name, parent) in parents {
         if let Some(parent) = parent {
@@ -35,12 +33,12 @@ pub(crate) fn doomed(
         }
     }
     // A circle of parents, which only a damaged store has, ends where it began.
-    let mut seen = BTreeSet::from([&request.name]);
+    let mut met = BTreeSet::from([&request.name]);
     let mut order = vec![&request.name];
     let mut next = 0;
     while let Some(&name) = order.get(next).filter(|_| request.children) {
         let below = children.get(name).into_iter().flatten();
-        order.extend(below.filter(|child| seen.insert(child)));
+        order.extend(below.filter(|child| met.insert(child)));
         next += 1;
     }
     order.into_iter().rev().cloned().collect()
@@ -48,32 +46,36 @@ pub(crate) fn doomed(
 
 /// Plans a deletion.
 pub(crate) fn delete(facts: &DeleteFacts<'_>, request: &DeleteRequest) -> Result<DeletePlan, Error> {
-    let order = doomed(facts.parents, request);
+    let order = order(facts.parents, request);
     let gone: BTreeSet<&SnapshotName> = order.iter().collect();
-    let mut plan =
-        DeletePlan { snapshots: Vec::new(), reparented: Vec::new(), current: None, warnings: Vec::new() };
+    let mut snapshots = Vec::with_capacity(order.len());
+    let mut warnings = Vec::new();
     for name in &order {
         let (memory, disks) = match facts.records.get(name) {
             Some(record) if request.metadata_only => {
-                plan.warnings.extend(staying(name, record));
+                warnings.extend(staying(name, record));
                 (None, Vec::new())
             }
-            Some(record) => (memory(facts, name, record)?, targets(facts, name, record, &mut plan.warnings)?),
+            Some(record) => (memory(facts, name, record)?, targets(facts, name, record, &mut warnings)?),
             None => (None, Vec::new()),
         };
-        let parent = heir(facts, &gone, name);
-        plan.snapshots.push(SnapshotDeletion { name: name.clone(), parent, disks, memory });
+        let parent = heir(facts.parents, &gone, name);
+        snapshots.push(SnapshotDeletion { name: name.clone(), parent, disks, memory });
     }
-    for (child, parent) in facts.parents {
-        if let Some(parent) = parent.as_ref().filter(|parent| gone.contains(parent) && !gone.contains(child))
-        {
-            plan.reparented.push((child.clone(), heir(facts, &gone, parent)));
-        }
-    }
-    if let Some(current) = facts.current.filter(|current| gone.contains(current)) {
-        plan.current = Some(heir(facts, &gone, current));
-    }
-    Ok(plan)
+    let parents = new_parents(facts.parents, &gone);
+    let current = facts.current.filter(|current| gone.contains(current));
+    let current = current.map(|current| (current, heir(facts.parents, &gone, current)));
+    let stages = deletion_stages(facts.domain.uuid, &snapshots, &parents, current);
+    Ok(DeletePlan { snapshots, warnings, stages })
+}
+
+/// The snapshots that stay and whose parent goes.
+pub(crate) fn new_parents(parents: &Parents, gone: &BTreeSet<&SnapshotName>) -> Vec<NewParent> {
+    let moved = parents.iter().filter_map(|(child, parent)| {
+        let old = parent.as_ref().filter(|parent| gone.contains(parent) && !gone.contains(child))?;
+        Some(NewParent { child: child.clone(), old: old.clone(), new: heir(parents, gone, old) })
+    });
+    moved.collect()
 }
 
 /// What stays when only the record goes.
@@ -103,15 +105,15 @@ fn staying(name: &SnapshotName, record: &Record) -> Option<String> {
 }
 
 /// The nearest ancestor that stays.
-fn heir(
-    facts: &DeleteFacts<'_>,
+pub(crate) fn heir(
+    parents: &Parents,
     gone: &BTreeSet<&SnapshotName>,
     name: &SnapshotName,
 ) -> Option<SnapshotName> {
-    let up = |name: &&SnapshotName| facts.parents.get(*name).and_then(Option::as_ref);
+    let up = |name: &&SnapshotName| parents.get(*name).and_then(Option::as_ref);
     let ancestors = std::iter::successors(up(&name), up);
     // No way up is longer than there are snapshots, but in a circle.
-    ancestors.take(facts.parents.len()).find(|ancestor| !gone.contains(*ancestor)).cloned()
+    ancestors.take(parents.len()).find(|ancestor| !gone.contains(*ancestor)).cloned()
 }
 
 /// The memory file that goes with it: one that we made, as both parts of the record say.
@@ -159,6 +161,7 @@ fn targets(
             Found::Here(disk, snapshot) => targets.push(ImageTarget {
                 disk: part.disk,
                 image: disk.image.clone(),
+                identity: disk.identity,
                 snapshot,
                 virtual_size: None,
             }),

@@ -1,13 +1,13 @@
 //! Planning to save a guest's memory.
 
 use uuid::Uuid;
-use xlsnap_types::model::{Compression, MemoryWay, StateFlags};
+use xlsnap_types::model::{AbsoluteFile, Compression, MemoryWay, PassedOver, StateFlags};
 
 use super::create::token;
 use super::refused;
 use crate::{
-    CreatePlan, DiskPlan, Error, GuestState, MemoryPlace, MemoryRequest, MemorySave, MemorySurvey,
-    SnapshotAction,
+    CreatePlan, DiskPlan, Error, GuestState, Inventory, MemoryPlace, MemoryRequest, MemorySave, MemorySurvey,
+    Run, SaveTo, SnapshotAction,
 };
 
 /// What planning it is to know.
@@ -23,25 +23,38 @@ pub(crate) struct MemoryFacts<'a> {
     pub(crate) id: Uuid,
 }
 
+/// What the memory will not fit after a revert, as a sentence.
+pub(crate) fn left_out(plan: &CreatePlan, inventory: &Inventory) -> Option<String> {
+    let writable = |passed: &&PassedOver| {
+        inventory.disk(&passed.disk).is_some_and(|disk| !disk.read_only && !disk.removable)
+    };
+    let disks: Vec<&str> =
+        plan.passed_over.iter().filter(writable).map(|passed| passed.disk.as_str()).collect();
+    (!disks.is_empty()).then(|| {
+        format!(
+            "the guest's memory knows disk {} as it is now, and that disk is not part of the snapshot: after a revert the two \
+             may not fit",
+            disks.join(", ")
+        )
+    })
+}
+
 /// Plans how the memory is saved along with the disks of `plan`.
 pub(crate) fn memory(
     facts: &MemoryFacts<'_>,
     plan: &CreatePlan,
     request: &MemoryRequest,
 ) -> Result<MemorySave, Error> {
-    let was_running = runs(facts)?;
+    let was = run(facts)?;
     let inside = request.place == MemoryPlace::Inside;
     let way = way(facts, request, inside)?;
-    if inside {
-        if let Some(disk) = plan.disks.iter().find(|disk| !is_internal(disk)) {
-            return Err(refused(format!(
-                "the memory of domain {} cannot be inside its images: disk {} is taken externally",
-                facts.domain, disk.disk
-            ))
-            .with_advice(format!("save it to a file, or take disk {} internally", disk.disk)));
-        }
-    } else {
-        place(facts, plan)?;
+    let file = if inside { None } else { Some(place(facts, plan)?) };
+    if inside && let Some(disk) = plan.disks.iter().find(|disk| !is_internal(disk)) {
+        return Err(refused(format!(
+            "the memory of domain {} cannot be inside its images: disk {} is taken externally",
+            facts.domain, disk.disk
+        ))
+        .with_advice(format!("save it to a file, or take disk {} internally", disk.disk)));
     }
     if way == MemoryWay::Toolstack && request.compression != Compression::None {
         return Err(refused(format!(
@@ -57,16 +70,19 @@ pub(crate) fn memory(
         ))
         .with_advice("leave compression out, or save it to a file"));
     }
-    let file = if inside { None } else { facts.file.map(str::to_owned) };
-    Ok(MemorySave { way, file, compression: request.compression, was_running, token: token(facts.id, 0) })
+    let to = match file {
+        None => SaveTo::Inside,
+        Some(file) => SaveTo::File { file, way, compression: request.compression },
+    };
+    Ok(MemorySave { to, was, token: token(facts.id, 0) })
 }
 
 fn is_internal(plan: &DiskPlan) -> bool {
     matches!(plan.action, SnapshotAction::Internal { .. })
 }
 
-/// Whether the guest runs; refuses where there is none.
-fn runs(facts: &MemoryFacts<'_>) -> Result<bool, Error> {
+/// What the guest does; refuses where there is none.
+fn run(facts: &MemoryFacts<'_>) -> Result<Run, Error> {
     let none = |why: &str, advice: &str| {
         Err(refused(format!("domain {} has no memory to save: {why}", facts.domain)).with_advice(advice))
     };
@@ -79,7 +95,7 @@ fn runs(facts: &MemoryFacts<'_>) -> Result<bool, Error> {
         GuestState::On(StateFlags { shutdown: true, .. } | StateFlags { dying: true, .. }) => {
             none("its guest has shut down", "take a snapshot of its disks alone")
         }
-        GuestState::On(flags) => Ok(!flags.paused),
+        GuestState::On(flags) => Ok(Run::if_it(!flags.paused)),
     }
 }
 
@@ -124,17 +140,13 @@ fn way(facts: &MemoryFacts<'_>, request: &MemoryRequest, inside: bool) -> Result
 }
 
 /// Whether the file can be made and has room.
-fn place(facts: &MemoryFacts<'_>, plan: &CreatePlan) -> Result<(), Error> {
+fn place(facts: &MemoryFacts<'_>, plan: &CreatePlan) -> Result<AbsoluteFile, Error> {
     let file = facts.file.unwrap_or_default();
     let about = format!("the memory of domain {} cannot be saved to {file:?}", facts.domain);
-    if !file.starts_with('/')
-        || file.ends_with('/')
-        || file.len() > 4095
-        || file.chars().any(char::is_control)
-    {
+    let Ok(absolute) = AbsoluteFile::new(file) else {
         return Err(refused(format!("{about}: it is not an absolute file name"))
             .with_advice("give the file in full, from the root directory"));
-    }
+    };
     let used = plan.disks.iter().any(|disk| {
         disk.image == file
             || matches!(&disk.action, SnapshotAction::External(overlay) if overlay.file == file)
@@ -142,7 +154,7 @@ fn place(facts: &MemoryFacts<'_>, plan: &CreatePlan) -> Result<(), Error> {
     if facts.survey.taken || used {
         return Err(refused(format!("{about}: it is there already")).with_advice("name another file"));
     }
-    if let Some(why) = &facts.survey.no_place {
+    if let Some(why) = facts.survey.place.why() {
         return Err(refused(format!("{about}: {why}"))
             .with_advice("make its directory first, or name a file in one that is there"));
     }
@@ -151,5 +163,5 @@ fn place(facts: &MemoryFacts<'_>, plan: &CreatePlan) -> Result<(), Error> {
             format!("{about}: it may take {} bytes, and {free} are free there", facts.survey.needed);
         return Err(refused(message).with_advice("make room, or name a file on a larger file system"));
     }
-    Ok(())
+    Ok(absolute)
 }

@@ -1,4 +1,4 @@
-//! Somebody inside the guest.
+//! The agent inside the guest.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use async_trait::async_trait;
 
 use crate::PortError;
 
-/// Somebody inside the guest who can make its file systems hold still.
+/// An agent inside the guest that freezes its file systems.
 ///
 /// # Cancel safety
-/// A future that is dropped leaves it unknown whether they hold still: thaw.
+/// A future that is dropped leaves it unknown whether the file systems are frozen: thaw.
 #[async_trait]
 pub trait Agent: Send + Sync {
-    /// Makes the file systems hold still, within `bound`; how many did. On an error with an unknown effect the caller thaws.
+    /// Freezes the file systems, within `bound`; how many were frozen. On an error with an unknown effect the caller thaws.
     async fn freeze(&self, bound: Duration) -> Result<u32, PortError>;
-    /// Lets them go on. Again is no error.
+    /// Thaws them. Again is no error.
     async fn thaw(&self, bound: Duration) -> Result<u32, PortError>;
 }

@@ -1,13 +1,13 @@
-//! The guest's memory: saved beside the disks, and the files that it is saved in.
+//! The guest's memory: saved beside the disks or inside them, and the files that it is saved in.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use xlsnap_types::model::{Compression, DiskName, MemoryMeta, MemoryWay, SnapshotName};
+use xlsnap_types::model::{AbsoluteFile, Compression, DiskName, MemoryMeta, MemoryWay, SnapshotName};
 
-use super::{Progress, SnapshotAction};
-use crate::PortError;
+use super::{Progress, Run, SnapshotAction};
+use crate::{Can, PortError};
 
 /// What planning must know before a guest's memory is saved.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -20,27 +20,66 @@ pub struct MemorySurvey {
     pub needed: u64,
     /// How many bytes are free where the file is to be; `None` where that can't be told.
     pub free: Option<u64>,
-    /// Why no file can be made there, as a clause ("its directory /srv/x is not there").
-    pub no_place: Option<String>,
+    /// Whether a file can be made there.
+    pub place: Can,
     /// Whether something is at the file's name already.
     pub taken: bool,
+}
+
+/// Where a guest's memory goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "to")]
+pub enum SaveTo {
+    /// Inside the disks' images.
+    Inside,
+    /// To a file.
+    File {
+        /// The file.
+        file: AbsoluteFile,
+        /// How; never [`MemoryWay::Internal`].
+        way: MemoryWay,
+        /// How the file is packed.
+        #[serde(default)]
+        compression: Compression,
+    },
 }
 
 /// A guest's memory that is to be saved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemorySave {
-    /// How.
-    pub way: MemoryWay,
-    /// The file, absolute; `None` for [`MemoryWay::Internal`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file: Option<String>,
-    /// How the file is packed.
-    #[serde(default)]
-    pub compression: Compression,
-    /// Whether the guest ran before, and so is to run again, whatever happens.
-    pub was_running: bool,
+    /// Where it goes, and how.
+    #[serde(flatten)]
+    pub to: SaveTo,
+    /// What the guest did before, and so does again, whatever happens.
+    pub was: Run,
     /// A word that no other operation has, at most 24 ASCII letters and digits: a backend names its own things by it.
     pub token: String,
+}
+
+impl MemorySave {
+    /// The file; `None` inside the images.
+    pub fn file(&self) -> Option<&str> {
+        match &self.to {
+            SaveTo::Inside => None,
+            SaveTo::File { file, .. } => Some(file.as_str()),
+        }
+    }
+
+    /// How it is saved.
+    pub fn way(&self) -> MemoryWay {
+        match &self.to {
+            SaveTo::Inside => MemoryWay::Internal,
+            SaveTo::File { way, .. } => *way,
+        }
+    }
+
+    /// How the file is packed.
+    pub fn compression(&self) -> Compression {
+        match &self.to {
+            SaveTo::Inside => Compression::None,
+            SaveTo::File { compression, .. } => *compression,
+        }
+    }
 }
 
 /// A memory file that is complete and durable.
@@ -52,10 +91,7 @@ pub struct SavedMemory {
     pub checksum: Option<String>,
 }
 
-/// Saving the memory of a guest that is on.
-///
-/// The calls come in the order `survey`, `begin`, the disks' snapshot, `resume`, `finish`; or `take_inside` alone. Where
-/// one fails, or after a crash, `abandon` puts everything back.
+/// Saving the memory of a guest that is on to a file.
 ///
 /// # Cancel safety
 /// The future of any method may be dropped; [`Memory::abandon`] then ends what it had begun.
@@ -66,18 +102,61 @@ pub trait Memory: Send + Sync {
 
     /// Brings the guest to a stop at the instant that the saved memory is of, having saved before what can be. On return the
     /// guest stands still, and the disks can be taken. On an error with [`crate::Effect::None`] all is as it was.
-    async fn begin(&self, save: &MemorySave, progress: &dyn Progress) -> Result<(), PortError>;
+    async fn begin<'a>(
+        &'a self,
+        save: &MemorySave,
+        progress: &'a dyn Progress,
+    ) -> Result<Box<dyn StoppedGuest<'a> + 'a>, PortError>;
 
+    /// Ends a save that has failed, was cancelled or was left by a crash: nothing of it goes on, its file is gone, and a
+    /// guest that ran before runs. Again is no error, nor is a save that never began or a guest that is off by now. The disks
+    /// are left as they are.
+    async fn abandon(&self, save: &MemorySave) -> Result<(), PortError>;
+}
+
+/// A guest that stands still while its disks are taken.
+///
+/// # Cancel safety
+/// As [`Memory`].
+#[async_trait]
+#[must_use = "dropping it leaves the guest stopped until the save is abandoned"]
+pub trait StoppedGuest<'a>: Send {
     /// Lets a guest that ran before run on as soon as the way allows; how long it stood still. The file may have to be
     /// finished still.
-    async fn resume(&self, save: &MemorySave, progress: &dyn Progress) -> Result<Duration, PortError>;
+    async fn run_on(self: Box<Self>) -> Result<(Duration, Box<dyn UnfinishedMemory + 'a>), PortError>;
+}
 
+/// A memory file that is being written.
+///
+/// # Cancel safety
+/// As [`Memory`].
+#[async_trait]
+#[must_use = "dropping it leaves a part of the file until the save is abandoned"]
+pub trait UnfinishedMemory: Send {
     /// Waits until the file is whole, makes it durable, and gives it its name. A file that is there is never overwritten:
     /// [`crate::PortErrorKind::AlreadyExists`].
-    async fn finish(&self, save: &MemorySave, progress: &dyn Progress) -> Result<SavedMemory, PortError>;
+    async fn finish(self: Box<Self>) -> Result<SavedMemory, PortError>;
+}
 
-    /// Takes internal snapshots of the actions' disks with the memory inside, all at one instant
-    /// ([`MemoryWay::Internal`]); how long the guest stood still.
+/// Memory inside the images of a domain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryInside {
+    /// The snapshots' name in the images.
+    pub tag: String,
+    /// The disk whose image holds the machine's state.
+    pub state: DiskName,
+    /// The disks that go back with it.
+    pub disks: Vec<DiskName>,
+}
+
+/// Saving a guest's memory inside the images, and loading it from there.
+///
+/// # Cancel safety
+/// The future of any method may be dropped; [`InsideMemory::abandon_inside`] then ends what it had begun.
+#[async_trait]
+pub trait InsideMemory: Send + Sync {
+    /// Takes internal snapshots of the actions' disks with the memory inside, all at one instant; how long the guest stood
+    /// still.
     async fn take_inside(
         &self,
         save: &MemorySave,
@@ -85,10 +164,12 @@ pub trait Memory: Send + Sync {
         progress: &dyn Progress,
     ) -> Result<Duration, PortError>;
 
-    /// Ends a save that has failed, was cancelled or was left by a crash: nothing of it goes on, its file is gone, and a
-    /// guest that ran before runs. Again is no error, nor is a save that never began or a guest that is off by now. The disks
-    /// are left as they are.
-    async fn abandon(&self, save: &MemorySave) -> Result<(), PortError>;
+    /// As [`Memory::abandon`], for [`SaveTo::Inside`].
+    async fn abandon_inside(&self, save: &MemorySave) -> Result<(), PortError>;
+
+    /// Brings memory and disks back from inside the images, without ending the process. On an error with
+    /// [`crate::Effect::None`] the guest is as it was.
+    async fn load(&self, inside: &MemoryInside, run: Run, progress: &dyn Progress) -> Result<(), PortError>;
 }
 
 /// What a memory file says of itself.
@@ -109,6 +190,9 @@ pub trait MemoryFiles: Send + Sync {
     /// The default file for the memory of a snapshot of this name. Work on the name alone.
     fn place(&self, name: &SnapshotName) -> String;
 
+    /// The memory files in the place of the default files, whole or being written.
+    async fn list(&self) -> Result<Vec<String>, PortError>;
+
     /// The size of a memory file in bytes; `None` when it is not there.
     async fn size(&self, file: &str) -> Result<Option<u64>, PortError>;
 
@@ -118,15 +202,4 @@ pub trait MemoryFiles: Send + Sync {
 
     /// Removes a memory file. One that is gone is removed.
     async fn remove(&self, file: &str) -> Result<(), PortError>;
-}
-
-/// Memory inside the images of a domain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InsideMemory {
-    /// The snapshots' name in the images.
-    pub tag: String,
-    /// The disk whose image holds the machine's state.
-    pub state: DiskName,
-    /// The disks that go back with it.
-    pub disks: Vec<DiskName>,
 }

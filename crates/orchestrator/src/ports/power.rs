@@ -3,25 +3,26 @@
 use async_trait::async_trait;
 use xlsnap_types::model::{Hypervisor, MemoryMeta};
 
-use super::{InsideMemory, Progress};
-use crate::PortError;
+use super::{Progress, Run};
+use crate::{Can, PortError};
 
 /// What can be done with a domain's process now.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Abilities {
-    /// Why it cannot be ended and started again, as a clause; `None` when it can.
-    pub no_restart: Option<String>,
-    /// Why it cannot be started from a memory file; `None` when it can.
-    pub no_restore: Option<String>,
-    /// Why it cannot let go of its disks while it lives, as a clause; `None` when it can.
-    pub no_release: Option<String>,
-    /// Why it cannot load memory that is inside its images; `None` when it can.
-    pub no_load: Option<String>,
+    /// Whether the domain can be started from its disks, and a process that it has can be ended for that. Everything that the
+    /// start needs was looked for: each file, device and socket.
+    pub restart: Can,
+    /// Whether it can be started from a memory file.
+    pub restore: Can,
+    /// Whether its process can let go of its disks while it lives.
+    pub release: Can,
+    /// Whether memory that is inside its images can be loaded.
+    pub load: Can,
     /// What would run the domain after a start, as far as it is known.
     pub hypervisor: Hypervisor,
 }
 
-/// The domain's process, as far as a revert needs it.
+/// The domain's process.
 ///
 /// # Cancel safety
 /// A future that is dropped leaves the act done, not done or under way. Each may be called again.
@@ -30,26 +31,29 @@ pub trait Power: Send + Sync {
     /// What can be done now.
     async fn abilities(&self) -> Result<Abilities, PortError>;
 
-    /// Ends it at once, without asking the guest, and waits until nobody has the disks. One that is off is ended.
-    async fn destroy(&self) -> Result<(), PortError>;
+    /// Ends the process at once, without asking the guest, and waits until no process has the disks. A domain that is off stays
+    /// off.
+    async fn end(&self) -> Result<(), PortError>;
 
-    /// Starts the domain from its disks; its guest boots, or waits with `run` false.
-    async fn start(&self, run: bool) -> Result<(), PortError>;
+    /// Starts the domain from its disks. On an error with [`crate::Effect::None`] the domain is off.
+    async fn start(&self, run: Run) -> Result<(), PortError>;
 
-    /// Starts the domain with the memory of a file; its guest goes on where it was, or waits with `run` false. On an error
-    /// the domain is off.
-    async fn restore(&self, memory: &MemoryMeta, run: bool, progress: &dyn Progress)
-    -> Result<(), PortError>;
+    /// Starts the domain with the memory of a file; its guest goes on where it was. On an error with
+    /// [`crate::Effect::None`] the domain is off.
+    async fn restore(&self, memory: &MemoryMeta, run: Run, progress: &dyn Progress) -> Result<(), PortError>;
+}
 
-    /// Brings memory and disks back from inside the images, without ending the process; one that is off is started for it.
-    /// On an error with [`crate::Effect::None`] the guest goes on as it did.
-    async fn load(&self, inside: &InsideMemory, run: bool, progress: &dyn Progress) -> Result<(), PortError>;
-
-    /// Stops the guest and makes the process let go of all its disks, so that the images can be written from outside. Again
-    /// is no error. On an error with [`crate::Effect::None`] the guest is as it was.
+/// Making a process let go of its disks while it lives, so that the images can be written from outside.
+///
+/// # Cancel safety
+/// As [`Power`].
+#[async_trait]
+pub trait Release: Send + Sync {
+    /// Makes the process of a guest that stands still let go of all its disks. Again is no error. On an error with
+    /// [`crate::Effect::None`] the process has all its disks.
     async fn release(&self) -> Result<(), PortError>;
 
-    /// Gives the process its disks back; with `reset` the guest is reset, because its memory does not fit its disks any
-    /// more; with `run` it runs.
-    async fn take_back(&self, reset: bool, run: bool) -> Result<(), PortError>;
+    /// Gives the process its disks back; its guest stands still. A process that has them is no error. On an error with
+    /// [`crate::Effect::None`] it may be called again.
+    async fn take_back(&self) -> Result<(), PortError>;
 }

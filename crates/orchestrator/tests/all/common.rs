@@ -1,13 +1,13 @@
-//! What the tests on the fake world share: operations as data, and the whole state as a value to compare.
+//! What the tests on the fake backend share: operations as data, and the whole state as a value to compare.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 use xlsnap_orchestrator::{
     CheckRequest, CreateRequest, DeleteRequest, DiskChoice, Error, GuestState, MemoryPlace, MemoryRequest,
-    RevertRequest, check, create, delete, revert,
+    RevertRequest, Run, check, create, delete, revert,
 };
-use xlsnap_testkit::fake::FakeWorld;
+use xlsnap_testkit::fake::FakeBackend;
 use xlsnap_types::model::{DiskName, ImageFormat, MemoryWay, SnapshotName, StateFlags};
 
 pub(crate) fn name(name: &str) -> SnapshotName {
@@ -18,7 +18,7 @@ pub(crate) fn disk(name: &str) -> DiskName {
     DiskName::new(name).unwrap()
 }
 
-/// An operation, to be run on a world.
+/// An operation, to be run on a backend.
 #[derive(Debug, Clone)]
 pub(crate) enum Op {
     Create(Box<CreateRequest>),
@@ -77,13 +77,13 @@ impl Op {
     }
 
     /// To a guest that runs afterwards, or stands still.
-    pub(crate) fn revert_to(given: &str, run: bool) -> Self {
+    pub(crate) fn revert_to(given: &str, run: Run) -> Self {
         Self::Revert(RevertRequest { run: Some(run), ..RevertRequest::new(name(given)) })
     }
 
     /// Runs it, and gives the warnings.
-    pub(crate) async fn run(&self, world: &FakeWorld) -> Result<Vec<String>, Error> {
-        let (ports, domain) = (world.ports(), world.domain());
+    pub(crate) async fn run(&self, backend: &FakeBackend) -> Result<Vec<String>, Error> {
+        let (ports, domain) = (backend.ports(), backend.domain());
         let id = Uuid::from_u128(0x1234_5678_9abc_def0_1234_5678_9abc_def0);
         match self {
             Self::Create(request) => Ok(create(&ports, &domain, request, id).await?.warnings),
@@ -101,7 +101,7 @@ impl Op {
     }
 }
 
-/// Everything that matters of a world, without ids and times.
+/// Everything that matters of a backend, without ids and times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Seen {
     /// Each record with its parent.
@@ -124,15 +124,15 @@ pub(crate) struct Seen {
     pub(crate) memory_files: BTreeSet<String>,
 }
 
-pub(crate) fn see(world: &FakeWorld) -> Seen {
-    let records = world.store().records(FakeWorld::UUID);
+pub(crate) fn see(backend: &FakeBackend) -> Seen {
+    let records = backend.store().records(FakeBackend::UUID);
     let parents = records.iter().map(|(name, record)| {
         (name.clone(), record.meta.as_ref().expect("all records here are ours").parent.clone())
     });
-    let names: BTreeSet<DiskName> = world.disk_names().into_iter().collect();
-    let at = |disk: &DiskName| world.disk(disk.as_str());
-    let files = world.files().into_iter().map(|file| {
-        let kept = world.change(&file, |image| {
+    let names: BTreeSet<DiskName> = backend.disk_names().into_iter().collect();
+    let at = |disk: &DiskName| backend.disk(disk.as_str());
+    let files = backend.files().into_iter().map(|file| {
+        let kept = backend.change(&file, |image| {
             image
                 .snapshots
                 .iter()
@@ -143,41 +143,41 @@ pub(crate) fn see(world: &FakeWorld) -> Seen {
     });
     Seen {
         records: parents.collect(),
-        current: world.store().current(FakeWorld::UUID),
-        journal: world.store().left_journal(FakeWorld::UUID).is_some(),
-        contents: names.iter().map(|disk| (disk.clone(), world.read(disk.as_str()))).collect(),
+        current: backend.store().current(FakeBackend::UUID),
+        journal: backend.store().left_journal(FakeBackend::UUID).is_some(),
+        contents: names.iter().map(|disk| (disk.clone(), backend.read(disk.as_str()))).collect(),
         images: names.iter().map(|disk| (disk.clone(), (at(disk).top, at(disk).described))).collect(),
         files: files.collect(),
-        running: world.guest_state() != GuestState::Off,
-        paused: matches!(world.guest_state(), GuestState::On(StateFlags { paused: true, .. })),
-        held: world.is_held(),
-        agrees: world.agrees(),
-        memory_files: world.memory_files().into_keys().collect(),
+        running: backend.guest_state() != GuestState::Off,
+        paused: matches!(backend.guest_state(), GuestState::On(StateFlags { paused: true, .. })),
+        held: backend.is_held(),
+        agrees: backend.agrees(),
+        memory_files: backend.memory_files().into_keys().collect(),
     }
 }
 
-/// The one invariant, on a world where nothing is left to recover: a record is there exactly when every one of its disks has
+/// The one invariant, on a backend where nothing is left to recover: a record is there exactly when every one of its disks has
 /// the snapshot, and nothing half-made remains.
-pub(crate) async fn assert_whole(world: &FakeWorld, about: &str) {
-    assert_eq!(world.store().left_journal(FakeWorld::UUID), None, "{about}: a journal is left");
-    let report = check(&world.ports(), &world.domain(), &CheckRequest { repair: false }).await;
+pub(crate) async fn assert_whole(backend: &FakeBackend, about: &str) {
+    assert_eq!(backend.store().left_journal(FakeBackend::UUID), None, "{about}: a journal is left");
+    let report = check(&backend.ports(), &backend.domain(), &CheckRequest::default()).await;
     let findings = report.unwrap_or_else(|e| panic!("{about}: no check: {e}")).findings;
     assert!(findings.is_empty(), "{about}: {findings:#?}");
-    let records = world.store().records(FakeWorld::UUID);
+    let records = backend.store().records(FakeBackend::UUID);
     let parts: Vec<_> =
         records.values().flat_map(|record| record.meta.as_ref().unwrap().disks.clone()).collect();
     let made: BTreeSet<String> = parts.iter().filter_map(|part| part.made.clone()).collect();
-    for file in world.files().iter().filter(|file| file.matches('.').count() > 1) {
-        assert!(made.contains(file), "{about}: the overlay {file} is nobody's");
+    for file in backend.files().iter().filter(|file| file.matches('.').count() > 1) {
+        assert!(made.contains(file), "{about}: no record names the overlay {file}");
     }
-    for file in world.memory_files().keys() {
+    for file in backend.memory_files().keys() {
         let named = records.values().any(|record| record.snapshot.memory.as_ref() == Some(file));
-        assert!(named, "{about}: the memory file {file} is nobody's");
+        assert!(named, "{about}: no record names the memory file {file}");
     }
-    assert!(world.agrees(), "{about}: the guest's memory and its disks are of different times");
-    assert!(!world.is_held(), "{about}: the guest is held");
+    assert!(backend.agrees(), "{about}: the guest's memory and its disks are of different times");
+    assert!(!backend.is_held(), "{about}: the guest is held");
     for file in &made {
-        assert!(world.files().contains(file), "{about}: the overlay {file} is gone");
+        assert!(backend.files().contains(file), "{about}: the overlay {file} is gone");
     }
 }
 

@@ -1,10 +1,13 @@
-//! The orchestrator on the world in memory.
+//! The orchestrator on the backend in memory.
 #![expect(clippy::unwrap_used, reason = "a test says by panicking what was not so")]
 
 mod common;
+mod declared;
+mod findings;
+mod foreign;
 mod mocks;
 mod model;
+mod obstacles;
 mod plan;
-mod strangers;
 mod sweep;
 mod sweep_machine;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::FutureExt;
 use proptest::prelude::*;
 use xlsnap_orchestrator::{GuestState, Kind, recover};
-use xlsnap_testkit::fake::{FakeWorld, Fault, Moment};
+use xlsnap_testkit::fake::{FakeBackend, Fault, Moment};
 use xlsnap_types::model::SnapshotName;
 
 use crate::common::{Op, assert_whole, name, told};
@@ -131,11 +131,11 @@ impl Model {
     }
 }
 
-/// What a world is to its user.
-fn seen(world: &FakeWorld) -> Model {
+/// What a backend is to its user.
+fn seen(backend: &FakeBackend) -> Model {
     let kept = |name: &SnapshotName| {
         let contents = DISKS.map(|disk| {
-            world.change_disk(disk, |image| {
+            backend.change_disk(disk, |image| {
                 let found: Vec<_> =
                     image.snapshots.iter().filter(|k| k.snapshot.name == name.as_str()).collect();
                 assert_eq!(found.len(), 1, "{name} on {disk}");
@@ -145,39 +145,39 @@ fn seen(world: &FakeWorld) -> Model {
         assert_eq!(contents[0], contents[1], "{name} keeps different times");
         contents[0]
     };
-    let records = world.store().records(FakeWorld::UUID);
+    let records = backend.store().records(FakeBackend::UUID);
     let snapshots = records
         .iter()
         .map(|(name, record)| (name.clone(), (kept(name), record.meta.as_ref().unwrap().parent.clone())));
-    let contents = DISKS.map(|disk| world.read(disk));
+    let contents = DISKS.map(|disk| backend.read(disk));
     assert_eq!(contents[0], contents[1], "the disks are of different times");
     Model {
-        running: world.guest_state() != GuestState::Off,
+        running: backend.guest_state() != GuestState::Off,
         content: contents[0],
         snapshots: snapshots.collect(),
-        current: world.store().current(FakeWorld::UUID),
+        current: backend.store().current(FakeBackend::UUID),
     }
 }
 
-fn run(world: &FakeWorld, model: &mut Model, deed: &Deed, fault: Option<(usize, Fault)>) {
+fn run(backend: &FakeBackend, model: &mut Model, deed: &Deed, fault: Option<(usize, Fault)>) {
     let about = format!("{deed:?} with {fault:?} in {model:?}");
     let expected = model.after(deed);
     let Some(op) = deed.op() else {
         match deed {
-            Deed::Start => world.start(),
-            Deed::Stop => world.stop(),
-            Deed::Write(content) => DISKS.iter().for_each(|disk| world.write(disk, *content)),
+            Deed::Start => backend.start(),
+            Deed::Stop => backend.stop(),
+            Deed::Write(content) => DISKS.iter().for_each(|disk| backend.write(disk, *content)),
             _ => unreachable!("every other deed is an operation"),
         }
         *model = expected.unwrap().remove(0);
         return;
     };
     if let Some((at, fault)) = fault {
-        world.faults().plan(at, fault);
+        backend.faults().plan(at, fault);
     }
-    let result = op.run(world).now_or_never().expect("the world in memory answers at once");
-    let struck = world.faults().calls().iter().any(|call| call.fault.is_some());
-    world.restart();
+    let result = op.run(backend).now_or_never().expect("the backend in memory answers at once");
+    let struck = backend.faults().calls().iter().any(|call| call.fault.is_some());
+    backend.restart();
     if !struck {
         match (&result, &expected) {
             (Ok(warnings), Ok(_)) => assert!(warnings.is_empty(), "{about}: {warnings:?}"),
@@ -185,13 +185,13 @@ fn run(world: &FakeWorld, model: &mut Model, deed: &Deed, fault: Option<(usize, 
             _ => panic!("{about}: {:?}, expected {expected:?}", result.map_err(|e| told(&e))),
         }
     }
-    recover(&world.ports(), &world.domain())
+    recover(&backend.ports(), &backend.domain())
         .now_or_never()
         .unwrap()
         .unwrap_or_else(|e| panic!("{about}: {}", told(&e)));
-    assert_whole(world, &about).now_or_never().unwrap();
-    world.faults().clear();
-    let now = seen(world);
+    assert_whole(backend, &about).now_or_never().unwrap();
+    backend.faults().clear();
+    let now = seen(backend);
     let before = Model { running: now.running, ..model.clone() };
     let mut after = expected.clone().unwrap_or_default();
     after.iter_mut().for_each(|state| state.running = now.running);
@@ -238,10 +238,10 @@ proptest! {
 
     #[test]
     fn a_domain_is_what_the_model_says(deeds in proptest::collection::vec((deed(), fault()), 1..25)) {
-        let world = FakeWorld::qcow2(&DISKS);
+        let backend = FakeBackend::qcow2(&DISKS);
         let mut model = Model::default();
         for (deed, fault) in &deeds {
-            run(&world, &mut model, deed, *fault);
+            run(&backend, &mut model, deed, *fault);
         }
     }
 }

@@ -3,20 +3,20 @@
 use uuid::Uuid;
 use xlsnap_orchestrator::{
     CreatePlan, CreateRequest, DeleteRequest, DiskChoice, Error, Kind, RevertRequest, Selection,
-    SnapshotAction, overlay_beside, plan_create, plan_delete, plan_revert,
+    SnapshotAction, Stage, Step, overlay_beside, plan_create, plan_delete, plan_revert,
 };
-use xlsnap_testkit::fake::FakeWorld;
+use xlsnap_testkit::fake::FakeBackend;
 use xlsnap_types::model::ImageFormat;
 
 use crate::common::{Op, disk, name, see, told};
 
 /// A domain with one disk of each sort.
-fn world() -> FakeWorld {
-    let world = FakeWorld::qcow2(&["vda", "vdb"]);
-    world.add_disk("raw", ImageFormat::Raw, false, false);
-    world.add_disk("ro", ImageFormat::Qcow2, true, false);
-    world.add_disk("cd", ImageFormat::Qcow2, false, true);
-    world
+fn backend() -> FakeBackend {
+    let backend = FakeBackend::qcow2(&["vda", "vdb"]);
+    backend.add_disk("raw", ImageFormat::Raw, false, false);
+    backend.add_disk("ro", ImageFormat::Qcow2, true, false);
+    backend.add_disk("cd", ImageFormat::Qcow2, false, true);
+    backend
 }
 
 fn request(only: &[&str], except: &[&str]) -> CreateRequest {
@@ -30,10 +30,10 @@ fn external(mut request: CreateRequest, at: &str, file: Option<&str>, format: Im
     request
 }
 
-async fn plan(world: &FakeWorld, request: &CreateRequest) -> Result<CreatePlan, Error> {
-    let before = see(world);
-    let plan = plan_create(&world.ports(), &world.domain(), request, Uuid::from_u128(7)).await;
-    assert_eq!(see(world), before, "planning changed something");
+async fn plan(backend: &FakeBackend, request: &CreateRequest) -> Result<CreatePlan, Error> {
+    let before = see(backend);
+    let plan = plan_create(&backend.ports(), &backend.domain(), request, Uuid::from_u128(7)).await;
+    assert_eq!(see(backend), before, "planning changed something");
     plan
 }
 
@@ -55,40 +55,40 @@ fn refused(result: Result<impl std::fmt::Debug, Error>, words: &[&str]) {
 
 #[tokio::test]
 async fn the_choice_of_disks() {
-    let world = world();
-    let plan1 = plan(&world, &request(&[], &["raw"])).await.unwrap();
+    let backend = backend();
+    let plan1 = plan(&backend, &request(&[], &["raw"])).await.unwrap();
     let why = [("raw", "it was excluded"), ("ro", "it is read-only"), ("cd", "it is a removable medium")];
     assert_eq!(chosen(&plan1), (vec!["vda", "vdb"], why.to_vec()));
-    let plan2 = plan(&world, &request(&["cd", "vda"], &[])).await.unwrap();
+    let plan2 = plan(&backend, &request(&["cd", "vda"], &[])).await.unwrap();
     assert_eq!(chosen(&plan2).0, ["vda", "cd"], "in the domain's order, a medium by name");
 
-    refused(plan(&world, &request(&[], &[])).await, &["raw", "its format is raw", "exclude disk raw"]);
-    refused(plan(&world, &request(&["ro"], &[])).await, &["ro", "read-only"]);
-    refused(plan(&world, &request(&[], &["nope"])).await, &["nope", "vda, vdb, raw, ro, cd"]);
-    refused(plan(&world, &request(&["vda"], &["vda"])).await, &["vda", "both"]);
-    refused(plan(&world, &request(&[], &["vda", "vdb", "raw"])).await, &["nothing", "it was excluded"]);
+    refused(plan(&backend, &request(&[], &[])).await, &["raw", "its format is raw", "exclude disk raw"]);
+    refused(plan(&backend, &request(&["ro"], &[])).await, &["ro", "read-only"]);
+    refused(plan(&backend, &request(&[], &["nope"])).await, &["nope", "vda, vdb, raw, ro, cd"]);
+    refused(plan(&backend, &request(&["vda"], &["vda"])).await, &["vda", "both"]);
+    refused(plan(&backend, &request(&[], &["vda", "vdb", "raw"])).await, &["nothing", "it was excluded"]);
     let stray = external(request(&["vda"], &[]), "vdb", None, ImageFormat::Qcow2);
-    refused(plan(&world, &stray).await, &["vdb", "include"]);
+    refused(plan(&backend, &stray).await, &["vdb", "include"]);
 }
 
 #[tokio::test]
 async fn the_choice_of_overlays() {
-    let world = world();
+    let backend = backend();
     let beside = external(request(&["vda", "raw"], &[]), "raw", None, ImageFormat::Qcow2);
-    let plan1 = plan(&world, &beside).await.unwrap();
+    let plan1 = plan(&backend, &beside).await.unwrap();
     let SnapshotAction::External(overlay) = &plan1.disks[1].action else { panic!("{plan1:?}") };
     assert_eq!((overlay.file.as_str(), overlay.base.as_str()), ("/images/raw.s.qcow2", "/images/raw.raw"));
     assert_eq!((&overlay.base_format, overlay.virtual_size), (&ImageFormat::Raw, 1 << 20));
     assert!(overlay.token.len() <= 24 && overlay.token.bytes().all(|b| b.is_ascii_alphanumeric()));
 
     let at = |file: &str| external(request(&["vda"], &[]), "vda", Some(file), ImageFormat::Qcow2);
-    refused(plan(&world, &at("relative.qcow2")).await, &["vda", "absolute"]);
-    refused(plan(&world, &at("/images/")).await, &["vda", "absolute"]);
-    refused(plan(&world, &at("/images/a\nb")).await, &["vda", "absolute"]);
-    refused(plan(&world, &at("/images/vdb.qcow2")).await, &["vda", "/images/vdb.qcow2"]);
-    refused(plan(&world, &at("/images/vda.qcow2")).await, &["vda", "another disk"]);
+    refused(plan(&backend, &at("relative.qcow2")).await, &["vda", "absolute"]);
+    refused(plan(&backend, &at("/images/")).await, &["vda", "absolute"]);
+    refused(plan(&backend, &at("/images/a\nb")).await, &["vda", "absolute"]);
+    refused(plan(&backend, &at("/images/vdb.qcow2")).await, &["vda", "/images/vdb.qcow2"]);
+    refused(plan(&backend, &at("/images/vda.qcow2")).await, &["vda", "another disk"]);
     refused(
-        plan(&world, &external(request(&["vda"], &[]), "vda", None, ImageFormat::Raw)).await,
+        plan(&backend, &external(request(&["vda"], &[]), "vda", None, ImageFormat::Raw)).await,
         &["vda", "qcow2"],
     );
     let both = external(
@@ -97,10 +97,10 @@ async fn the_choice_of_overlays() {
         Some("/x"),
         ImageFormat::Qcow2,
     );
-    refused(plan(&world, &both).await, &["vdb", "/x"]);
+    refused(plan(&backend, &both).await, &["vdb", "/x"]);
 
-    world.change_disk("vda", |image| image.take("inside", 1));
-    let warned = plan(&world, &at("/images/new.qcow2")).await.unwrap().warnings;
+    backend.change_disk("vda", |image| image.take("inside", 1));
+    let warned = plan(&backend, &at("/images/new.qcow2")).await.unwrap().warnings;
     assert!(warned.iter().any(|w| w.contains("inside") && w.contains("vda")), "{warned:?}");
 }
 
@@ -122,76 +122,93 @@ fn overlays_are_named_beside_their_image() {
 
 #[tokio::test]
 async fn the_choice_of_a_name() {
-    let world = FakeWorld::qcow2(&["vda", "vdb"]);
+    let backend = FakeBackend::qcow2(&["vda", "vdb"]);
     let unnamed = CreateRequest::default();
-    let first = plan(&world, &unnamed).await.unwrap().name;
+    let first = plan(&backend, &unnamed).await.unwrap().name;
     assert_eq!(first.as_str(), "1700000000");
     // The time's name is in an image, and the next one is a record.
-    world.change_disk("vdb", |image| image.take("1700000000", 1));
-    Op::create("1700000000-2").run(&world).await.unwrap();
-    assert_eq!(plan(&world, &unnamed).await.unwrap().name.as_str(), "1700000000-3");
+    backend.change_disk("vdb", |image| image.take("1700000000", 1));
+    Op::create("1700000000-2").run(&backend).await.unwrap();
+    assert_eq!(plan(&backend, &unnamed).await.unwrap().name.as_str(), "1700000000-3");
 
-    world.change_disk("vda", |image| image.take("inside", 1));
+    backend.change_disk("vda", |image| image.take("inside", 1));
     let named = |given: &str| CreateRequest { name: Some(name(given)), ..CreateRequest::default() };
-    refused(plan(&world, &named("inside")).await, &["/images/vda.qcow2", "vda", "a check says"]);
-    refused(plan(&world, &named("1700000000-2")).await, &["already"]);
-    refused(plan(&world, &named("2")).await, &["id of another snapshot", "vda"]);
+    refused(plan(&backend, &named("inside")).await, &["/images/vda.qcow2", "vda", "a check says"]);
+    refused(plan(&backend, &named("1700000000-2")).await, &["already"]);
+    refused(plan(&backend, &named("2")).await, &["id of another snapshot", "vda"]);
+}
+
+/// The steps of a plan in words, each with what it touches.
+fn lines(stages: &[Stage]) -> Vec<String> {
+    let texts = stages.iter().flat_map(Stage::steps).filter_map(Step::text);
+    texts.map(|text| format!("{}: {}", text.touches.join(" "), text.what)).collect()
 }
 
 #[tokio::test]
-async fn a_dry_run_names_every_file() {
-    let world = FakeWorld::qcow2(&["vda", "vdb"]);
-    Op::create("a").run(&world).await.unwrap();
-    Op::create("b").run(&world).await.unwrap();
-    let (ports, domain, id) = (world.ports(), world.domain(), Uuid::from_u128(7));
-    let lines = |actions: Vec<xlsnap_orchestrator::Action>| -> Vec<String> {
-        actions.into_iter().map(|a| format!("{}: {}", a.touches.as_deref().unwrap_or("-"), a.what)).collect()
-    };
+async fn a_dry_run_names_every_step() {
+    let backend = FakeBackend::qcow2(&["vda", "vdb"]);
+    Op::create("a").run(&backend).await.unwrap();
+    Op::create("b").run(&backend).await.unwrap();
+    let (ports, domain, id) = (backend.ports(), backend.domain(), Uuid::from_u128(7));
     let create = external(request(&[], &[]), "vdb", None, ImageFormat::Qcow2);
     assert_eq!(
-        lines(plan(&world, &create).await.unwrap().actions()),
+        lines(&plan(&backend, &create).await.unwrap().stages),
         [
-            "/images/vdb.s.qcow2: make an empty overlay for disk vdb over /images/vdb.qcow2",
-            "/images/vda.qcow2: take the internal snapshot s of disk vda",
-            "/images/vdb.s.qcow2: direct the writes of disk vdb to it; /images/vdb.qcow2 stays as it is",
-            "-: store the record of snapshot s",
+            "/images/vdb.s.qcow2: make an empty overlay for disk vdb on /images/vdb.qcow2",
+            ": take the internal snapshot s of disk vda",
+            "/images/vdb.s.qcow2: write disk vdb to /images/vdb.s.qcow2 from now on; /images/vdb.qcow2 stays as it is",
+            ": name /images/vdb.s.qcow2 as the image of disk vdb in the domain's description",
+            ": store the record of snapshot s",
+            ": note that the domain is at snapshot s",
         ]
     );
     let delete = DeleteRequest { name: name("a"), children: false, metadata_only: false };
     assert_eq!(
-        lines(plan_delete(&ports, &domain, &delete, id).await.unwrap().actions()),
+        lines(&plan_delete(&ports, &domain, &delete, id).await.unwrap().stages),
         [
             "/images/vda.qcow2: delete the internal snapshot a (id 1) of disk vda",
             "/images/vdb.qcow2: delete the internal snapshot a (id 1) of disk vdb",
-            "-: delete the record of snapshot a",
-            "-: change the parent in the record of snapshot b to none",
+            ": make snapshot b a root in its record",
+            ": delete the record of snapshot a",
         ]
     );
     let forget = DeleteRequest { name: name("b"), metadata_only: true, ..delete };
     assert_eq!(
-        lines(plan_delete(&ports, &domain, &forget, id).await.unwrap().actions()),
-        ["-: delete the record of snapshot b", "-: change the current snapshot to a"]
+        lines(&plan_delete(&ports, &domain, &forget, id).await.unwrap().stages),
+        [": note that the domain is at snapshot a", ": delete the record of snapshot b"]
     );
     let revert = RevertRequest { safety: Some(name("safe")), ..RevertRequest::new(name("a")) };
+    let plan = plan_revert(&ports, &domain, &revert, id).await.unwrap();
     assert_eq!(
-        lines(plan_revert(&ports, &domain, &revert, id).await.unwrap().actions()),
+        lines(&plan.safety.unwrap().stages),
         [
-            "/images/vda.qcow2: take the internal snapshot safe of disk vda",
-            "/images/vdb.qcow2: take the internal snapshot safe of disk vdb",
-            "-: store the record of snapshot safe",
+            ": take the internal snapshot safe of disk vda",
+            ": take the internal snapshot safe of disk vdb",
+            ": store the record of snapshot safe",
+            ": note that the domain is at snapshot safe",
+        ]
+    );
+    assert_eq!(
+        lines(&plan.stages),
+        [
+            "/images/vda.qcow2: mark the present state of disk vda",
+            "/images/vdb.qcow2: mark the present state of disk vdb",
             "/images/vda.qcow2: revert disk vda to the internal snapshot a (id 1)",
             "/images/vdb.qcow2: revert disk vdb to the internal snapshot a (id 1)",
-            "-: change the current snapshot to a",
+            ": note that the domain is at snapshot a",
+            ": note in the journal that the operation is done",
+            "/images/vda.qcow2: remove the mark of disk vda",
+            "/images/vdb.qcow2: remove the mark of disk vdb",
         ]
     );
 }
 
-/// A dry run in the middle of somebody's operation would show what does not last.
+/// A dry run in the middle of another operation would show what does not last.
 #[tokio::test]
 async fn no_dry_run_over_a_journal() {
-    let world = FakeWorld::qcow2(&["vda"]);
-    world.store().plant_journal(FakeWorld::UUID, Some(b"{}".to_vec()));
-    let error = plan_create(&world.ports(), &world.domain(), &CreateRequest::default(), Uuid::nil())
+    let backend = FakeBackend::qcow2(&["vda"]);
+    backend.store().plant_journal(FakeBackend::UUID, Some(b"{}".to_vec()));
+    let error = plan_create(&backend.ports(), &backend.domain(), &CreateRequest::default(), Uuid::nil())
         .await
         .unwrap_err();
     assert_eq!(error.kind(), Kind::RecoveryPending);

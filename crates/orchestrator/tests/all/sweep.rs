@@ -1,15 +1,15 @@
-//! The sweep: every operation fails at every call of a port and of the store, before and after its effect; whoever asks
-//! crashes there; whoever has the disks dies within the transaction. Recovery, itself crashed at every call, brings every one
+//! The sweep: every operation fails at every call of a port and of the store, before and after its effect; the process that
+//! asks crashes there; the process that has the disks dies within the transaction. Recovery, itself crashed at every call, brings every one
 //! of these to the state before or to the state after, and to nothing between.
 
 use std::collections::HashSet;
 
 use crate::common::{Op, Seen, assert_whole, disk, see, told};
 use xlsnap_orchestrator::{Effect, GuestState, Kind, recover};
-use xlsnap_testkit::fake::{FakeWorld, Fault, Moment};
+use xlsnap_testkit::fake::{FakeBackend, Fault, Moment};
 use xlsnap_types::model::StateFlags;
 
-/// What a world is before the operation.
+/// What a backend is before the operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Power {
     Running,
@@ -30,21 +30,21 @@ impl Power {
 }
 
 /// Three disks that read 4, with the snapshots a (1), b (2) and c (3), each on the one before.
-async fn world(power: Power) -> FakeWorld {
-    let world = FakeWorld::qcow2(&["vda", "vdb", "vdc"]);
+async fn backend(power: Power) -> FakeBackend {
+    let backend = FakeBackend::qcow2(&["vda", "vdb", "vdc"]);
     for (content, given) in [(1, "a"), (2, "b"), (3, "c")] {
-        write(&world, content);
-        Op::create(given).run(&world).await.unwrap();
+        write(&backend, content);
+        Op::create(given).run(&backend).await.unwrap();
     }
-    write(&world, 4);
-    world.power(power.guest());
-    world.faults().clear();
-    world
+    write(&backend, 4);
+    backend.power(power.guest());
+    backend.faults().clear();
+    backend
 }
 
-pub(crate) fn write(world: &FakeWorld, content: u64) {
-    for disk in world.disk_names() {
-        world.write(disk.as_str(), content);
+pub(crate) fn write(backend: &FakeBackend, content: u64) {
+    for disk in backend.disk_names() {
+        backend.write(disk.as_str(), content);
     }
 }
 
@@ -68,28 +68,29 @@ fn kills(fault: Fault) -> bool {
 
 /// Whether the process that has the disks can die of a call.
 fn can_kill(method: &str) -> bool {
-    ["disks.snapshot", "memory.begin", "memory.resume", "memory.finish", "memory.take_inside"]
+    ["disks.snapshot", "memory.begin", "memory.run_on", "memory.finish", "inside.take_inside"]
         .contains(&method)
 }
 
 /// Whether the process dies of a revert's call, and is started anew by the recovery.
 fn can_kill_in_revert(method: &str) -> bool {
-    ["power.release", "power.take_back", "power.start", "power.restore", "power.load"].contains(&method)
+    let process = ["pause.", "release.", "power.start", "power.restore", "inside.load"];
+    process.iter().any(|port| method.starts_with(port))
 }
 
 /// Sweeps one operation on a domain without a process that can be handled: `between` are the states that are whole, although neither before nor after it.
 async fn sweep(power: Power, op: &Op, between: &[Op]) {
-    sweep_from(&format!("{power:?}"), &world(power).await, op, between).await;
+    sweep_from(&format!("{power:?}"), &backend(power).await, op, between).await;
 }
 
-/// The same, from this world.
-pub(crate) async fn sweep_from(power: &str, start: &FakeWorld, op: &Op, between: &[Op]) {
+/// The same, from this backend.
+pub(crate) async fn sweep_from(power: &str, start: &FakeBackend, op: &Op, between: &[Op]) {
     let clean = start.fork();
     let mut allowed = vec![see(&clean)];
-    op.run(&clean).await.unwrap_or_else(|e| panic!("{op:?} on a sound world: {}", told(&e)));
+    op.run(&clean).await.unwrap_or_else(|e| panic!("{op:?} on a sound backend: {}", told(&e)));
     let calls = clean.faults().calls();
     assert!(calls.len() > 5, "{op:?} is not worth a sweep: {calls:?}");
-    assert_whole(&clean, "a sound world").await;
+    assert_whole(&clean, "a sound backend").await;
     allowed.push(see(&clean));
     for other in between {
         let reached = start.fork();
@@ -108,7 +109,7 @@ pub(crate) async fn sweep_from(power: &str, start: &FakeWorld, op: &Op, between:
             if struck.crashed || kills(fault) {
                 continue;
             }
-            // It failed and is being undone, or it looks what happened: whoever asked crashes then.
+            // It failed and is being undone, or it looks what happened: the process crashes then.
             for later in at + 1..struck.calls {
                 for moment in [Moment::Before, Moment::After] {
                     let faults = [(at, fault), (later, Fault::Crash(moment))];
@@ -122,9 +123,9 @@ pub(crate) async fn sweep_from(power: &str, start: &FakeWorld, op: &Op, between:
     assert!(met.len() > 2, "{op:?}: there was next to nothing to recover");
 }
 
-/// A world in which faults struck an operation.
+/// A backend in which faults struck an operation.
 struct Struck {
-    world: FakeWorld,
+    backend: FakeBackend,
     calls: usize,
     crashed: bool,
     /// Whether the process that had the disks died.
@@ -134,32 +135,32 @@ struct Struck {
 
 /// Lets faults strike, and checks that what the operation says of it is so.
 async fn strike(
-    start: &FakeWorld,
+    start: &FakeBackend,
     op: &Op,
     faults: &[(usize, Fault)],
     allowed: &[Seen],
     about: &str,
 ) -> Struck {
-    let world = start.fork();
-    let before = see(&world);
+    let backend = start.fork();
+    let before = see(&backend);
     for (at, fault) in faults {
-        world.faults().plan(*at, *fault);
+        backend.faults().plan(*at, *fault);
     }
-    let result = op.run(&world).await;
-    let crashed = world.faults().crashed();
+    let result = op.run(&backend).await;
+    let crashed = backend.faults().crashed();
     if !crashed {
-        assert_honest(&world, &before, &result, allowed, about);
+        assert_honest(&backend, &before, &result, allowed, about);
     }
-    let calls = world.faults().calls().len();
-    world.restart();
+    let calls = backend.faults().calls().len();
+    backend.restart();
     let killed = faults.iter().any(|(_, fault)| kills(*fault));
-    Struck { world, calls, crashed, killed, before }
+    Struck { backend, calls, crashed, killed, before }
 }
 
 /// Recovers, and again with a crash at each of its calls. Many faults leave the same behind: each is recovered once.
 async fn recover_everyhow(struck: &Struck, allowed: &[Seen], about: &str, met: &mut HashSet<String>) {
-    let journal = struck.world.store().left_journal(FakeWorld::UUID).unwrap_or_default();
-    if !met.insert(format!("{:?} {}", see(&struck.world), String::from_utf8_lossy(&journal))) {
+    let journal = struck.backend.store().left_journal(FakeBackend::UUID).unwrap_or_default();
+    if !met.insert(format!("{:?} {}", see(&struck.backend), String::from_utf8_lossy(&journal))) {
         return;
     }
     let calls = recover_and_check(struck, None, allowed, about).await;
@@ -178,18 +179,18 @@ async fn recover_and_check(
     allowed: &[Seen],
     about: &str,
 ) -> usize {
-    let world = struck.world.fork();
+    let backend = struck.backend.fork();
     if let Some((second, moment)) = second {
-        world.faults().plan(second, Fault::Crash(moment));
+        backend.faults().plan(second, Fault::Crash(moment));
         // It may be done already, when only its last call's answer was lost.
-        let _ = recover(&world.ports(), &world.domain()).await;
-        world.restart();
+        let _ = recover(&backend.ports(), &backend.domain()).await;
+        backend.restart();
     }
-    let recovered = recover(&world.ports(), &world.domain()).await;
+    let recovered = recover(&backend.ports(), &backend.domain()).await;
     recovered.unwrap_or_else(|e| panic!("{about}: it does not recover: {}", told(&e)));
-    let calls = world.faults().calls().len();
+    let calls = backend.faults().calls().len();
 
-    let mut after = see(&world);
+    let mut after = see(&backend);
     // A revert starts the domain again.
     if struck.killed && !after.running {
         after.running = struck.before.running;
@@ -199,22 +200,25 @@ async fn recover_and_check(
     }
     let whole = allowed.iter().find(|state| **state == after);
     assert!(whole.is_some(), "{about}: neither before nor after:\n{after:#?}\nallowed: {allowed:#?}");
-    assert_whole(&world, about).await;
+    assert_whole(&backend, about).await;
     // The domain is not stuck.
-    Op::create("later").run(&world).await.unwrap_or_else(|e| panic!("{about}: nothing works: {}", told(&e)));
-    assert_eq!(world.tags("vda").last().map(String::as_str), Some("later"), "{about}");
+    Op::create("later")
+        .run(&backend)
+        .await
+        .unwrap_or_else(|e| panic!("{about}: nothing works: {}", told(&e)));
+    assert_eq!(backend.tags("vda").last().map(String::as_str), Some("later"), "{about}");
     calls
 }
 
 /// What an operation says is so.
 fn assert_honest(
-    world: &FakeWorld,
+    backend: &FakeBackend,
     before: &Seen,
     result: &Result<Vec<String>, xlsnap_orchestrator::Error>,
     allowed: &[Seen],
     about: &str,
 ) {
-    let now = see(world);
+    let now = see(backend);
     match result {
         Ok(warnings) => {
             assert!(!now.journal || !warnings.is_empty(), "{about}: a journal is left without a warning");
@@ -298,52 +302,52 @@ async fn revert_with_a_safety_snapshot() {
 /// A crash is met by whatever operation comes next, not only by `recover`.
 #[tokio::test]
 async fn the_next_operation_recovers() {
-    let start = world(Power::Off).await;
+    let start = backend(Power::Off).await;
     let clean = start.fork();
     Op::create("s").run(&clean).await.unwrap();
     for at in 0..clean.faults().calls().len() {
         for moment in [Moment::Before, Moment::After] {
-            let world = start.fork();
-            world.faults().plan(at, Fault::Crash(moment));
+            let backend = start.fork();
+            backend.faults().plan(at, Fault::Crash(moment));
             // After the commit point it has worked, with a warning.
-            let _ = Op::create("s").run(&world).await;
-            world.restart();
-            Op::delete("b").run(&world).await.unwrap();
-            assert_whole(&world, &format!("crash {moment:?} call {at}")).await;
-            assert!(!world.tags("vda").contains(&"b".to_owned()));
+            let _ = Op::create("s").run(&backend).await;
+            backend.restart();
+            Op::delete("b").run(&backend).await.unwrap();
+            assert_whole(&backend, &format!("crash {moment:?} call {at}")).await;
+            assert!(!backend.tags("vda").contains(&"b".to_owned()));
         }
     }
 }
 
-/// While an operation goes on, the next is told who holds the domain.
+/// While an operation goes on, the next is told which process holds the domain.
 #[tokio::test]
 async fn one_operation_at_a_time() {
-    let world = world(Power::Off).await;
+    let backend = backend(Power::Off).await;
     let owner = xlsnap_conf_store::Owner { pid: 77, operation: "delete".to_owned(), since: 1 };
-    let ports = world.ports();
-    let held = ports.store.lock(FakeWorld::UUID, &owner, std::time::Duration::ZERO).await.unwrap();
-    let error = Op::create("s").run(&world).await.unwrap_err();
+    let ports = backend.ports();
+    let held = ports.store.lock(FakeBackend::UUID, &owner, std::time::Duration::ZERO).await.unwrap();
+    let error = Op::create("s").run(&backend).await.unwrap_err();
     assert_eq!((error.kind(), error.effect()), (Kind::Busy, Effect::None));
     assert!(told(&error).contains("77"), "{}", told(&error));
     drop(held);
-    Op::create("s").run(&world).await.unwrap();
+    Op::create("s").run(&backend).await.unwrap();
 }
 
 /// Dropping an operation is as good as a crash.
 #[tokio::test]
 async fn a_dropped_operation_is_recovered() {
-    let world = world(Power::Running).await;
-    let before = see(&world);
+    let backend = backend(Power::Running).await;
+    let before = see(&backend);
     let op = Op::create("s");
     {
         // The store's first answer never comes: the future is dropped where it waits.
-        let mut running = Box::pin(op.run(&world));
+        let mut running = Box::pin(op.run(&backend));
         let waker = std::task::Waker::noop();
         let _ = running.as_mut().poll(&mut std::task::Context::from_waker(waker));
     }
-    recover(&world.ports(), &world.domain()).await.unwrap();
-    let after = see(&world);
+    recover(&backend.ports(), &backend.domain()).await.unwrap();
+    let after = see(&backend);
     assert!(after == before || after.records.contains_key(&crate::common::name("s")));
-    assert_whole(&world, "dropped").await;
-    assert_eq!(world.read(disk("vda").as_str()), 4);
+    assert_whole(&backend, "dropped").await;
+    assert_eq!(backend.read(disk("vda").as_str()), 4);
 }

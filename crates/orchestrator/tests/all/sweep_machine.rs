@@ -2,37 +2,40 @@
 
 use std::time::Duration;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use uuid::Uuid;
+
 use xlsnap_orchestrator::{
-    Abilities, Effect, GuestState, Interrupt, Kind, Memory, MemorySave, MemorySurvey, PortError, Ports,
-    Progress, SavedMemory, SnapshotAction, async_trait, create, recover, recover_without_memory,
+    Abilities, Can, Effect, GuestState, Interrupt, Kind, Memory, MemorySave, MemorySurvey, Outcome, Port,
+    PortError, Ports, Progress, Run, SavedMemory, StoppedGuest, UnfinishedMemory, async_trait, create,
+    recover, recover_without_memory, revert,
 };
-use xlsnap_testkit::fake::{FakeWorld, Fault, Moment};
+use xlsnap_testkit::fake::{FakeBackend, Fault, Moment};
 use xlsnap_types::model::{Consistency, MemoryWay};
 
 use crate::common::{Op, assert_whole, name, see, told};
 use crate::sweep::{Power, sweep_from, write};
 
 /// Three disks that read 4, with the disk-only snapshot a (1), b (2) with memory in a file, and c (3) with memory inside.
-async fn world(power: Power) -> FakeWorld {
-    let world = FakeWorld::qcow2(&["vda", "vdb", "vdc"]).with_machine();
-    world.start();
+async fn backend(power: Power) -> FakeBackend {
+    let backend = FakeBackend::qcow2(&["vda", "vdb", "vdc"]).with_machine();
+    backend.start();
     for (content, op) in [
         (1, Op::create("a")),
         (2, Op::memory("b", MemoryWay::Background)),
         (3, Op::memory("c", MemoryWay::Internal)),
     ] {
-        write(&world, content);
-        op.run(&world).await.unwrap();
+        write(&backend, content);
+        op.run(&backend).await.unwrap();
     }
-    write(&world, 4);
-    world.power(power.guest());
-    world.faults().clear();
-    world
+    write(&backend, 4);
+    backend.power(power.guest());
+    backend.faults().clear();
+    backend
 }
 
 async fn sweep(power: Power, op: &Op, between: &[Op]) {
-    sweep_from(&format!("{power:?}"), &world(power).await, op, between).await;
+    sweep_from(&format!("{power:?}"), &backend(power).await, op, between).await;
 }
 
 #[tokio::test]
@@ -59,7 +62,7 @@ async fn revert_under_a_process_that_lets_go_of_its_disks() {
 #[tokio::test]
 async fn revert_by_ending_the_process() {
     sweep(Power::Running, &Op::offline_revert("a"), &[]).await;
-    sweep(Power::Off, &Op::revert_to("a", true), &[]).await;
+    sweep(Power::Off, &Op::revert_to("a", Run::Runs), &[]).await;
 }
 
 #[tokio::test]
@@ -67,7 +70,7 @@ async fn revert_with_memory_from_a_file() {
     for power in [Power::Running, Power::Off] {
         sweep(power, &Op::revert("b"), &[]).await;
     }
-    sweep(Power::Running, &Op::revert_to("b", false), &[]).await;
+    sweep(Power::Running, &Op::revert_to("b", Run::Waits), &[]).await;
 }
 
 #[tokio::test]
@@ -89,149 +92,215 @@ async fn delete_with_memory() {
 /// The sweep would not notice anything if nothing were different after a revert with memory.
 #[tokio::test]
 async fn memory_comes_back_with_the_disks() {
-    let world = world(Power::Running).await;
+    let backend = backend(Power::Running).await;
     for (given, content) in [("b", 2), ("c", 3), ("a", 1), ("b", 2)] {
-        Op::revert(given).run(&world).await.unwrap();
-        let seen = see(&world);
+        Op::revert(given).run(&backend).await.unwrap();
+        let seen = see(&backend);
         assert!(seen.contents.values().all(|read| *read == content), "{given}: {:?}", seen.contents);
-        assert!(seen.agrees && world.runs(), "{given}");
+        assert!(seen.agrees && backend.runs(), "{given}");
     }
 }
 
-/// A memory that is lost between a revert that was cut short and its recovery keeps nobody from the disks.
+/// A memory that is lost between a revert that was cut short and its recovery does not make the disks unreachable.
 #[tokio::test]
 async fn a_revert_is_finished_without_its_memory() {
-    let world = world(Power::Running).await;
+    let backend = backend(Power::Running).await;
     let calls = {
-        let clean = world.fork();
+        let clean = backend.fork();
         Op::revert("b").run(&clean).await.unwrap();
         clean.faults().calls()
     };
     let restoring = calls.iter().position(|call| call.method == "power.restore").unwrap();
-    world.faults().plan(restoring, Fault::Crash(Moment::Before));
-    Op::revert("b").run(&world).await.unwrap_err();
-    world.restart();
-    world.lose_memory_file("/saves/b.save");
-    let error = recover(&world.ports(), &world.domain()).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::RecoveryPending);
-    assert!(error.advice().is_some_and(|advice| advice.contains("without the memory")), "{error}");
-    let recovered = recover_without_memory(&world.ports(), &world.domain()).await.unwrap().unwrap();
+    backend.faults().plan(restoring, Fault::Crash(Moment::Before));
+    Op::revert("b").run(&backend).await.unwrap_err();
+    backend.restart();
+    backend.lose_memory_file("/saves/b.save");
+    {
+        // By itself it goes back to what was there before.
+        let backend = backend.fork();
+        let recovered = recover(&backend.ports(), &backend.domain()).await.unwrap().unwrap();
+        assert_eq!(recovered.outcome, Outcome::Undone);
+        assert!(recovered.warnings.iter().any(|warning| warning.contains("memory")), "{recovered:?}");
+        assert!(see(&backend).contents.values().all(|read| *read == 4));
+        assert_eq!(backend.memory_files().len(), 0);
+    }
+    let recovered = recover_without_memory(&backend.ports(), &backend.domain()).await.unwrap().unwrap();
     assert!(!recovered.warnings.is_empty());
-    assert_eq!(world.guest_state(), GuestState::Off);
-    assert!(see(&world).contents.values().all(|read| *read == 2));
-    Op::delete("b").run(&world).await.unwrap();
-    assert_whole(&world, "without memory").await;
+    assert_eq!(backend.guest_state(), GuestState::Off);
+    assert!(see(&backend).contents.values().all(|read| *read == 2));
+    Op::delete("b").run(&backend).await.unwrap();
+    assert_whole(&backend, "without memory").await;
 }
 
 /// What a domain cannot do is found before anything is lost, and named.
 #[tokio::test]
 async fn what_cannot_be_done_is_refused() {
-    let world = world(Power::Running).await;
-    let before = see(&world);
-    world.abilities(|abilities| {
-        abilities.no_restart = Some("its file does not say how".to_owned());
-        abilities.no_release = Some("it is too old".to_owned());
-        abilities.no_load = Some("a job goes on".to_owned());
+    let backend = backend(Power::Running).await;
+    let before = see(&backend);
+    backend.abilities(|abilities| {
+        abilities.restart = Can::no("its file does not say how");
+        abilities.release = Can::no("it is too old");
+        abilities.load = Can::no("a job goes on");
     });
     for (op, why) in [
         (Op::revert("a"), "too old"),
-        (Op::offline_revert("a"), "not wanted"),
+        (Op::offline_revert("a"), "--offline was asked for"),
         (Op::revert("b"), "does not say how"),
         (Op::revert("c"), "a job goes on"),
     ] {
-        let error = op.run(&world).await.unwrap_err();
+        let error = op.run(&backend).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Refused, "{}", told(&error));
         assert!(told(&error).contains(why) && error.advice().is_some(), "{}", told(&error));
-        assert_eq!(see(&world), before);
+        assert_eq!(see(&backend), before);
     }
-    world.abilities(|abilities| *abilities = Abilities::default());
-    world.abilities(|abilities| abilities.hypervisor.machine = Some("pc-q35-7.2".to_owned()));
-    world.change_record("b", |meta| meta.hypervisor.machine = Some("pc-q35-10.0".to_owned()));
-    let error = Op::revert("b").run(&world).await.unwrap_err();
+    backend.abilities(|abilities| *abilities = Abilities::default());
+    backend.abilities(|abilities| abilities.hypervisor.machine = Some("pc-q35-7.2".to_owned()));
+    backend.change_record("b", |meta| meta.hypervisor.machine = Some("pc-q35-10.0".to_owned()));
+    let error = Op::revert("b").run(&backend).await.unwrap_err();
     assert!(told(&error).contains("pc-q35-7.2") && told(&error).contains("pc-q35-10.0"), "{}", told(&error));
-    world.abilities(|abilities| abilities.hypervisor.machine = None);
-    world.abilities(|abilities| abilities.hypervisor.qemu = Some("7.2.22".to_owned()));
-    world.change_record("b", |meta| meta.hypervisor.qemu = Some("10.0.2".to_owned()));
-    let error = Op::revert("b").run(&world).await.unwrap_err();
+    backend.abilities(|abilities| abilities.hypervisor.machine = None);
+    backend.abilities(|abilities| abilities.hypervisor.qemu = Some("7.2.22".to_owned()));
+    backend.change_record("b", |meta| meta.hypervisor.qemu = Some("10.0.2".to_owned()));
+    let error = Op::revert("b").run(&backend).await.unwrap_err();
     assert!(told(&error).contains("older"), "{}", told(&error));
-    assert_eq!(see(&world), before);
-    world.abilities(|abilities| abilities.hypervisor.qemu = Some("10.1.0".to_owned()));
-    Op::revert("b").run(&world).await.unwrap();
+    assert_eq!(see(&backend), before);
+    backend.abilities(|abilities| abilities.hypervisor.qemu = Some("10.1.0".to_owned()));
+    Op::revert("b").run(&backend).await.unwrap();
 }
 
-/// Somebody who wants it to end early gets everything as it was.
+/// A wish to end early that is there from the so-many-th time on that it is asked for.
+struct Late {
+    asked: AtomicUsize,
+    from: usize,
+}
+
+impl Late {
+    fn from(from: usize) -> Self {
+        Self { asked: AtomicUsize::new(0), from }
+    }
+}
+
+#[async_trait]
+impl Interrupt for Late {
+    async fn requested(&self) {
+        if self.asked.fetch_add(1, Ordering::Relaxed) < self.from {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// An operation that is interrupted while a step takes long has everything as it was.
 #[tokio::test]
 async fn an_interrupt_undoes_a_long_step() {
-    struct Now;
-    #[async_trait]
-    impl Interrupt for Now {
-        async fn requested(&self) {}
-    }
-    let world = world(Power::Running).await;
-    let before = see(&world);
-    // The world in memory answers at once, so that the step has to wait for the interrupt to come first.
-    let slow = Slow(&world);
-    let ports = Ports { interrupt: Some(&Now), memory: Some(&slow), ..world.ports() };
+    let backend = backend(Power::Running).await;
+    let before = see(&backend);
+    // The backend in memory answers at once, so the step that never ends is what the interrupt has to find.
+    let slow = Slow(backend.clone());
+    let wish = Late::from(4);
+    let ports = Ports { interrupt: Port::Has(&wish), memory: Port::Has(&slow), ..backend.ports() };
     let Op::Create(request) = Op::memory("s", MemoryWay::Background) else { unreachable!() };
-    let error = create(&ports, &world.domain(), &request, Uuid::from_u128(7)).await.unwrap_err();
+    let error = create(&ports, &backend.domain(), &request, Uuid::from_u128(7)).await.unwrap_err();
     assert_eq!((error.kind(), error.effect()), (Kind::Failed, Effect::None), "{}", told(&error));
     assert!(told(&error).contains("interrupted"), "{}", told(&error));
-    assert_eq!(see(&world), before);
+    assert_eq!(see(&backend), before);
+}
+
+/// Interrupted at any moment, an operation is done or everything is as it was; never is recovery pending.
+#[tokio::test]
+async fn an_interrupt_at_any_moment_goes_back() {
+    let mut went_back = 0;
+    for op in [
+        Op::revert("a"),
+        Op::offline_revert("a"),
+        Op::revert("b"),
+        Op::revert("c"),
+        Op::memory("s", MemoryWay::Background),
+    ] {
+        for from in 0..20 {
+            let backend = backend(Power::Running).await;
+            let before = see(&backend);
+            let wish = Late::from(from);
+            let ports = Ports { interrupt: Port::Has(&wish), ..backend.ports() };
+            let id = Uuid::from_u128(7);
+            let done = match &op {
+                Op::Create(request) => create(&ports, &backend.domain(), request, id).await.map(drop),
+                Op::Revert(request) => revert(&ports, &backend.domain(), request, id).await.map(drop),
+                Op::Delete(_) => unreachable!("it is not among them"),
+            };
+            if let Err(error) = done {
+                went_back += 1;
+                assert_eq!((error.kind(), error.effect()), (Kind::Failed, Effect::None), "{}", told(&error));
+                assert!(told(&error).contains("interrupted"), "{op:?} {from}: {}", told(&error));
+                assert_eq!(see(&backend), before, "{op:?} {from}");
+            }
+            assert_whole(&backend, &format!("{op:?} interrupted from {from}")).await;
+        }
+    }
+    assert!(went_back > 20, "the moments fell into the operations: {went_back}");
 }
 
 /// A memory whose file is never finished.
-struct Slow<'a>(&'a FakeWorld);
+struct Slow(FakeBackend);
 
 #[async_trait]
-impl Memory for Slow<'_> {
+impl Memory for Slow {
     async fn survey(&self, file: Option<&str>) -> Result<MemorySurvey, PortError> {
         self.0.survey(file).await
     }
-    async fn begin(&self, save: &MemorySave, progress: &dyn Progress) -> Result<(), PortError> {
-        self.0.begin(save, progress).await
-    }
-    async fn resume(&self, save: &MemorySave, progress: &dyn Progress) -> Result<Duration, PortError> {
-        self.0.resume(save, progress).await
-    }
-    async fn finish(&self, _: &MemorySave, _: &dyn Progress) -> Result<SavedMemory, PortError> {
-        std::future::pending().await
-    }
-    async fn take_inside(
-        &self,
+    async fn begin<'a>(
+        &'a self,
         save: &MemorySave,
-        actions: &[SnapshotAction],
-        progress: &dyn Progress,
-    ) -> Result<Duration, PortError> {
-        self.0.take_inside(save, actions, progress).await
+        progress: &'a dyn Progress,
+    ) -> Result<Box<dyn StoppedGuest<'a> + 'a>, PortError> {
+        Ok(Box::new(SlowGuest(self.0.begin(save, progress).await?)))
     }
     async fn abandon(&self, save: &MemorySave) -> Result<(), PortError> {
         self.0.abandon(save).await
     }
 }
 
+struct SlowGuest<'a>(Box<dyn StoppedGuest<'a> + 'a>);
+
+#[async_trait]
+impl<'a> StoppedGuest<'a> for SlowGuest<'a> {
+    async fn run_on(self: Box<Self>) -> Result<(Duration, Box<dyn UnfinishedMemory + 'a>), PortError> {
+        let (pause, _) = self.0.run_on().await?;
+        Ok((pause, Box::new(Never)))
+    }
+}
+
+struct Never;
+
+#[async_trait]
+impl UnfinishedMemory for Never {
+    async fn finish(self: Box<Self>) -> Result<SavedMemory, PortError> {
+        std::future::pending().await
+    }
+}
+
 /// Frozen file systems are let go, whatever the snapshot comes to.
 #[tokio::test]
 async fn quiescing_is_recorded_and_always_undone() {
-    let world = world(Power::Running).await;
-    Op::quiesced("s").run(&world).await.unwrap();
-    let record = world.store().records(FakeWorld::UUID)[&name("s")].clone();
+    let backend = backend(Power::Running).await;
+    Op::quiesced("s").run(&backend).await.unwrap();
+    let record = backend.store().records(FakeBackend::UUID)[&name("s")].clone();
     assert_eq!(record.meta.unwrap().consistency, Consistency::FileSystem);
-    assert!(!world.is_held());
+    assert!(!backend.is_held());
     // A failed thaw is a warning on a good snapshot.
     let calls = {
-        let clean = world.fork();
+        let clean = backend.fork();
         clean.faults().clear();
         Op::quiesced("t").run(&clean).await.unwrap();
         clean.faults().calls()
     };
     let thaw = calls.iter().position(|call| call.method == "agent.thaw").unwrap();
-    world.faults().clear();
-    world.faults().plan(thaw, Fault::Refused);
-    world.faults().plan(thaw + 1, Fault::Refused);
-    let warnings = Op::quiesced("t").run(&world).await.unwrap();
-    assert!(warnings.iter().any(|warning| warning.contains("let go")), "{warnings:?}");
+    backend.faults().clear();
+    backend.faults().plan(thaw, Fault::Refused);
+    backend.faults().plan(thaw + 1, Fault::Refused);
+    let warnings = Op::quiesced("t").run(&backend).await.unwrap();
+    assert!(warnings.iter().any(|warning| warning.contains("thaw")), "{warnings:?}");
     // A guest that does not run cannot be asked.
-    world.pause();
-    let warnings = Op::quiesced("u").run(&world).await.unwrap();
+    backend.pause();
+    let warnings = Op::quiesced("u").run(&backend).await.unwrap();
     assert!(warnings.iter().any(|warning| warning.contains("not frozen")), "{warnings:?}");
 }

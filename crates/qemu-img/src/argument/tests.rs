@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn image(path: impl Into<PathBuf>) -> Image {
-    Image { path: path.into(), format: "qcow2".into() }
+    Image::new(path, "qcow2")
 }
 
 /// How QEMU's option parser splits: at single commas, two are one.
@@ -28,7 +28,7 @@ proptest! {
     #[test]
     fn a_path_stays_one_option(bytes in prop::collection::vec(prop_oneof![3 => any::<u8>(), 1 => Just(b','), 1 => Just(b'=')], 0..64)) {
         let path = PathBuf::from(OsString::from_vec(bytes.clone()));
-        let value = image_opts(&image(path), Protocol::File).unwrap();
+        let value = image_opts(&image(path), Protocol::File, Key::No).unwrap();
         let expected: Vec<Vec<u8>> =
             vec![b"driver=qcow2".to_vec(), b"file.driver=file".to_vec(), [b"file.filename=", &*bytes].concat()];
         prop_assert_eq!(split(value.as_bytes()), expected);
@@ -36,13 +36,20 @@ proptest! {
 
     #[test]
     fn a_path_stays_one_string_of_the_json(path in "\\PC*[,\"\\\\\n]\\PC*") {
-        let value = json_without_backing(&image(&path), Protocol::HostDevice).unwrap();
+        let value = json_without_backing(&image(&path), Protocol::HostDevice, Key::No).unwrap();
         let json = value.to_str().unwrap().strip_prefix("json:").unwrap();
         let read: serde_json::Value = serde_json::from_str(json).unwrap();
         prop_assert_eq!(
             read,
             serde_json::json!({"driver": "qcow2", "backing": null, "file": {"driver": "host_device", "filename": path}})
         );
+    }
+
+    #[test]
+    fn a_key_file_stays_one_option(bytes in prop::collection::vec(prop_oneof![3 => any::<u8>(), 1 => Just(b','), 1 => Just(b'=')], 0..64)) {
+        let value = secret(Path::new(OsStr::from_bytes(&bytes)));
+        let expected: Vec<Vec<u8>> = vec![b"secret".to_vec(), b"id=key".to_vec(), [b"file=", &*bytes].concat()];
+        prop_assert_eq!(split(value.as_bytes()), expected);
     }
 
     #[test]
@@ -63,6 +70,15 @@ fn words_are_quoted_as_for_a_shell() {
     check(b"\x1b[2Jx", r"$'\033[2Jx'");
     check(b"a\n'\xff1", r"$'a\012\'\3771'");
     check("\u{9b}".as_bytes(), r"$'\302\233'");
+}
+
+#[test]
+fn a_key_is_named_as_its_driver_names_it() {
+    let value = |format| image_opts(&Image::new("/i", format), Protocol::File, Key::Given).unwrap();
+    assert_eq!(value("qcow2"), "driver=qcow2,encrypt.key-secret=key,file.driver=file,file.filename=/i");
+    assert_eq!(value("luks"), "driver=luks,key-secret=key,file.driver=file,file.filename=/i");
+    let json = json_without_backing(&Image::new("/i", "qcow2"), Protocol::File, Key::Given).unwrap();
+    assert!(json.to_str().unwrap().contains(r#""encrypt.key-secret":"key""#), "{json:?}");
 }
 
 #[test]

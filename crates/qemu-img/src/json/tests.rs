@@ -33,6 +33,8 @@ fn an_overlay() {
         backing: Some(BackingFile { name: "base.qcow2".into(), format: Some("qcow2".into()) }),
         external_data_file: false,
         corrupt: false,
+        encrypted: false,
+        bitmaps: vec![],
         in_use: false,
         snapshots: vec![snapshot("1", "s1", 1_795_409_162, 0), snapshot("7", "", 1_795_409_163, 4096)],
     };
@@ -72,6 +74,24 @@ fn what_an_image_cannot_be_is_refused() {
     let deep =
         format!("{{\"format\":\"raw\",\"virtual-size\":1,\"x\":{}{}}}", "[".repeat(5000), "]".repeat(5000));
     assert!(info(deep.as_bytes()).is_ok(), "what is passed over may be deep, and takes no stack");
+}
+
+#[test]
+fn an_encrypted_image_with_bitmaps() {
+    let read = info(
+        br#"{"virtual-size": 67108864, "format": "qcow2", "encrypted": true, "format-specific": {"type": "qcow2", "data": {
+            "bitmaps": [{"flags": ["auto"], "name": "bm", "granularity": 65536},
+                {"flags": [], "name": "-x,y", "granularity": 65536}],
+            "encrypt": {"format": "luks", "slots": [{"active": true, "key-offset": 4096}]}, "corrupt": false}}}"#,
+    )
+    .unwrap();
+    assert!(read.encrypted);
+    assert_eq!(read.bitmaps, ["bm", "-x,y"]);
+    let many = vec![r#"{"name": "b"}"#; MAX_BITMAPS + 1].join(",");
+    let many = format!(
+        r#"{{"format":"qcow2","virtual-size":1,"format-specific":{{"type":"qcow2","data":{{"bitmaps":[{many}]}}}}}}"#
+    );
+    assert_eq!(info(many.as_bytes()).map_err(|e| e.kind()), Err(Kind::Failed));
 }
 
 #[test]

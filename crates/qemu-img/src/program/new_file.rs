@@ -1,4 +1,4 @@
-//! A file that is being made: nobody's before, and gone again unless it is finished.
+//! A file that is being made: not there before, and gone again unless it is finished.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::argument::quote;
 use crate::{Effect, Error, Kind};
 
-/// An empty file of ours, readable to nobody else. qemu-img itself would take any file that is there and empty it.
+/// An empty file of ours, which no other user can read. qemu-img itself would take any file that is there and empty it.
 #[derive(Debug)]
 #[must_use = "dropping it removes the file"]
 pub(super) struct NewFile {
@@ -53,7 +53,7 @@ impl NewFile {
 impl Drop for NewFile {
     fn drop(&mut self) {
         let Some(file) = self.file.take() else { return };
-        // Somebody may have put another file in its place meanwhile: that is not ours.
+        // Another program may have put another file in its place meanwhile: that is not ours.
         let ours = |file: &File| {
             let (made, found) = (file.metadata()?, fs::symlink_metadata(&self.path)?);
             io::Result::Ok((made.dev(), made.ino()) == (found.dev(), found.ino()))

@@ -12,7 +12,7 @@ fn sized(size: u64) -> CreateOptions {
 }
 
 #[tokio::test]
-async fn an_overlay_shows_its_base_and_is_nobody_elses() {
+async fn an_overlay_shows_its_base_and_no_other_user_can_read_it() {
     let scratch = Scratch::new();
     let base = scratch.qcow2("base");
     write(&base, 1);

@@ -39,7 +39,7 @@ async fn an_image_that_is_only_read_elsewhere_is_not_written_either() {
     let disk = scratch.qcow2("a");
     program().snapshot_create(&disk, "s").await.unwrap();
     let _holder = Holder::reading(&disk);
-    assert!(!program().info(&disk).await.unwrap().in_use, "nobody writes it");
+    assert!(!program().info(&disk).await.unwrap().in_use, "no process writes to it");
     for result in
         [program().snapshot_apply(&disk, &named("s")).await, program().snapshot_create(&disk, "t").await]
     {

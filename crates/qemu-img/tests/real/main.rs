@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a fixture that fails is a failed test")]
 
+mod bitmaps_and_keys;
+mod chain;
 mod create;
 mod damage;
 mod fakes;

@@ -47,7 +47,7 @@ impl Scratch {
 }
 
 pub(crate) fn image(path: impl Into<PathBuf>, format: &str) -> Image {
-    Image { path: path.into(), format: format.into() }
+    Image::new(path, format)
 }
 
 pub(crate) fn program() -> Program {
@@ -68,7 +68,7 @@ pub(crate) async fn snapshots(image: &Image) -> Vec<(String, String)> {
     info.snapshots.into_iter().map(|s| (s.id, s.name)).collect()
 }
 
-/// Runs qemu-img as anybody would.
+/// Runs qemu-img as a user would.
 pub(crate) fn qemu_img<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) {
     must(Command::new("qemu-img").args(arguments));
 }

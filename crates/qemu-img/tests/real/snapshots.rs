@@ -4,7 +4,7 @@ use xlsnap_qemu_img::{Effect, Image, Kind, QemuImg, SnapshotRef};
 
 use crate::scratch::{Scratch, holds, named, named_with_id, program, qemu_img, snapshots, write};
 
-/// A snapshot made as qemu-img lets anybody make it.
+/// A snapshot made by qemu-img itself, without this crate's checks.
 fn raw_create(image: &Image, name: &str) {
     qemu_img(["snapshot", "-c", name, image.path.to_str().unwrap()]);
 }

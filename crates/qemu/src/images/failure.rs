@@ -15,6 +15,7 @@ pub(super) enum During<'a> {
     Create { disk: &'a DiskName, tag: &'a str, file: &'a str },
     Delete { disk: &'a DiskName, snapshot: &'a SnapshotId, file: &'a str },
     Revert { disk: &'a DiskName, snapshot: &'a SnapshotId, file: &'a str },
+    DropBitmap { disk: &'a DiskName, bitmap: &'a str, file: &'a str },
     LookAtOverlay { disk: &'a DiskName, file: &'a str },
 }
 
@@ -31,6 +32,9 @@ impl fmt::Display for During<'_> {
             Self::Revert { disk, snapshot, file } => {
                 write!(f, "disk {disk}: {file} was not reverted to its snapshot {:?}", snapshot.name)
             }
+            Self::DropBitmap { disk, bitmap, file } => {
+                write!(f, "disk {disk}: the dirty bitmap {bitmap:?} of {file} was not dropped")
+            }
             Self::LookAtOverlay { disk, file } => write!(f, "disk {disk}: the overlay {file} can't be read"),
         }
     }
@@ -46,7 +50,7 @@ pub(super) fn failed(during: &During<'_>, error: qemu_img::Error) -> PortError {
     error
 }
 
-/// The same for a snapshot inside an image: "not found" has to mean the snapshot, which may count as deleted; an image
+/// The same for a snapshot or a bitmap inside an image: "not found" has to mean that, which may count as deleted; an image
 /// that is gone does not.
 pub(super) async fn of_snapshot(
     qemu_img: &dyn QemuImg,

@@ -1,12 +1,14 @@
 //! What an image says of its disk.
 
-use xlsnap_orchestrator::{Disk, Effect, ImageSnapshot, PortError, PortErrorKind};
-use xlsnap_qemu_img::{ImageInfo, InternalSnapshot, Kind, QemuImg};
+use std::path::Path;
+
+use xlsnap_orchestrator::{Bitmap, Can, Disk, Effect, FileIdentity, ImageSnapshot, PortError, PortErrorKind};
+use xlsnap_qemu_img::{FileId, ImageInfo, InternalSnapshot, Kind, QemuImg};
 use xlsnap_types::model::ImageFormat;
 
 use super::failure::{During, failed};
 use super::image_of;
-use crate::DiskSpec;
+use crate::{DiskSpec, revertible};
 
 /// The disk as it is now.
 pub(super) async fn disk(qemu_img: &dyn QemuImg, spec: DiskSpec) -> Result<Disk, PortError> {
@@ -22,13 +24,23 @@ pub(super) async fn disk(qemu_img: &dyn QemuImg, spec: DiskSpec) -> Result<Disk,
         Err(error) => return Err(failed(&During::Look { disk: &spec.name, file: &spec.file }, error)),
     };
     if info.in_use && !spec.read_only {
-        // Somebody runs the domain after all, or works on its disk: then nothing here holds for long.
-        let message = format!("disk {}: its image {} is open in another process", spec.name, spec.file);
+        // Another process runs the domain after all, or works on its disk: then nothing here holds for long.
+        let message = format!(
+            "disk {}: {} has its image {} open",
+            spec.name,
+            revertible::holders(&spec.file),
+            spec.file
+        );
         return Err(PortError::new(PortErrorKind::Busy, Effect::None, message));
     }
     Ok(Disk {
-        no_internal: no_internal(&spec.format, &info),
-        no_external: no_external(&info),
+        internal: Can::unless(no_internal(&spec.format, &info)),
+        external: Can::unless(no_external(&info)),
+        revert: Can::unless(no_revert(&spec, &info)),
+        identity: identity(&spec.file),
+        encrypted: info.encrypted,
+        bitmaps: info.bitmaps.into_iter().map(|name| Bitmap { name, persistent: true }).collect(),
+        overlays: spec.overlays,
         name: spec.name,
         image: spec.file,
         format: spec.format,
@@ -41,15 +53,13 @@ pub(super) async fn disk(qemu_img: &dyn QemuImg, spec: DiskSpec) -> Result<Disk,
 
 fn without_image(spec: DiskSpec, why: &str) -> Disk {
     Disk {
-        name: spec.name,
-        image: spec.file,
-        format: spec.format,
-        virtual_size: 0,
+        overlays: spec.overlays,
         read_only: spec.read_only,
         removable: spec.removable,
-        no_internal: Some(why.to_owned()),
-        no_external: Some(why.to_owned()),
-        snapshots: Vec::new(),
+        internal: Can::no(why),
+        external: Can::no(why),
+        revert: Can::no(why),
+        ..Disk::new(spec.name, spec.file, spec.format, 0)
     }
 }
 
@@ -59,11 +69,15 @@ fn no_internal(format: &ImageFormat, info: &ImageInfo) -> Option<String> {
     } else if info.external_data_file {
         Some("its image keeps the data in another file".to_owned())
     } else {
-        no_external(info)
+        not_now(info)
     }
 }
 
 fn no_external(info: &ImageInfo) -> Option<String> {
+    not_now(info).or_else(|| info.encrypted.then(|| revertible::OVERLAY_IN_CLEAR.to_owned()))
+}
+
+fn not_now(info: &ImageInfo) -> Option<String> {
     if info.in_use {
         Some("another process has its image open".to_owned())
     } else if info.corrupt {
@@ -71,6 +85,24 @@ fn no_external(info: &ImageInfo) -> Option<String> {
     } else {
         None
     }
+}
+
+/// Why qemu-img could not bring the image back to a snapshot inside it.
+fn no_revert(spec: &DiskSpec, info: &ImageInfo) -> Option<String> {
+    let cannot = no_internal(&spec.format, info);
+    if spec.read_only {
+        return cannot;
+    }
+    cannot
+        .or_else(|| revertible::no_key(info.encrypted, spec.key_file.as_deref()))
+        .or_else(|| revertible::not_writable(&spec.file))
+        .or_else(|| revertible::locked(&spec.file))
+}
+
+/// Which file it is, whatever its name.
+pub(crate) fn identity(file: &str) -> Option<FileIdentity> {
+    let FileId { device, inode } = FileId::of(Path::new(file)).ok()?;
+    Some(FileIdentity { device, inode })
 }
 
 fn image_snapshot(found: InternalSnapshot) -> ImageSnapshot {

@@ -1,13 +1,17 @@
 //! The disks that a QEMU has, whatever they are called elsewhere.
 
 use std::collections::HashSet;
+use std::path::Path;
 
+use xlsnap_orchestrator::Bitmap;
 use xlsnap_qmp_transport::commands::{
-    BlockDevice, BlockExport, BlockGraph, BlockJobInfo, BlockNode, CacheMode, ImageInfo, SnapshotInfo,
+    BlockDevice, BlockExport, BlockGraph, BlockJobInfo, BlockNode, CacheMode, DirtyBitmap, ImageInfo,
+    SnapshotInfo,
 };
 
 use super::file_name::{self, ImageName};
 use super::jobs::{self, Jobs};
+use crate::revertible::{self, OpenFiles};
 
 /// A device, a drive or an export with its image.
 #[derive(Debug)]
@@ -36,6 +40,11 @@ pub(crate) struct Medium {
     pub(crate) active: bool,
     pub(crate) virtual_size: u64,
     pub(crate) data_file: bool,
+    pub(crate) encrypted: bool,
+    /// Those with a name.
+    pub(crate) bitmaps: Vec<Bitmap>,
+    /// Why the image is not just the file `file`.
+    pub(crate) detour: Option<String>,
     pub(crate) corrupt: bool,
     /// The filter that is on top of the image, by its driver.
     pub(crate) filter: Option<String>,
@@ -135,12 +144,19 @@ impl Medium {
     fn new(node: BlockNode, drive: &str, active: bool, jobs: &Jobs<'_>) -> Self {
         let name = node.node_name.unwrap_or_else(|| drive.to_owned());
         let ImageName { file, driver } = file_name::parse(&node.file);
+        let detour = file_name::detour(&node.file);
+        let bitmap = |bitmap: DirtyBitmap| {
+            Some(Bitmap { name: bitmap.name.filter(|name| !name.is_empty())?, persistent: bitmap.persistent })
+        };
         let filter = is_filter(&node.drv).then(|| node.drv.clone());
         let data = node.image.format_specific.as_ref().map(|specific| &specific.data);
         Self {
             job: jobs.on(&name).map(str::to_owned),
             driver: if filter.is_some() { driver.unwrap_or_else(|| node.drv.clone()) } else { node.drv },
             data_file: data.is_some_and(|data| data.data_file.is_some()),
+            encrypted: node.image.encrypted,
+            bitmaps: node.dirty_bitmaps.into_iter().filter_map(bitmap).collect(),
+            detour,
             corrupt: data.is_some_and(|data| data.corrupt == Some(true)),
             chain: images_below(&node.image),
             node: name,
@@ -184,7 +200,34 @@ impl Medium {
 
     /// Why no overlay can be put on it now.
     pub(crate) fn no_external(&self) -> Option<String> {
-        self.obstacle()
+        self.obstacle().or_else(|| self.encrypted.then(|| revertible::OVERLAY_IN_CLEAR.to_owned()))
+    }
+
+    /// Why the image, known to us as `file`, could not be brought back to a snapshot inside it if QEMU let go of it.
+    pub(crate) fn no_revert(
+        &self,
+        file: &str,
+        key_file: Option<&Path>,
+        open: Option<&OpenFiles>,
+    ) -> Option<String> {
+        if self.driver != "qcow2" {
+            return Some(format!("its format is {}", self.driver));
+        }
+        if self.data_file {
+            return Some("its image keeps the data in another file".into());
+        }
+        if self.corrupt {
+            return Some("its image is marked as damaged".into());
+        }
+        if let Some(detour) = &self.detour {
+            return Some(detour.clone());
+        }
+        if Path::new(file).is_relative() {
+            return Some(format!("QEMU's name for its image, {file}, is relative to an unknown directory"));
+        }
+        revertible::no_key(self.encrypted, key_file)
+            .or_else(|| revertible::not_writable(file))
+            .or_else(|| open.and_then(|open| open.other_than(file)))
     }
 }
 

@@ -1,19 +1,42 @@
 //! Whether two file names are one file.
 
 use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Answers whether names are the same file: by text, and else by device and inode, each file looked up once.
+use xlsnap_qemu_img::FileId;
+
+use crate::revertible::OpenFiles;
+
+/// Answers whether names are the same file: by text, and else by what they lead to, each file looked up once.
 pub(crate) struct Files {
     /// Where QEMU's relative names start, if that is known.
     directory: Option<PathBuf>,
-    seen: HashMap<PathBuf, Option<(u64, u64)>>,
+    /// What QEMU has open, if that is known.
+    open: Option<OpenFiles>,
+    seen: HashMap<PathBuf, Option<FileId>>,
 }
 
 impl Files {
     pub(crate) fn new(directory: Option<&Path>) -> Self {
-        Self { directory: directory.map(Path::to_owned), seen: HashMap::new() }
+        Self { directory: directory.map(Path::to_owned), open: None, seen: HashMap::new() }
+    }
+
+    /// The same with what the process `pid` has open, if it is the QEMU that has the images of these names.
+    pub(crate) fn with_process<'a>(
+        mut self,
+        pid: Option<u32>,
+        images: impl Iterator<Item = &'a str>,
+    ) -> Self {
+        let absolute: Vec<PathBuf> = images.map(|name| PathBuf::from(self.absolute(name))).collect();
+        let known = |path: &PathBuf| path.is_absolute().then(|| self.identity(path)).flatten();
+        let images: Vec<FileId> = absolute.iter().filter_map(known).collect();
+        self.open = pid.and_then(OpenFiles::of).and_then(|open| open.if_it_has(images.into_iter()));
+        self
+    }
+
+    /// What QEMU has open, if that is known.
+    pub(crate) fn open_in_qemu(&self) -> Option<&OpenFiles> {
+        self.open.as_ref()
     }
 
     /// QEMU's `name` as others can use it.
@@ -45,11 +68,11 @@ impl Files {
         self.identity(Path::new(&theirs)).is_some()
     }
 
-    fn identity(&mut self, path: &Path) -> Option<(u64, u64)> {
+    fn identity(&mut self, path: &Path) -> Option<FileId> {
         if let Some(known) = self.seen.get(path) {
             return *known;
         }
-        let identity = std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+        let identity = FileId::of(path).ok();
         self.seen.insert(path.to_owned(), identity);
         identity
     }

@@ -69,7 +69,7 @@ impl Limited for ImageInfo {
         if self.snapshots.iter().any(long) {
             return Some("bytes in a snapshot's name");
         }
-        // The depth is limited by whoever parsed the JSON.
+        // The depth is limited by the parser of the JSON.
         self.backing_image.as_ref().and_then(|image| image.excess())
     }
 }

@@ -2,11 +2,14 @@
 
 use std::collections::HashSet;
 
-use xlsnap_orchestrator::{Disk, Effect, ImageSnapshot, PortError, PortErrorKind};
+use xlsnap_orchestrator::{
+    Can, Disk, Effect, ImageSnapshot, PortError, PortErrorKind, Undescribed, UndescribedKind,
+};
 use xlsnap_qmp_transport::commands::SnapshotInfo;
 use xlsnap_types::model::{DiskName, ImageFormat};
 
 use crate::DiskSpec;
+use crate::images::inventory::identity;
 
 use super::attached::{Attached, Medium};
 use super::identity::Files;
@@ -22,21 +25,21 @@ pub(crate) struct Found {
 
 /// All disks, under names made of QEMU's own.
 pub(crate) fn undescribed(attached: Vec<Attached>, files: &Files) -> Vec<Found> {
-    let names = naming::names(&attached);
+    let names = naming::names(&attached, []);
     let found = names.into_iter().zip(attached).map(|(name, attached)| {
         let image = attached.medium.as_ref().map(|medium| files.absolute(&medium.file)).unwrap_or_default();
         let by_node = naming::is_named_by_node(&attached);
-        let mut found = found(name, image, attached.removable, attached.medium);
-        if by_node && found.disk.no_external.is_none() {
+        let mut found = found(name, image, attached.removable, attached.medium, None, files);
+        if by_node && found.disk.external.is_yes() {
             let why = "only its node has a name, and an overlay is another node; describe the domain first";
-            found.disk.no_external = Some(why.to_owned());
+            found.disk.external = Can::no(why);
         }
         found
     });
     found.collect()
 }
 
-/// The described disks, in their order; others that QEMU has are not the domain's.
+/// The described disks, in their order, and what the guest writes to besides.
 ///
 /// # Errors
 /// A described disk that QEMU does not have, or has with another image.
@@ -44,7 +47,7 @@ pub(crate) fn described(
     specs: &[DiskSpec],
     attached: Vec<Attached>,
     files: &mut Files,
-) -> Result<Vec<Found>, PortError> {
+) -> Result<(Vec<Found>, Vec<Undescribed>), PortError> {
     let mut taken = HashSet::new();
     let mut places = Vec::with_capacity(specs.len());
     for spec in specs {
@@ -63,7 +66,21 @@ pub(crate) fn described(
         let attached = place.and_then(|place| attached[place].take());
         combine(spec, attached, files)
     };
-    specs.iter().zip(places).map(take).collect()
+    let found = specs.iter().zip(places).map(take).collect::<Result<_, _>>()?;
+    let is_written = |attached: &Attached| {
+        let writable = attached.medium.as_ref().is_some_and(|medium| !medium.read_only);
+        // A drive without a device is not the guest's, and what is removable is in no snapshot as it is.
+        writable && attached.device.is_some() && !attached.removable
+    };
+    let others: Vec<Attached> = attached.into_iter().flatten().filter(is_written).collect();
+    let names = naming::names(&others, specs.iter().map(|spec| &spec.name));
+    let other = |(name, attached): (DiskName, &Attached)| Undescribed {
+        name,
+        image: attached.medium.as_ref().map(|medium| files.absolute(&medium.file)).unwrap_or_default(),
+        kind: if naming::is_flash(attached) { UndescribedKind::Nvram } else { UndescribedKind::Disk },
+    };
+    let others = names.into_iter().zip(&others).map(other).collect();
+    Ok((found, others))
 }
 
 /// Where the described disk is among the attached ones; `None` for a removable one that is not in its drive.
@@ -119,23 +136,23 @@ fn absent(spec: &DiskSpec, attached: &[Attached]) -> String {
 /// What is known of a disk from both sides. QEMU's word counts: it is what takes the writes.
 fn combine(spec: &DiskSpec, attached: Option<Attached>, files: &mut Files) -> Result<Found, PortError> {
     let Some(attached) = attached else {
-        return Ok(found(spec.name.clone(), spec.file.clone(), true, None));
+        return Ok(found(spec.name.clone(), spec.file.clone(), true, None, Some(spec), files));
     };
     let removable = spec.removable || attached.removable;
     let Some(medium) = attached.medium else {
-        return Ok(found(spec.name.clone(), spec.file.clone(), removable, None));
+        return Ok(found(spec.name.clone(), spec.file.clone(), removable, None, Some(spec), files));
     };
     if !spec.file.is_empty() && !files.same(&spec.file, &medium.file) {
         // An overlay that the description does not know yet: what takes the writes is the overlay.
         let image = files.absolute(&medium.file);
         tracing::debug!(disk = %spec.name, described = spec.file, image, "the image is below another now");
         let gone = !files.exists(&medium.file);
-        let mut found = found(spec.name.clone(), image, removable, Some(medium));
+        let mut found = found(spec.name.clone(), image, removable, Some(medium), Some(spec), files);
         if gone {
             // What `-drive snapshot=on` does: the overlay has no name any more and ends with the process.
-            let why = Some("its writes go to a temporary file that ends with QEMU".to_owned());
-            found.disk.no_internal.clone_from(&why);
-            found.disk.no_external = why;
+            let why = Can::no("its writes go to a temporary file that ends with QEMU");
+            found.disk.internal.clone_from(&why);
+            found.disk.external = why;
         }
         return Ok(found);
     }
@@ -147,20 +164,36 @@ fn combine(spec: &DiskSpec, attached: Option<Attached>, files: &mut Files) -> Re
         return Err(refused(message));
     }
     let image = if spec.file.is_empty() { files.absolute(&medium.file) } else { spec.file.clone() };
-    Ok(found(spec.name.clone(), image, removable, Some(medium)))
+    Ok(found(spec.name.clone(), image, removable, Some(medium), Some(spec), files))
 }
 
-fn found(name: DiskName, image: String, removable: bool, mut medium: Option<Medium>) -> Found {
+fn found(
+    name: DiskName,
+    image: String,
+    removable: bool,
+    mut medium: Option<Medium>,
+    spec: Option<&DiskSpec>,
+    files: &Files,
+) -> Found {
     let no_medium = || Some("its drive is empty".to_owned());
+    let no_revert = |medium: &Medium| {
+        medium.no_revert(&image, spec.and_then(|spec| spec.key_file.as_deref()), files.open_in_qemu())
+    };
+    let no_revert = medium.as_ref().map_or_else(no_medium, no_revert);
     let disk = Disk {
+        identity: identity(&image),
         name,
         image,
         format: medium.as_ref().map_or(ImageFormat::Raw, |medium| ImageFormat::from_driver(&medium.driver)),
         virtual_size: medium.as_ref().map_or(0, |medium| medium.virtual_size),
         read_only: medium.as_ref().is_none_or(|medium| medium.read_only),
         removable,
-        no_internal: medium.as_ref().map_or_else(no_medium, Medium::no_internal),
-        no_external: medium.as_ref().map_or_else(no_medium, Medium::no_external),
+        internal: Can::unless(medium.as_ref().map_or_else(no_medium, Medium::no_internal)),
+        external: Can::unless(medium.as_ref().map_or_else(no_medium, Medium::no_external)),
+        revert: Can::unless(no_revert),
+        encrypted: medium.as_ref().is_some_and(|medium| medium.encrypted),
+        bitmaps: medium.as_ref().map(|medium| medium.bitmaps.clone()).unwrap_or_default(),
+        overlays: spec.and_then(|spec| spec.overlays.clone()),
         snapshots: medium
             .as_mut()
             .map(|medium| std::mem::take(&mut medium.snapshots).into_iter().map(snapshot).collect())

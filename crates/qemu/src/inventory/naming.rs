@@ -1,4 +1,4 @@
-//! Names for disks that nobody has described.
+//! Names for disks that no description names.
 
 use std::collections::HashSet;
 
@@ -9,9 +9,9 @@ use super::attached::Attached;
 /// The most bytes of QEMU's name that are kept: a disk's name has 64 at most, and a number may follow.
 const KEPT: usize = 58;
 
-/// A name for each disk, each used once: of the `-drive`, else of the device, the export or the node.
-pub(crate) fn names(disks: &[Attached]) -> Vec<DiskName> {
-    let mut used = HashSet::new();
+/// A name for each disk, each used once and none of `taken`: of the `-drive`, else of the device, the export or the node.
+pub(crate) fn names<'a>(disks: &[Attached], taken: impl IntoIterator<Item = &'a DiskName>) -> Vec<DiskName> {
+    let mut used: HashSet<String> = taken.into_iter().map(DiskName::to_string).collect();
     let named = disks.iter().map(|disk| {
         let word = word(best_name(disk));
         let numbered = (2u64..).map(|n| format!("{word}-{n}"));
@@ -41,6 +41,16 @@ pub(super) fn device_id(disk: &Attached) -> Option<&str> {
     let mut parts = path.split('/').filter(|part| !part.is_empty());
     parts.find(|part| *part == "peripheral")?;
     parts.next()
+}
+
+/// Whether the guest has the disk as the flash memory of its firmware: `-drive if=pflash`, or `-machine pflash1=NODE`.
+pub(super) fn is_flash(disk: &Attached) -> bool {
+    let numbered = |name: &str, word: &str| {
+        name.strip_prefix(word).is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let device = disk.device.as_deref().and_then(|path| path.rsplit(['/', '.']).next());
+    device.is_some_and(|name| numbered(name, "flash"))
+        || disk.drive.as_deref().is_some_and(|name| numbered(name, "pflash"))
 }
 
 /// `name` with everything that a disk's name can't have made a dash.

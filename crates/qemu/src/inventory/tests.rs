@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use xlsnap_qmp_transport::commands::{BlockDevice, BlockExport, BlockGraph, BlockJobInfo, BlockNode};
 
 use super::attached::{self, Attached};
-use super::file_name::{ImageName, parse};
+use super::file_name::{ImageName, detour, parse};
 use super::identity::Files;
 use super::naming;
 
@@ -35,6 +35,45 @@ fn the_file_is_read_out_of_any_name() {
     ] {
         let expected = ImageName { file: file.into(), driver: driver.map(str::to_owned) };
         assert_eq!(parse(name), expected, "{name}");
+    }
+}
+
+#[test]
+fn what_is_not_just_a_file_is_told() {
+    let qcow2 = |file: &str| format!(r#"json:{{"driver": "qcow2", "file": {file}}}"#);
+    let plain = [
+        "/images/a.qcow2".to_owned(),
+        "/a:b".to_owned(),
+        "file:/a:b".to_owned(),
+        "file:a:b".to_owned(),
+        "./a:b".to_owned(),
+        qcow2(r#"{"driver": "file", "filename": "/a"}"#),
+        qcow2(r#"{"driver": "host_device", "filename": "/dev/a"}"#),
+        qcow2(r#"{"driver": "raw", "file": {"driver": "file", "filename": "/a"}}"#),
+        r#"json:{"driver": "qcow2", "file.driver": "file", "file.filename": "/a"}"#.to_owned(),
+        r#"json:{"encrypt.key-secret": "s", "driver": "qcow2", "file": {"driver": "file", "filename": "e.qcow2"}}"#.to_owned(),
+    ];
+    for name in plain {
+        assert_eq!(detour(&name), None, "{name}");
+    }
+    let others = [
+        ("nbd+unix://?socket=/n.sock".to_owned(), "nbd+unix"),
+        ("/dev/fdset/3".to_owned(), "/dev/fdset/3"),
+        (qcow2(r#"{"driver": "file", "filename": "/dev/fdset/7"}"#), "/dev/fdset/7"),
+        (
+            qcow2(r#"{"driver": "raw", "offset": 65536, "file": {"driver": "file", "filename": "/a"}}"#),
+            "offset",
+        ),
+        (qcow2(r#"{"driver": "nbd", "server": {"type": "unix", "path": "/n"}}"#), "nbd"),
+        (qcow2(r#"{"driver": "https", "filename": "https://h/a"}"#), "https"),
+        (r#"json:{"driver": "qcow2", "file.driver": "ssh", "file.filename": "/a"}"#.to_owned(), "ssh"),
+        (qcow2(r#""node""#), "not understood"),
+        ("json:{".to_owned(), "not understood"),
+        ("json:{}".to_owned(), "not understood"),
+    ];
+    for (name, what) in others {
+        let why = detour(&name).unwrap_or_default();
+        assert!(why.contains(what), "{name}: {why}");
     }
 }
 
@@ -75,10 +114,10 @@ fn a_name_is_the_best_that_qemu_has_made_a_word() {
         (attached(None, Some("/"), None), "disk"),
         (attached(Some(&long), None, None), &long[..58]),
     ] {
-        assert_eq!(naming::names(&[disk])[0].as_str(), expected);
+        assert_eq!(naming::names(&[disk], [])[0].as_str(), expected);
     }
     let same = || attached(Some("a"), None, None);
-    let names = naming::names(&[same(), attached(Some("a-2"), None, None), same(), same()]);
+    let names = naming::names(&[same(), attached(Some("a-2"), None, None), same(), same()], []);
     let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
     assert_eq!(names, ["a", "a-2", "a-3", "a-4"]);
 }

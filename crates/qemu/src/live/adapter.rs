@@ -4,16 +4,20 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use async_trait::async_trait;
+use futures_util::future::try_join;
 use xlsnap_orchestrator::{
-    Disks, Effect, Guest, GuestState, Inventory, Overlay, PortError, PortErrorKind, SnapshotAction,
-    SnapshotId,
+    Bitmap, Can, Disks, Effect, Guest, GuestState, Inventory, Overlay, Overlays, PortError, PortErrorKind,
+    SnapshotAction, SnapshotId,
 };
 use xlsnap_qemu_img::QemuImg;
 use xlsnap_qmp_transport::Qmp;
 use xlsnap_types::model::{DiskName, Hypervisor, ImageFormat};
 
 use crate::inventory::matching::Found;
+use crate::process::Identity;
 use crate::{Description, DiskSpec, overlay};
+
+use super::look::Looked;
 
 /// The disks and the guest of a domain that qemu-system or qemu-storage-daemon has open.
 ///
@@ -21,18 +25,20 @@ use crate::{Description, DiskSpec, overlay};
 ///
 /// # Cancel safety
 /// Dropping a future of [`Disks::snapshot`] or [`Disks::delete`] abandons QEMU's answer, not the command: look again.
-/// Nodes that were opened for overlays stay until [`Disks::discard_overlay`] closes them. [`Disks::make_overlay`] may
-/// leave its file, which [`Disks::discard_overlay`] knows. The other methods only look.
+/// Nodes that were opened for overlays stay until [`Overlays::discard`] closes them. [`Overlays::make`] may leave
+/// its file, which [`Overlays::discard`] knows. The other methods only look.
 pub struct Live {
     pub(super) qmp: Arc<dyn Qmp>,
     pub(super) qemu_img: Arc<dyn QemuImg>,
     specs: Mutex<Vec<DiskSpec>>,
     description: Arc<dyn Description>,
     pub(super) directory: Option<PathBuf>,
+    /// The process that has the disks open, if that is known.
+    pub(super) process: Option<u32>,
     /// The machine's type; `None` inside when there is no machine. It does not change while QEMU lives.
     pub(super) machine: OnceLock<Option<String>>,
-    /// `None` until somebody looked, and after what changes it.
-    known: Mutex<Option<Arc<Vec<Found>>>>,
+    /// `None` until the first look, and after what changes it.
+    known: Mutex<Option<Arc<Looked>>>,
 }
 
 impl Live {
@@ -50,6 +56,7 @@ impl Live {
             specs: Mutex::new(specs),
             description,
             directory: None,
+            process: None,
             machine: OnceLock::new(),
             known: Mutex::default(),
         }
@@ -63,14 +70,19 @@ impl Live {
         self
     }
 
-    /// The same for the QEMU that has this process id, if it is one and its directory may be looked at.
+    /// The same for the QEMU that is this process: what it has open is looked at too, and its directory, as far as either may
+    /// be. Which process it is [`Peer`](crate::process::Peer) tells.
     #[must_use]
-    pub fn in_directory_of(self, pid: u32) -> Self {
-        // Somebody else may have opened the monitor's socket for QEMU, and runs elsewhere.
-        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        match std::fs::read_link(format!("/proc/{pid}/cwd")) {
-            Ok(directory) if name.starts_with("qemu-") => self.in_directory(directory),
-            _ => self,
+    pub fn in_directory_of(mut self, process: &Identity) -> Self {
+        let directory = std::fs::read_link(format!("/proc/{}/cwd", process.pid));
+        // The pid may be another process's by now.
+        if !process.lives().unwrap_or(false) {
+            return self;
+        }
+        self.process = Some(process.pid);
+        match directory {
+            Ok(directory) => self.in_directory(directory),
+            Err(_) => self,
         }
     }
 
@@ -79,8 +91,8 @@ impl Live {
         self.specs.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The disks as they were when somebody last looked; looks if nobody did.
-    pub(crate) async fn known(&self) -> Result<Arc<Vec<Found>>, PortError> {
+    /// The disks as they were at the last look; looks if there was none.
+    pub(crate) async fn known(&self) -> Result<Arc<Looked>, PortError> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match known {
             Some(known) => Ok(known),
@@ -89,7 +101,7 @@ impl Live {
     }
 
     /// The disks as they are.
-    pub(crate) async fn look_again(&self) -> Result<Arc<Vec<Found>>, PortError> {
+    pub(crate) async fn look_again(&self) -> Result<Arc<Looked>, PortError> {
         self.forget();
         let found = Arc::new(self.look().await?);
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&found));
@@ -103,11 +115,11 @@ impl Live {
     ) -> Result<Vec<String>, PortError> {
         let found = self.known().await?;
         let node = |name| {
-            let found = find(&found, name)?;
-            match (&found.disk.no_internal, &found.medium) {
+            let found = find(&found.disks, name)?;
+            match (found.disk.internal.why(), &found.medium) {
                 (None, Some(medium)) => Ok(medium.node.clone()),
                 (why, _) => {
-                    let why = why.as_deref().unwrap_or("its drive is empty");
+                    let why = why.unwrap_or("its drive is empty");
                     let message = format!("disk {name}: no snapshot can be made inside it: {why}");
                     Err(PortError::new(PortErrorKind::Refused, Effect::None, message))
                 }
@@ -139,29 +151,57 @@ pub(super) fn find<'a>(found: &'a [Found], name: &DiskName) -> Result<&'a Found,
 #[async_trait]
 impl Disks for Live {
     async fn inventory(&self) -> Result<Inventory, PortError> {
-        let found = self.look_again().await?;
+        let (found, (memory_bytes, devices)) = try_join(self.look_again(), self.machine_facts()).await?;
         let (major, minor, micro) = self.qmp.version();
         let hypervisor = Hypervisor {
+            memory_bytes,
+            devices,
             qemu: Some(format!("{major}.{minor}.{micro}")),
             machine: self.machine.get().cloned().flatten(),
         };
-        Ok(Inventory { disks: found.iter().map(|found| found.disk.clone()).collect(), hypervisor })
-    }
-
-    async fn exists(&self, file: &str) -> Result<bool, PortError> {
-        overlay::exists(file)
-    }
-
-    async fn make_overlay(&self, overlay: &Overlay) -> Result<(), PortError> {
-        overlay::make(&*self.qemu_img, overlay).await
-    }
-
-    async fn discard_overlay(&self, overlay: &Overlay) -> Result<(), PortError> {
-        self.discard(overlay).await
+        Ok(Inventory {
+            disks: found.disks.iter().map(|found| found.disk.clone()).collect(),
+            hypervisor,
+            undescribed: found.undescribed.clone(),
+        })
     }
 
     async fn snapshot(&self, actions: &[SnapshotAction]) -> Result<(), PortError> {
         self.take(actions).await
+    }
+
+    async fn delete(&self, disk: &DiskName, snapshot: &SnapshotId) -> Result<(), PortError> {
+        self.delete_internal(disk, snapshot).await
+    }
+
+    async fn drop_bitmap(&self, disk: &DiskName, bitmap: &Bitmap) -> Result<(), PortError> {
+        self.remove_bitmap(disk, &bitmap.name).await
+    }
+
+    async fn revert(&self, disk: &DiskName, _snapshot: &SnapshotId) -> Result<(), PortError> {
+        let message = format!(
+            "disk {disk}: QEMU has it open, and a disk is reverted while no process has it; end QEMU first"
+        );
+        Err(PortError::new(PortErrorKind::Refused, Effect::None, message))
+    }
+}
+
+#[async_trait]
+impl Overlays for Live {
+    async fn exists(&self, file: &str) -> Result<bool, PortError> {
+        overlay::exists(file)
+    }
+
+    async fn place(&self, base: &str, file: &str) -> Result<Can, PortError> {
+        overlay::no_place(base, file).map(Can::unless)
+    }
+
+    async fn make(&self, overlay: &Overlay) -> Result<(), PortError> {
+        overlay::make(&*self.qemu_img, overlay).await
+    }
+
+    async fn discard(&self, overlay: &Overlay) -> Result<(), PortError> {
+        self.discard_overlay(overlay).await
     }
 
     async fn adopt(&self, disk: &DiskName, file: &str, format: &ImageFormat) -> Result<(), PortError> {
@@ -172,16 +212,6 @@ impl Disks for Live {
             spec.format.clone_from(format);
         }
         Ok(())
-    }
-
-    async fn delete(&self, disk: &DiskName, snapshot: &SnapshotId) -> Result<(), PortError> {
-        self.delete_internal(disk, snapshot).await
-    }
-
-    async fn revert(&self, disk: &DiskName, _snapshot: &SnapshotId) -> Result<(), PortError> {
-        let message =
-            format!("disk {disk}: QEMU has it open, and a disk is reverted while nobody has; end QEMU first");
-        Err(PortError::new(PortErrorKind::Refused, Effect::None, message))
     }
 }
 

@@ -21,7 +21,7 @@ impl Live {
         let SnapshotId { name, id } = snapshot;
         // "Not found" has to mean the snapshot, which may count as deleted; a disk that QEMU does not have does not.
         let found = self.look_again().await.map_err(other_than_the_snapshot)?;
-        let found = find(&found, disk)?;
+        let found = find(&found.disks, disk)?;
         let failure = |kind, why: &str| {
             let message = format!("disk {disk}: the snapshot {name:?} (id {id}) {why}");
             PortError::new(kind, Effect::None, message)
@@ -33,7 +33,7 @@ impl Live {
         if !found.disk.snapshots.iter().any(is_it) {
             return Err(failure(PortErrorKind::NotFound, "is not in its image"));
         }
-        if let Some(why) = &found.disk.no_internal {
+        if let Some(why) = found.disk.internal.why() {
             let kind = if medium.job.is_some() { PortErrorKind::Busy } else { PortErrorKind::Refused };
             return Err(failure(kind, &format!("can't be deleted now: {why}")));
         }

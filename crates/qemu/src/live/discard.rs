@@ -14,7 +14,7 @@ use super::take::node_name;
 
 impl Live {
     /// Closes the node that was opened for it, makes sure that QEMU has no other, and unlinks the file.
-    pub(super) async fn discard(&self, overlay: &Overlay) -> Result<(), PortError> {
+    pub(super) async fn discard_overlay(&self, overlay: &Overlay) -> Result<(), PortError> {
         let in_use = |by: &str| {
             let message = format!("disk {}: the overlay {} stays: {by} uses it", overlay.disk, overlay.file);
             PortError::new(PortErrorKind::Busy, Effect::None, message)

@@ -10,6 +10,11 @@ use crate::error;
 use super::Live;
 
 impl Live {
+    /// Whether the guest runs; a storage daemon has none.
+    pub(crate) async fn runs(&self) -> Result<bool, PortError> {
+        Ok(matches!(self.guest_state().await?, GuestState::On(StateFlags { running: true, .. })))
+    }
+
     pub(super) async fn guest_state(&self) -> Result<GuestState, PortError> {
         match self.qmp.execute(QueryStatus).await {
             Ok(status) => Ok(GuestState::On(flags(&status))),

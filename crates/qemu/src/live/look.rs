@@ -1,10 +1,10 @@
 //! Asks QEMU for its disks.
 
-use futures_util::future::try_join3;
-use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
+use futures_util::future::{try_join, try_join3};
+use xlsnap_orchestrator::{Effect, PortError, PortErrorKind, Undescribed};
 use xlsnap_qmp_transport::commands::{
-    BlockGraph, QomGetString, QueryBlock, QueryBlockExports, QueryBlockGraph, QueryBlockJobs,
-    QueryNamedBlockNodes, QueryStatus, RunState,
+    BlockGraph, ObjectProperty, QomGetString, QomList, QueryBlock, QueryBlockExports, QueryBlockGraph,
+    QueryBlockJobs, QueryMemorySizeSummary, QueryNamedBlockNodes, QueryStatus, RunState,
 };
 use xlsnap_qmp_transport::{Command, Kind, QmpExt};
 
@@ -15,11 +15,24 @@ use crate::inventory::limits::Limited;
 use crate::inventory::matching::{self, Found};
 
 use super::Live;
+use crate::process;
+
+/// The most devices that are told of.
+const MAX_DEVICES: usize = 4096;
+
+/// What QEMU has.
+#[derive(Debug)]
+pub(crate) struct Looked {
+    /// The domain's disks.
+    pub(crate) disks: Vec<Found>,
+    /// What the guest writes to besides.
+    pub(crate) undescribed: Vec<Undescribed>,
+}
 
 impl Live {
     /// The domain's disks. A machine is asked three things at once, the first of them only the first time; then for the
     /// graph while block jobs run. A storage daemon, which has no drives, is asked three more.
-    pub(super) async fn look(&self) -> Result<Vec<Found>, PortError> {
+    pub(super) async fn look(&self) -> Result<Looked, PortError> {
         let (machine, devices, jobs) =
             try_join3(self.machine(), self.ask(QueryBlock), self.ask(QueryBlockJobs)).await?;
         within_limits(&devices[..])?;
@@ -38,12 +51,18 @@ impl Live {
             within_limits(&exports[..])?;
             attached::of_daemon(nodes, &exports, &jobs, graph.as_ref())
         };
-        let mut files = Files::new(self.directory.as_deref());
+        let names = attached.iter().filter_map(|attached| Some(attached.medium.as_ref()?.file.as_str()));
+        let mut files = Files::new(self.directory.as_deref()).with_process(self.process, names);
         let specs = self.specs();
         if specs.is_empty() {
-            return Ok(matching::undescribed(attached, &files));
+            return Ok(Looked { disks: matching::undescribed(attached, &files), undescribed: Vec::new() });
         }
-        matching::described(&specs, attached, &mut files)
+        let (disks, mut undescribed) = matching::described(&specs, attached, &mut files)?;
+        if machine.is_none() {
+            // A storage daemon has no guest, and may serve several.
+            undescribed.clear();
+        }
+        Ok(Looked { disks, undescribed })
     }
 
     /// The machine's type; `None` of a storage daemon.
@@ -57,6 +76,23 @@ impl Live {
             None => name,
         });
         Ok(self.machine.get_or_init(|| machine).as_deref())
+    }
+
+    /// The guest's memory, in bytes, and the devices that have an id, in the words of
+    /// [`StartFacts`](crate::process::StartFacts); neither of a storage daemon.
+    pub(super) async fn machine_facts(&self) -> Result<(Option<u64>, Vec<String>), PortError> {
+        let peripherals = QomList { path: "/machine/peripheral".into() };
+        let (size, devices) =
+            try_join(self.ask_if_known(QueryMemorySizeSummary), self.ask_if_known(peripherals)).await?;
+        let memory = size.map(|size| size.base_memory.saturating_add(size.plugged_memory));
+        let of = |property: ObjectProperty| {
+            let kind = property.property_type.strip_prefix("child<")?.strip_suffix('>')?;
+            process::device(&property.name, kind)
+        };
+        let mut devices: Vec<String> =
+            devices.into_iter().flatten().take(MAX_DEVICES).filter_map(of).collect();
+        devices.sort_unstable();
+        Ok((memory, devices))
     }
 
     /// Whether images can be active, for a QEMU that does not say of each (7.2): after a migration, while one comes in, and

@@ -18,16 +18,17 @@ use super::adapter::find;
 impl Live {
     /// One transaction over all disks: QEMU does all of it or nothing, and no guest's write falls between two of them.
     pub(super) async fn take(&self, actions: &[SnapshotAction]) -> Result<(), PortError> {
-        let found = self.known().await?;
+        let looked = self.known().await?;
+        let found = &looked.disks;
         let mut transaction = Vec::with_capacity(actions.len());
         let mut overlays = Vec::new();
         for action in actions {
             match action {
                 SnapshotAction::Internal { disk, tag } => {
-                    transaction.push(Action::internal(&medium(&found, disk)?.node, tag));
+                    transaction.push(Action::internal(&medium(found, disk)?.node, tag));
                 }
                 SnapshotAction::External(overlay) => {
-                    let base = medium(&found, &overlay.disk)?;
+                    let base = medium(found, &overlay.disk)?;
                     transaction.push(Action::overlay(&base.node, node_name(overlay)));
                     overlays.push((overlay, base));
                 }
@@ -38,7 +39,7 @@ impl Live {
                 self.close(overlays[..at].iter().map(|(overlay, _)| *overlay)).await;
                 let message =
                     format!("disk {}: QEMU could not open the overlay {}", overlay.disk, overlay.file);
-                // A node that nobody uses is no effect on a disk, whether it was opened or not.
+                // A node that no device uses is no effect on a disk, whether it was opened or not.
                 return Err(error::of_query(message, error));
             }
         }
@@ -52,8 +53,8 @@ impl Live {
         if error.kind() == Kind::Rejected {
             self.close(overlays.iter().map(|(overlay, _)| *overlay)).await;
         }
-        let whose = culprit(&found, &error.to_string());
-        Err(error::of_qmp(format!("{whose}: QEMU did not take the snapshot"), error))
+        let subject = culprit(found, &error.to_string());
+        Err(error::of_qmp(format!("{subject}: QEMU did not take the snapshot"), error))
     }
 
     /// Closes nodes that were opened for overlays and are not used. What can't be closed now is closed when the

@@ -1,14 +1,16 @@
-//! Its disks and its guest: each call goes to whoever has them now.
+//! Its disks and its guest: each call goes to the monitor while the process has them, to the images else.
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
-    Disks, Guest, GuestState, Inventory, Overlay, PortError, SnapshotAction, SnapshotId,
+    Bitmap, Can, Disks, Guest, GuestState, Health, ImageHealth, Inventory, Overlay, Overlays, PortError,
+    SnapshotAction, SnapshotId,
 };
 use xlsnap_types::model::{DiskName, ImageFormat};
 
 use super::Machine;
 use super::state::Holder;
 use crate::overlay;
+use crate::process::{self, Process, StartSpec};
 
 #[async_trait]
 impl Guest for Machine {
@@ -23,25 +25,19 @@ impl Guest for Machine {
 #[async_trait]
 impl Disks for Machine {
     async fn inventory(&self) -> Result<Inventory, PortError> {
-        match self.holder()? {
+        let mut inventory = match self.holder()? {
             Holder::Live(on) => on.live.inventory().await,
             Holder::Images(images) => images.inventory().await,
+        }?;
+        let process = self.process();
+        if let Some(StartSpec::Argv(argv)) = process.as_ref().and_then(Process::start_spec) {
+            let specs = self.specs();
+            for disk in inventory.disks.iter_mut().filter(|disk| disk.external.is_yes()) {
+                let spec = specs.iter().find(|spec| spec.name == disk.name);
+                disk.external = Can::unless(spec.and_then(|spec| process::no_external(argv, spec)));
+            }
         }
-    }
-
-    async fn exists(&self, file: &str) -> Result<bool, PortError> {
-        overlay::exists(file)
-    }
-
-    async fn make_overlay(&self, overlay: &Overlay) -> Result<(), PortError> {
-        overlay::make(&*self.qemu_img, overlay).await
-    }
-
-    async fn discard_overlay(&self, overlay: &Overlay) -> Result<(), PortError> {
-        match self.holder()? {
-            Holder::Live(on) => on.live.discard_overlay(overlay).await,
-            Holder::Images(images) => images.discard_overlay(overlay).await,
-        }
+        Ok(inventory)
     }
 
     async fn snapshot(&self, actions: &[SnapshotAction]) -> Result<(), PortError> {
@@ -51,9 +47,52 @@ impl Disks for Machine {
         }
     }
 
+    async fn delete(&self, disk: &DiskName, snapshot: &SnapshotId) -> Result<(), PortError> {
+        match self.holder()? {
+            Holder::Live(on) => on.live.delete(disk, snapshot).await,
+            Holder::Images(images) => images.delete(disk, snapshot).await,
+        }
+    }
+
+    async fn drop_bitmap(&self, disk: &DiskName, bitmap: &Bitmap) -> Result<(), PortError> {
+        match self.holder()? {
+            Holder::Live(on) => on.live.drop_bitmap(disk, bitmap).await,
+            Holder::Images(images) => images.drop_bitmap(disk, bitmap).await,
+        }
+    }
+
+    async fn revert(&self, disk: &DiskName, snapshot: &SnapshotId) -> Result<(), PortError> {
+        match self.holder()? {
+            Holder::Live(on) => on.live.revert(disk, snapshot).await,
+            Holder::Images(images) => images.revert(disk, snapshot).await,
+        }
+    }
+}
+
+#[async_trait]
+impl Overlays for Machine {
+    async fn exists(&self, file: &str) -> Result<bool, PortError> {
+        overlay::exists(file)
+    }
+
+    async fn place(&self, base: &str, file: &str) -> Result<Can, PortError> {
+        overlay::no_place(base, file).map(Can::unless)
+    }
+
+    async fn make(&self, overlay: &Overlay) -> Result<(), PortError> {
+        overlay::make(&*self.qemu_img, overlay).await
+    }
+
+    async fn discard(&self, overlay: &Overlay) -> Result<(), PortError> {
+        match self.holder()? {
+            Holder::Live(on) => Overlays::discard(&on.live, overlay).await,
+            Holder::Images(images) => images.discard(overlay).await,
+        }
+    }
+
     async fn adopt(&self, disk: &DiskName, file: &str, format: &ImageFormat) -> Result<(), PortError> {
         match self.holder()? {
-            Holder::Live(on) => on.live.adopt(disk, file, format).await,
+            Holder::Live(on) => Overlays::adopt(&on.live, disk, file, format).await,
             Holder::Images(images) => images.adopt(disk, file, format).await,
         }?;
         self.change_specs(|specs| {
@@ -64,18 +103,21 @@ impl Disks for Machine {
         });
         Ok(())
     }
+}
 
-    async fn delete(&self, disk: &DiskName, snapshot: &SnapshotId) -> Result<(), PortError> {
+#[async_trait]
+impl Health for Machine {
+    async fn examine(&self, disk: &DiskName) -> Result<Option<ImageHealth>, PortError> {
         match self.holder()? {
-            Holder::Live(on) => on.live.delete(disk, snapshot).await,
-            Holder::Images(images) => images.delete(disk, snapshot).await,
+            Holder::Live(_) => Ok(None),
+            Holder::Images(images) => images.examine(disk).await,
         }
     }
 
-    async fn revert(&self, disk: &DiskName, snapshot: &SnapshotId) -> Result<(), PortError> {
+    async fn mend(&self, disk: &DiskName) -> Result<(), PortError> {
         match self.holder()? {
-            Holder::Live(on) => on.live.revert(disk, snapshot).await,
-            Holder::Images(images) => images.revert(disk, snapshot).await,
+            Holder::Live(_) => Err(self.refused("its process has the image open")),
+            Holder::Images(images) => images.mend(disk).await,
         }
     }
 }

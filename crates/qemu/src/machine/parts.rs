@@ -8,7 +8,7 @@ use xlsnap_qmp_transport::Client;
 use xlsnap_types::model::DomainName;
 
 use super::state::{On, State};
-use crate::memory::save::Saving;
+use crate::memory::save::Begun;
 use crate::process::Process;
 use crate::{Description, DiskSpec, Saves};
 
@@ -22,22 +22,22 @@ pub struct MachineParts {
     pub description: Arc<dyn Description>,
     /// qemu-img.
     pub qemu_img: Arc<dyn QemuImg>,
-    /// The process that it has or may get; `None` for a domain without a monitor's socket, and for one that nobody
-    /// describes. One whose description has no `[start]` ([`crate::process::Launch::start`]) is never ended here.
+    /// The process that it has or may get; `None` for a domain without a monitor's socket, and for one without
+    /// a description. One whose description has no `[start]` ([`crate::process::Launch::start`]) is never ended here.
     pub process: Option<Process>,
     /// The monitor of the QEMU that has its disks; `None` while it is off.
     pub monitor: Option<Client>,
-    /// The directory of its memory files, as far as nobody names another; absolute.
+    /// The directory of its memory files, unless a request names another; absolute.
     pub memory: PathBuf,
-    /// A directory for sockets and files that are thrown away, which nobody else can write to, and QEMU can; absolute, and
+    /// A directory for sockets and files that are thrown away, which no other user can write to, and QEMU can; absolute, and
     /// short: a socket's path has 107 bytes at most, of which at most 40 are the file's name.
     pub sockets: PathBuf,
 }
 
 /// A domain of QEMU, on or off: its disks, its guest, its memory, its process.
 ///
-/// While its QEMU has the disks they are that process's, as [`crate::Live`]; while nobody has, or QEMU has let go of them
-/// ([`xlsnap_orchestrator::Power::release`]), they are files, as [`crate::Images`]. It is on from the beginning when there is a
+/// While its QEMU has the disks they are that process's, as [`crate::Live`]; while no process has, or QEMU has let go of them
+/// ([`xlsnap_orchestrator::Release`]), they are files, as [`crate::Images`]. It is on from the beginning when there is a
 /// monitor, and goes off and on by [`xlsnap_orchestrator::Power`].
 ///
 /// # Cancel safety
@@ -53,8 +53,8 @@ pub struct Machine {
     specs: Mutex<Vec<DiskSpec>>,
     process: Option<Mutex<Process>>,
     state: Mutex<State>,
-    /// The save that goes on; kept for whoever abandons it.
-    pub(super) saving: tokio::sync::Mutex<Option<Saving>>,
+    /// The save that goes on.
+    pub(super) saving: tokio::sync::Mutex<Option<Begun>>,
 }
 
 impl Machine {

@@ -1,36 +1,46 @@
 //! Its process: ended, started, started with a memory.
 
-use std::process::Stdio;
-use std::time::Duration;
-
 use async_trait::async_trait;
+use futures_util::future::join;
 use xlsnap_orchestrator::{
-    Abilities, Disks, Effect, InsideMemory, PortError, PortErrorKind, Power, Progress,
+    Abilities, Can, Disks, Effect, MemoryInside, Pause, PortError, PortErrorKind, Power, Progress, Release,
+    Run,
 };
-use xlsnap_qmp_transport::commands::{BlockdevSetActive, SnapshotLoad, Stop};
+use xlsnap_qmp_transport::commands::{BlockdevSetActive, SnapshotLoad, Stop, SystemReset};
 use xlsnap_qmp_transport::{Client, QmpExt};
 use xlsnap_types::model::{Hypervisor, MemoryMeta};
 
 use super::Machine;
 use super::state::{On, State};
 use crate::error;
-use crate::memory::{inside, migration, restore, save};
-use crate::process::{Process, StartOptions, StartSpec, StopOptions};
+use crate::memory::{abandon, inside, migration, restore};
+use crate::process::{Process, StartOptions, StopOptions};
 
 #[async_trait]
 impl Power for Machine {
     async fn abilities(&self) -> Result<Abilities, PortError> {
         let on = self.living()?;
-        let no_restart = self.no_restart(on.as_deref())?;
-        let hypervisor = self.hypervisor(on.as_deref(), no_restart.is_none()).await?;
+        let foreign = self.no_restart(on.as_deref())?;
+        let hypervisor = self.hypervisor(on.as_deref(), foreign.is_none()).await?;
+        let no_restart = match foreign {
+            Some(why) => Some(why),
+            None => self.missing(on.is_some()).await?,
+        };
         let (no_release, no_load) = match &on {
             None => (Some("it is off".to_owned()), no_restart.clone()),
             Some(on) => (self.no_release(on).await?, no_load(on).await?),
         };
-        Ok(Abilities { no_restore: no_restart.clone(), no_restart, no_release, no_load, hypervisor })
+        let restart = Can::unless(no_restart);
+        Ok(Abilities {
+            restore: restart.clone(),
+            restart,
+            release: Can::unless(no_release),
+            load: Can::unless(no_load),
+            hypervisor,
+        })
     }
 
-    async fn destroy(&self) -> Result<(), PortError> {
+    async fn end(&self) -> Result<(), PortError> {
         let on = self.living()?;
         let Some(process) = self.process() else {
             return match on {
@@ -43,7 +53,7 @@ impl Power for Machine {
         {
             return Err(self.refused(&format!("it is not ended: {why}")));
         }
-        // Its monitor serves one client, and whoever ends it is another.
+        // Its monitor serves one client, and the one that ends it is another.
         let before = std::mem::replace(&mut *self.lock(), State::Closed);
         if let State::On(on) = before {
             on.close().await;
@@ -53,20 +63,15 @@ impl Power for Machine {
         Ok(())
     }
 
-    async fn start(&self, run: bool) -> Result<(), PortError> {
+    async fn start(&self, run: Run) -> Result<(), PortError> {
         let process = self.startable()?;
-        let options = StartOptions { paused: !run, ..StartOptions::default() };
+        let options = StartOptions { paused: !run.runs(), ..StartOptions::default() };
         let started = process.start(&options).await?;
         self.connected(started.into_monitor());
         Ok(())
     }
 
-    async fn restore(
-        &self,
-        memory: &MemoryMeta,
-        run: bool,
-        progress: &dyn Progress,
-    ) -> Result<(), PortError> {
+    async fn restore(&self, memory: &MemoryMeta, run: Run, progress: &dyn Progress) -> Result<(), PortError> {
         let process = self.startable()?;
         let options = StartOptions { paused: true, incoming: true, ..StartOptions::default() };
         let started = process.start(&options).await?;
@@ -90,39 +95,47 @@ impl Power for Machine {
             }
         }
     }
+}
 
-    async fn load(&self, inside: &InsideMemory, run: bool, progress: &dyn Progress) -> Result<(), PortError> {
-        progress.bytes(0, None);
-        let was_off = self.living()?.is_none();
-        if was_off {
-            self.start(false).await?;
-        }
-        let on = self.must_live()?;
-        let result = self.load_into(&on, inside, run).await;
-        drop(on);
-        match result {
-            Err(error) if was_off => {
-                self.destroy().await?;
-                Err(error)
-            }
-            other => other,
-        }
-    }
-
+#[async_trait]
+impl Release for Machine {
     async fn release(&self) -> Result<(), PortError> {
         let on = self.must_live()?;
         self.let_go(&on).await
     }
 
-    async fn take_back(&self, reset: bool, run: bool) -> Result<(), PortError> {
+    async fn take_back(&self) -> Result<(), PortError> {
         let on = self.must_live()?;
-        self.take_again(&on, reset, run).await
+        self.take_again(&on).await
+    }
+}
+
+#[async_trait]
+impl Pause for Machine {
+    async fn stop(&self) -> Result<(), PortError> {
+        let on = self.must_live()?;
+        if !migration::run_state(on.qmp()).await?.running {
+            return Ok(());
+        }
+        let failed = |e| error::of_qmp("the guest could not be stopped".into(), e);
+        on.qmp().execute(Stop).await.map_err(failed).map(drop)
+    }
+
+    async fn resume(&self) -> Result<(), PortError> {
+        let on = self.must_live()?;
+        migration::let_run(on.qmp()).await
+    }
+
+    async fn reset(&self) -> Result<(), PortError> {
+        let on = self.must_live()?;
+        let failed = |e| error::of_qmp("the guest could not be reset".into(), e);
+        on.qmp().execute(SystemReset).await.map_err(failed).map(drop)
     }
 }
 
 /// A guest that has got its memory runs, or waits with its disks in reach.
-async fn ready(monitor: &Client, run: bool) -> Result<(), PortError> {
-    if run {
+async fn ready(monitor: &Client, run: Run) -> Result<(), PortError> {
+    if run.runs() {
         return migration::let_run(monitor).await;
     }
     // QEMU 10.0 leaves that to `cont`, and 7.2 has done it.
@@ -143,17 +156,19 @@ impl Machine {
     /// Why its process cannot be ended and started again.
     fn no_restart(&self, on: Option<&On>) -> Result<Option<String>, PortError> {
         let Some(process) = self.process() else {
-            return Ok(Some("nobody has described how it is started".to_owned()));
+            return Ok(Some("the domain has no description that says how it is started".to_owned()));
         };
         if process.start_spec().is_none() {
             return Ok(Some("its description does not say how it is started ([start])".to_owned()));
         }
         let Some(on) = on else { return Ok(None) };
-        let ours = process.written()?;
-        if ours.is_some() && ours == on.process {
+        if process.is_ours(on.peer())? {
             return Ok(None);
         }
-        Ok(Some("its process was started by somebody else, who may have it start anew".to_owned()))
+        let pid = on.process().map(|process| format!(" {}", process.pid)).unwrap_or_default();
+        Ok(Some(format!(
+            "its process{pid} was not started by xlsnap, and what started it may start it again"
+        )))
     }
 
     fn startable(&self) -> Result<Process, PortError> {
@@ -169,22 +184,34 @@ impl Machine {
             Some(on) => on.live.inventory().await?.hypervisor,
             None => Hypervisor::default(),
         };
-        if startable {
-            let process = self.process();
-            let program = match process.as_ref().and_then(Process::start_spec) {
-                Some(StartSpec::Argv(line)) => line.first().map(String::as_str),
-                Some(StartSpec::Machine(spec)) => Some(spec.program.as_str()),
-                None => None,
-            };
-            known.qemu = match program {
-                Some(program) => version_of(program).await,
-                None => None,
-            };
+        if let Some(process) = self.process().filter(|_| startable) {
+            let (facts, program) = (process.start_facts()?, process.program()?);
+            let machine = async { program.machine(facts.machine.as_deref()?).await };
+            let (qemu, machine) = join(program.version(), machine).await;
+            let machine = machine.or(known.machine);
+            known = Hypervisor { qemu, machine, memory_bytes: facts.memory, devices: facts.devices };
         }
         Ok(known)
     }
 
-    async fn load_into(&self, on: &On, inside: &InsideMemory, run: bool) -> Result<(), PortError> {
+    /// What a start of the domain needs and is not there, as a clause.
+    async fn missing(&self, is_on: bool) -> Result<Option<String>, PortError> {
+        /// More than these are not reasons one by one.
+        const NAMED: usize = 4;
+        let Some(process) = self.process() else { return Ok(None) };
+        if let Some(why) = process.program()?.missing() {
+            return Ok(Some(why));
+        }
+        let missing = process.missing_for_start(is_on).await?;
+        let mut reasons: Vec<String> =
+            missing.iter().take(NAMED).map(|missing| missing.why.clone()).collect();
+        if missing.len() > NAMED {
+            reasons.push(format!("and {} more", missing.len() - NAMED));
+        }
+        Ok((!reasons.is_empty()).then(|| reasons.join("; ")))
+    }
+
+    pub(super) async fn load_into(&self, on: &On, inside: &MemoryInside, run: Run) -> Result<(), PortError> {
         let disks = on.live.nodes_for_internal(&inside.disks).await?;
         let state = on.live.nodes_for_internal([&inside.state]).await?.remove(0);
         let was_running = migration::run_state(on.qmp()).await?.running;
@@ -199,49 +226,14 @@ impl Machine {
             let error = inside::failed(what, &said);
             // Refused before anything was read, the guest only stands still. Else its memory is none any more.
             if error.effect == Effect::None && was_running {
-                save::let_run_again(on.qmp()).await?;
+                abandon::let_run_again(on.qmp()).await?;
             }
             return Err(error);
         }
-        if run {
+        if run.runs() {
             return migration::let_run(on.qmp()).await;
         }
         let failed = |e| error::of_qmp("the guest could not be stopped".into(), e);
         on.qmp().execute(Stop).await.map_err(failed).map(drop)
-    }
-}
-
-/// The version of a QEMU program; `None` when it does not say, or is another.
-async fn version_of(program: &str) -> Option<String> {
-    const WAIT: Duration = Duration::from_secs(10);
-    let mut command = tokio::process::Command::new(program);
-    command.arg("--version").stdin(Stdio::null()).stderr(Stdio::null()).current_dir("/").kill_on_drop(true);
-    let output = tokio::time::timeout(WAIT, command.output()).await.ok()?.ok()?;
-    version_in(&String::from_utf8_lossy(&output.stdout))
-}
-
-/// `QEMU emulator version 10.0.2 (Debian ...)`.
-fn version_in(said: &str) -> Option<String> {
-    let version = said.lines().next()?.strip_prefix("QEMU emulator version ")?;
-    let version = version.split_ascii_whitespace().next()?;
-    let is_number =
-        |part: &str| !part.is_empty() && part.len() < 10 && part.bytes().all(|b| b.is_ascii_digit());
-    let parts: Vec<&str> = version.split('.').collect();
-    (parts.len() == 3 && parts.into_iter().all(is_number)).then(|| version.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::version_in;
-
-    #[test]
-    fn a_program_says_its_version() {
-        let said = "QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds)\nCopyright";
-        assert_eq!(version_in(said).as_deref(), Some("10.0.2"));
-        assert_eq!(version_in("QEMU emulator version 7.2.22").as_deref(), Some("7.2.22"));
-        let with = |version: &str| format!("QEMU emulator version {version}");
-        for wrong in [String::new(), "sudo 1.9".to_owned(), with(""), with("10.0"), with("a.b.c")] {
-            assert_eq!(version_in(&wrong), None, "{wrong:?}");
-        }
     }
 }

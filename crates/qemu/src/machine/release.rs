@@ -5,7 +5,7 @@
 //! or when it exports them. So the last is how a node is activated under a guest that stays paused, and a snapshot without a
 //! name, which QEMU makes of none, is how it is asked whether one is: it refuses an inactive one before it looks at the name.
 //!
-//! Taking back has a trap, in both: when it fails because somebody else holds an image, and works later, QEMU goes on with
+//! Taking back has a trap, in both: when it fails because another process holds an image, and works later, QEMU goes on with
 //! what it knew of the image at the failure. It knows it anew only after it has let go once more. So nothing is tried while
 //! an image is held, and what was taken back is let go of and taken back again.
 
@@ -15,8 +15,7 @@ use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
 use xlsnap_qemu_img::Image;
 use xlsnap_qmp_transport::commands::{
     BlockExportAdd, BlockExportDel, BlockdevSetActive, BlockdevSnapshotInternalSync, ExportType, JobStatus,
-    QueryBlockExports, QueryJobs, QueryNamedBlockNodes, QueryStatus, RemovalMode, Stop, SystemReset,
-    XenSaveDevicesState,
+    QueryBlockExports, QueryJobs, QueryNamedBlockNodes, QueryStatus, RemovalMode, XenSaveDevicesState,
 };
 use xlsnap_qmp_transport::{Command, Kind, Qmp, QmpExt};
 
@@ -70,12 +69,11 @@ impl Machine {
         }
         // What QEMU has, not what is described: an overlay may be on top.
         let found = on.live.look_again().await?;
-        let images = self.images(found.iter().map(|found| spec_of(&found.disk)).collect());
+        let specs = self.specs();
+        let images = self.images(found.disks.iter().map(|found| spec_of(&found.disk, &specs)).collect());
         let qmp = on.qmp();
-        let was_running = migration::run_state(qmp).await?.running;
-        if was_running {
-            let failed = |e| error::of_qmp("the guest could not be stopped".into(), e);
-            qmp.execute(Stop).await.map_err(failed)?;
+        if migration::run_state(qmp).await?.running {
+            return Err(self.refused("QEMU cannot let go of its disks while the guest runs"));
         }
         let done = self.inactivate(on).await;
         match done {
@@ -85,27 +83,22 @@ impl Machine {
             }
             Err(mut cause) => {
                 // Some may be let go of, and others not.
-                let back = self.take_again(on, false, was_running).await;
+                let back = self.take_again(on).await;
                 cause.effect = if back.is_ok() { Effect::None } else { Effect::Unknown };
                 Err(cause)
             }
         }
     }
 
-    pub(super) async fn take_again(&self, on: &On, reset: bool, run: bool) -> Result<(), PortError> {
-        let qmp = on.qmp();
+    pub(super) async fn take_again(&self, on: &On) -> Result<(), PortError> {
         if !self.has_all(on).await? {
-            self.nobody_holds(on).await?;
+            self.refuse_held_elsewhere(on).await?;
             self.activate(on).await?;
             self.inactivate(on).await?;
             self.activate(on).await?;
         }
         on.set_released(None);
-        if reset {
-            let failed = |e| error::of_qmp("the guest could not be reset".into(), e);
-            qmp.execute(SystemReset).await.map_err(failed)?;
-        }
-        if run { migration::let_run(qmp).await } else { Ok(()) }
+        Ok(())
     }
 
     /// Whether all nodes are active.
@@ -119,13 +112,13 @@ impl Machine {
     }
 
     /// Refuses while another process has one of its images.
-    async fn nobody_holds(&self, on: &On) -> Result<(), PortError> {
+    async fn refuse_held_elsewhere(&self, on: &On) -> Result<(), PortError> {
         let found = on.live.look_again().await?;
-        for disk in found.iter().map(|found| &found.disk) {
+        for disk in found.disks.iter().map(|found| &found.disk) {
             if disk.read_only || disk.image.is_empty() {
                 continue;
             }
-            let image = Image { path: disk.image.clone().into(), format: disk.format.driver().to_owned() };
+            let image = Image::new(&disk.image, disk.format.driver());
             let info = self.qemu_img.info(&image).await.map_err(|e| {
                 error::of_qemu_img(format!("disk {}: its image {} can't be read", disk.name, disk.image), e)
             })?;
@@ -159,7 +152,7 @@ impl Machine {
     /// For a QEMU before 10.0.
     async fn let_go_by_saving(&self, on: &On) -> Result<(), PortError> {
         let asked = self.inactive(on).await?;
-        if !asked.is_empty() && asked.iter().all(|(_, inactive)| *inactive) {
+        if all_inactive(&asked) {
             // What another program began.
             return Ok(());
         }
@@ -174,12 +167,17 @@ impl Machine {
         done.map(drop)
     }
 
+    /// Whether it has let go of its disks and is not told to once more: a QEMU before 10.0 would abort.
+    pub(super) async fn keeps_let_go(&self, on: &On) -> Result<bool, PortError> {
+        Ok(!on.features().await?.has_command(SET_ACTIVE) && all_inactive(&self.inactive(on).await?))
+    }
+
     /// For a QEMU before 10.0, which says of none whether it is active: of each disk with snapshots inside, its node and
     /// whether that is inactive.
     async fn inactive(&self, on: &On) -> Result<Vec<(String, bool)>, PortError> {
         let found = on.live.look_again().await?;
         let mut asked = Vec::new();
-        for medium in found.iter().filter_map(|found| found.medium.as_ref()) {
+        for medium in found.disks.iter().filter_map(|found| found.medium.as_ref()) {
             if medium.driver != "qcow2" || medium.read_only || medium.data_file || medium.filter.is_some() {
                 continue;
             }
@@ -230,7 +228,13 @@ impl Machine {
     }
 }
 
-fn spec_of(disk: &xlsnap_orchestrator::Disk) -> DiskSpec {
+fn all_inactive(asked: &[(String, bool)]) -> bool {
+    !asked.is_empty() && asked.iter().all(|(_, inactive)| *inactive)
+}
+
+/// The disk as QEMU has it, with what only its description says.
+fn spec_of(disk: &xlsnap_orchestrator::Disk, described: &[DiskSpec]) -> DiskSpec {
+    let described = described.iter().find(|spec| spec.name == disk.name);
     DiskSpec {
         name: disk.name.clone(),
         file: disk.image.clone(),
@@ -238,6 +242,8 @@ fn spec_of(disk: &xlsnap_orchestrator::Disk) -> DiskSpec {
         read_only: disk.read_only,
         removable: disk.removable,
         node: None,
+        key_file: described.and_then(|spec| spec.key_file.clone()),
+        overlays: disk.overlays.clone(),
     }
 }
 

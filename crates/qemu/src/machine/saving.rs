@@ -4,17 +4,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
-    Effect, Memory, MemoryFiles, MemoryHeader, MemorySave, MemorySurvey, PortError, PortErrorKind, Progress,
-    SavedMemory, SnapshotAction,
+    Effect, InsideMemory, Memory, MemoryFiles, MemoryHeader, MemoryInside, MemorySave, MemorySurvey,
+    PortError, PortErrorKind, Progress, Run, SavedMemory, SnapshotAction, StoppedGuest, UnfinishedMemory,
 };
 use xlsnap_qmp_transport::Qmp;
 use xlsnap_qmp_transport::commands::SnapshotSave;
-use xlsnap_types::model::{DiskName, MemoryMeta, MemoryWay, SnapshotName};
+use xlsnap_types::model::{DiskName, MemoryMeta, SnapshotName};
 
 use super::Machine;
 use super::state::On;
 use crate::memory::pause::Pause;
-use crate::memory::{inside, migration, save, survey};
+use crate::memory::save::Begun;
+use crate::memory::{abandon, inside, migration, save, survey};
 
 #[async_trait]
 impl Memory for Machine {
@@ -25,7 +26,8 @@ impl Memory for Machine {
             Some(on) => {
                 let no_inside = self.no_inside(&on).await?;
                 let known = survey::Known {
-                    pid: on.process.map(|process| process.pid),
+                    pid: on.process().map(|process| process.pid),
+                    listener: on.peer().listener(),
                     saves_inside: on.features().await?.has_command("snapshot-save"),
                     no_inside: no_inside.as_deref(),
                 };
@@ -33,50 +35,104 @@ impl Memory for Machine {
             }
         };
         if let Some(file) = file {
-            survey::look_at_place(&mut found, file);
+            survey::look_at_place(&mut found, file).await;
         }
         Ok(found)
     }
 
     /// As the port says. Between the guest's stop and the return nothing is asked or made that could be before.
-    async fn begin(&self, save: &MemorySave, progress: &dyn Progress) -> Result<(), PortError> {
+    async fn begin<'a>(
+        &'a self,
+        save: &MemorySave,
+        progress: &'a dyn Progress,
+    ) -> Result<Box<dyn StoppedGuest<'a> + 'a>, PortError> {
         let on = self.must_live()?;
         let mut slot = self.saving.lock().await;
         if slot.is_some() {
             let message = "a save of its memory is under way";
             return Err(PortError::new(PortErrorKind::Busy, Effect::None, message));
         }
-        match save::begin(on.qmp(), &self.sockets, save, &mut slot, progress).await {
-            Ok(()) => Ok(()),
-            // Nothing had begun.
-            Err(error) if slot.is_none() => Err(error),
-            Err(error) => Err(self.put_back(&on, save, &mut slot, error).await),
-        }
-    }
-
-    async fn resume(&self, save: &MemorySave, progress: &dyn Progress) -> Result<Duration, PortError> {
-        let on = self.must_live()?;
-        let mut slot = self.saving.lock().await;
-        let Some(saving) = &mut *slot else { return Err(self.refused("no save of its memory has begun")) };
-        match save::resume(on.qmp(), &self.sockets, save, saving, progress).await {
-            Ok(pause) => Ok(pause),
-            Err(error) => Err(self.put_back(&on, save, &mut slot, error).await),
-        }
-    }
-
-    async fn finish(&self, save: &MemorySave, progress: &dyn Progress) -> Result<SavedMemory, PortError> {
-        let on = self.must_live()?;
-        let mut slot = self.saving.lock().await;
-        let Some(saving) = &mut *slot else { return Err(self.refused("no save of its memory has begun")) };
-        match save::finish(on.qmp(), &self.sockets, save, saving, progress).await {
-            Ok(saved) => {
-                *slot = None;
-                Ok(saved)
+        match save::begin(on.qmp(), &self.sockets, save, progress).await {
+            Ok(stopped) => {
+                *slot = Some(Begun::Stopped(stopped));
+                Ok(Box::new(Saved { machine: self, save: save.clone(), progress }))
             }
-            Err(error) => Err(self.put_back(&on, save, &mut slot, error).await),
+            // Nothing had begun.
+            Err(save::Failed { cause, stream: None }) => Err(cause),
+            Err(failed) => Err(self.put_back(&on, save, failed).await),
         }
     }
 
+    async fn abandon(&self, save: &MemorySave) -> Result<(), PortError> {
+        let mut slot = self.saving.lock().await;
+        let file = save::file_of(save)?;
+        let stream = slot.take().map(Begun::into_stream);
+        let Some(on) = self.living()? else {
+            return abandon::abandon(None, &self.sockets, &file, save, stream).await;
+        };
+        match abandon::abandon(Some(on.qmp()), &self.sockets, &file, save, stream).await {
+            // It is off: what is left are files.
+            Err(error) if error.kind == PortErrorKind::Unreachable && self.has_died(&on).await => {
+                abandon::abandon(None, &self.sockets, &file, save, None).await
+            }
+            other => other,
+        }
+    }
+}
+
+/// A save that has begun. What it holds of the machine is in the machine's slot, for the one that abandons it.
+struct Saved<'a> {
+    machine: &'a Machine,
+    save: MemorySave,
+    progress: &'a dyn Progress,
+}
+
+#[async_trait]
+impl<'a> StoppedGuest<'a> for Saved<'a> {
+    async fn run_on(self: Box<Self>) -> Result<(Duration, Box<dyn UnfinishedMemory + 'a>), PortError> {
+        let Self { machine, save, progress } = &*self;
+        let on = machine.must_live()?;
+        let mut slot = machine.saving.lock().await;
+        let stopped = match slot.take() {
+            Some(Begun::Stopped(stopped)) => stopped,
+            other => {
+                *slot = other;
+                return Err(machine.refused("no save of its memory waits for the guest to run on"));
+            }
+        };
+        match stopped.run_on(on.qmp(), *progress).await {
+            Ok((pause, finishing)) => {
+                *slot = Some(Begun::Finishing(finishing));
+                drop(slot);
+                Ok((pause, self))
+            }
+            Err(failed) => Err(machine.put_back(&on, save, failed).await),
+        }
+    }
+}
+
+#[async_trait]
+impl UnfinishedMemory for Saved<'_> {
+    async fn finish(self: Box<Self>) -> Result<SavedMemory, PortError> {
+        let Self { machine, save, progress } = *self;
+        let on = machine.must_live()?;
+        let mut slot = machine.saving.lock().await;
+        let finishing = match slot.take() {
+            Some(Begun::Finishing(finishing)) => finishing,
+            other => {
+                *slot = other;
+                return Err(machine.refused("no save of its memory waits to be finished"));
+            }
+        };
+        match finishing.finish(on.qmp(), progress).await {
+            Ok(saved) => Ok(saved),
+            Err(failed) => Err(machine.put_back(&on, &save, failed).await),
+        }
+    }
+}
+
+#[async_trait]
+impl InsideMemory for Machine {
     async fn take_inside(
         &self,
         save: &MemorySave,
@@ -94,7 +150,7 @@ impl Memory for Machine {
         }
         let nodes = on.live.nodes_for_internal(disks.iter().copied()).await?;
         let status = migration::run_state(on.qmp()).await?;
-        if status.running != save.was_running {
+        if status.running != save.was.runs() {
             let message = format!("the guest has changed its state meanwhile ({})", status.status.word());
             return Err(PortError::new(PortErrorKind::Busy, Effect::None, message));
         }
@@ -108,7 +164,7 @@ impl Memory for Machine {
         };
         let ended = inside::run(&on.client, &id, command).await;
         on.live.forget();
-        let ran_on = if save.was_running { save::let_run_again(on.qmp()).await } else { Ok(()) };
+        let ran_on = if save.was.runs() { abandon::let_run_again(on.qmp()).await } else { Ok(()) };
         if let Err(said) = ended? {
             let mut error = inside::failed(format!("QEMU did not save the memory as {tag:?}"), &said);
             if error.effect != Effect::None && self.has_none(&on, tag, &disks).await.unwrap_or(false) {
@@ -117,55 +173,50 @@ impl Memory for Machine {
             return Err(error);
         }
         ran_on?;
-        Ok(if save.was_running { pause.length() } else { Duration::ZERO })
+        Ok(if save.was.runs() { pause.length() } else { Duration::ZERO })
     }
 
-    async fn abandon(&self, save: &MemorySave) -> Result<(), PortError> {
-        let mut slot = self.saving.lock().await;
-        if let Some(on) = self.living()? {
-            let result = if save.way == MemoryWay::Internal {
-                self.abandon_inside(&on, save).await
-            } else {
-                save::abandon(Some(on.qmp()), &self.sockets, save, slot.take()).await
-            };
-            match result {
-                Err(error) if error.kind == PortErrorKind::Unreachable && self.has_died(&on).await => {}
-                other => return other,
-            }
+    async fn abandon_inside(&self, save: &MemorySave) -> Result<(), PortError> {
+        let Some(on) = self.living()? else { return Ok(()) };
+        match self.end_inside(&on, save).await {
+            Err(error) if error.kind == PortErrorKind::Unreachable && self.has_died(&on).await => Ok(()),
+            other => other,
         }
-        // It is off: what is left are files.
-        if save.way == MemoryWay::Internal {
-            return Ok(());
-        }
-        save::abandon(None, &self.sockets, save, slot.take()).await
+    }
+
+    async fn load(&self, inside: &MemoryInside, run: Run, progress: &dyn Progress) -> Result<(), PortError> {
+        progress.bytes(0, None);
+        let on = self.must_live()?;
+        self.load_into(&on, inside, run).await
     }
 }
 
 impl Machine {
     /// Puts everything back after a failure, and says whether it was.
-    async fn put_back(
-        &self,
-        on: &On,
-        save: &MemorySave,
-        slot: &mut Option<save::Saving>,
-        mut error: PortError,
-    ) -> PortError {
-        match save::abandon(Some(on.qmp()), &self.sockets, save, slot.take()).await {
-            Ok(()) => error.effect = Effect::None,
-            Err(again) => {
-                tracing::warn!(error = %again, domain = %self.name, "the save is not put back");
-                error.effect = Effect::Unknown;
+    async fn put_back(&self, on: &On, save: &MemorySave, failed: save::Failed) -> PortError {
+        let save::Failed { mut cause, stream } = failed;
+        let undone = match save::file_of(save) {
+            Ok(file) => abandon::abandon(Some(on.qmp()), &self.sockets, &file, save, stream).await,
+            Err(error) => Err(error),
+        };
+        match undone {
+            Ok(()) => cause.effect = Effect::None,
+            Err(error) => {
+                tracing::warn!(%error, domain = %self.name, "the save is not put back");
+                cause.effect = Effect::Unknown;
             }
         }
-        error
+        cause
     }
 
     /// Why no disk takes a snapshot with the memory inside, as a clause.
     async fn no_inside(&self, on: &On) -> Result<Option<String>, PortError> {
         let found = on.live.look_again().await?;
         let mut none = "it has no disk that takes the memory".to_owned();
-        for disk in found.iter().map(|found| &found.disk).filter(|disk| !disk.read_only && !disk.removable) {
-            match &disk.no_internal {
+        for disk in
+            found.disks.iter().map(|found| &found.disk).filter(|disk| !disk.read_only && !disk.removable)
+        {
+            match disk.internal.why() {
                 None => return Ok(None),
                 Some(why) => none = format!("disk {}: {why}", disk.name),
             }
@@ -201,14 +252,14 @@ impl Machine {
     /// Whether none of the disks holds such a snapshot now.
     async fn has_none(&self, on: &On, tag: &str, disks: &[&DiskName]) -> Result<bool, PortError> {
         let found = on.live.look_again().await?;
-        let theirs = found.iter().filter(|found| disks.contains(&&found.disk.name));
+        let theirs = found.disks.iter().filter(|found| disks.contains(&&found.disk.name));
         Ok(theirs.flat_map(|found| &found.disk.snapshots).all(|snapshot| snapshot.name != tag))
     }
 
-    async fn abandon_inside(&self, on: &On, save: &MemorySave) -> Result<(), PortError> {
+    async fn end_inside(&self, on: &On, save: &MemorySave) -> Result<(), PortError> {
         inside::settle(&on.client, &inside::job_id(&save.token)).await?;
         on.live.forget();
-        if save.was_running { save::let_run_again(on.qmp()).await } else { Ok(()) }
+        if save.was.runs() { abandon::let_run_again(on.qmp()).await } else { Ok(()) }
     }
 }
 
@@ -216,6 +267,10 @@ impl Machine {
 impl MemoryFiles for Machine {
     fn place(&self, name: &SnapshotName) -> String {
         self.saves.place(name)
+    }
+
+    async fn list(&self) -> Result<Vec<String>, PortError> {
+        self.saves.list().await
     }
 
     async fn size(&self, file: &str) -> Result<Option<u64>, PortError> {

@@ -1,4 +1,4 @@
-//! Whether the domain is on, and who has its disks.
+//! Whether the domain is on, and what has its disks.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use xlsnap_qemu_img::QemuImg;
 use xlsnap_qmp_transport::{Client, Features, Qmp};
 
 use super::Machine;
-use crate::process::Identity;
+use crate::process::{Identity, Peer};
 use crate::{Description, DiskSpec, Images, Live, error};
 
 /// Whether it is on.
@@ -25,8 +25,7 @@ pub(super) enum State {
 pub(super) struct On {
     pub(super) client: Arc<Client>,
     pub(super) live: Live,
-    /// Its process; `None` when the kernel does not tell, or it is not QEMU that listens at the socket.
-    pub(super) process: Option<Identity>,
+    peer: Peer,
     features: OnceCell<Features>,
     /// The images, while it has let go of them.
     released: Mutex<Option<Arc<Images>>>,
@@ -41,19 +40,30 @@ impl On {
     ) -> Self {
         let client = Arc::new(client);
         let live = Live::new(client.clone(), qemu_img, specs, description);
-        let (process, live) = match client.peer_pid() {
+        let peer = Peer::of(&client);
+        let live = match peer.process() {
             // People start QEMU with relative file names.
-            Some(pid) => (qemu(pid), live.in_directory_of(pid)),
-            None => (None, live),
+            Some(process) => live.in_directory_of(&process),
+            None => live,
         };
-        Self { client, live, process, features: OnceCell::new(), released: Mutex::default() }
+        Self { client, live, peer, features: OnceCell::new(), released: Mutex::default() }
+    }
+
+    /// The process that serves its monitor.
+    pub(super) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Its process; `None` when the kernel does not tell.
+    pub(super) fn process(&self) -> Option<Identity> {
+        self.peer.process()
     }
 
     pub(super) fn qmp(&self) -> &dyn Qmp {
         &*self.client
     }
 
-    /// Closes the monitor in order, unless somebody still uses it.
+    /// Closes the monitor in order, unless it is still in use.
     pub(super) async fn close(self: Arc<Self>) {
         let Some(Self { client, live, .. }) = Arc::into_inner(self) else { return };
         drop(live);
@@ -78,20 +88,11 @@ impl On {
     }
 
     fn has_ended(&self) -> bool {
-        self.process.is_some_and(|process| process.lives().is_ok_and(|lives| !lives))
+        self.process().is_some_and(|process| process.lives().is_ok_and(|lives| !lives))
     }
 }
 
-/// Which process has this pid, if it is one of QEMU's.
-fn qemu(pid: u32) -> Option<Identity> {
-    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    if !name.starts_with("qemu-") {
-        return None;
-    }
-    Identity::of(pid).ok().flatten()
-}
-
-/// Who answers for the disks now.
+/// What answers for the disks now.
 pub(super) enum Holder {
     Live(Arc<On>),
     Images(Arc<Images>),
@@ -138,7 +139,7 @@ impl Machine {
     /// Whether its QEMU, which does not answer any more, has ended: a process takes a moment to.
     pub(super) async fn has_died(&self, on: &On) -> bool {
         let deadline = Instant::now() + Duration::from_secs(2);
-        while on.process.is_some() && Instant::now() < deadline {
+        while on.process().is_some() && Instant::now() < deadline {
             if on.has_ended() {
                 return true;
             }

@@ -1,16 +1,13 @@
 //! The files that memory is saved in.
 
-use std::fs::File;
-use std::io::{self, BufReader, Seek};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use async_trait::async_trait;
+use xlsnap_memory_file::{Header, MemoryFile, Packing, Recorded};
 use xlsnap_orchestrator::{Effect, MemoryFiles, MemoryHeader, PortError, PortErrorKind, Progress};
 use xlsnap_types::model::{Compression, MemoryMeta, SnapshotName};
 
-use super::header::Wrong;
-use super::read::Sum;
-use super::{checksum, header, place, read};
+use crate::error::of_memory_file;
 
 /// The memory files of a domain. They are there whether it runs or not.
 #[derive(Debug, Clone)]
@@ -19,7 +16,7 @@ pub struct Saves {
 }
 
 impl Saves {
-    /// Those in `directory`, as far as nobody names another place.
+    /// Those in `directory`, as far as no other place is given.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self { directory: directory.into() }
     }
@@ -29,102 +26,73 @@ impl Saves {
 impl MemoryFiles for Saves {
     /// `<name>.save` in the directory.
     fn place(&self, name: &SnapshotName) -> String {
-        self.directory.join(format!("{name}.save")).to_string_lossy().into_owned()
+        let file = MemoryFile::in_directory(&self.directory, name.as_str());
+        let path =
+            file.map_or_else(|_| self.directory.join(format!("{name}.save")), |file| file.path().into());
+        path.to_string_lossy().into_owned()
+    }
+
+    async fn list(&self) -> Result<Vec<String>, PortError> {
+        let files = MemoryFile::all_in(&self.directory).await.map_err(of_memory_file)?;
+        Ok(files.into_iter().map(|file| file.to_string_lossy().into_owned()).collect())
     }
 
     async fn size(&self, file: &str) -> Result<Option<u64>, PortError> {
-        match std::fs::symlink_metadata(file) {
-            Ok(found) if found.is_file() => Ok(Some(found.len())),
-            Ok(_) => Err(corrupt(file, "is no regular file")),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(cannot(file, "looked at", e)),
-        }
+        MemoryFile::new(file).map_err(of_memory_file)?.size().await.map_err(of_memory_file)
     }
 
     async fn verify(&self, memory: &MemoryMeta, progress: &dyn Progress) -> Result<MemoryHeader, PortError> {
-        let (name, mut file) = open(memory)?;
-        sum_up(name, memory, &file, progress).await?;
-        file.rewind().map_err(|e| cannot(name, "read", e))?;
-        let file = BufReader::new(file);
-        let read = match memory.compression {
-            Compression::None => header::read(file),
-            _ => read::unpacker(file).map_err(|e| Wrong::Unread(e.to_string())).and_then(header::read),
+        let (file, recorded) = recorded_memory(memory)?;
+        let opened = file.open(&recorded).await.map_err(of_memory_file)?;
+        // First what takes no time.
+        let machine = match opened.header().await.map_err(of_memory_file)? {
+            Header::Qemu { machine } => machine,
+            Header::Xl { .. } => {
+                let message = format!(
+                    "the memory file {} is a save file of Xen's, and no QEMU reads it",
+                    file.path().display()
+                );
+                return Err(PortError::new(PortErrorKind::Corrupt, Effect::None, message));
+            }
         };
-        read.map_err(|wrong| match wrong {
-            Wrong::Foreign(why) => corrupt(name, &why),
-            Wrong::Unread(why) => corrupt(name, &format!("cannot be read: {why}")),
-        })
+        let report = |done| progress.bytes(done, Some(recorded.bytes));
+        opened.verify(report).await.map_err(of_memory_file)?;
+        Ok(MemoryHeader { machine, domain: None })
     }
 
     async fn remove(&self, file: &str) -> Result<(), PortError> {
-        place::remove(Path::new(file)).map_err(|e| cannot(file, "removed", e))
+        MemoryFile::new(file).map_err(of_memory_file)?.remove().await.map_err(of_memory_file)
     }
 }
 
-/// Opens the file of `memory`, which has the recorded size.
-pub(super) fn open(memory: &MemoryMeta) -> Result<(&str, File), PortError> {
+/// The file of `memory`, and what was recorded of it.
+///
+/// # Errors
+/// [`PortErrorKind::Refused`] when the memory is in no file, and for a checksum or a packing that is not known here.
+pub fn recorded_memory(memory: &MemoryMeta) -> Result<(MemoryFile, Recorded), PortError> {
+    let refused = |message: String| PortError::new(PortErrorKind::Refused, Effect::None, message);
     let Some(name) = memory.file.as_deref() else {
-        let message = "the memory is inside the images, and in no file";
-        return Err(PortError::new(PortErrorKind::Refused, Effect::None, message));
+        return Err(refused("the memory is inside the images, and in no file".to_owned()));
     };
-    if let Some(recorded) = memory.checksum.as_deref().filter(|recorded| !checksum::is_known(recorded)) {
-        let message = format!("the memory file {name} has a checksum that is not known here: {recorded:?}");
-        return Err(PortError::new(PortErrorKind::Refused, Effect::None, message));
-    }
-    let file = read::open(Path::new(name)).map_err(|e| cannot(name, "opened", e))?;
-    let size = file.metadata().map_err(|e| cannot(name, "looked at", e))?.len();
-    if size != memory.bytes {
-        return Err(corrupt(name, &format!("has {size} bytes, and {} were saved", memory.bytes)));
-    }
-    Ok((name, file))
+    let file = MemoryFile::new(name).map_err(of_memory_file)?;
+    let checksum = memory
+        .checksum
+        .as_deref()
+        .map(str::parse)
+        .transpose()
+        .map_err(|error| refused(format!("the memory file {name} cannot be verified: {error}")))?;
+    Ok((file, Recorded { bytes: memory.bytes, checksum, packing: packing(memory.compression)? }))
 }
 
-async fn sum_up(
-    name: &str,
-    memory: &MemoryMeta,
-    file: &File,
-    progress: &dyn Progress,
-) -> Result<(), PortError> {
-    let theirs = file.try_clone().map_err(|e| cannot(name, "read", e))?;
-    let mut worker = read::summing(theirs).map_err(|e| cannot(name, "read", e))?;
-    let sum = worker.done(|done| progress.bytes(done, Some(memory.bytes))).await;
-    let sum = sum.map_err(|e| cannot(name, "read", e))?;
-    progress.bytes(sum.bytes, Some(memory.bytes));
-    compare(name, memory, &sum)
-}
-
-/// Whether what was read is what was recorded.
-pub(super) fn compare(name: &str, memory: &MemoryMeta, sum: &Sum) -> Result<(), PortError> {
-    if sum.bytes != memory.bytes {
-        return Err(corrupt(name, &format!("has {} bytes, and {} were saved", sum.bytes, memory.bytes)));
-    }
-    match &memory.checksum {
-        Some(recorded) if !recorded.eq_ignore_ascii_case(&sum.checksum) => Err(corrupt(
-            name,
-            &format!("was changed: its checksum is {}, and {recorded} was recorded", sum.checksum),
-        )),
-        _ => Ok(()),
-    }
-}
-
-pub(super) fn corrupt(name: &str, what: &str) -> PortError {
-    PortError::new(PortErrorKind::Corrupt, Effect::None, format!("the memory file {name} {what}"))
-}
-
-/// An error of the host's file system, as a port's.
-pub(super) fn cannot(name: &str, what: &str, error: io::Error) -> PortError {
-    let message = format!("the memory file {name} cannot be {what}");
-    PortError::new(kind_of(&error), Effect::None, message).with_source(error)
-}
-
-/// What an error of the host's file system means.
-pub(super) fn kind_of(error: &io::Error) -> PortErrorKind {
-    match error.kind() {
-        io::ErrorKind::NotFound => PortErrorKind::NotFound,
-        io::ErrorKind::AlreadyExists => PortErrorKind::AlreadyExists,
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            PortErrorKind::NoSpace
+/// How a file is packed.
+pub(super) fn packing(compression: Compression) -> Result<Packing, PortError> {
+    match compression {
+        Compression::None => Ok(Packing::None),
+        Compression::Zstd => Ok(Packing::Zstd),
+        // The enumeration may grow.
+        other => {
+            let message = format!("memory files are not packed as {other:?} here");
+            Err(PortError::new(PortErrorKind::Refused, Effect::None, message))
         }
-        _ => PortErrorKind::Failed,
     }
 }

@@ -48,6 +48,13 @@ pub(crate) async fn settle(client: &Client, id: &str) -> Result<(), PortError> {
     follow(client, id).await.map(drop)
 }
 
+/// Whether there is a job of this id, for [`settle`] to wait for and let go.
+pub(crate) async fn is_there(client: &Client, id: &str) -> Result<bool, PortError> {
+    let unknown = |e| error::of_query("QEMU could not be asked for its jobs".into(), e);
+    let jobs = patiently(client, QueryJobs).await.map_err(unknown)?;
+    Ok(jobs.iter().any(|job| job.id == id))
+}
+
 /// Waits until the job has ended, and lets it go: how it ended. `None` when there is none.
 async fn follow(client: &Client, id: &str) -> Result<Option<JobInfo>, PortError> {
     let unknown = |e| {

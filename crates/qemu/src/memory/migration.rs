@@ -14,7 +14,7 @@ use crate::error;
 /// How soon it is looked again while a guest stands still.
 pub(crate) const SOON: Duration = Duration::from_millis(1);
 
-/// How soon it is looked again while nobody waits for it.
+/// How soon it is looked again while no caller waits for it.
 pub(crate) const LATER: Duration = Duration::from_millis(20);
 
 pub(crate) async fn info(qmp: &dyn Qmp) -> Result<MigrationInfo, PortError> {

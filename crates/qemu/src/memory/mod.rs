@@ -1,18 +1,16 @@
 //! The memory of a guest: into a file beside its disks, or inside them; and what can be said of such a file.
 
-mod checksum;
+pub(crate) mod abandon;
+mod faults;
 mod files;
-mod header;
 pub(crate) mod inside;
 pub(crate) mod migration;
 pub(crate) mod pause;
-mod place;
-mod read;
-mod receive;
 pub(crate) mod restore;
 pub(crate) mod save;
-mod settings;
+pub(crate) mod settings;
+pub(crate) mod socket;
+pub(crate) mod stream;
 pub(crate) mod survey;
-mod worker;
 
-pub use files::Saves;
+pub use files::{Saves, recorded_memory};

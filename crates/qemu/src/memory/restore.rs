@@ -12,12 +12,11 @@ use xlsnap_qmp_transport::commands::{
 use xlsnap_qmp_transport::{Kind, Qmp, QmpExt};
 use xlsnap_types::model::{MemoryMeta, MemoryWay};
 
-use super::files;
+use super::files::recorded_memory;
 use super::migration::{self, LATER};
-use super::read::{self, Unfed};
-use super::save::check_length;
 use super::settings;
-use crate::error;
+use super::socket::check_length;
+use crate::error::{self, of_memory_file};
 
 /// Restores the memory of `memory` in a QEMU that was started for it, whose guest waits. On return the guest stands still, where
 /// it was when it was saved.
@@ -32,7 +31,8 @@ pub(crate) async fn restore(
     memory: &MemoryMeta,
     progress: &dyn Progress,
 ) -> Result<(), PortError> {
-    let (name, file) = files::open(memory)?;
+    let (file, recorded) = recorded_memory(memory)?;
+    let opened = file.open(&recorded).await.map_err(of_memory_file)?;
     check_length(socket)?;
     plain_stream(qmp).await?;
     let uri = format!("unix:{}", socket.display());
@@ -51,18 +51,17 @@ pub(crate) async fn restore(
     let stream = UnixStream::connect(socket).await.map_err(broken)?.into_std().map_err(broken)?;
     let _ = std::fs::remove_file(socket);
     stream.set_nonblocking(false).map_err(broken)?;
-    let mut feeding = read::feeding(file, memory.compression, stream).map_err(broken)?;
-    let fed = feeding.done(|done| progress.bytes(done, Some(memory.bytes))).await;
-    match fed {
-        Ok(sum) => files::compare(name, memory, &sum)?,
-        Err(Unfed::File(e)) => return Err(files::corrupt(name, "cannot be read").with_source(e)),
+    let report = |done| progress.bytes(done, Some(recorded.bytes));
+    match opened.feed(stream, report).await {
+        Ok(()) => {}
         // QEMU knows why it took no more.
-        Err(Unfed::Stream(e)) => {
+        Err(error) if error.kind() == xlsnap_memory_file::Kind::Stream => {
             return match ended(qmp, Duration::from_secs(10)).await {
                 Err(error) => Err(error),
-                Ok(()) => Err(broken(e)),
+                Ok(()) => Err(of_memory_file(error)),
             };
         }
+        Err(error) => return Err(of_memory_file(error)),
     }
     ended(qmp, Duration::MAX).await
 }

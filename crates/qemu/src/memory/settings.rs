@@ -11,7 +11,7 @@ use xlsnap_qmp_transport::commands::{
     MigrateSetCapabilities, MigrateSetParameters, MigrationCapability, MigrationParameters,
     QueryMigrateCapabilities, QueryMigrateParameters,
 };
-use xlsnap_qmp_transport::{Qmp, QmpExt};
+use xlsnap_qmp_transport::{Command, Qmp, QmpExt};
 use xlsnap_types::model::MemoryWay;
 
 use crate::error;
@@ -59,6 +59,14 @@ pub(super) fn changes(
     (after, before)
 }
 
+/// What has to change of the parameters: no bound on how fast the memory is sent, and no encryption.
+fn for_a_save(now: &MigrationParameters) -> MigrationParameters {
+    MigrationParameters {
+        max_bandwidth: now.max_bandwidth.map(|_| UNLIMITED),
+        tls_creds: now.tls_creds.as_ref().filter(|id| !id.is_empty()).map(|_| String::new()),
+    }
+}
+
 impl Settings {
     /// Sets QEMU up for `way`; what was changed is written to `file` before.
     ///
@@ -69,13 +77,10 @@ impl Settings {
         let now = qmp.execute(QueryMigrateCapabilities).await.map_err(unknown)?;
         let parameters = qmp.execute(QueryMigrateParameters).await.map_err(unknown)?;
         let (after, capabilities) = changes(&now, way);
+        let for_us = for_a_save(&parameters);
         let tls_creds = parameters.tls_creds.filter(|id| !id.is_empty());
-        let for_us = MigrationParameters {
-            max_bandwidth: parameters.max_bandwidth.map(|_| UNLIMITED),
-            tls_creds: tls_creds.as_ref().map(|_| String::new()),
-        };
         let settings = Self { capabilities, parameters: MigrationParameters { tls_creds, ..parameters } };
-        settings.store(file).map_err(|e| super::save::no_socket(file, e))?;
+        settings.store(file).map_err(|e| super::socket::not_made(file, e))?;
         set(qmp, after, for_us).await?;
         Ok(settings)
     }
@@ -86,6 +91,14 @@ impl Settings {
     /// Dropped, it may be done, half done or not.
     pub(super) async fn put_back(&self, qmp: &dyn Qmp) -> Result<(), PortError> {
         set(qmp, self.capabilities.clone(), self.parameters.clone()).await
+    }
+
+    /// The commands that set this up.
+    pub(super) fn commands(&self) -> Vec<&'static str> {
+        let capabilities = (!self.capabilities.is_empty()).then_some(MigrateSetCapabilities::NAME);
+        let as_it_is = MigrationParameters::default();
+        let parameters = (self.parameters != as_it_is).then_some(MigrateSetParameters::NAME);
+        capabilities.into_iter().chain(parameters).collect()
     }
 
     /// What another program wrote down before it changed it; `None` when it did not come to that.
@@ -116,6 +129,16 @@ async fn set(
         qmp.execute(MigrateSetParameters(parameters)).await.map_err(failed)?;
     }
     Ok(())
+}
+
+/// The commands that set QEMU up for `way`, and put it back: none for what is as it has to be.
+pub(crate) async fn commands(qmp: &dyn Qmp, way: MemoryWay) -> Result<Vec<&'static str>, PortError> {
+    let unknown = |e| error::of_query("QEMU could not be asked how its migration is set up".into(), e);
+    let now = qmp.execute(QueryMigrateCapabilities).await.map_err(unknown)?;
+    let parameters = qmp.execute(QueryMigrateParameters).await.map_err(unknown)?;
+    let (capabilities, _) = changes(&now, way);
+    let parameters = for_a_save(&parameters);
+    Ok(Settings { capabilities, parameters }.commands())
 }
 
 /// The file for the settings that a save of this token has changed.

@@ -1,21 +1,19 @@
 //! Which ways there are to save a guest's memory, and what would be in the way of its file.
 
 use std::fs;
-use std::path::Path;
 
 use futures_util::future::{join, try_join4};
-use rustix::fs::{Access, AtFlags, CWD};
-use xlsnap_orchestrator::{MemorySurvey, PortError};
+use xlsnap_memory_file::{MemoryFile, MissingDirectory};
+use xlsnap_orchestrator::{Can, MemorySurvey, PortError};
 use xlsnap_qmp_transport::commands::{
-    JobStatus, MigrateSetCapabilities, MigrationCapability, MigrationInfo, QueryJobs, QueryKvm,
-    QueryMemorySizeSummary, QueryMigrate, QueryMigrateCapabilities, QueryStatus, RunState, StatusInfo,
+    JobStatus, MigrateSetCapabilities, MigrationCapability, MigrationInfo, QueryJobs, QueryMemorySizeSummary,
+    QueryMigrate, QueryMigrateCapabilities, QueryStatus, RunState, StatusInfo,
 };
 use xlsnap_qmp_transport::{Command, Kind, Qmp, QmpExt};
 use xlsnap_types::model::MemoryWay;
 
-use super::migration;
-use super::place::Place;
 use super::settings::{self, BACKGROUND, SWITCHOVER};
+use super::{faults, migration};
 use crate::error;
 
 /// The ways, the one with the least pause first.
@@ -29,6 +27,8 @@ const DEVICES: u64 = 32 << 20;
 pub(crate) struct Known<'a> {
     /// Its process.
     pub(crate) pid: Option<u32>,
+    /// The process that opened its monitor's socket: itself, as a rule.
+    pub(crate) listener: Option<u32>,
     /// Whether it has `snapshot-save`.
     pub(crate) saves_inside: bool,
     /// Why none of its disks takes a snapshot inside.
@@ -64,12 +64,12 @@ pub(crate) async fn of(qmp: &dyn Qmp, known: &Known<'_>) -> Result<MemorySurvey,
         Some(why) => no_way(&why),
         None => {
             let mut survey = MemorySurvey::default();
-            let stranger = known.pid.and_then(stranger);
+            let other_user = known.pid.or(known.listener).and_then(of_another_user);
             for way in WAYS {
-                let fault = fault(qmp, way).await?;
+                let fault = faults::fault(qmp, way).await?;
                 let lacks = match way {
                     MemoryWay::Internal => inside(known),
-                    _ if stranger.is_some() => stranger.clone(),
+                    _ if other_user.is_some() => other_user.clone(),
                     _ if fault.is_some() => fault.map(str::to_owned),
                     MemoryWay::Background => background(qmp, &status, &capabilities).await?,
                     _ => of_stopped(way, &status, &capabilities),
@@ -134,26 +134,6 @@ async fn background(
     }
 }
 
-/// Why this QEMU's own faults rule a way out, as a clause. Nothing but its version tells of them.
-///
-/// * Before 8.1, a background snapshot that fails or is cancelled goes on to track the guest's writes and answers none: whoever
-///   writes next, QEMU itself included, waits for ever (measured on 7.2). A crash of ours would do that.
-/// * In 7.2, of what an emulated guest writes while its memory is sent some is lost, and the saved memory is spoilt (measured;
-///   10.0 is good, and KVM tracks writes otherwise).
-pub(super) async fn fault(qmp: &dyn Qmp, way: MemoryWay) -> Result<Option<&'static str>, PortError> {
-    const BROKEN_OFF: (u32, u32, u32) = (8, 1, 0);
-    const LOSES_NONE: (u32, u32, u32) = (10, 0, 0);
-    Ok(match way {
-        MemoryWay::Background if qmp.version() < BROKEN_OFF => {
-            Some("in this QEMU one that is broken off holds the guest up for good")
-        }
-        MemoryWay::Switchover if qmp.version() < LOSES_NONE && !ask(qmp, QueryKvm).await?.enabled => {
-            Some("this QEMU loses some of what an emulated guest writes meanwhile")
-        }
-        _ => None,
-    })
-}
-
 /// The first QEMU that leaves a guest as it was during a background snapshot: before, each ran. Nothing in its commands tells.
 const KEEPS_PAUSED: (u32, u32, u32) = (9, 0, 0);
 
@@ -176,7 +156,7 @@ fn inside(known: &Known<'_>) -> Option<String> {
 }
 
 /// Why QEMU cannot send its memory to a socket that only we, and root, can reach.
-fn stranger(pid: u32) -> Option<String> {
+fn of_another_user(pid: u32) -> Option<String> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let theirs = effective_user(&status)?;
     let ours = rustix::process::geteuid().as_raw();
@@ -190,7 +170,7 @@ fn effective_user(status: &str) -> Option<u32> {
     users.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
-/// How much room the file needs at most: pages that nobody has touched are sent as a few bytes each.
+/// How much room the file needs at most: pages that were never touched are sent as a few bytes each.
 fn needed(memory: u64, resident: Option<u64>) -> u64 {
     /// A page of 4 KiB of zeros takes less than that.
     const PER_PAGE: u64 = 16;
@@ -198,13 +178,8 @@ fn needed(memory: u64, resident: Option<u64>) -> u64 {
     touched.saturating_add(memory / 4096 * PER_PAGE).saturating_add(DEVICES)
 }
 
-/// The memory that a QEMU has touched, in the machine's memory or swapped out; `None` when that process is none, or cannot
-/// be looked at.
+/// The memory that a QEMU has touched, in the machine's memory or swapped out; `None` when that cannot be looked at.
 fn resident(pid: u32) -> Option<u64> {
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    if !name.starts_with("qemu-") {
-        return None;
-    }
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     kilobytes(&status).map(|kilobytes| kilobytes.saturating_mul(1024))
 }
@@ -220,32 +195,20 @@ fn kilobytes(status: &str) -> Option<u64> {
 }
 
 /// What would be in the way of a file at `file`: fills that part of a survey in.
-pub(crate) fn look_at_place(survey: &mut MemorySurvey, file: &str) {
-    let place = match Place::new(file, "") {
-        Ok(place) => place,
-        Err(e) => {
-            survey.no_place = Some(e.to_string());
-            return;
-        }
+///
+/// # Cancel safety
+/// It only looks.
+pub(crate) async fn look_at_place(survey: &mut MemorySurvey, file: &str) {
+    let looked = match MemoryFile::new(file) {
+        Ok(file) => file.place(MissingDirectory::Refuse).await,
+        Err(e) => Err(e),
     };
-    survey.taken = place.file().symlink_metadata().is_ok();
-    let directory = place.directory();
-    survey.no_place = no_place(directory);
-    survey.free =
-        rustix::fs::statvfs(directory).ok().map(|found| found.f_bavail.saturating_mul(found.f_frsize));
-}
-
-fn no_place(directory: &Path) -> Option<String> {
-    let shown = directory.display();
-    match fs::metadata(directory) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            Some(format!("its directory {shown} is not there"))
+    match looked {
+        Ok(place) => {
+            (survey.free, survey.taken) = (place.free, place.taken);
+            survey.place = Can::unless(place.obstacle);
         }
-        Err(e) => Some(format!("its directory {shown} cannot be looked at: {e}")),
-        Ok(found) if !found.is_dir() => Some(format!("{shown} is no directory")),
-        Ok(_) => rustix::fs::accessat(CWD, directory, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
-            .err()
-            .map(|e| format!("its directory {shown} takes no new files: {e}")),
+        Err(e) => survey.place = Can::no(e.to_string()),
     }
 }
 
@@ -265,6 +228,8 @@ fn said(refusal: &xlsnap_qmp_transport::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -282,26 +247,25 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_cannot_reach_our_socket() {
+    fn a_qemu_of_another_user_cannot_reach_our_socket() {
         assert_eq!(effective_user("Name:\tqemu\nUid:\t64055\t64056\t64055\t64055\n"), Some(64056));
         assert_eq!(effective_user("Name:\tqemu\n"), None);
-        assert_eq!(stranger(std::process::id()), None);
+        assert_eq!(of_another_user(std::process::id()), None);
     }
 
-    #[test]
-    fn a_place_has_obstacles() {
+    #[tokio::test]
+    async fn a_place_has_obstacles() {
         let directory = tempfile::tempdir().unwrap();
-        let look = |file: &Path| {
+        let look = async |file: &Path| {
             let mut survey = MemorySurvey::default();
-            look_at_place(&mut survey, file.to_str().unwrap());
+            look_at_place(&mut survey, file.to_str().unwrap()).await;
             survey
         };
-        let free = look(&directory.path().join("m.save"));
-        assert!(free.no_place.is_none() && !free.taken && free.free.unwrap() > 0, "{free:?}");
+        let free = look(&directory.path().join("m.save")).await;
+        assert!(free.place.is_yes() && !free.taken && free.free.unwrap() > 0, "{free:?}");
         fs::write(directory.path().join("m.save"), "").unwrap();
-        assert!(look(&directory.path().join("m.save")).taken);
-        assert!(look(&directory.path().join("none/m.save")).no_place.unwrap().contains("not there"));
-        assert!(look(&directory.path().join("m.save/m.save")).no_place.is_some());
-        assert!(look(Path::new("m.save")).no_place.unwrap().contains("absolute"));
+        assert!(look(&directory.path().join("m.save")).await.taken);
+        assert!(look(&directory.path().join("none/m.save")).await.place.why().unwrap().contains("not there"));
+        assert!(look(Path::new("m.save")).await.place.why().unwrap().contains("absolute"));
     }
 }

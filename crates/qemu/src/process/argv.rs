@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
 
-use super::{Bus, Launch, MachineSpec, StartOptions, StartSpec};
+use super::{Bus, Launch, MachineSpec, StartOptions, StartSpec, images};
 use crate::DiskSpec;
 
 /// A Unix socket's address holds 108 bytes, with the NUL that ends it (unix(7)).
@@ -17,10 +17,12 @@ const MAX_NODE_NAME: usize = 31;
 /// The command line of a domain. `is_device` tells whether a disk's image is a block device of the host.
 ///
 /// Disks are given as `-blockdev` in JSON, which needs no quoting. A disk's node and its device have the name that its
-/// description has for it (`node`), else the disk's own, where QEMU takes that as a name.
+/// description has for it (`node`), else the disk's own, where QEMU takes that as a name. In a command line of the user's
+/// `{disk:NAME}` and `{format:NAME}` stand for a disk's image and its format.
 ///
 /// # Errors
-/// [`PortErrorKind::Refused`] when there is nothing to start it from, or a socket's path is too long or no text.
+/// [`PortErrorKind::Refused`] when there is nothing to start it from, a placeholder names a disk that the domain has not, or a
+/// socket's path is too long or no text.
 pub fn argv(
     domain: &Launch,
     options: &StartOptions,
@@ -32,7 +34,7 @@ pub fn argv(
                 format!("domain {}: its description does not say how it is started ([start])", domain.name);
             return Err(refused(message));
         }
-        Some(StartSpec::Argv(argv)) => argv.clone(),
+        Some(StartSpec::Argv(argv)) => images::put_in(&domain.name, argv, &domain.disks)?,
         Some(StartSpec::Machine(spec)) => machine(domain, spec, is_device)?,
     };
     let qmp = socket(domain, &domain.qmp)?;

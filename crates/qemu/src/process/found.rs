@@ -8,7 +8,7 @@ use std::time::Duration;
 use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
 use xlsnap_qmp_transport as qmp;
 
-use super::{Identity, Launch, RunRecord, StartSpec};
+use super::{Begun, Identity, Launch, Peer, Run, RunRecord, StartSpec, Written, mark};
 use crate::DiskSpec;
 
 /// The process that a domain has, or may get.
@@ -25,7 +25,7 @@ pub struct Process {
 pub struct Found {
     /// Which; `None` when a monitor answers whose process the kernel does not tell.
     pub process: Option<Identity>,
-    /// When it was started, in seconds since 1970; `None` of one that somebody else started.
+    /// When it was started, in seconds since 1970; `None` of one that was not started here.
     pub since: Option<u64>,
     /// Its monitor, or why it cannot be used.
     pub monitor: Result<qmp::Client, NoMonitor>,
@@ -34,17 +34,43 @@ pub struct Found {
 /// Why a process that lives has no monitor for us.
 #[derive(Debug)]
 pub enum NoMonitor {
-    /// Nobody listens at its socket.
-    Nobody,
+    /// Nothing listens at its socket.
+    NoListener,
     /// It does not greet, because it serves another client, or is stopped.
     Silent(qmp::Error),
     /// What answers there is another process, or no monitor.
     Other(String),
 }
 
+/// What was started here and lives.
+struct Ours {
+    first: Run,
+    /// Further processes of a start that was only begun.
+    others: Vec<Identity>,
+    begun: bool,
+}
+
+impl Ours {
+    fn of_begun(begun: Begun) -> Option<Self> {
+        let mut processes = mark::processes(begun.start).into_iter();
+        let first = Run { process: processes.next()?, since: begun.since };
+        Some(Self { first, others: processes.collect(), begun: true })
+    }
+
+    /// The one of them that serves the monitor.
+    fn of(&self, peer: &Peer) -> Option<Identity> {
+        std::iter::once(&self.first.process).chain(&self.others).find(|ours| peer.is(ours)).copied()
+    }
+
+    /// Whether it is no more than what a start that was cut short left running beside another QEMU.
+    fn is_left_behind(&self, answer: &Answer) -> bool {
+        self.begun && matches!(answer, Answer::Monitor(client) if self.of(&Peer::of(client)).is_none())
+    }
+}
+
 enum Answer {
     Monitor(qmp::Client),
-    Nobody,
+    NoListener,
     Silent(qmp::Error),
     Other(qmp::Error),
 }
@@ -65,36 +91,41 @@ impl Process {
         self.domain.start.as_ref()
     }
 
-    /// The process that was started for the domain here and lives, as it was written down.
-    pub(crate) fn written(&self) -> Result<Option<Identity>, PortError> {
-        match self.record.load()? {
-            Some(run) if self.lives(&run.process)? => Ok(Some(run.process)),
-            _ => Ok(None),
-        }
+    /// Whether the process that serves a monitor was started for the domain here.
+    ///
+    /// # Errors
+    /// When what is written down cannot be read, or `/proc` cannot.
+    pub(crate) fn is_ours(&self, peer: &Peer) -> Result<bool, PortError> {
+        Ok(self.ours()?.is_some_and(|ours| ours.of(peer).is_some()))
+    }
+
+    /// What was started for the domain here and lives.
+    fn ours(&self) -> Result<Option<Ours>, PortError> {
+        Ok(match self.record.load()? {
+            Some(Written::Started(run)) if self.lives(&run.process)? => {
+                Some(Ours { first: run, others: Vec::new(), begun: false })
+            }
+            Some(Written::Begun(begun)) => Ours::of_begun(begun),
+            _ => None,
+        })
     }
 
     /// The process that the domain has now; `None` when it is off.
     ///
     /// # Errors
-    /// When what is written down of it cannot be read; [`PortErrorKind::Busy`] when somebody listens at the socket who does not
-    /// greet, and no process is written down.
+    /// When what is written down of it cannot be read; [`PortErrorKind::Busy`] when what listens at the socket does not greet,
+    /// and no process is written down.
     ///
     /// # Cancel safety
     /// It only looks.
     pub async fn find(&self) -> Result<Option<Found>, PortError> {
-        let written = match self.record.load()? {
-            Some(run) if self.lives(&run.process)? => Some(run),
-            _ => None,
-        };
+        let ours = self.ours()?;
         let answer = self.ask().await;
-        let Some(run) = written else {
+        let Some(ours) = ours.filter(|ours| !ours.is_left_behind(&answer)) else {
             return match answer {
-                Answer::Nobody => Ok(None),
+                Answer::NoListener => Ok(None),
                 Answer::Monitor(client) => {
-                    let process = match client.peer_pid() {
-                        Some(pid) => Identity::of(pid).map_err(|e| self.unknown(e))?,
-                        None => None,
-                    };
+                    let process = Peer::of(&client).process();
                     Ok(Some(Found { process, since: None, monitor: Ok(client) }))
                 }
                 Answer::Silent(e) | Answer::Other(e) => {
@@ -103,17 +134,34 @@ impl Process {
                 }
             };
         };
+        let mut process = ours.first.process;
         let monitor = match answer {
-            Answer::Monitor(client) if client.peer_pid() == Some(run.process.pid) => Ok(client),
-            Answer::Monitor(client) => Err(NoMonitor::Other(match client.peer_pid() {
-                Some(pid) => format!("process {pid} answers at the socket"),
-                None => "another process answers at the socket".to_owned(),
-            })),
-            Answer::Nobody => Err(NoMonitor::Nobody),
+            Answer::Monitor(client) => {
+                let peer = Peer::of(&client);
+                match ours.of(&peer) {
+                    Some(server) => {
+                        process = server;
+                        Ok(client)
+                    }
+                    None => Err(NoMonitor::Other(match peer.process() {
+                        Some(other) => format!("process {} answers at the socket", other.pid),
+                        None => "another process answers at the socket".to_owned(),
+                    })),
+                }
+            }
+            Answer::NoListener => Err(NoMonitor::NoListener),
             Answer::Silent(e) => Err(NoMonitor::Silent(e)),
             Answer::Other(e) => Err(NoMonitor::Other(e.to_string())),
         };
-        Ok(Some(Found { process: Some(run.process), since: Some(run.since), monitor }))
+        Ok(Some(Found { process: Some(process), since: Some(ours.first.since), monitor }))
+    }
+
+    /// The processes of a start that did not come to its end, the oldest first.
+    pub(super) fn unfinished(&self) -> Result<Vec<Identity>, PortError> {
+        Ok(match self.record.load()? {
+            Some(Written::Begun(begun)) => mark::processes(begun.start),
+            _ => Vec::new(),
+        })
     }
 
     pub(super) fn lives(&self, process: &Identity) -> Result<bool, PortError> {
@@ -128,13 +176,13 @@ impl Process {
     async fn ask(&self) -> Answer {
         match connect(&self.domain.qmp, self.greeting_wait).await {
             Ok(client) => Answer::Monitor(client),
-            Err(e) if e.nobody_listens(&self.domain.qmp) => Answer::Nobody,
+            Err(e) if e.no_listener(&self.domain.qmp) => Answer::NoListener,
             Err(e) => match e.kind() {
                 qmp::Kind::Busy | qmp::Kind::TimedOut => Answer::Silent(e),
                 // It ends just now, as a monitor that another client leaves does not.
                 qmp::Kind::Disconnected => match connect(&self.domain.qmp, self.greeting_wait).await {
                     Ok(client) => Answer::Monitor(client),
-                    Err(again) if again.nobody_listens(&self.domain.qmp) => Answer::Nobody,
+                    Err(again) if again.no_listener(&self.domain.qmp) => Answer::NoListener,
                     Err(again) => Answer::Other(again),
                 },
                 _ => Answer::Other(e),

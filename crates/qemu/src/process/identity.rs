@@ -50,8 +50,14 @@ impl Identity {
         Ok(Self::of(self.pid)? == Some(*self))
     }
 
+    /// The session that it is in (setsid(2)): the pid of the process that began it.
+    pub(super) fn session(&self) -> Option<u32> {
+        let stat = fs::read(format!("/proc/{}/stat", self.pid)).ok()?;
+        fields_of(&stat)?.nth(3)?.parse().ok()
+    }
+
     /// Sends it a signal; `false` when it has ended. Never to another process: the pid is held by a pidfd while it is looked
-    /// whose it is.
+    /// which process has it.
     pub(super) fn signal(&self, signal: Signal) -> io::Result<bool> {
         let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else { return Ok(false) };
         let process = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
@@ -75,13 +81,18 @@ impl Identity {
 /// The first thread of a process may be a zombie (`Z`) while others still end, and hold its files open: the process has ended
 /// when it is the only one left.
 pub(super) fn start_of_living(stat: &[u8]) -> Option<u64> {
-    // The second field is the program's name in parentheses, with anything in it, parentheses too.
-    let end = stat.iter().rposition(|byte| *byte == b')')?;
-    let mut fields = std::str::from_utf8(&stat[end + 1..]).ok()?.split_ascii_whitespace();
+    let mut fields = fields_of(stat)?;
     let state = fields.next()?;
     // The state is field 3: field 20 is the 16th after it, and field 22 the second after that.
     let threads: u64 = fields.nth(16)?.parse().ok()?;
     let start = fields.nth(1)?.parse().ok()?;
     let ended = matches!(state, "Z" | "X" | "x") && threads <= 1;
     (!ended).then_some(start)
+}
+
+/// The fields of a `stat` from the third on.
+fn fields_of(stat: &[u8]) -> Option<std::str::SplitAsciiWhitespace<'_>> {
+    // The second field is the program's name in parentheses, with anything in it, parentheses too.
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    Some(std::str::from_utf8(&stat[end + 1..]).ok()?.split_ascii_whitespace())
 }

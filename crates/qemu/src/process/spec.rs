@@ -10,7 +10,7 @@ use crate::DiskSpec;
 /// How a domain is started: the `[start]` of its description.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StartSpec {
-    /// The whole command line, its disks included. Only what [`argv`](super::argv) has to add is added.
+    /// The whole command line, its disks included, as `{disk:NAME}`. Only what [`argv`](super::argv()) has to add is added.
     Argv(Vec<String>),
     /// The usual, from which a command line is made.
     Machine(Box<MachineSpec>),
@@ -88,7 +88,7 @@ pub struct Launch {
     pub name: DomainName,
     /// Its uuid, which QEMU is given.
     pub uuid: Uuid,
-    /// How it is started; `None` for one that somebody else starts.
+    /// How it is started; `None` for one that another program starts.
     pub start: Option<StartSpec>,
     /// Its disks.
     pub disks: Vec<DiskSpec>,

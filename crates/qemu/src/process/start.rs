@@ -4,14 +4,19 @@ use std::os::unix::fs::FileTypeExt;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::process::Signal;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
+use uuid::Uuid;
 use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
 use xlsnap_qmp_transport as qmp;
 
 use super::found::connect;
 use super::log::Log;
-use super::{Found, Identity, Process, Run, argv};
+use super::{
+    Begun, Found, Identity, Missing, Peer, Process, Program, Run, StartFacts, Written, argv, mark, missing,
+    needs,
+};
 
 /// How a process is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,39 +83,82 @@ impl Process {
     /// The directory that it runs in is `/`: a relative name in the description would mean something else each time.
     ///
     /// # Errors
-    /// [`PortErrorKind::AlreadyExists`] when the domain runs already, [`PortErrorKind::Busy`] when somebody is just starting it
+    /// [`PortErrorKind::AlreadyExists`] when the domain runs already, [`PortErrorKind::Busy`] when another process is just starting it
     /// or holds its monitor, [`PortErrorKind::Refused`] when the description has nothing to start it from. When QEMU ends
     /// instead of greeting, or takes too long and is killed, the error has the end of what it printed.
     ///
     /// # Cancel safety
     /// A process that was started goes on, and is found again.
     pub async fn start(&self, options: &StartOptions) -> Result<Started, PortError> {
-        let is_device =
-            |file: &str| std::fs::metadata(file).is_ok_and(|metadata| metadata.file_type().is_block_device());
-        let line = argv(&self.domain, options, &is_device)?;
-        // QEMU takes a socket's path away from whoever listens there, so it has to be nobody.
+        let line = self.line(options)?;
+        // QEMU takes a socket's path away from the process that listens there, so there must be none.
         if let Some(found) = self.find().await? {
             return Err(self.runs(&found));
         }
         let log = Log::open(&self.domain)?;
-        let mut child = self.spawn(&line, options.place, &log)?;
-        tracing::debug!(domain = %self.domain.name, pid = child.id(), ?line, "started");
         let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let process = match child.id().map(Identity::of) {
-            Some(Ok(Some(process))) => process,
-            // It has ended, or this kernel has no /proc: then it could not be known again.
-            _ => return Err(self.gave_up(child, &log, "ended at once").await),
+        let begun = Begun { start: Uuid::new_v4(), since };
+        self.record.store(&Written::Begun(begun))?;
+        let mut child = match self.spawn(&line, options.place, &log, begun.start) {
+            Ok(child) => child,
+            Err(e) => {
+                let _ = self.record.clear();
+                return Err(e);
+            }
+        };
+        tracing::debug!(domain = %self.domain.name, pid = child.id(), ?line, "started");
+        let (monitor, process) = match self.greeted(&mut child, begun.start, options.wait).await {
+            Ok(greeted) => greeted,
+            Err(why) => return Err(self.gave_up(child, &log, why).await),
         };
         let run = Run { process, since };
-        if let Err(e) = self.record.store(&run) {
-            // One that is not written down would be a stranger to the next program.
-            let _ = child.kill().await;
-            return Err(e);
+        match self.record.store(&Written::Started(run)) {
+            Ok(()) => Ok(Started { run, monitor, child, _log: log }),
+            Err(cause) => {
+                drop(monitor);
+                self.gave_up(child, &log, "was ended").await;
+                Err(cause)
+            }
         }
-        match self.greeted(&mut child, options.wait).await {
-            Ok(monitor) => Ok(Started { run, monitor, child, _log: log }),
-            Err(why) => Err(self.gave_up(child, &log, why).await),
-        }
+    }
+
+    fn line(&self, options: &StartOptions) -> Result<Vec<String>, PortError> {
+        let is_device =
+            |file: &str| std::fs::metadata(file).is_ok_and(|metadata| metadata.file_type().is_block_device());
+        argv(&self.domain, options, &is_device)
+    }
+
+    /// The first word of the command line that would be run now, as it is given.
+    pub(crate) fn command(&self) -> Result<String, PortError> {
+        Ok(self.line(&StartOptions::default())?.swap_remove(0))
+    }
+
+    /// The program that would be started now; the one that the command line's first word means.
+    pub(crate) fn program(&self) -> Result<Program, PortError> {
+        let line = self.line(&StartOptions::default())?;
+        Ok(Program::find(&line[0], std::env::var_os("PATH").as_deref()))
+    }
+
+    /// What a start of the domain needs and is not there now. Only what is understood of its command line is looked for, and
+    /// what cannot be told is taken to be there. `is_on` tells that the domain runs, and would be ended before.
+    ///
+    /// # Errors
+    /// [`PortErrorKind::Refused`] when the description has nothing to start it from, as [`argv()`] says.
+    ///
+    /// # Cancel safety
+    /// It only looks.
+    pub async fn missing_for_start(&self, is_on: bool) -> Result<Vec<Missing>, PortError> {
+        let (line, program) = (self.line(&StartOptions::default())?, self.program()?);
+        Ok(missing::of(needs(&line), &program, is_on))
+    }
+
+    /// What a start of the domain would give its guest, as far as its command line and its program tell.
+    ///
+    /// # Errors
+    /// As [`Process::missing_for_start`].
+    pub fn start_facts(&self) -> Result<StartFacts, PortError> {
+        let (line, program) = (self.line(&StartOptions::default())?, self.program()?);
+        Ok(StartFacts::of(&line).started_by(&program))
     }
 
     fn runs(&self, found: &Found) -> PortError {
@@ -119,7 +167,7 @@ impl Process {
         PortError::new(PortErrorKind::AlreadyExists, Effect::None, message)
     }
 
-    fn spawn(&self, line: &[String], place: Place, log: &Log) -> Result<Child, PortError> {
+    fn spawn(&self, line: &[String], place: Place, log: &Log, start: Uuid) -> Result<Child, PortError> {
         let cannot = |e: std::io::Error| {
             let message = format!("domain {}: {} cannot be run", self.domain.name, line[0]);
             PortError::new(PortErrorKind::Failed, Effect::None, message).with_source(e)
@@ -139,11 +187,17 @@ impl Process {
                 command
             }
         };
+        command.env(mark::VARIABLE, start.to_string());
         command.current_dir("/").kill_on_drop(false).spawn().map_err(cannot)
     }
 
-    /// Waits for the greeting of our own child; an error says what it did instead.
-    async fn greeted(&self, child: &mut Child, wait: Duration) -> Result<qmp::Client, &'static str> {
+    /// Waits for the greeting of our own child, or of what it started in its session; an error says what it did instead.
+    async fn greeted(
+        &self,
+        child: &mut Child,
+        start: Uuid,
+        wait: Duration,
+    ) -> Result<(qmp::Client, Identity), &'static str> {
         let deadline = Instant::now() + wait;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -154,9 +208,11 @@ impl Process {
                 biased;
                 _ = child.wait() => return Err("ended at once"),
                 answer = connect(&self.domain.qmp, left) => match answer {
-                    Ok(client) if client.peer_pid() == child.id() => return Ok(client),
-                    Ok(_) => return Err("is not who answers at its socket, and was ended"),
-                    Err(e) if e.nobody_listens(&self.domain.qmp) => {}
+                    Ok(client) => return match server(&client, child, start) {
+                        Some(process) => Ok((client, process)),
+                        None => Err("is not what answers at its socket, and was ended"),
+                    },
+                    Err(e) if e.no_listener(&self.domain.qmp) => {}
                     Err(e) => tracing::debug!(domain = %self.domain.name, error = %e, "no greeting yet"),
                 },
             }
@@ -174,9 +230,13 @@ impl Process {
         self.gave_up(child, &log, why).await
     }
 
-    /// Sees to it that the child has ended, and says what became of it.
+    /// Sees to it that the child has ended, and what it started with it, and says what became of it.
     async fn gave_up(&self, mut child: Child, log: &Log, why: &str) -> PortError {
+        let started = self.unfinished().unwrap_or_default();
         let _ = child.start_kill();
+        for process in started.into_iter().filter(|process| Some(process.pid) != child.id()) {
+            let _ = process.signal(Signal::KILL);
+        }
         let status = child.wait().await.map(|status| format!(" ({status})")).unwrap_or_default();
         // What stays behind is a process that has ended, and is known as such.
         let _ = self.record.clear();
@@ -186,6 +246,21 @@ impl Process {
             message = format!("{message}; it said:\n{tail}");
         }
         PortError::new(PortErrorKind::Failed, Effect::None, message)
+    }
+}
+
+/// The process of this start that serves the monitor; `None` when another does.
+fn server(client: &qmp::Client, child: &Child, start: Uuid) -> Option<Identity> {
+    let peer = Peer::of(client);
+    let child = Identity::of(child.id()?).ok().flatten();
+    match peer.process() {
+        // A wrapper that does not become QEMU has it as its child, in its session, and with its environment, as a rule.
+        Some(server) => {
+            let with_child =
+                child.is_some_and(|child| server == child || server.session() == Some(child.pid));
+            (with_child || mark::has(server.pid, start)).then_some(server)
+        }
+        None => child.filter(|child| peer.is(child)),
     }
 }
 

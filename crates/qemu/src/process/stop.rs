@@ -88,12 +88,13 @@ impl Process {
         };
         let mut notes = Vec::new();
         let mut way = None;
+        let rest = if found.monitor.is_err() { self.unfinished()? } else { Vec::new() };
         match found.monitor {
             Ok(monitor) => {
                 way = self.by_monitor(&process, &monitor, options, &mut notes).await?;
                 monitor.close().await;
             }
-            Err(NoMonitor::Nobody) => notes.push("nobody listens at its socket".to_owned()),
+            Err(NoMonitor::NoListener) => notes.push("nothing listens at its socket".to_owned()),
             Err(NoMonitor::Silent(e)) => notes.push(format!("its monitor does not greet: {e}")),
             Err(NoMonitor::Other(why)) => notes.push(format!("its monitor cannot be used: {why}")),
         }
@@ -105,6 +106,11 @@ impl Process {
             let message = format!("domain {} (process {}) has not ended{why}", self.domain.name, process.pid);
             return Err(PortError::new(PortErrorKind::Failed, Effect::Unknown, message));
         };
+        // What a start that did not come to its end has started beside.
+        for process in rest {
+            self.signal(&process, Signal::KILL, "SIGKILL")?;
+            self.ended(&process, options.kill).await?;
+        }
         self.record.clear()?;
         Ok(Stopped { way, pid: Some(process.pid), notes, took: begin.elapsed() })
     }
@@ -156,19 +162,22 @@ impl Process {
         for (signal, name, way) in
             [(Signal::TERM, "SIGTERM", StopWay::Terminate), (Signal::KILL, "SIGKILL", StopWay::Kill)]
         {
-            process.signal(signal).map_err(|e| {
-                let message = format!(
-                    "domain {}: {name} cannot be sent to its process {}",
-                    self.domain.name, process.pid
-                );
-                PortError::new(PortErrorKind::Failed, Effect::Unknown, message).with_source(e)
-            })?;
+            self.signal(process, signal, name)?;
             if self.ended(process, wait).await? {
                 return Ok(Some(way));
             }
             notes.push(format!("it did not end in {wait:?} after {name}"));
         }
         Ok(None)
+    }
+
+    fn signal(&self, process: &Identity, signal: Signal, name: &str) -> Result<(), PortError> {
+        let cannot = |e| {
+            let message =
+                format!("domain {}: {name} cannot be sent to its process {}", self.domain.name, process.pid);
+            PortError::new(PortErrorKind::Failed, Effect::Unknown, message).with_source(e)
+        };
+        process.signal(signal).map_err(cannot).map(drop)
     }
 
     async fn ended(&self, process: &Identity, wait: Duration) -> Result<bool, PortError> {

@@ -15,6 +15,8 @@ fn disk(name: &str, file: &str) -> DiskSpec {
         read_only: false,
         removable: false,
         node: None,
+        key_file: None,
+        overlays: None,
     }
 }
 

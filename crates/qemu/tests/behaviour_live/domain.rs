@@ -1,4 +1,4 @@
-//! A domain on real images with a real program, as a world of the suite.
+//! A domain on real images with a real program, for the suite.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use uuid::Uuid;
-use xlsnap_orchestrator::{Clock, DomainRef, PortError, Ports, Progress};
+use xlsnap_orchestrator::{Clock, DomainRef, Port, PortError, Ports, Progress};
 use xlsnap_qemu::{Description, DiskSpec, Images, Live};
 use xlsnap_qmp_transport::{Client, Options};
-use xlsnap_testkit::behaviour::{Capabilities, DiskKind, TestDisk, World};
+use xlsnap_testkit::behaviour::{Backend, Capabilities, DiskKind, TestDisk};
 use xlsnap_testkit::fake::MemStore;
 use xlsnap_testkit::real::{
     Attach, Data, Disk, LiveDisks, Scratch, StorageDaemon, Vm, VmOptions, byte_offline, holds_offline,
@@ -95,6 +95,8 @@ impl Domain {
                 read_only: disk.kind == DiskKind::ReadOnly,
                 removable: false,
                 node: None,
+                key_file: None,
+                overlays: None,
             }
         };
         let specs: Vec<DiskSpec> = disks.iter().map(spec).collect();
@@ -144,7 +146,7 @@ fn data(byte: u8) -> Data {
 }
 
 #[async_trait]
-impl World for Domain {
+impl Backend for Domain {
     fn capabilities(&self) -> Capabilities {
         Capabilities { live: true, external: true, machine: false }
     }
@@ -152,8 +154,14 @@ impl World for Domain {
     fn ports(&self) -> Ports<'_> {
         let (store, clock, progress) = (&self.store, &self.clock, &Unwatched);
         match &self.live {
-            Some(live) => Ports::new(live, live, store, clock, progress),
-            None => Ports::new(&self.images, &self.images, store, clock, progress),
+            Some(live) => {
+                Ports { overlays: Port::Has(live), ..Ports::new(live, live, store, clock, progress) }
+            }
+            None => {
+                let images = &self.images;
+                let ports = Ports::new(images, images, store, clock, progress);
+                Ports { overlays: Port::Has(images), health: Port::Has(images), ..ports }
+            }
         }
     }
 
@@ -220,21 +228,21 @@ impl World for Domain {
         byte
     }
 
-    async fn stranger_creates(&mut self, disk: &DiskName, tag: &str) {
+    async fn foreign_snapshot(&mut self, disk: &DiskName, tag: &str) {
         qemu_img(&["snapshot", "-c", tag, &self.spec(disk).file]);
     }
 
-    async fn stranger_deletes(&mut self, disk: &DiskName, tag: &str) {
+    async fn foreign_deletion(&mut self, disk: &DiskName, tag: &str) {
         qemu_img(&["snapshot", "-d", tag, &self.spec(disk).file]);
     }
 
-    async fn stranger_file(&mut self, disk: &DiskName) -> String {
-        let file = self.free_file(disk, "stranger");
+    async fn foreign_file(&mut self, disk: &DiskName) -> String {
+        let file = self.free_file(disk, "foreign");
         std::fs::write(&file, b"not yours").unwrap();
         file
     }
 
-    async fn stranger_memory_file(&mut self) -> String {
+    async fn foreign_memory_file(&mut self) -> String {
         unreachable!("there is no machine here")
     }
 

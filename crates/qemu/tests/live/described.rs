@@ -1,9 +1,13 @@
 //! The domain's disks found among QEMU's.
 
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
 
-use xlsnap_orchestrator::{Disks, Effect, PortErrorKind};
+use rustix::io::{FdFlags, fcntl_setfd};
+use xlsnap_orchestrator::{Can, Disks, Effect, PortErrorKind};
 use xlsnap_qemu::DiskSpec;
+use xlsnap_qemu::process::{Identity, Peer};
 use xlsnap_testkit::real::{Attach, Disk as Fixture, Scratch, StorageDaemon, Vm, VmOptions};
 use xlsnap_types::model::ImageFormat;
 
@@ -70,15 +74,40 @@ async fn a_relative_name_is_relative_to_where_qemu_runs() {
         let qmp = vm.as_ref().map(Vm::qmp).or(daemon.as_ref().map(StorageDaemon::qmp)).unwrap();
         for specs in [vec![spec("vda", &image)], Vec::new()] {
             let client = connect(qmp).await;
-            let pid = client.peer_pid().unwrap();
-            let live = on(client, specs).in_directory_of(pid);
+            let process = Peer::of(&client).process().unwrap();
+            assert_eq!(Some(process.pid), client.peer_pid());
+            let live = on(client, specs).in_directory_of(&process);
             assert_eq!(disk(&live, "vda").await.image, text(&image), "{attach:?}");
         }
         // Of this process it is not relative, wherever it runs.
         let client = connect(qmp).await;
-        let live = on(client, vec![spec("vda", &image)]).in_directory_of(std::process::id());
+        let own = Identity::of(std::process::id()).unwrap().unwrap();
+        let live = on(client, vec![spec("vda", &image)]).in_directory_of(&own);
         assert_eq!(live.inventory().await.unwrap_err().kind, PortErrorKind::NotFound, "{attach:?}");
     }
+}
+
+/// The socket is this process's, which hands it on as libvirt does, and QEMU's name is another. QEMU calls listen(2) on it once
+/// more, so that the kernel tells QEMU's pid.
+#[tokio::test]
+async fn the_process_that_serves_a_monitor_is_found() {
+    let scratch = Scratch::new();
+    let image = scratch.qcow2("a.qcow2", MIB);
+    let path = scratch.path("handed.qmp");
+    let listener = UnixListener::bind(&path).unwrap();
+    fcntl_setfd(&listener, FdFlags::empty()).unwrap();
+    let chardev = format!("socket,id=handed,server=on,wait=off,fd={}", listener.as_raw_fd());
+    let options =
+        with_arguments(&["-name", "process=other", "-chardev", &chardev, "-mon", "handed,mode=control"]);
+    let vm = Vm::start(&scratch, &[Fixture::qcow2("vda", "a.qcow2".as_ref())], &options);
+    let client = connect(&path).await;
+    assert_eq!(client.peer_pid(), Some(vm.pid()));
+    let peer = Peer::of(&client);
+    let process = peer.process().unwrap();
+    assert_eq!(process.pid, vm.pid());
+    assert!(peer.is(&process) && !peer.is(&Identity::of(std::process::id()).unwrap().unwrap()));
+    let live = on(client, vec![spec("vda", &image)]).in_directory_of(&process);
+    assert_eq!(disk(&live, "vda").await.image, text(&image));
 }
 
 #[tokio::test]
@@ -111,7 +140,7 @@ async fn a_removable_disk_may_be_out_of_its_drive() {
     for spec in [out, empty] {
         let live = live(vm.qmp(), vec![spec]).await;
         let hdc = disk(&live, "hdc").await;
-        assert!(hdc.removable && hdc.no_internal.is_some() && hdc.no_external.is_some());
+        assert!(hdc.removable && hdc.internal.why().is_some() && hdc.external.why().is_some());
     }
 }
 
@@ -129,7 +158,7 @@ async fn a_described_base_is_the_disk_of_the_overlay_that_took_its_place() {
         let live = live(qmp, vec![spec("vda", &base)]).await;
         let vda = disk(&live, "vda").await;
         assert_eq!(vda.image, text(&top), "{attach:?}");
-        assert_eq!(vda.no_internal, None);
+        assert_eq!(vda.internal, Can::Yes);
     }
 }
 
@@ -141,6 +170,7 @@ async fn a_temporary_overlay_takes_no_snapshot() {
         with_arguments(&["-drive", &format!("if=virtio,id=vda,format=qcow2,snapshot=on,file={}", text(&a))]);
     let vm = Vm::start(&scratch, &[], &options);
     let live = live(vm.qmp(), vec![spec("vda", &a)]).await;
-    let why = disk(&live, "vda").await.no_internal.unwrap();
+    let vda = disk(&live, "vda").await;
+    let why = vda.internal.why().unwrap();
     assert!(why.contains("temporary"), "{why}");
 }

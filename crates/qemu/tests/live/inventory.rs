@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use xlsnap_orchestrator::{Disk, Disks, Guest, GuestState};
+use xlsnap_orchestrator::{Can, Disk, Disks, Guest, GuestState};
 use xlsnap_testkit::real::{
     Attach, Disk as Fixture, Scratch, StorageDaemon, Vm, VmOptions, qemu_img, qemu_version, wait_until,
 };
@@ -39,17 +39,17 @@ async fn a_machine_has_every_disk_under_its_own_name() {
         assert_eq!(vda.image, text(&image));
         assert_eq!((vda.format.clone(), vda.virtual_size), (ImageFormat::Qcow2, 4 * MIB));
         assert_eq!((vda.read_only, vda.removable), (false, false));
-        assert_eq!((vda.no_internal.clone(), vda.no_external.clone()), (None, None));
+        assert_eq!((vda.internal.clone(), vda.external.clone()), (Can::Yes, Can::Yes));
         assert_eq!(vda.snapshots.len(), 1);
         assert_eq!((vda.snapshots[0].name.as_str(), vda.snapshots[0].id.as_str()), ("old", "1"));
         assert!(vda.snapshots[0].date > 1_600_000_000);
 
-        assert_eq!(named("vdb").no_internal.as_deref(), Some("its format is raw"));
-        assert_eq!(named("vdb").no_external, None);
-        assert!(named("vdc").read_only && named("vdc").no_external.is_some());
+        assert_eq!(named("vdb").internal.why(), Some("its format is raw"));
+        assert_eq!(named("vdb").external, Can::Yes);
+        assert!(named("vdc").read_only && named("vdc").external.why().is_some());
         assert!(named("cd0").read_only && named("cd0").removable);
         assert!(named("cd1").read_only && named("cd1").removable && named("cd1").image.is_empty());
-        assert_eq!(named("cd1").no_internal.as_deref(), Some("its drive is empty"));
+        assert_eq!(named("cd1").internal.why(), Some("its drive is empty"));
 
         let machine = inventory.hypervisor.machine.unwrap();
         assert!(machine.starts_with("pc-q35-") && !machine.ends_with("machine"), "{machine}");
@@ -68,9 +68,9 @@ async fn a_storage_daemon_has_the_disks_that_it_exports() {
     let mut names: Vec<&str> = inventory.disks.iter().map(|disk| disk.name.as_str()).collect();
     names.sort_unstable();
     assert_eq!(names, ["hidden", "vda", "vdb"]);
-    assert!(inventory.disks.iter().all(|disk| disk.no_internal.is_none()), "{:?}", inventory.disks);
+    assert!(inventory.disks.iter().all(|disk| disk.internal.is_yes()), "{:?}", inventory.disks);
     let external: Vec<bool> =
-        names.iter().map(|name| disk_of(&inventory.disks, name).no_external.is_none()).collect();
+        names.iter().map(|name| disk_of(&inventory.disks, name).external.is_yes()).collect();
     assert_eq!(external, [false, true, true], "an overlay would take the hidden one's name from it");
     assert_eq!(inventory.hypervisor.machine, None);
     assert_eq!(live.state().await.unwrap(), GuestState::Serving);
@@ -96,8 +96,8 @@ async fn a_data_file_is_an_obstacle_inside_only() {
     let vm = Vm::start(&scratch, &[Fixture::qcow2("vda", &image)], &VmOptions::default());
     let live = live(vm.qmp(), Vec::new()).await;
     let vda = disk(&live, "vda").await;
-    assert_eq!(vda.no_internal.as_deref(), Some("its image keeps the data in another file"));
-    assert_eq!(vda.no_external, None);
+    assert_eq!(vda.internal.why(), Some("its image keeps the data in another file"));
+    assert_eq!(vda.external, Can::Yes);
 }
 
 #[tokio::test]
@@ -121,15 +121,15 @@ async fn a_filter_on_top_is_an_obstacle() {
     let machine = live(vm.qmp(), Vec::new()).await;
     let vda = disk(&machine, "vda").await;
     assert_eq!((vda.image.as_str(), vda.format.clone()), (image.as_str(), ImageFormat::Qcow2));
-    assert_eq!(vda.no_internal.as_deref(), Some("QEMU has a filter (throttle) on top of it"));
-    assert_eq!(vda.no_external, vda.no_internal);
+    assert_eq!(vda.internal.why(), Some("QEMU has a filter (throttle) on top of it"));
+    assert_eq!(vda.external, vda.internal);
     vm.quit();
 
     let daemon = StorageDaemon::start_with(&scratch, &[], &["--object", group, "--blockdev", &throttled]);
     let daemon_live = live(daemon.qmp(), Vec::new()).await;
     let slow = disk(&daemon_live, "slow").await;
     assert_eq!((slow.image.as_str(), slow.format.clone()), (image.as_str(), ImageFormat::Qcow2));
-    assert_eq!(slow.no_internal, vda.no_internal);
+    assert_eq!(slow.internal, vda.internal);
 }
 
 #[tokio::test]
@@ -140,19 +140,19 @@ async fn a_job_is_an_obstacle_for_its_own_disk_only() {
     let mirror = serde_json::json!({
         "device": "vda", "job-id": "copying", "target": target, "sync": "full", "format": "qcow2",
     });
-    let why = Some("the block job \"copying\" (mirror) works on it".to_owned());
+    let why = Some("the block job \"copying\" (mirror) works on it");
 
     let vm = Vm::start(&scratch, &fixtures, &VmOptions::default());
     vm.monitor().must("drive-mirror", mirror.clone());
     let machine = live(vm.qmp(), Vec::new()).await;
-    assert_eq!(disk(&machine, "vda").await.no_internal, why);
-    assert_eq!(disk(&machine, "vdb").await.no_internal, None);
+    assert_eq!(disk(&machine, "vda").await.internal.why(), why);
+    assert_eq!(disk(&machine, "vdb").await.internal, Can::Yes);
     vm.human("block_job_cancel -f copying");
     wait_until("the job is gone", || {
         let jobs = vm.monitor().must("query-block-jobs", serde_json::json!({}));
         jobs.as_array().unwrap().is_empty().then_some(())
     });
-    assert_eq!(disk(&machine, "vda").await.no_internal, None);
+    assert_eq!(disk(&machine, "vda").await.internal, Can::Yes);
     vm.quit();
 
     let daemon = StorageDaemon::start(&scratch, &fixtures);
@@ -160,9 +160,9 @@ async fn a_job_is_an_obstacle_for_its_own_disk_only() {
     daemon.monitor().must("drive-mirror", mirror);
     let daemon_live = live(daemon.qmp(), Vec::new()).await;
     let vda = disk(&daemon_live, "vda").await;
-    assert_eq!(vda.no_internal, why);
+    assert_eq!(vda.internal.why(), why);
     assert_eq!(vda.image, text(fixtures[0].file.as_ref().unwrap()));
-    assert_eq!(disk(&daemon_live, "vdb").await.no_internal, None);
+    assert_eq!(disk(&daemon_live, "vdb").await.internal, Can::Yes);
 }
 
 #[tokio::test]
@@ -181,9 +181,9 @@ async fn an_inactive_image_is_an_obstacle() {
 
 async fn is_inactive(qmp: &Path) {
     let found = disks(&live(qmp, Vec::new()).await).await;
-    let why = found[0].no_internal.as_deref().unwrap();
+    let why = found[0].internal.why().unwrap();
     assert!(why.contains("inactive"), "{why}");
-    assert_eq!(found[0].no_external.as_deref(), Some(why));
+    assert_eq!(found[0].external.why(), Some(why));
 }
 
 fn inactive_node(scratch: &Scratch) -> [&'static str; 2] {

@@ -6,6 +6,7 @@ mod delete;
 mod described;
 mod inventory;
 mod overlay;
+mod revertible;
 mod snapshot;
 mod trouble;
 
@@ -56,6 +57,8 @@ fn spec(name: &str, file: &Path) -> DiskSpec {
         read_only: false,
         removable: false,
         node: None,
+        key_file: None,
+        overlays: None,
     }
 }
 
@@ -115,7 +118,7 @@ fn overlay(disk: &str, file: &Path, base: &Path) -> Overlay {
     }
 }
 
-/// Makes an image that nobody has open what it was at the snapshot.
+/// Makes an image that no process has open what it was at the snapshot.
 fn apply(file: &Path, tag: &str) {
     qemu_img(&["snapshot", "-a", tag, file.to_str().unwrap()]);
 }

@@ -4,14 +4,14 @@ use std::fs;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use xlsnap_orchestrator::{Disks, Effect, Overlay, PortErrorKind, SnapshotAction, SnapshotId};
+use xlsnap_orchestrator::{Disks, Effect, Overlay, Overlays, PortErrorKind, SnapshotAction, SnapshotId};
 use xlsnap_qemu::Live;
 use xlsnap_qemu_img::{Check, CreateOptions, Error, Image, ImageInfo, Program, QemuImg, Repair, SnapshotRef};
 use xlsnap_testkit::real::{Scratch, StorageDaemon, qemu_img};
 
 use crate::{MIB, disk_name, internal, live, overlay, spec, text, two_disks};
 
-struct World {
+struct Fixture {
     scratch: Scratch,
     daemon: StorageDaemon,
     live: Live,
@@ -19,57 +19,57 @@ struct World {
 }
 
 /// A storage daemon on two disks, and an overlay for the first that is not made yet.
-async fn world() -> World {
+async fn fixture() -> Fixture {
     let scratch = Scratch::new();
     let fixtures = two_disks(&scratch);
     let files = fixtures.clone().map(|disk| disk.file.unwrap());
     let daemon = StorageDaemon::start(&scratch, &fixtures);
     let live = live(daemon.qmp(), vec![spec("vda", &files[0]), spec("vdb", &files[1])]).await;
     let over = overlay("vda", &scratch.path("over.qcow2"), &files[0]);
-    World { scratch, daemon, live, over }
+    Fixture { scratch, daemon, live, over }
 }
 
 #[tokio::test]
 async fn nothing_that_is_there_is_overwritten() {
-    let World { scratch, daemon: _daemon, live, over } = world().await;
+    let Fixture { scratch, daemon: _daemon, live, over } = fixture().await;
     assert!(!live.exists(&over.file).await.unwrap());
     fs::write(&over.file, b"precious").unwrap();
     assert!(live.exists(&over.file).await.unwrap());
-    let error = live.make_overlay(&over).await.unwrap_err();
+    let error = live.make(&over).await.unwrap_err();
     assert_eq!((error.kind, error.effect), (PortErrorKind::AlreadyExists, Effect::None));
     assert_eq!(fs::read(&over.file).unwrap(), b"precious");
     // A link that leads nowhere is something, too.
     let dangling = Overlay { file: text(&scratch.path("link")), ..over };
     std::os::unix::fs::symlink("/nonexistent", &dangling.file).unwrap();
     assert!(live.exists(&dangling.file).await.unwrap());
-    assert_eq!(live.make_overlay(&dangling).await.unwrap_err().kind, PortErrorKind::AlreadyExists);
+    assert_eq!(live.make(&dangling).await.unwrap_err().kind, PortErrorKind::AlreadyExists);
 }
 
 #[tokio::test]
 async fn an_overlay_is_removed_whole_half_made_or_gone() {
-    let World { scratch: _scratch, daemon: _daemon, live, over } = world().await;
-    live.make_overlay(&over).await.unwrap();
-    live.discard_overlay(&over).await.unwrap();
+    let Fixture { scratch: _scratch, daemon: _daemon, live, over } = fixture().await;
+    live.make(&over).await.unwrap();
+    live.discard(&over).await.unwrap();
     assert!(!live.exists(&over.file).await.unwrap());
-    live.discard_overlay(&over).await.unwrap();
+    live.discard(&over).await.unwrap();
     // Where making it may have stopped: before the header, and before the header names the base.
     fs::write(&over.file, b"").unwrap();
-    live.discard_overlay(&over).await.unwrap();
+    live.discard(&over).await.unwrap();
     qemu_img(&["create", "-q", "-f", "qcow2", &over.file, "4M"]);
-    live.discard_overlay(&over).await.unwrap();
+    live.discard(&over).await.unwrap();
     assert!(!live.exists(&over.file).await.unwrap());
 }
 
 #[tokio::test]
 async fn an_overlay_whose_node_stayed_open_is_closed_first() {
-    let World { scratch: _scratch, daemon, live, over } = world().await;
-    live.make_overlay(&over).await.unwrap();
+    let Fixture { scratch: _scratch, daemon, live, over } = fixture().await;
+    live.make(&over).await.unwrap();
     let node = serde_json::json!({
         "driver": "qcow2", "node-name": format!("xls-{}", over.token), "backing": null,
         "file": {"driver": "file", "filename": over.file},
     });
     daemon.monitor().must("blockdev-add", node);
-    live.discard_overlay(&over).await.unwrap();
+    live.discard(&over).await.unwrap();
     assert!(!live.exists(&over.file).await.unwrap());
     let nodes = daemon.monitor().must("query-named-block-nodes", serde_json::json!({}));
     assert!(!nodes.to_string().contains("over.qcow2"), "{nodes}");
@@ -77,10 +77,10 @@ async fn an_overlay_whose_node_stayed_open_is_closed_first() {
 
 #[tokio::test]
 async fn an_overlay_in_use_stays() {
-    let World { scratch, daemon, live, over } = world().await;
-    live.make_overlay(&over).await.unwrap();
+    let Fixture { scratch, daemon, live, over } = fixture().await;
+    live.make(&over).await.unwrap();
     live.snapshot(&[SnapshotAction::External(over.clone())]).await.unwrap();
-    let error = live.discard_overlay(&over).await.unwrap_err();
+    let error = live.discard(&over).await.unwrap_err();
     assert_eq!((error.kind, error.effect), (PortErrorKind::Busy, Effect::None));
     assert!(live.exists(&over.file).await.unwrap());
     drop(live);
@@ -88,21 +88,21 @@ async fn an_overlay_in_use_stays() {
     let described = spec("vda", over.file.as_ref());
     let live = crate::live(daemon.qmp(), vec![described]).await;
     let other = Overlay { token: "another".into(), ..over };
-    assert_eq!(live.discard_overlay(&other).await.unwrap_err().kind, PortErrorKind::Busy);
+    assert_eq!(live.discard(&other).await.unwrap_err().kind, PortErrorKind::Busy);
     drop(scratch);
 }
 
 #[tokio::test]
 async fn a_file_that_is_something_else_stays() {
-    let World { scratch, daemon: _daemon, live, over } = world().await;
+    let Fixture { scratch, daemon: _daemon, live, over } = fixture().await;
     let foreign_base = scratch.qcow2("foreign.qcow2", 4 * MIB);
     let on_foreign_base = scratch.qcow2_on("on-foreign.qcow2", &foreign_base);
     let with_data = scratch.qcow2_with("data.qcow2", 4 * MIB, 3);
     let notes = scratch.path("notes");
-    fs::write(&notes, b"not an image, but somebody's").unwrap();
+    fs::write(&notes, b"not an image, but of another program").unwrap();
     for file in [on_foreign_base, with_data, notes, scratch.dir().to_owned()] {
         let pretended = Overlay { file: text(&file), ..over.clone() };
-        let error = live.discard_overlay(&pretended).await.unwrap_err();
+        let error = live.discard(&pretended).await.unwrap_err();
         assert_eq!(error.effect, Effect::None, "{error}");
         assert!(file.exists(), "{error}");
     }
@@ -142,6 +142,10 @@ impl QemuImg for OnlyOn {
         panic!("a snapshot is QEMU's to delete")
     }
 
+    async fn bitmap_remove(&self, _: &Image, _: &str) -> Result<(), Error> {
+        panic!("a bitmap is QEMU's to remove")
+    }
+
     async fn check(&self, _: &Image, _: Option<Repair>) -> Result<Check, Error> {
         panic!("nothing is repaired while QEMU runs")
     }
@@ -158,9 +162,9 @@ async fn qemu_img_never_touches_an_image_that_qemu_has_open() {
     let client = Arc::new(crate::connect(daemon.qmp()).await);
     let specs = vec![spec("vda", &files[0]), spec("vdb", &files[1])];
     let live = Live::new(client, qemu_img, specs, Arc::new(crate::Told::default()));
-    live.make_overlay(&over).await.unwrap();
-    live.discard_overlay(&over).await.unwrap();
-    live.make_overlay(&over).await.unwrap();
+    live.make(&over).await.unwrap();
+    live.discard(&over).await.unwrap();
+    live.make(&over).await.unwrap();
     live.snapshot(&[SnapshotAction::External(over), internal("vdb", "s")]).await.unwrap();
     live.inventory().await.unwrap();
     let (vdb, s) = (disk_name("vdb"), SnapshotId { name: "s".into(), id: "1".into() });

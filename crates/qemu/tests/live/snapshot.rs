@@ -1,6 +1,6 @@
 //! Snapshots of running disks, proved by their data.
 
-use xlsnap_orchestrator::{Disks, Effect, PortErrorKind, SnapshotAction};
+use xlsnap_orchestrator::{Disks, Effect, Overlays, PortErrorKind, SnapshotAction};
 use xlsnap_testkit::real::{
     Attach, Data, Disk as Fixture, LiveDisks, Scratch, StorageDaemon, Vm, VmOptions, holds_offline,
 };
@@ -97,10 +97,10 @@ async fn an_overlay_takes_the_writes_and_its_base_keeps_the_state() {
         let daemon = serves.then(|| StorageDaemon::start(&scratch, &fixtures));
         let qmp = vm.as_ref().map(Vm::qmp).or(daemon.as_ref().map(StorageDaemon::qmp)).unwrap();
         let live = live(qmp, specs).await;
-        live.make_overlay(&over).await.unwrap();
+        live.make(&over).await.unwrap();
         // Internal and external at the same instant.
         live.snapshot(&[SnapshotAction::External(over.clone()), internal("vdb", "s")]).await.unwrap();
-        // The overlay takes snapshots as any disk, also before anybody has looked again.
+        // The overlay takes snapshots as any disk, also before the next look.
         live.snapshot(&[internal("vda", "t")]).await.unwrap();
         let vda = disk(&live, "vda").await;
         assert_eq!((vda.image.as_str(), vda.virtual_size), (over.file.as_str(), 4 * MIB));
@@ -135,7 +135,7 @@ async fn a_refused_transaction_closes_the_overlays_that_it_opened() {
     let specs = vec![spec("vda", &files[0]), spec("vdb", &files[1])];
     let live = live(daemon.qmp(), specs).await;
     let over = overlay("vda", &scratch.path("over.qcow2"), &files[0]);
-    live.make_overlay(&over).await.unwrap();
+    live.make(&over).await.unwrap();
     live.snapshot(&[internal("vdb", "s")]).await.unwrap();
     let actions = [SnapshotAction::External(over.clone()), internal("vdb", "s")];
     let error = live.snapshot(&actions).await.unwrap_err();
@@ -165,7 +165,7 @@ async fn an_overlay_treats_the_cache_and_zeros_as_its_base_does() {
     let vm = Vm::start(&scratch, &[], &options);
     let live = live(vm.qmp(), vec![spec("vda", &file)]).await;
     let over = overlay("vda", &scratch.path("over.qcow2"), &file);
-    live.make_overlay(&over).await.unwrap();
+    live.make(&over).await.unwrap();
     live.snapshot(&[SnapshotAction::External(over)]).await.unwrap();
     let block = vm.monitor().must("query-block", serde_json::json!({}));
     let inserted = &block[0]["inserted"];

@@ -130,6 +130,6 @@ async fn an_answer_without_measure_is_not_believed() {
         let sane = Arc::new(Liar { command: "query-block", answer, state });
         let live = Live::new(sane, Arc::new(Program::default()), Vec::new(), Arc::new(Told::default()));
         let disks = live.inventory().await.unwrap().disks;
-        assert_eq!((disks.len(), disks[0].no_internal.is_none()), (1, can), "{state}");
+        assert_eq!((disks.len(), disks[0].internal.is_yes()), (1, can), "{state}");
     }
 }

@@ -4,13 +4,13 @@ use std::future::Future;
 use std::time::Duration;
 
 use serde_json::json;
-use xlsnap_orchestrator::{Disks, GuestState, Memory, MemoryFiles, MemorySave, Power};
+use xlsnap_orchestrator::{Disks, GuestState, Memory, MemoryFiles, MemorySave, Power, Run};
 use xlsnap_qemu::Machine;
 use xlsnap_testkit::real::wait_until;
 use xlsnap_types::model::MemoryWay;
 
 use crate::rig::{Rig, Unwatched, told};
-use crate::save::{files, internal, settings, whole};
+use crate::save::{begins, files, internal, settings, whole};
 
 /// How far a save has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
@@ -55,7 +55,7 @@ async fn until(machine: &Machine, save: &MemorySave, stage: Stage, tag: &str) {
         cut(at, machine.begin(save, &Unwatched)).await;
         return;
     }
-    machine.begin(save, &Unwatched).await.unwrap();
+    let stopped = machine.begin(save, &Unwatched).await.unwrap();
     if stage == Stage::Begun {
         return;
     }
@@ -64,18 +64,18 @@ async fn until(machine: &Machine, save: &MemorySave, stage: Stage, tag: &str) {
         return;
     }
     if let Stage::Resuming(at) = stage {
-        cut(at, machine.resume(save, &Unwatched)).await;
+        cut(at, stopped.run_on()).await;
         return;
     }
-    machine.resume(save, &Unwatched).await.unwrap();
+    let (_, unfinished) = stopped.run_on().await.unwrap();
     if stage == Stage::Resumed {
         return;
     }
     if let Stage::Finishing(at) = stage {
-        cut(at, machine.finish(save, &Unwatched)).await;
+        cut(at, unfinished.finish()).await;
         return;
     }
-    machine.finish(save, &Unwatched).await.unwrap();
+    unfinished.finish().await.unwrap();
 }
 
 #[tokio::test]
@@ -117,14 +117,14 @@ async fn another_ones_file_and_migration_stay() {
     let rig = Rig::new();
     let machine = rig.started().await;
     let save = rig.save(MemoryWay::Stopped);
-    let file = save.file.clone().unwrap();
-    // Nothing of ours has begun, and somebody else has both.
+    let file = save.file().unwrap().to_owned();
+    // Nothing of ours has begun, and another operation has both.
     std::fs::write(&file, "QEVM of another").unwrap();
     rig.monitor().must("migrate-set-parameters", json!({"max-bandwidth": 4096}));
     rig.monitor().must("migrate", json!({"uri": "exec:cat >/dev/null"}));
     wait_until("it migrates", || (migration(&rig) == "active").then_some(()));
     assert!(machine.survey(None).await.unwrap().ways.is_empty());
-    let error = machine.begin(&save, &Unwatched).await.unwrap_err();
+    let error = begins(&machine, &save).await.unwrap_err();
     assert_eq!(error.kind, xlsnap_orchestrator::PortErrorKind::Busy);
     let fresh = {
         drop(machine);
@@ -137,10 +137,10 @@ async fn another_ones_file_and_migration_stay() {
     wait_until("it ends", || (migration(&rig) == "cancelled").then_some(()));
     // One that comes to be while the memory is saved stays too.
     std::fs::remove_file(&file).unwrap();
-    fresh.begin(&save, &Unwatched).await.unwrap();
+    let stopped = fresh.begin(&save, &Unwatched).await.unwrap();
     std::fs::write(&file, "another's").unwrap();
-    fresh.resume(&save, &Unwatched).await.unwrap();
-    let error = fresh.finish(&save, &Unwatched).await.unwrap_err();
+    let (_, unfinished) = stopped.run_on().await.unwrap();
+    let error = unfinished.finish().await.unwrap_err();
     assert_eq!(error.kind, xlsnap_orchestrator::PortErrorKind::AlreadyExists, "{error}");
     assert_eq!(rig.status(), "running");
     fresh.abandon(&save).await.unwrap();
@@ -171,7 +171,7 @@ async fn a_qemu_that_is_killed_leaves_files_that_go() {
                 machine.abandon(&save).await.unwrap();
                 assert_eq!(rig.left(), Vec::<String>::new(), "{way:?} {stage:?}");
                 assert_eq!(rig.state(&machine).await, GuestState::Off);
-                machine.start(true).await.unwrap();
+                machine.start(Run::Runs).await.unwrap();
             }
         }
     }
@@ -183,21 +183,21 @@ async fn a_qemu_that_dies_meanwhile_is_an_error() {
         let rig = Rig::new();
         let machine = rig.started().await;
         let save = rig.save(way);
-        machine.begin(&save, &Unwatched).await.unwrap();
+        let stopped = machine.begin(&save, &Unwatched).await.unwrap();
         rig.kill();
-        let error = machine.resume(&save, &Unwatched).await.unwrap_err();
+        let error = stopped.run_on().await.map(drop).unwrap_err();
         assert_ne!(error.effect, xlsnap_orchestrator::Effect::Done, "{error}");
         machine.abandon(&save).await.unwrap();
         assert_eq!(rig.left(), Vec::<String>::new());
         let save = rig.save(way);
-        machine.start(true).await.unwrap();
-        machine.begin(&save, &Unwatched).await.unwrap();
-        machine.resume(&save, &Unwatched).await.unwrap();
+        machine.start(Run::Runs).await.unwrap();
+        let stopped = machine.begin(&save, &Unwatched).await.unwrap();
+        let (_, unfinished) = stopped.run_on().await.unwrap();
         rig.kill();
         // What it had sent may have been the whole.
-        let finished = machine.finish(&save, &Unwatched).await;
+        let finished = unfinished.finish().await;
         machine.abandon(&save).await.unwrap();
-        let size = machine.size(save.file.as_deref().unwrap()).await.unwrap();
+        let size = machine.size(save.file().unwrap()).await.unwrap();
         assert_eq!(size, None, "{finished:?}");
     }
 }

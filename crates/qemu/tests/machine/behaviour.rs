@@ -6,16 +6,22 @@ use std::time::{Duration, Instant, SystemTime};
 use async_trait::async_trait;
 use serde_json::json;
 use uuid::Uuid;
-use xlsnap_orchestrator::{Clock, DomainRef, GuestState, Ports, Power};
+use xlsnap_orchestrator::{Clock, DomainRef, GuestState, Ports, Power, Run};
 use xlsnap_qemu::{DiskSpec, Machine};
-use xlsnap_testkit::behaviour::{Capabilities, DiskKind, TestDisk, World};
+use xlsnap_testkit::behaviour::{Backend, Capabilities, DiskKind, TestDisk};
 use xlsnap_testkit::fake::MemStore;
 use xlsnap_testkit::real::{Data, Scratch, byte_offline, holds_offline, qemu_img, write_offline};
 use xlsnap_types::model::{DiskName, ImageFormat};
 
-use crate::rig::{MIB, Rig, Unwatched, spec};
+use crate::rig::{MIB, Rig, Unwatched, ports_of, spec};
 
-struct WallClock(Instant);
+pub(crate) struct WallClock(Instant);
+
+impl WallClock {
+    pub(crate) fn now() -> Self {
+        Self(Instant::now())
+    }
+}
 
 impl Clock for WallClock {
     fn epoch_seconds(&self) -> u64 {
@@ -52,7 +58,7 @@ async fn make(disks: &[TestDisk]) -> Domain {
     let described = disks.iter().map(described).collect();
     let rig = Rig::of(scratch, described);
     let machine = rig.machine(None);
-    let clock = WallClock(Instant::now());
+    let clock = WallClock::now();
     Domain { rig, machine, store: MemStore::default(), clock, uuid: Uuid::new_v4() }
 }
 
@@ -71,18 +77,13 @@ fn data(byte: u8) -> Data {
 }
 
 #[async_trait]
-impl World for Domain {
+impl Backend for Domain {
     fn capabilities(&self) -> Capabilities {
         Capabilities { live: true, external: true, machine: true }
     }
 
     fn ports(&self) -> Ports<'_> {
-        let machine = &self.machine;
-        let mut ports = Ports::new(machine, machine, &self.store, &self.clock, &Unwatched);
-        ports.memory = Some(machine);
-        ports.memory_files = Some(machine);
-        ports.power = Some(machine);
-        ports
+        ports_of(&self.machine, &self.store, &self.clock, &Unwatched)
     }
 
     fn domain(&self) -> DomainRef {
@@ -95,11 +96,11 @@ impl World for Domain {
     }
 
     async fn start(&mut self) {
-        self.machine.start(true).await.unwrap();
+        self.machine.start(Run::Runs).await.unwrap();
     }
 
     async fn stop(&mut self) {
-        self.machine.destroy().await.unwrap();
+        self.machine.end().await.unwrap();
     }
 
     async fn write(&mut self, disk: &DiskName, pattern: u8) {
@@ -124,22 +125,22 @@ impl World for Domain {
         byte
     }
 
-    async fn stranger_creates(&mut self, disk: &DiskName, tag: &str) {
+    async fn foreign_snapshot(&mut self, disk: &DiskName, tag: &str) {
         qemu_img(&["snapshot", "-c", tag, &self.spec(disk).file]);
     }
 
-    async fn stranger_deletes(&mut self, disk: &DiskName, tag: &str) {
+    async fn foreign_deletion(&mut self, disk: &DiskName, tag: &str) {
         qemu_img(&["snapshot", "-d", tag, &self.spec(disk).file]);
     }
 
-    async fn stranger_file(&mut self, disk: &DiskName) -> String {
-        let file = self.free_file(disk, "stranger");
+    async fn foreign_file(&mut self, disk: &DiskName) -> String {
+        let file = self.free_file(disk, "foreign");
         std::fs::write(&file, b"not yours").unwrap();
         file
     }
 
-    async fn stranger_memory_file(&mut self) -> String {
-        let file = self.rig.scratch.path("saves/stranger");
+    async fn foreign_memory_file(&mut self) -> String {
+        let file = self.rig.scratch.path("saves/foreign");
         std::fs::write(&file, b"not yours").unwrap();
         file.to_str().unwrap().to_owned()
     }

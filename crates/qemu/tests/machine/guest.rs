@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use xlsnap_orchestrator::{Disks, InsideMemory, Memory, MemorySave, Power, SnapshotId};
+use xlsnap_orchestrator::{Disks, InsideMemory, Memory, MemoryInside, MemorySave, Power, Run, SnapshotId};
 use xlsnap_qemu::Machine;
 use xlsnap_qemu::process::MachineSpec;
 use xlsnap_testkit::real::guest::{Boot, Console, Count};
@@ -13,7 +13,7 @@ use crate::rig::{Rig, Unwatched};
 use crate::save::{files, internal, whole};
 
 /// A domain with the guest in it, and its console.
-fn counting() -> (Rig, PathBuf) {
+pub(crate) fn counting() -> (Rig, PathBuf) {
     let mut rig = Rig::new();
     let boot = Boot::new(Count { fill_mib: 16, dirty_pages: 256, ..Count::default() });
     let serial = rig.scratch.path("console");
@@ -34,13 +34,13 @@ fn counting() -> (Rig, PathBuf) {
 
 /// Brings disks and memory back: to the snapshot `tag`.
 async fn back(machine: &Machine, tag: &str, meta: &MemoryMeta) {
-    machine.destroy().await.unwrap();
+    machine.end().await.unwrap();
     for disk in machine.inventory().await.unwrap().disks {
         let kept = disk.snapshots.iter().find(|snapshot| snapshot.name == tag).unwrap();
         let id = SnapshotId { name: tag.into(), id: kept.id.clone() };
         machine.revert(&disk.name, &id).await.unwrap();
     }
-    machine.restore(meta, true, &Unwatched).await.unwrap();
+    machine.restore(meta, Run::Runs, &Unwatched).await.unwrap();
 }
 
 /// Waits until it counts from where it was again, no later than `latest`, and gives its first count then. What it counts after
@@ -62,7 +62,7 @@ async fn it_goes_on_where_it_was() {
     for (round, way) in files().into_iter().chain(files()).enumerate() {
         let compression = if round % 2 == 0 { Compression::None } else { Compression::Zstd };
         let tag = format!("s{round}");
-        let save = MemorySave { compression, ..rig.save(way) };
+        let save = rig.packed(way, compression);
         let (_, meta) = whole(&machine, &save, &tag).await;
         let after = console.last_tick().unwrap();
         console.wait_tick_beyond(after + 20, DEADLINE);
@@ -79,12 +79,25 @@ async fn it_goes_on_where_it_was() {
     console.wait_tick_beyond(after + 20, DEADLINE);
     console.forget();
     let disks = ["vda", "vdb"].map(|name| name.parse().unwrap()).into();
-    let inside = InsideMemory { tag: "in".into(), state: "vda".parse().unwrap(), disks };
-    machine.load(&inside, true, &Unwatched).await.unwrap();
+    let inside = MemoryInside { tag: "in".into(), state: "vda".parse().unwrap(), disks };
+    machine.load(&inside, Run::Runs, &Unwatched).await.unwrap();
     let first = first_again(&console, after);
     assert!(first >= last, "{first} is before {last}");
     console.wait_tick_beyond(first + 10, DEADLINE);
     assert_eq!(console.disagreement(), None);
+}
+
+/// Begins a save, and goes so far with it.
+async fn broken_off(machine: &Machine, save: &MemorySave, at: u8) {
+    let stopped = machine.begin(save, &Unwatched).await.unwrap();
+    if at == 0 {
+        return;
+    }
+    let (_, unfinished) = stopped.run_on().await.unwrap();
+    if at == 2 {
+        let wait = std::time::Duration::from_millis(30);
+        let _ = tokio::time::timeout(wait, unfinished.finish()).await;
+    }
 }
 
 #[tokio::test]
@@ -95,14 +108,7 @@ async fn it_goes_on_when_a_save_is_broken_off() {
     let mut last = console.wait_tick_beyond(10, DEADLINE);
     for (at, way) in files().into_iter().flat_map(|way| [0, 1, 2, 3].map(|at| (at, way))) {
         let save = rig.save(way);
-        machine.begin(&save, &Unwatched).await.unwrap();
-        if at > 0 {
-            machine.resume(&save, &Unwatched).await.unwrap();
-        }
-        if at == 2 {
-            let wait = std::time::Duration::from_millis(30);
-            let _ = tokio::time::timeout(wait, machine.finish(&save, &Unwatched)).await;
-        }
+        broken_off(&machine, &save, at).await;
         if at == 3 {
             // By a crash: the stream breaks, and another program comes.
             drop(machine);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use xlsnap_orchestrator::{
-    Disks, Effect, GuestState, InsideMemory, Memory, MemorySave, PortErrorKind, Power, SnapshotAction,
+    Disks, Effect, GuestState, InsideMemory, MemoryInside, PortErrorKind, Power, Run, SnapshotAction,
 };
 use xlsnap_testkit::real::snapshots_in;
 use xlsnap_types::model::MemoryWay;
@@ -12,9 +12,9 @@ use xlsnap_types::model::MemoryWay;
 use crate::rig::{Rig, Unwatched};
 use crate::save::internal;
 
-fn inside(tag: &str) -> InsideMemory {
+fn inside(tag: &str) -> MemoryInside {
     let [state, other] = ["vda", "vdb"].map(|name| name.parse().unwrap());
-    InsideMemory { tag: tag.into(), disks: vec![state, other], state: "vda".parse().unwrap() }
+    MemoryInside { tag: tag.into(), disks: vec![state, other], state: "vda".parse().unwrap() }
 }
 
 fn both(tag: &str) -> [SnapshotAction; 2] {
@@ -31,21 +31,24 @@ async fn it_comes_back_into_the_process_that_runs() {
     let disks = machine.inventory().await.unwrap().disks;
     assert!(disks[0].snapshots[0].vm_state_size > 8 << 20 && disks[1].snapshots[0].vm_state_size == 0);
     rig.write("vdb", 8);
-    machine.destroy().await.unwrap();
+    machine.end().await.unwrap();
     rig.next_pattern(2);
-    machine.start(true).await.unwrap();
+    machine.start(Run::Runs).await.unwrap();
     assert!(rig.remembers(2));
-    for run in [true, false] {
+    for run in [Run::Runs, Run::Waits] {
         let pid = rig.pid();
         machine.load(&inside("s"), run, &Unwatched).await.unwrap();
         assert_eq!(rig.pid(), pid, "the process is the same");
-        assert_eq!(rig.status(), if run { "running" } else { "paused" });
+        assert_eq!(rig.status(), if run.runs() { "running" } else { "paused" });
         assert!(rig.remembers(1) && rig.read("vdb") == 7);
         rig.write("vdb", 9);
     }
     // And from off.
-    machine.destroy().await.unwrap();
-    machine.load(&inside("s"), true, &Unwatched).await.unwrap();
+    machine.end().await.unwrap();
+    let error = machine.load(&inside("s"), Run::Runs, &Unwatched).await.unwrap_err();
+    assert_eq!((error.kind, error.effect), (PortErrorKind::Refused, Effect::None), "it is started first");
+    machine.start(Run::Waits).await.unwrap();
+    machine.load(&inside("s"), Run::Runs, &Unwatched).await.unwrap();
     assert!(rig.remembers(1) && rig.read("vdb") == 7 && rig.status() == "running");
 }
 
@@ -54,10 +57,10 @@ async fn a_paused_guest_stays_so() {
     let rig = Rig::new();
     let machine = rig.started().await;
     rig.monitor().must("stop", json!({}));
-    let save = MemorySave { was_running: false, ..rig.save(MemoryWay::Internal) };
+    let save = rig.of_paused(MemoryWay::Internal);
     assert!(machine.take_inside(&save, &both("s"), &Unwatched).await.unwrap().is_zero());
     assert_eq!(rig.status(), "paused");
-    machine.abandon(&save).await.unwrap();
+    machine.abandon_inside(&save).await.unwrap();
     assert_eq!(rig.status(), "paused");
 }
 
@@ -67,15 +70,18 @@ async fn a_refused_load_lets_the_guest_go_on() {
     let machine = rig.started().await;
     machine.snapshot(&both("disks")).await.unwrap();
     for (tag, kind) in [("nope", PortErrorKind::NotFound), ("disks", PortErrorKind::Refused)] {
-        let error = machine.load(&inside(tag), true, &Unwatched).await.unwrap_err();
+        let error = machine.load(&inside(tag), Run::Runs, &Unwatched).await.unwrap_err();
         assert_eq!((error.kind, error.effect), (kind, Effect::None), "{tag}");
         assert_eq!(rig.status(), "running", "{tag}");
     }
     rig.monitor().must("stop", json!({}));
-    machine.load(&inside("nope"), true, &Unwatched).await.unwrap_err();
+    machine.load(&inside("nope"), Run::Runs, &Unwatched).await.unwrap_err();
     assert_eq!(rig.status(), "paused");
-    machine.destroy().await.unwrap();
-    machine.load(&inside("nope"), true, &Unwatched).await.unwrap_err();
+    machine.end().await.unwrap();
+    machine.start(Run::Waits).await.unwrap();
+    let error = machine.load(&inside("nope"), Run::Runs, &Unwatched).await.unwrap_err();
+    assert_eq!((error.effect, rig.status().as_str()), (Effect::None, "prelaunch"));
+    machine.end().await.unwrap();
     assert_eq!((rig.state(&machine).await, rig.pid()), (GuestState::Off, None));
 }
 
@@ -115,8 +121,8 @@ async fn one_that_was_cut_short_is_brought_to_its_end() {
         let _ = tokio::time::timeout(Duration::from_millis(wait), taking).await;
         drop(machine);
         machine = rig.reach_soon().await;
-        machine.abandon(&save).await.unwrap();
-        machine.abandon(&save).await.unwrap();
+        machine.abandon_inside(&save).await.unwrap();
+        machine.abandon_inside(&save).await.unwrap();
         assert_eq!(rig.status(), "running", "after {wait} ms");
         assert_eq!(rig.monitor().must("query-jobs", json!({})), json!([]));
         // On both disks or on none.

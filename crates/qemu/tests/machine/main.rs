@@ -3,6 +3,7 @@
 
 mod abandon;
 mod behaviour;
+mod declared;
 mod guest;
 mod inside;
 mod release;
@@ -10,3 +11,4 @@ mod restore;
 mod rig;
 mod save;
 mod trouble;
+mod undo;

@@ -1,10 +1,15 @@
 //! Its disks are let go of and taken back while the process lives.
 
 use serde_json::json;
-use xlsnap_orchestrator::{Disks, Effect, GuestState, PortErrorKind, Power, SnapshotId};
-use xlsnap_testkit::real::{Data, Disk, LiveDisks, Scratch, StorageDaemon, holds_offline};
+use xlsnap_orchestrator::{Disks, Effect, GuestState, Pause, PortErrorKind, Power, Release, SnapshotId};
+use xlsnap_qemu::DiskSpec;
+use xlsnap_qemu::Machine;
+use xlsnap_qmp_transport::{Client, Options};
+use xlsnap_testkit::real::{
+    Data, Disk, LiveDisks, Scratch, StorageDaemon, Vm, VmOptions, holds_offline, qemu_img,
+};
 
-use crate::rig::Rig;
+use crate::rig::{Rig, spec};
 use crate::save::internal;
 
 fn id(name: &str) -> SnapshotId {
@@ -13,6 +18,23 @@ fn id(name: &str) -> SnapshotId {
 
 fn data(byte: u8) -> Data {
     Data { byte, offset: 0, len: 64 << 10 }
+}
+
+/// Stops the guest, and makes QEMU let go of its disks.
+async fn released(machine: &Machine) {
+    machine.stop().await.unwrap();
+    machine.release().await.unwrap();
+}
+
+/// Gives QEMU its disks back, and lets a guest run that was reset or not.
+async fn back(machine: &Machine, reset: bool, run: bool) {
+    machine.take_back().await.unwrap();
+    if reset {
+        machine.reset().await.unwrap();
+    }
+    if run {
+        machine.resume().await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -29,12 +51,16 @@ async fn the_disks_are_reverted_under_a_process_that_lives() {
         }
         rig.write("vda", 2);
         assert_eq!(machine.revert(&vda, &id("s")).await.unwrap_err().kind, PortErrorKind::Refused);
-        machine.release().await.unwrap();
-        machine.release().await.unwrap();
+        let error = machine.release().await.unwrap_err();
+        assert_eq!((error.kind, error.effect), (PortErrorKind::Refused, Effect::None), "it runs");
+        assert_eq!(rig.status(), "running");
+        released(&machine).await;
+        released(&machine).await;
         assert!(matches!(rig.state(&machine).await, GuestState::On(flags) if flags.paused));
         assert_eq!(machine.inventory().await.unwrap().disks[0].snapshots.len(), 1);
         machine.revert(&vda, &id("s")).await.unwrap();
-        machine.take_back(reset, run).await.unwrap();
+        back(&machine, reset, run).await;
+        machine.take_back().await.unwrap();
         let status = rig.status();
         match (reset, run) {
             (_, true) => assert_eq!(status, "running"),
@@ -62,36 +88,36 @@ async fn another_program_goes_on_where_one_has_let_go() {
     rig.write("vda", 1);
     machine.snapshot(&[internal("vda", "s"), internal("vdb", "s")]).await.unwrap();
     rig.write("vda", 2);
-    machine.release().await.unwrap();
+    released(&machine).await;
     drop(machine);
     let fresh = rig.reach_soon().await;
     // As recovery does it: all again.
-    fresh.release().await.unwrap();
+    released(&fresh).await;
     fresh.revert(&"vda".parse().unwrap(), &id("s")).await.unwrap();
     drop(fresh);
     let fresh = rig.reach_soon().await;
-    fresh.take_back(true, true).await.unwrap();
-    fresh.take_back(false, true).await.unwrap();
+    back(&fresh, true, true).await;
+    back(&fresh, false, true).await;
     assert_eq!((rig.status().as_str(), rig.read("vda")), ("running", 1));
 }
 
 #[tokio::test]
-async fn an_image_that_somebody_holds_is_taken_back_later() {
+async fn an_image_that_another_process_holds_is_taken_back_later() {
     let rig = Rig::new();
     let machine = rig.started().await;
     for run in [true, false] {
-        machine.release().await.unwrap();
+        released(&machine).await;
         let scratch = Scratch::new();
         let file = rig.described.disks()[0].file.clone();
         let holder = StorageDaemon::start(&scratch, &[Disk::qcow2("vda", file.as_ref())]);
-        let error = machine.take_back(false, run).await.unwrap_err();
+        let error = machine.take_back().await.unwrap_err();
         assert_eq!(error.kind, PortErrorKind::Busy, "{error}");
-        // Somebody tries it behind our back; of what is written after that QEMU would know nothing.
+        // Another client of the monitor tries it meanwhile; of what is written after that QEMU would know nothing.
         rig.monitor().execute("cont", json!({})).unwrap_err();
         assert!(matches!(rig.state(&machine).await, GuestState::On(flags) if flags.paused));
         holder.write("vda", data(9));
         holder.quit();
-        machine.take_back(false, run).await.unwrap();
+        back(&machine, false, run).await;
         assert_eq!(rig.status(), if run { "running" } else { "paused" });
         assert_eq!(rig.read("vda"), 9);
     }
@@ -112,13 +138,57 @@ async fn one_that_others_read_is_kept() {
     assert!(matches!(rig.state(&machine).await, GuestState::On(flags) if flags.running));
     monitor.must("block-export-del", json!({"id": "e"}));
     // A server that serves nothing is no obstacle, and serves nothing after.
-    machine.release().await.unwrap();
-    machine.take_back(false, false).await.unwrap();
+    released(&machine).await;
+    back(&machine, false, false).await;
     assert_eq!(monitor.must("query-block-exports", json!({})), json!([]));
     machine.snapshot(&[internal("vda", "s")]).await.unwrap();
     drop(monitor);
-    machine.destroy().await.unwrap();
+    machine.end().await.unwrap();
     let error = machine.release().await.unwrap_err();
     assert_eq!(error.kind, PortErrorKind::Refused, "it is off");
     assert!(holds_offline(rig.described.disks()[0].file.as_ref(), "qcow2", data(0)));
+}
+
+#[tokio::test]
+async fn an_encrypted_disk_is_reverted_under_a_process_that_lives() {
+    let scratch = Scratch::new();
+    let (image, key) = (scratch.path("vda.qcow2"), scratch.path("key"));
+    std::fs::write(&key, "open sesame").unwrap();
+    let secret = format!("secret,id=s,file={}", key.display());
+    let options = "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10";
+    let name = image.to_str().unwrap();
+    qemu_img(&["create", "-q", "--object", &secret, "-f", "qcow2", "-o", options, name, "1M"]);
+    // Its QEMU is another program's, which gives it the key.
+    let node = format!(
+        "driver=qcow2,node-name=vda,encrypt.format=luks,encrypt.key-secret=s,file.driver=file,file.filename={name}"
+    );
+    let device = "virtio-blk-pci,drive=vda,id=vda";
+    let arguments = ["-object", &secret, "-blockdev", &node, "-device", device].map(str::to_owned).to_vec();
+    let vm = Vm::start(&scratch, &[], &VmOptions { arguments, ..VmOptions::default() });
+    let write = |byte: u8| {
+        vm.human(&format!("qemu-io -d /machine/peripheral/vda/virtio-backend \"write -P {byte} 0 65536\""))
+    };
+    let holds = |byte: u8| {
+        let target = format!("driver=qcow2,encrypt.key-secret=s,file.filename={name}");
+        let command = format!("read -P {byte} 0 65536");
+        let output = std::process::Command::new("qemu-io")
+            .args(["-U", "-r", "--object", &secret, "--image-opts", &target, "-c", &command])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(said.contains("read 65536/65536"), "{said}");
+        !said.contains("failed")
+    };
+    let rig = Rig::of(Scratch::new(), vec![DiskSpec { key_file: Some(key), ..spec("vda", &image) }]);
+    let monitor = Client::connect_unix(vm.qmp(), Options::default()).await.unwrap();
+    let machine = rig.parts(Some(monitor), None);
+    assert_eq!(write(1), "");
+    machine.snapshot(&[internal("vda", "s")]).await.unwrap();
+    assert_eq!(write(2), "");
+    released(&machine).await;
+    assert!(holds(2));
+    machine.revert(&"vda".parse().unwrap(), &id("s")).await.unwrap();
+    assert!(holds(1));
+    back(&machine, true, false).await;
+    assert_eq!(write(3), "");
 }

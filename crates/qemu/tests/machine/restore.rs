@@ -2,38 +2,37 @@
 
 use std::path::Path;
 
-use xlsnap_orchestrator::{Disks, Effect, MemoryFiles, MemorySave, PortErrorKind, Power, SnapshotId};
+use xlsnap_orchestrator::{Can, Disks, Effect, MemoryFiles, PortErrorKind, Power, Run, SnapshotId};
 use xlsnap_qemu::Machine;
 use xlsnap_testkit::real::qemu_version;
 use xlsnap_types::model::{Compression, MemoryMeta, MemoryWay};
 
-use crate::rig::{Rig, Unwatched, told};
+use crate::rig::{MIB, Rig, Unwatched, told};
 use crate::save::{files, whole};
 
 /// A domain that is off again, with its memory of pattern 1 in a file; the next QEMU starts with pattern 2.
 async fn saved(rig: &Rig, way: MemoryWay, compression: Compression) -> (Machine, MemoryMeta) {
     let machine = rig.started().await;
-    let save = MemorySave { compression, ..rig.save(way) };
-    let (_, meta) = whole(&machine, &save, "s").await;
-    machine.destroy().await.unwrap();
+    let (_, meta) = whole(&machine, &rig.packed(way, compression), "s").await;
+    machine.end().await.unwrap();
     rig.next_pattern(2);
     (machine, meta)
 }
 
 #[tokio::test]
 async fn memory_and_disks_come_back() {
-    let kinds = [(Compression::None, true), (Compression::Zstd, false)];
+    let kinds = [(Compression::None, Run::Runs), (Compression::Zstd, Run::Waits)];
     for (way, (compression, run)) in files().into_iter().flat_map(|way| kinds.map(|kind| (way, kind))) {
         let rig = Rig::new();
         let machine = rig.started().await;
         rig.write("vda", 7);
-        let (_, meta) = whole(&machine, &MemorySave { compression, ..rig.save(way) }, "s").await;
+        let (_, meta) = whole(&machine, &rig.packed(way, compression), "s").await;
         rig.write("vda", 8);
-        machine.destroy().await.unwrap();
+        machine.end().await.unwrap();
         rig.next_pattern(2);
-        machine.start(false).await.unwrap();
+        machine.start(Run::Waits).await.unwrap();
         assert!(rig.remembers(2) && rig.read("vda") == 8, "another start remembers nothing");
-        machine.destroy().await.unwrap();
+        machine.end().await.unwrap();
 
         let inventory = machine.inventory().await.unwrap();
         for disk in &inventory.disks {
@@ -44,7 +43,7 @@ async fn memory_and_disks_come_back() {
         machine.restore(&meta, run, &Unwatched).await.unwrap();
         assert!(rig.remembers(1), "{way:?}");
         assert_eq!(rig.read("vda"), 7, "{way:?}");
-        assert_eq!(rig.status(), if run { "running" } else { "paused" });
+        assert_eq!(rig.status(), if run.runs() { "running" } else { "paused" });
         // Its disks are in reach, also of a guest that waits.
         machine.snapshot(&[crate::save::internal("vda", "after")]).await.unwrap();
         assert_eq!(rig.left().len(), 1, "{:?}", rig.left());
@@ -52,7 +51,7 @@ async fn memory_and_disks_come_back() {
 }
 
 async fn refused(rig: &Rig, machine: &Machine, meta: &MemoryMeta) -> (PortErrorKind, String) {
-    let error = machine.restore(meta, true, &Unwatched).await.unwrap_err();
+    let error = machine.restore(meta, Run::Runs, &Unwatched).await.unwrap_err();
     assert_eq!(error.effect, Effect::None, "{error}");
     assert_eq!(rig.state(machine).await, xlsnap_orchestrator::GuestState::Off);
     assert_eq!(rig.pid(), None, "no process is left");
@@ -81,12 +80,12 @@ async fn a_file_that_is_not_what_was_saved_leaves_the_domain_off() {
     // It ends too early: as the record says, and unnoticed by it.
     std::fs::write(file, &whole[..middle]).unwrap();
     assert_eq!(machine.verify(&meta, &Unwatched).await.unwrap_err().kind, PortErrorKind::Corrupt);
-    let error = machine.restore(&meta, true, &Unwatched).await.unwrap_err();
+    let error = machine.restore(&meta, Run::Runs, &Unwatched).await.unwrap_err();
     assert_eq!(error.kind, PortErrorKind::Corrupt, "{error}");
     let unknown = MemoryMeta { bytes: middle as u64, checksum: None, ..meta.clone() };
     let (kind, told) = refused(&rig, &machine, &unknown).await;
     assert!(matches!(kind, PortErrorKind::Refused | PortErrorKind::Failed), "{kind:?}");
-    assert!(told.contains("error while loading state"), "the log's end is told: {told}");
+    assert!(told.contains("load of migration failed"), "the log's end is told: {told}");
 
     // It is something else.
     for (content, says) in [
@@ -103,14 +102,14 @@ async fn a_file_that_is_not_what_was_saved_leaves_the_domain_off() {
         assert!(told.contains("it said"), "{told}");
     }
     std::fs::remove_file(file).unwrap();
-    let error = machine.restore(&meta, true, &Unwatched).await.unwrap_err();
+    let error = machine.restore(&meta, Run::Runs, &Unwatched).await.unwrap_err();
     assert_eq!((error.kind, rig.pid()), (PortErrorKind::NotFound, None), "{error}");
     let md5 = MemoryMeta { checksum: Some("md5:00".into()), ..meta.clone() };
     assert_eq!(machine.verify(&md5, &Unwatched).await.unwrap_err().kind, PortErrorKind::Refused);
 
     // And the one that was saved is good still.
     std::fs::write(file, &whole).unwrap();
-    machine.restore(&meta, true, &Unwatched).await.unwrap();
+    machine.restore(&meta, Run::Runs, &Unwatched).await.unwrap();
     assert!(rig.remembers(1));
 }
 
@@ -131,7 +130,7 @@ async fn a_packed_file_that_is_cut_or_changed_is_refused() {
     let unknown = MemoryMeta { bytes: longer.len() as u64, checksum: None, ..meta.clone() };
     assert_eq!(refused(&rig, &machine, &unknown).await.0, PortErrorKind::Corrupt);
     std::fs::write(file, &whole).unwrap();
-    machine.restore(&meta, false, &Unwatched).await.unwrap();
+    machine.restore(&meta, Run::Waits, &Unwatched).await.unwrap();
     assert!(rig.remembers(1));
 }
 
@@ -157,21 +156,35 @@ async fn what_runs_is_known_before_it_is_ended() {
     let machine = rig.reach().await;
     let abilities = machine.abilities().await.unwrap();
     let version = qemu_version();
-    let said = abilities.hypervisor.qemu.unwrap();
+    let said = abilities.hypervisor.qemu.clone().unwrap();
     assert!(said.starts_with(&format!("{}.{}.", version.0, version.1)), "{said}");
-    assert_eq!((abilities.no_restart, abilities.no_restore, abilities.no_load), (None, None, None));
-    assert!(abilities.no_release.is_some() && abilities.hypervisor.machine.is_none());
-    machine.start(true).await.unwrap();
+    assert_eq!(
+        [&abilities.restart, &abilities.restore, &abilities.load, &abilities.release].map(Can::is_yes),
+        [true, true, true, false]
+    );
+    let off = abilities.hypervisor;
+    assert!(off.machine.as_deref().unwrap().starts_with("pc-q35-"));
+    assert_eq!(
+        (off.memory_bytes, &off.devices[..]),
+        (Some(64 * MIB), &["vda (virtio-blk)".to_owned(), "vdb (virtio-blk)".into()][..])
+    );
+    machine.start(Run::Runs).await.unwrap();
     let abilities = machine.abilities().await.unwrap();
-    assert_eq!((abilities.no_restart, abilities.no_release, abilities.no_load), (None, None, None));
-    assert!(abilities.hypervisor.machine.unwrap().starts_with("pc-q35-"));
+    assert!([&abilities.restart, &abilities.release, &abilities.load].iter().all(|can| can.is_yes()));
+    assert_eq!(
+        (&abilities.hypervisor.machine, abilities.hypervisor.memory_bytes),
+        (&off.machine, off.memory_bytes)
+    );
+    // A running QEMU says the same of itself.
+    let on = machine.inventory().await.unwrap().hypervisor;
+    assert_eq!((on.machine, on.memory_bytes, on.devices), (off.machine, off.memory_bytes, off.devices));
     machine.close().await;
     // Its description does not say how it is started.
     let client = xlsnap_qmp_transport::Client::connect_unix(rig.qmp(), Default::default()).await.unwrap();
     let foreign = rig.parts(Some(client), None);
     let abilities = foreign.abilities().await.unwrap();
-    assert!(abilities.no_restart.unwrap().contains("[start]"));
-    assert!(abilities.no_restore.is_some() && abilities.no_release.is_none());
-    assert_eq!(foreign.destroy().await.unwrap_err().kind, PortErrorKind::Refused);
+    assert!(abilities.restart.why().unwrap().contains("[start]"));
+    assert!(!abilities.restore.is_yes() && abilities.release.is_yes());
+    assert_eq!(foreign.end().await.unwrap_err().kind, PortErrorKind::Refused);
     assert_eq!(rig.status(), "running");
 }

@@ -7,13 +7,16 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use xlsnap_orchestrator::{GuestState, MemorySave, PortError, Power, Progress};
-use xlsnap_qemu::process::{Launch, MachineSpec, Process, Run, RunRecord, StartSpec};
+use xlsnap_orchestrator::conf_store::ConfStore;
+use xlsnap_orchestrator::{
+    Clock, GuestState, MemorySave, Port, PortError, Ports, Power, Progress, Run, SaveTo,
+};
+use xlsnap_qemu::process::{self, Launch, MachineSpec, Process, RunRecord, StartSpec, Written};
 use xlsnap_qemu::{Description, DiskSpec, Machine, MachineParts};
 use xlsnap_qemu_img::Program;
 use xlsnap_qmp_transport::{Client, Options};
 use xlsnap_testkit::real::{DEADLINE, Monitor, Scratch, wait_until};
-use xlsnap_types::model::{Compression, DiskName, ImageFormat, MemoryMeta, MemoryWay};
+use xlsnap_types::model::{AbsoluteFile, Compression, DiskName, ImageFormat, MemoryMeta, MemoryWay};
 
 pub(crate) const MIB: u64 = 1 << 20;
 
@@ -46,15 +49,15 @@ impl Description for Described {
 
 /// What is written down of its process.
 #[derive(Debug, Default)]
-struct Kept(Mutex<Option<Run>>);
+struct Kept(Mutex<Option<Written>>);
 
 impl RunRecord for Kept {
-    fn load(&self) -> Result<Option<Run>, PortError> {
+    fn load(&self) -> Result<Option<Written>, PortError> {
         Ok(*self.0.lock().unwrap())
     }
 
-    fn store(&self, run: &Run) -> Result<(), PortError> {
-        *self.0.lock().unwrap() = Some(*run);
+    fn store(&self, written: &Written) -> Result<(), PortError> {
+        *self.0.lock().unwrap() = Some(*written);
         Ok(())
     }
 
@@ -64,7 +67,28 @@ impl RunRecord for Kept {
     }
 }
 
-/// Nobody watches.
+/// The ports of a machine: all that it has.
+pub(crate) fn ports_of<'a>(
+    machine: &'a Machine,
+    store: &'a dyn ConfStore,
+    clock: &'a dyn Clock,
+    progress: &'a dyn Progress,
+) -> Ports<'a> {
+    Ports {
+        commands: Port::Has(machine),
+        overlays: Port::Has(machine),
+        pause: Port::Has(machine),
+        memory: Port::Has(machine),
+        inside: Port::Has(machine),
+        memory_files: Port::Has(machine),
+        power: Port::Has(machine),
+        release: Port::Has(machine),
+        health: Port::Has(machine),
+        ..Ports::new(machine, machine, store, clock, progress)
+    }
+}
+
+/// No progress is shown.
 pub(crate) struct Unwatched;
 
 impl Progress for Unwatched {
@@ -157,7 +181,7 @@ impl Rig {
     /// Starts it; its guest runs.
     pub(crate) async fn started(&self) -> Machine {
         let machine = self.reach().await;
-        machine.start(true).await.unwrap();
+        machine.start(Run::Runs).await.unwrap();
         machine
     }
 
@@ -165,13 +189,20 @@ impl Rig {
         self.scratch.path("d.qmp")
     }
 
+    fn run(&self) -> Option<process::Run> {
+        match *self.kept.0.lock().unwrap() {
+            Some(Written::Started(run)) => Some(run),
+            _ => None,
+        }
+    }
+
     pub(crate) fn pid(&self) -> Option<u32> {
-        self.kept.0.lock().unwrap().map(|run| run.process.pid)
+        self.run().map(|run| run.process.pid)
     }
 
     /// Kills QEMU as a crash would, and waits until it is gone.
     pub(crate) fn kill(&self) {
-        let Some(run) = *self.kept.0.lock().unwrap() else { return };
+        let Some(run) = self.run() else { return };
         if run.process.lives().unwrap() {
             signal(run.process.pid, "KILL");
             wait_until("QEMU is gone", || (!run.process.lives().unwrap()).then_some(()));
@@ -192,13 +223,23 @@ impl Rig {
     pub(crate) fn save(&self, way: MemoryWay) -> MemorySave {
         let token = format!("t{}", self.next.fetch_add(1, Ordering::Relaxed));
         let file = self.scratch.path("saves").join(format!("{token}.save"));
-        MemorySave {
-            way,
-            file: (way != MemoryWay::Internal).then(|| file.to_str().unwrap().to_owned()),
-            compression: Compression::None,
-            was_running: true,
-            token,
-        }
+        let to = match way {
+            MemoryWay::Internal => SaveTo::Inside,
+            _ => to_file(file.to_str().unwrap(), way, Compression::None),
+        };
+        MemorySave { to, was: Run::Runs, token }
+    }
+
+    /// The same to a file that is packed so.
+    pub(crate) fn packed(&self, way: MemoryWay, compression: Compression) -> MemorySave {
+        let save = self.save(way);
+        let to = to_file(save.file().unwrap(), way, compression);
+        MemorySave { to, ..save }
+    }
+
+    /// The same of a guest that stands still.
+    pub(crate) fn of_paused(&self, way: MemoryWay) -> MemorySave {
+        MemorySave { was: Run::Waits, ..self.save(way) }
     }
 
     /// What is in the directories of memory files and sockets.
@@ -302,6 +343,8 @@ pub(crate) fn spec(name: &str, file: &Path) -> DiskSpec {
         read_only: false,
         removable: false,
         node: None,
+        key_file: None,
+        overlays: None,
     }
 }
 
@@ -323,14 +366,19 @@ pub(crate) fn signal(pid: u32, name: &str) {
     assert!(status.success());
 }
 
+/// Where a file takes the memory.
+pub(crate) fn to_file(file: &str, way: MemoryWay, compression: Compression) -> SaveTo {
+    SaveTo::File { file: AbsoluteFile::new(file).unwrap(), way, compression }
+}
+
 /// What a record would say of a finished save.
 pub(crate) fn meta(save: &MemorySave, saved: &xlsnap_orchestrator::SavedMemory) -> MemoryMeta {
     MemoryMeta {
-        way: save.way,
-        file: save.file.clone(),
+        way: save.way(),
+        file: save.file().map(str::to_owned),
         bytes: saved.bytes,
         checksum: saved.checksum.clone(),
-        compression: save.compression,
+        compression: save.compression(),
     }
 }
 

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use xlsnap_orchestrator::{Disks, Memory, MemoryFiles, MemorySave, PortErrorKind, Power, SnapshotAction};
+use xlsnap_orchestrator::{
+    Disks, Memory, MemoryFiles, MemorySave, PortError, PortErrorKind, Power, Run, SaveTo, SnapshotAction,
+};
 use xlsnap_qemu::Machine;
 use xlsnap_testkit::real::{Disk, Scratch, StorageDaemon, qemu_version};
 use xlsnap_types::model::{Compression, MemoryMeta, MemoryWay};
 
-use crate::rig::{PATTERN, Rig, Unwatched, meta};
+use crate::rig::{PATTERN, Rig, Unwatched, meta, to_file};
 
 /// All ways through a file.
 const FILES: [MemoryWay; 3] = [MemoryWay::Background, MemoryWay::Switchover, MemoryWay::Stopped];
@@ -29,11 +31,16 @@ pub(crate) fn internal(disk: &str, tag: &str) -> SnapshotAction {
 
 /// The whole of it, with the disks in between.
 pub(crate) async fn whole(machine: &Machine, save: &MemorySave, tag: &str) -> (Duration, MemoryMeta) {
-    machine.begin(save, &Unwatched).await.unwrap();
+    let stopped = machine.begin(save, &Unwatched).await.unwrap();
     machine.snapshot(&[internal("vda", tag), internal("vdb", tag)]).await.unwrap();
-    let pause = machine.resume(save, &Unwatched).await.unwrap();
-    let saved = machine.finish(save, &Unwatched).await.unwrap();
+    let (pause, unfinished) = stopped.run_on().await.unwrap();
+    let saved = unfinished.finish().await.unwrap();
     (pause, meta(save, &saved))
+}
+
+/// Whether a save begins; what it holds of the machine is let go of.
+pub(crate) async fn begins(machine: &Machine, save: &MemorySave) -> Result<(), PortError> {
+    machine.begin(save, &Unwatched).await.map(drop)
 }
 
 #[tokio::test]
@@ -46,7 +53,7 @@ async fn every_way_saves_and_the_guest_goes_on() {
     for way in files() {
         for compression in [Compression::None, Compression::Zstd] {
             let tag = format!("{}-{compression:?}", way.word());
-            let save = MemorySave { compression, ..rig.save(way) };
+            let save = rig.packed(way, compression);
             let (pause, meta) = whole(&machine, &save, &tag).await;
             assert_eq!(rig.status(), "running", "{tag}");
             assert!(pause > Duration::ZERO && pause < Duration::from_secs(5), "{tag}: {pause:?}");
@@ -72,13 +79,13 @@ pub(crate) fn settings(rig: &Rig) -> Value {
 }
 
 #[tokio::test]
-async fn what_somebody_has_set_up_is_put_back() {
+async fn what_was_set_up_before_is_put_back() {
     let rig = Rig::new();
     let machine = rig.started().await;
     let capability = |name: &str| json!({"capability": name, "state": true});
     let on = json!({"capabilities": [capability("multifd"), capability("auto-converge")]});
     rig.monitor().must("migrate-set-capabilities", on);
-    rig.monitor().must("migrate-set-parameters", json!({"max-bandwidth": 7 << 20, "tls-creds": "nobody"}));
+    rig.monitor().must("migrate-set-parameters", json!({"max-bandwidth": 7 << 20, "tls-creds": "absent"}));
     let before = settings(&rig);
     assert!(machine.survey(None).await.unwrap().ways.contains(&MemoryWay::Stopped));
     assert_eq!(settings(&rig), before, "asking changes nothing");
@@ -87,8 +94,9 @@ async fn what_somebody_has_set_up_is_put_back() {
         whole(&machine, &save, way.word()).await;
         assert_eq!(settings(&rig), before, "{way:?}");
         let save = rig.save(way);
-        machine.begin(&save, &Unwatched).await.unwrap();
+        let stopped = machine.begin(&save, &Unwatched).await.unwrap();
         assert_ne!(settings(&rig), before);
+        drop(stopped);
         machine.abandon(&save).await.unwrap();
         assert_eq!(settings(&rig), before, "{way:?}");
     }
@@ -105,14 +113,14 @@ async fn a_paused_guest_is_saved_only_as_it_can_be_left() {
         if kept { vec![MemoryWay::Background, MemoryWay::Internal] } else { vec![MemoryWay::Internal] };
     assert_eq!(survey.ways, ways);
     for way in FILES {
-        let save = MemorySave { was_running: false, ..rig.save(way) };
+        let save = rig.of_paused(way);
         if ways.contains(&way) {
             let (pause, _) = whole(&machine, &save, "s").await;
             assert_eq!(pause, Duration::ZERO);
             // Twice: what the first left is no obstacle.
-            whole(&machine, &MemorySave { was_running: false, ..rig.save(way) }, "t").await;
+            whole(&machine, &rig.of_paused(way), "t").await;
         } else {
-            let error = machine.begin(&save, &Unwatched).await.unwrap_err();
+            let error = begins(&machine, &save).await.unwrap_err();
             assert_eq!(error.kind, PortErrorKind::Refused, "{way:?}");
         }
         assert_eq!(rig.status(), "paused", "{way:?}");
@@ -123,17 +131,17 @@ async fn a_paused_guest_is_saved_only_as_it_can_be_left() {
 async fn a_guest_that_never_ran_does_not_end_qemu() {
     let rig = Rig::new();
     let machine = rig.reach().await;
-    machine.start(false).await.unwrap();
+    machine.start(Run::Waits).await.unwrap();
     assert_eq!(rig.status(), "prelaunch");
     assert_eq!(machine.survey(None).await.unwrap().ways, [MemoryWay::Internal]);
     for way in FILES {
-        let save = MemorySave { was_running: false, ..rig.save(way) };
-        let error = machine.begin(&save, &Unwatched).await.unwrap_err();
+        let save = rig.of_paused(way);
+        let error = begins(&machine, &save).await.unwrap_err();
         assert_eq!(error.kind, PortErrorKind::Refused, "{way:?}: {error}");
     }
     // Nor one that runs by now, or has stopped.
-    let save = MemorySave { was_running: true, ..rig.save(MemoryWay::Stopped) };
-    machine.begin(&save, &Unwatched).await.unwrap_err();
+    let save = rig.save(MemoryWay::Stopped);
+    begins(&machine, &save).await.unwrap_err();
     assert_eq!((rig.status().as_str(), rig.left().len()), ("prelaunch", 0));
 }
 
@@ -143,11 +151,11 @@ async fn what_is_in_the_way_is_said() {
     let machine = rig.started().await;
     let file = rig.scratch.path("none/x.save");
     let survey = machine.survey(file.to_str()).await.unwrap();
-    assert!(survey.no_place.unwrap().contains("none"), "no directory");
+    assert!(survey.place.why().unwrap().contains("none"), "no directory");
     let raw = rig.scratch.path("saves/x.save");
     std::fs::write(&raw, "").unwrap();
     let survey = machine.survey(raw.to_str()).await.unwrap();
-    assert!(survey.taken && survey.no_place.is_none() && survey.free.unwrap() > survey.needed);
+    assert!(survey.taken && survey.place.is_yes() && survey.free.unwrap() > survey.needed);
     assert!((PATTERN as u64..256 << 20).contains(&survey.needed), "{}", survey.needed);
 
     let mut monitor = rig.monitor();
@@ -157,10 +165,11 @@ async fn what_is_in_the_way_is_said() {
     let survey = machine.survey(None).await.unwrap();
     assert!(survey.ways.is_empty() && survey.lacking.len() == 4, "{survey:?}");
     assert!(survey.lacking[0].1.contains("\"m0\" (mirror)"), "{survey:?}");
-    let no_release = machine.abilities().await.unwrap().no_release.unwrap();
+    let abilities = machine.abilities().await.unwrap();
+    let no_release = abilities.release.why().unwrap();
     assert!(no_release.contains("\"m0\" (mirror)"), "{no_release}");
     drop(monitor);
-    machine.destroy().await.unwrap();
+    machine.end().await.unwrap();
     let survey = machine.survey(None).await.unwrap();
     assert!(survey.lacking.iter().all(|(_, why)| why == "the domain is off"), "{survey:?}");
 }
@@ -183,7 +192,7 @@ async fn memory_that_cannot_be_tracked_is_saved_otherwise() {
     let says = "QEMU says: Background-snapshot is not compatible";
     assert!(why.starts_with(says) || qemu_version() < (8, 1), "{why}");
     let save = rig.save(MemoryWay::Background);
-    let error = machine.begin(&save, &Unwatched).await.unwrap_err();
+    let error = begins(&machine, &save).await.unwrap_err();
     assert_eq!(error.effect, xlsnap_orchestrator::Effect::None, "{error}");
     assert_eq!((rig.status().as_str(), rig.left().len()), ("running", 0));
     whole(&machine, &rig.save(MemoryWay::Stopped), "s").await;
@@ -201,10 +210,10 @@ async fn a_storage_daemon_has_no_memory() {
     let machine = rig.machine(Some(client));
     assert!(machine.survey(None).await.unwrap().ways.is_empty());
     let abilities = machine.abilities().await.unwrap();
-    assert!(abilities.no_release.unwrap().contains("storage daemon"));
-    assert!(abilities.no_load.unwrap().contains("snapshot-load"));
-    assert!(abilities.no_restart.unwrap().contains("somebody else"));
-    let error = machine.destroy().await.unwrap_err();
+    assert!(abilities.release.why().unwrap().contains("storage daemon"));
+    assert!(abilities.load.why().unwrap().contains("snapshot-load"));
+    assert!(abilities.restart.why().unwrap().contains("not started by xlsnap"));
+    let error = machine.end().await.unwrap_err();
     assert_eq!(error.kind, PortErrorKind::Refused);
     assert_eq!(machine.inventory().await.unwrap().disks.len(), 2);
 }
@@ -214,13 +223,14 @@ async fn a_path_that_is_too_long_is_refused() {
     let rig = Rig::new();
     let machine = rig.started().await;
     let save = MemorySave { token: "x".repeat(100), ..rig.save(MemoryWay::Stopped) };
-    let error = machine.begin(&save, &Unwatched).await.unwrap_err();
+    let error = begins(&machine, &save).await.unwrap_err();
     assert_eq!(error.kind, PortErrorKind::Refused);
     assert!(error.to_string().contains("107"), "{error}");
-    for file in [None, Some("relative"), Some("/nowhere/at/all/x.save")] {
-        let save = MemorySave { file: file.map(str::to_owned), ..rig.save(MemoryWay::Stopped) };
-        let error = machine.begin(&save, &Unwatched).await.unwrap_err();
-        assert_eq!(error.effect, xlsnap_orchestrator::Effect::None, "{file:?}: {error}");
+    let nowhere = to_file("/nowhere/at/all/x.save", MemoryWay::Stopped, Compression::None);
+    for to in [SaveTo::Inside, nowhere] {
+        let save = MemorySave { to: to.clone(), ..rig.save(MemoryWay::Stopped) };
+        let error = begins(&machine, &save).await.unwrap_err();
+        assert_eq!(error.effect, xlsnap_orchestrator::Effect::None, "{to:?}: {error}");
     }
     assert_eq!((rig.status().as_str(), rig.left().len()), ("running", 0));
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use xlsnap_orchestrator::{Disks, Effect, Memory, MemorySave, PortErrorKind};
 use xlsnap_types::model::Compression;
 
-use crate::rig::{Rig, Unwatched};
+use crate::rig::{Rig, Unwatched, to_file};
 use crate::save::{files, internal};
 
 /// A file system of 4 MiB; unmounted with its guard.
@@ -41,13 +41,13 @@ async fn a_full_disk_is_an_error_and_the_guest_goes_on() {
     assert!(survey.free.unwrap() < survey.needed, "{survey:?}");
     for (at, way) in files().into_iter().enumerate() {
         for compression in [Compression::None, Compression::Zstd] {
-            let save = MemorySave { file: Some(file.clone()), compression, ..rig.save(way) };
+            let save = MemorySave { to: to_file(&file, way, compression), ..rig.save(way) };
             let tag = format!("s{at}{compression:?}");
             let result = async {
-                machine.begin(&save, &Unwatched).await?;
+                let stopped = machine.begin(&save, &Unwatched).await?;
                 machine.snapshot(&[internal("vda", &tag), internal("vdb", &tag)]).await?;
-                machine.resume(&save, &Unwatched).await?;
-                machine.finish(&save, &Unwatched).await
+                let (_, unfinished) = stopped.run_on().await?;
+                unfinished.finish().await
             };
             let error = result.await.unwrap_err();
             assert_eq!(

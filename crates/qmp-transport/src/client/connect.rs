@@ -19,10 +19,12 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// How long to wait for the greeting, and then again for the answer to `qmp_capabilities`. Default: 5 s.
     pub greeting_timeout: Duration,
-    /// How long a command may take, unless the caller says. A command that did not answer may still be executed, so
+    /// How long a command that changes something may take, unless the caller says. A command that did not answer may still be executed, so
     /// that this is generous: an internal snapshot takes a second for 200 GiB. Default: 5 minutes.
     pub call_timeout: Duration,
-    /// How long [`Client::close`](super::Client::close) waits for replies that nobody awaits any more. Default: 5 s.
+    /// The same for a command that only looks ([`looks`](crate::looks)): QEMU answers it at once, unless it hangs. Default: 10 s.
+    pub query_timeout: Duration,
+    /// How long [`Client::close`](super::Client::close) waits for replies that are not awaited any more. Default: 5 s.
     pub close_timeout: Duration,
     /// The longest message, in bytes. Default: 16 MiB.
     pub max_message: usize,
@@ -36,6 +38,7 @@ impl Default for Options {
             connect_timeout: Duration::from_secs(5),
             greeting_timeout: Config::DEFAULT_GREETING_TIMEOUT,
             call_timeout: Duration::from_secs(300),
+            query_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
             max_message: Config::DEFAULT_MAX_MESSAGE,
             event_capacity: 256,
@@ -81,7 +84,7 @@ fn explain(path: &Path, error: io::Error) -> Error {
         }
         io::ErrorKind::ConnectionRefused => (
             Kind::Connect,
-            format!("{shown}: nobody listens on this socket; the QEMU that made it has ended"),
+            format!("{shown}: no process listens on this socket; the QEMU that made it has ended"),
         ),
         io::ErrorKind::InvalidInput => (
             Kind::Connect,

@@ -24,7 +24,7 @@ pub(super) enum Order {
         deadline: Option<Instant>,
         reply: oneshot::Sender<Result<Value, Error>>,
     },
-    /// Nobody awaits the reply any more.
+    /// The reply is not awaited any more.
     Abandon { token: u64 },
 }
 
@@ -183,7 +183,7 @@ impl Driver {
                 }
                 Output::Reply { id, result } => self.finish(id, result),
                 Output::Event(event) => {
-                    // An error means that nobody subscribed.
+                    // An error means that there is no subscriber.
                     let _ = self.events.send(event);
                 }
                 Output::Dropped { why, what } => {
@@ -209,9 +209,9 @@ impl Driver {
     }
 }
 
-/// Tells somebody who may have gone in the meantime.
-fn tell<T>(whom: oneshot::Sender<T>, what: T) {
-    let _ = whom.send(what);
+/// Answers a caller that may be gone in the meantime.
+fn tell<T>(caller: oneshot::Sender<T>, what: T) {
+    let _ = caller.send(what);
 }
 
 /// Writes some of `bytes` and gives how many; with none, flushes. Each is cancel safe alone.

@@ -1,6 +1,6 @@
 //! The client as its users see it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::connect::{Options, connect};
 use super::driver::{Driver, Order};
 use crate::session::{Config, Greeting, Session};
-use crate::{Effect, Error, EventStream, Kind, Qmp};
+use crate::{Effect, Error, EventStream, Kind, Qmp, looks};
 
 /// A connection to one QMP monitor.
 ///
@@ -27,8 +27,10 @@ use crate::{Effect, Error, EventStream, Kind, Qmp};
 pub struct Client {
     peer: String,
     peer_pid: Option<u32>,
+    peer_path: Option<PathBuf>,
     greeting: Greeting,
     call_timeout: Duration,
+    query_timeout: Duration,
     orders: mpsc::UnboundedSender<Order>,
     next_token: AtomicU64,
     events: broadcast::Sender<crate::Event>,
@@ -52,8 +54,9 @@ impl Client {
         let path = path.as_ref();
         let stream = connect(path, options.connect_timeout).await?;
         let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
+        let bound = stream.peer_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned));
         let client = Self::from_stream(stream, path.display().to_string(), options).await?;
-        Ok(Self { peer_pid: pid.and_then(|pid| u32::try_from(pid).ok()), ..client })
+        Ok(Self { peer_pid: pid.and_then(|pid| u32::try_from(pid).ok()), peer_path: bound, ..client })
     }
 
     /// Negotiates over a stream that is connected already; `peer` is what messages call the other side.
@@ -83,8 +86,10 @@ impl Client {
         Ok(Self {
             peer,
             peer_pid: None,
+            peer_path: None,
             greeting,
             call_timeout: options.call_timeout,
+            query_timeout: options.query_timeout,
             orders,
             next_token: AtomicU64::new(0),
             events,
@@ -97,10 +102,16 @@ impl Client {
         &self.greeting
     }
 
-    /// The process that listens on the Unix socket, as the kernel says: QEMU itself, or whoever opened the socket for it.
-    /// `None` of another stream.
+    /// The process that called listen(2) on the Unix socket, as the kernel says (unix(7), `SO_PEERCRED`): QEMU itself, or the
+    /// program that opened the socket for it. `None` of another stream.
     pub fn peer_pid(&self) -> Option<u32> {
         self.peer_pid
+    }
+
+    /// The name that the Unix socket was bound to, as the kernel says: what its server gave, a relative one too. `None` of
+    /// another stream.
+    pub fn peer_path(&self) -> Option<&Path> {
+        self.peer_path.as_deref()
     }
 
     /// As [`Qmp::execute_raw`], with its own time-out.
@@ -147,7 +158,11 @@ impl Client {
 #[async_trait]
 impl Qmp for Client {
     async fn execute_raw(&self, command: &str, arguments: Map<String, Value>) -> Result<Value, Error> {
-        self.execute_within(command, arguments, self.call_timeout).await
+        if !looks(command) {
+            return self.execute_within(command, arguments, self.call_timeout).await;
+        }
+        let answer = self.execute_within(command, arguments, self.query_timeout).await;
+        answer.map_err(|error| error.with_effect(Effect::None))
     }
 
     fn events(&self) -> EventStream {
@@ -173,7 +188,7 @@ impl Drop for Task {
     }
 }
 
-/// Tells the driver that nobody awaits the reply any more.
+/// Tells the driver that the reply is not awaited any more.
 struct AbandonOnDrop<'a> {
     orders: &'a mpsc::UnboundedSender<Order>,
     token: Option<u64>,

@@ -64,6 +64,20 @@ pub struct BlockNode {
     pub cache: CacheMode,
     /// Whether zeros that the guest writes are found: `off`, `on` or `unmap`.
     pub detect_zeroes: Option<String>,
+    /// Its dirty bitmaps.
+    #[serde(default, rename = "dirty-bitmaps")]
+    pub dirty_bitmaps: Vec<DirtyBitmap>,
+}
+
+/// A dirty bitmap of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct DirtyBitmap {
+    /// Its name; one without belongs to a job.
+    pub name: Option<String>,
+    /// Whether it is, or will be, stored in the image.
+    #[serde(default)]
+    pub persistent: bool,
 }
 
 /// How a node uses the host's cache; by default it does, and flushes when the guest says so.
@@ -99,6 +113,9 @@ pub struct ImageInfo {
     pub full_backing_filename: Option<String>,
     /// The backing file's format as it stands in the header.
     pub backing_filename_format: Option<String>,
+    /// Whether its data is encrypted.
+    #[serde(default)]
+    pub encrypted: bool,
     /// Its internal snapshots.
     #[serde(default)]
     pub snapshots: Vec<SnapshotInfo>,

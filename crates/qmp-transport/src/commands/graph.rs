@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::command;
 
-/// Who holds which node. QEMU calls the command unstable (`x-`); it is there since 4.0, and nothing else tells which
+/// Which node is held by what. QEMU calls the command unstable (`x-`); it is there since 4.0, and nothing else tells which
 /// nodes a job works on, and which nodes no other is built on.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct QueryBlockGraph;
@@ -15,7 +15,7 @@ pub struct QueryBlockGraph;
 pub struct BlockGraph {
     /// The nodes, and those that hold them.
     pub nodes: Vec<GraphNode>,
-    /// Who holds whom.
+    /// What holds which node.
     pub edges: Vec<GraphEdge>,
 }
 

@@ -17,6 +17,7 @@
 //! # }
 //! ```
 
+mod bitmap;
 mod block;
 mod command;
 mod export;
@@ -29,8 +30,9 @@ mod snapshot;
 mod vm;
 mod vmstate;
 
+pub use bitmap::{BlockDirtyBitmapAdd, BlockDirtyBitmapRemove};
 pub use block::{
-    BlockDevice, BlockNode, CacheMode, FormatData, FormatSpecific, ImageInfo, QueryBlock,
+    BlockDevice, BlockNode, CacheMode, DirtyBitmap, FormatData, FormatSpecific, ImageInfo, QueryBlock,
     QueryNamedBlockNodes, SnapshotInfo,
 };
 pub use command::Nothing;
@@ -58,7 +60,7 @@ pub use snapshot::{
     BlockdevSnapshotSync, NewImageMode, Transaction,
 };
 pub use vm::{
-    Cont, HumanMonitorCommand, KvmInfo, QomGetString, QueryKvm, QueryStatus, Quit, RunState, StatusInfo,
-    Stop, SystemPowerdown, SystemReset,
+    Cont, HumanMonitorCommand, KvmInfo, ObjectProperty, QomGetString, QomList, QueryKvm, QueryStatus, Quit,
+    RunState, StatusInfo, Stop, SystemPowerdown, SystemReset,
 };
 pub use vmstate::{SnapshotDelete, SnapshotLoad, SnapshotSave};

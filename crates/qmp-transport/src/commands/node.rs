@@ -75,7 +75,7 @@ pub enum Backing {
     Node(NodeRef),
 }
 
-/// Closes a node that nobody uses.
+/// Closes a node that is not in use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct BlockdevDel {

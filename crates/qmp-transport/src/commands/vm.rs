@@ -94,6 +94,24 @@ pub struct QomGetString {
     pub property: String,
 }
 
+/// The properties of an object. `/machine/peripheral` has each device that was given an id, under that.
+#[derive(Debug, Clone, Serialize)]
+pub struct QomList {
+    /// The object's path.
+    pub path: String,
+}
+
+/// A property in the result of [`QomList`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[non_exhaustive]
+pub struct ObjectProperty {
+    /// Its name.
+    pub name: String,
+    /// Its type; `child<virtio-blk-pci>` of an object below.
+    #[serde(rename = "type")]
+    pub property_type: String,
+}
+
 /// Whether the host's processor executes the guest (KVM), and not QEMU's emulator.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct QueryKvm;
@@ -138,6 +156,7 @@ pub struct HumanMonitorCommand {
 
 command! {
     QomGetString = "qom-get" -> String;
+    QomList = "qom-list" -> Vec<ObjectProperty>;
     QueryStatus = "query-status" -> StatusInfo;
     QueryKvm = "query-kvm" -> KvmInfo;
     Stop = "stop" -> Nothing;

@@ -34,7 +34,7 @@ pub(super) struct Call {
     pub(super) deadline: Option<Instant>,
     /// The message; taken when it is given out to be written.
     queued: Option<Bytes>,
-    /// Nobody waits for the reply any more, but QEMU will still send it.
+    /// The reply is not awaited any more, but QEMU will still send it.
     abandoned: bool,
 }
 

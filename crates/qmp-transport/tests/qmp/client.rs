@@ -156,6 +156,26 @@ async fn a_call_times_out_and_its_late_reply_is_dropped() {
     assert_eq!(client.execute_raw("stop", Map::new()).await.unwrap(), json!({}));
 }
 
+/// A monitor that greets and then is silent: a look is given up soon, and had no effect; what changes something is waited for.
+#[tokio::test(start_paused = true)]
+async fn a_look_is_not_waited_for_as_long_as_an_effect() {
+    let options = Options::default();
+    for (command, patience, effect) in [
+        ("query-block", options.query_timeout, Effect::None),
+        ("qom-get", options.query_timeout, Effect::None),
+        ("transaction", options.call_timeout, Effect::Unknown),
+        // While QEMU sends or loads memory, it answers this late.
+        ("query-migrate", options.call_timeout, Effect::Unknown),
+    ] {
+        let client = client(Script::ready().read().wait(&Gate::new())).await;
+        let start = tokio::time::Instant::now();
+        let error = client.execute_raw(command, Map::new()).await.unwrap_err();
+        assert_eq!((error.kind(), error.effect()), (Kind::TimedOut, effect), "{command}");
+        assert_eq!(start.elapsed().as_secs(), patience.as_secs(), "{command}");
+    }
+    assert!(options.query_timeout * 10 < options.call_timeout);
+}
+
 #[tokio::test]
 async fn an_abandoned_call_does_not_disturb_the_next() {
     let (heard, late) = (Gate::new(), Gate::new());

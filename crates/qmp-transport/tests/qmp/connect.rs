@@ -44,9 +44,9 @@ async fn no_socket_there() {
 
     let dead = directory.path().join("dead");
     drop(UnixListener::bind(&dead).unwrap());
-    let nobody = refusal(&dead).await;
-    assert_eq!(nobody.kind(), Kind::Connect);
-    assert!(nobody.to_string().contains("has ended"), "{nobody}");
+    let unheard = refusal(&dead).await;
+    assert_eq!(unheard.kind(), Kind::Connect);
+    assert!(unheard.to_string().contains("has ended"), "{unheard}");
 
     let long = refusal(&directory.path().join("x".repeat(200))).await;
     assert_eq!(long.kind(), Kind::Connect);
@@ -60,7 +60,7 @@ async fn no_permission() {
     let _listener = UnixListener::bind(&path).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
     let error = refusal(&path).await;
-    // Root may connect all the same, and then finds nobody who greets.
+    // Root may connect all the same, and then gets no greeting.
     let may = error.kind() == Kind::Busy;
     assert!(may || error.to_string().contains("no permission"), "{error}");
 }

@@ -90,7 +90,7 @@ fn stale_replies(path: &Path) -> usize {
     }
 }
 
-/// A client that closes right after sending: whether the command is executed is anybody's guess, but it is all or
+/// A client that closes right after sending: whether the command is executed cannot be told, but it is all or
 /// nothing, and the next client is not confused by the reply, which it usually gets.
 #[tokio::test]
 async fn a_client_that_leaves_early_leaves_the_next_one_its_reply() {
@@ -192,7 +192,7 @@ async fn a_command_that_qemu_cannot_read_is_refused() {
     let arguments = Map::from_iter([("x".to_owned(), deep)]);
     let error = client.execute_raw("query-version", arguments).await.unwrap_err();
     assert_eq!((error.kind(), error.effect()), (Kind::Rejected, Effect::None), "{error}");
-    // One such command may give several errors; the ones after it concern nobody.
+    // One such command may give several errors; the ones after it belong to no request.
     client.close().await;
     let client = Client::connect_unix(daemon.qmp(), Options::default()).await.unwrap();
     client.execute(QueryVersion).await.unwrap();

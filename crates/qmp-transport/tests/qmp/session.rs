@@ -174,7 +174,7 @@ fn an_error_without_id_goes_to_the_oldest_call() {
     let parse_error = r#"{"error": {"class": "GenericError", "desc": "JSON parse error"}}"#;
     let mut lab = Lab::ready();
     lab.hear(parse_error);
-    assert_eq!(dropped(lab.one()), DropReason::NoId, "nobody asked");
+    assert_eq!(dropped(lab.one()), DropReason::NoId, "no request has that id");
 
     let (oldest, next) = (lab.send("a"), lab.send("b"));
     lab.sent();

@@ -37,7 +37,7 @@ impl Place {
         command
     }
 
-    /// Reads back the first mebibyte of a disk that nobody has open.
+    /// Reads back the first mebibyte of a disk that no process has open.
     pub(crate) fn must_hold(&self, disk: &str, byte: &str) -> Step {
         let image = format!("{disk}.qcow2");
         let line = ["qemu-io", "-r", "-f", "qcow2", "-c", &format!("read -P {byte} 0 1M"), &image];

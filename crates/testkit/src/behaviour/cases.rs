@@ -18,7 +18,7 @@ use uuid::Uuid;
 use xlsnap_orchestrator::{CreateReport, CreateRequest, Error, Inventory, Row, Selection};
 use xlsnap_types::model::{DiskName, SnapshotName};
 
-use super::{DiskKind, TestDisk, World};
+use super::{Backend, DiskKind, TestDisk};
 
 fn disk(name: &str) -> DiskName {
     DiskName::new(name).expect("a case gives valid names")
@@ -49,36 +49,36 @@ fn excluding(given: &str, except: &str) -> CreateRequest {
     CreateRequest { selection, ..named(given) }
 }
 
-/// A world with these disks, running where it can run.
-async fn begin<W: World>(make: impl AsyncFn(&[TestDisk]) -> W, disks: &[TestDisk]) -> W {
-    let mut world = make(disks).await;
-    if world.capabilities().live {
-        world.start().await;
+/// A backend with these disks, running where it can run.
+async fn begin<W: Backend>(make: impl AsyncFn(&[TestDisk]) -> W, disks: &[TestDisk]) -> W {
+    let mut backend = make(disks).await;
+    if backend.capabilities().live {
+        backend.start().await;
     }
-    world
+    backend
 }
 
 /// Makes it off, if it runs.
-async fn off(world: &mut impl World) {
-    if world.capabilities().live {
-        world.stop().await;
+async fn off(backend: &mut impl Backend) {
+    if backend.capabilities().live {
+        backend.stop().await;
     }
 }
 
 /// Makes it run again, if it can.
-async fn on(world: &mut impl World) {
-    if world.capabilities().live {
-        world.start().await;
+async fn on(backend: &mut impl Backend) {
+    if backend.capabilities().live {
+        backend.start().await;
     }
 }
 
-async fn create(world: &impl World, request: &CreateRequest) -> Result<CreateReport, Error> {
-    xlsnap_orchestrator::create(&world.ports(), &world.domain(), request, id()).await
+async fn create(backend: &impl Backend, request: &CreateRequest) -> Result<CreateReport, Error> {
+    xlsnap_orchestrator::create(&backend.ports(), &backend.domain(), request, id()).await
 }
 
 /// Creates what must succeed.
-async fn created(world: &impl World, given: &str) -> CreateReport {
-    create(world, &named(given))
+async fn created(backend: &impl Backend, given: &str) -> CreateReport {
+    create(backend, &named(given))
         .await
         .unwrap_or_else(|e| panic!("snapshot {given} is not made: {}", told(&e)))
 }
@@ -94,21 +94,21 @@ fn told(error: &Error) -> String {
     format!("{text} [{}]", error.advice().unwrap_or("no advice"))
 }
 
-async fn inventory(world: &impl World) -> Inventory {
-    world.ports().disks.inventory().await.expect("the disks can be looked at")
+async fn inventory(backend: &impl Backend) -> Inventory {
+    backend.ports().disks.inventory().await.expect("the disks can be looked at")
 }
 
 /// The names of the snapshots inside a disk's image.
-async fn tags(world: &impl World, wanted: &str) -> Vec<String> {
-    let inventory = inventory(world).await;
+async fn tags(backend: &impl Backend, wanted: &str) -> Vec<String> {
+    let inventory = inventory(backend).await;
     let found =
         inventory.disks.iter().find(|d| d.name.as_str() == wanted).expect("the disk is in the inventory");
     found.snapshots.iter().map(|snapshot| snapshot.name.clone()).collect()
 }
 
 /// The image that a disk writes to.
-async fn image(world: &impl World, wanted: &str) -> String {
-    let inventory = inventory(world).await;
+async fn image(backend: &impl Backend, wanted: &str) -> String {
+    let inventory = inventory(backend).await;
     inventory
         .disks
         .into_iter()
@@ -117,25 +117,26 @@ async fn image(world: &impl World, wanted: &str) -> String {
         .image
 }
 
-async fn rows(world: &impl World) -> Vec<Row> {
-    let listing =
-        xlsnap_orchestrator::list(world.ports().store, world.domain().uuid).await.expect("the store lists");
+async fn rows(backend: &impl Backend) -> Vec<Row> {
+    let listing = xlsnap_orchestrator::list(backend.ports().store, backend.domain().uuid)
+        .await
+        .expect("the store lists");
     assert!(listing.unreadable.is_empty(), "{:?}", listing.unreadable);
     listing.rows
 }
 
-async fn listed(world: &impl World) -> Vec<String> {
-    rows(world).await.into_iter().map(|row| row.name.to_string()).collect()
+async fn listed(backend: &impl Backend) -> Vec<String> {
+    rows(backend).await.into_iter().map(|row| row.name.to_string()).collect()
 }
 
-async fn current(world: &impl World) -> Option<String> {
-    let record = world.ports().store.domain_record(world.domain().uuid).await.expect("the store reads");
+async fn current(backend: &impl Backend) -> Option<String> {
+    let record = backend.ports().store.domain_record(backend.domain().uuid).await.expect("the store reads");
     record?.current.map(Into::into)
 }
 
 /// No operation is left half done.
-async fn assert_settled(world: &impl World) {
-    let journal = world.ports().store.journal(world.domain().uuid).await.expect("the store reads");
+async fn assert_settled(backend: &impl Backend) {
+    let journal = backend.ports().store.journal(backend.domain().uuid).await.expect("the store reads");
     assert_eq!(journal, None, "a journal is left");
 }
 
@@ -148,26 +149,26 @@ struct Everything {
     contents: Vec<(DiskName, u8)>,
 }
 
-async fn everything(world: &mut impl World) -> Everything {
-    let inventory = inventory(world).await;
+async fn everything(backend: &mut impl Backend) -> Everything {
+    let inventory = inventory(backend).await;
     let mut contents = Vec::new();
     for found in &inventory.disks {
-        contents.push((found.name.clone(), world.read(&found.name).await));
+        contents.push((found.name.clone(), backend.read(&found.name).await));
     }
-    assert_settled(world).await;
-    Everything { inventory, rows: rows(world).await, current: current(world).await, contents }
+    assert_settled(backend).await;
+    Everything { inventory, rows: rows(backend).await, current: current(backend).await, contents }
 }
 
-async fn write_all(world: &mut impl World, pattern: u8) {
-    for found in inventory(world).await.disks {
+async fn write_all(backend: &mut impl Backend, pattern: u8) {
+    for found in inventory(backend).await.disks {
         if !found.read_only {
-            world.write(&found.name, pattern).await;
+            backend.write(&found.name, pattern).await;
         }
     }
 }
 
-async fn assert_reads(world: &mut impl World, expected: u8) {
-    for found in inventory(world).await.disks {
-        assert_eq!(world.read(&found.name).await, expected, "disk {} reads another pattern", found.name);
+async fn assert_reads(backend: &mut impl Backend, expected: u8) {
+    for found in inventory(backend).await.disks {
+        assert_eq!(backend.read(&found.name).await, expected, "disk {} reads another pattern", found.name);
     }
 }

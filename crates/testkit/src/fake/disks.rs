@@ -2,13 +2,14 @@
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
-    Disk, Disks, Effect, GuestState, Inventory, Overlay, PortError, PortErrorKind, SnapshotAction, SnapshotId,
+    Bitmap, Can, Disk, Disks, Effect, GuestState, Inventory, Overlay, Overlays, PortError, PortErrorKind,
+    SnapshotAction, SnapshotId,
 };
 use xlsnap_types::model::{DiskName, ImageFormat};
 
+use super::backend::{State, refuse};
 use super::faults::Verdict;
-use super::world::{State, refuse};
-use super::{FakeDisk, FakeWorld, Image};
+use super::{FakeBackend, FakeDisk, Image};
 
 impl State {
     fn find(&self, disk: &DiskName) -> Result<FakeDisk, PortError> {
@@ -79,7 +80,7 @@ impl State {
                         format!("the overlay {} has another base", overlay.file),
                     );
                 }
-                // While it is off nobody writes: the description alone says which image is next (`adopt`).
+                // While it is off no guest writes: the description alone says which image is next (`adopt`).
                 if self.guest != GuestState::Off {
                     let disk = self.disks.iter_mut().find(|d| d.name == overlay.disk).expect("it was found");
                     disk.top.clone_from(&overlay.file);
@@ -104,7 +105,7 @@ impl State {
 }
 
 #[async_trait]
-impl Disks for FakeWorld {
+impl Disks for FakeBackend {
     async fn inventory(&self) -> Result<Inventory, PortError> {
         self.faults().port("disks.inventory", || {
             let mut state = self.state();
@@ -120,51 +121,15 @@ impl Disks for FakeWorld {
                 }
                 let qcow2 = image.format == ImageFormat::Qcow2;
                 disks.push(Disk {
-                    name: disk.name,
-                    image: disk.top,
-                    format: image.format.clone(),
-                    virtual_size: image.virtual_size,
                     read_only: disk.read_only,
                     removable: disk.removable,
-                    no_internal: (!qcow2).then(|| "its format is raw".to_owned()),
-                    no_external: None,
+                    internal: Can::unless((!qcow2).then_some("its format is raw")),
+                    bitmaps: image.bitmaps.clone(),
                     snapshots: image.snapshots.iter().map(|kept| kept.snapshot.clone()).collect(),
+                    ..Disk::new(disk.name, disk.top, image.format.clone(), image.virtual_size)
                 });
             }
             Ok(Inventory { disks, ..Inventory::default() })
-        })
-    }
-
-    async fn exists(&self, file: &str) -> Result<bool, PortError> {
-        self.faults().port("disks.exists", || Ok(self.state().files.contains_key(file)))
-    }
-
-    async fn make_overlay(&self, overlay: &Overlay) -> Result<(), PortError> {
-        self.faults().port("disks.make_overlay", || {
-            let mut state = self.state();
-            if state.files.contains_key(&overlay.file) {
-                return refuse(PortErrorKind::AlreadyExists, format!("'{}': File exists", overlay.file));
-            }
-            state.file(&overlay.base)?;
-            let image = Image {
-                virtual_size: overlay.virtual_size,
-                content: None,
-                base: Some(overlay.base.clone()),
-                ..Image::new(overlay.format.clone())
-            };
-            state.files.insert(overlay.file.clone(), image);
-            Ok(())
-        })
-    }
-
-    async fn discard_overlay(&self, overlay: &Overlay) -> Result<(), PortError> {
-        self.faults().port("disks.discard_overlay", || {
-            let mut state = self.state();
-            if state.disks.iter().any(|disk| disk.top == overlay.file || disk.described == overlay.file) {
-                return refuse(PortErrorKind::Busy, format!("{} takes a disk's writes", overlay.file));
-            }
-            state.files.remove(&overlay.file);
-            Ok(())
         })
     }
 
@@ -180,20 +145,6 @@ impl Disks for FakeWorld {
             }
             verdict => faults.by(verdict, "disks.snapshot", || self.state().transaction(actions, now)),
         }
-    }
-
-    async fn adopt(&self, disk: &DiskName, file: &str, _format: &ImageFormat) -> Result<(), PortError> {
-        self.faults().port("disks.adopt", || {
-            let mut state = self.state();
-            state.find(disk)?;
-            let off = state.guest == GuestState::Off;
-            let disk = state.disks.iter_mut().find(|d| d.name == *disk).expect("it was found");
-            file.clone_into(&mut disk.described);
-            if off {
-                file.clone_into(&mut disk.top);
-            }
-            Ok(())
-        })
     }
 
     async fn delete(&self, disk: &DiskName, snapshot: &SnapshotId) -> Result<(), PortError> {
@@ -229,6 +180,12 @@ impl Disks for FakeWorld {
                 );
             }
             let image = state.writable(&disk)?;
+            if image.bitmaps.iter().any(|bitmap| bitmap.persistent) {
+                return refuse(
+                    PortErrorKind::Failed,
+                    "Could not apply snapshot: Device has active dirty bitmaps",
+                );
+            }
             let found = image
                 .snapshots
                 .iter()
@@ -241,6 +198,69 @@ impl Disks for FakeWorld {
             };
             image.content = kept.content;
             image.virtual_size = kept.virtual_size;
+            Ok(())
+        })
+    }
+
+    async fn drop_bitmap(&self, disk: &DiskName, bitmap: &Bitmap) -> Result<(), PortError> {
+        self.faults().port("disks.drop_bitmap", || {
+            let mut state = self.state();
+            let disk = state.find(disk)?;
+            state.writable(&disk)?.bitmaps.retain(|there| there != bitmap);
+            Ok(())
+        })
+    }
+}
+
+#[async_trait]
+impl Overlays for FakeBackend {
+    async fn exists(&self, file: &str) -> Result<bool, PortError> {
+        self.faults().port("overlays.exists", || Ok(self.state().files.contains_key(file)))
+    }
+
+    async fn place(&self, _base: &str, _file: &str) -> Result<Can, PortError> {
+        self.faults().port("overlays.place", || Ok(Can::Yes))
+    }
+
+    async fn make(&self, overlay: &Overlay) -> Result<(), PortError> {
+        self.faults().port("overlays.make", || {
+            let mut state = self.state();
+            if state.files.contains_key(&overlay.file) {
+                return refuse(PortErrorKind::AlreadyExists, format!("'{}': File exists", overlay.file));
+            }
+            state.file(&overlay.base)?;
+            let image = Image {
+                virtual_size: overlay.virtual_size,
+                content: None,
+                base: Some(overlay.base.clone()),
+                ..Image::new(overlay.format.clone())
+            };
+            state.files.insert(overlay.file.clone(), image);
+            Ok(())
+        })
+    }
+
+    async fn discard(&self, overlay: &Overlay) -> Result<(), PortError> {
+        self.faults().port("overlays.discard", || {
+            let mut state = self.state();
+            if state.disks.iter().any(|disk| disk.top == overlay.file || disk.described == overlay.file) {
+                return refuse(PortErrorKind::Busy, format!("{} takes a disk's writes", overlay.file));
+            }
+            state.files.remove(&overlay.file);
+            Ok(())
+        })
+    }
+
+    async fn adopt(&self, disk: &DiskName, file: &str, _format: &ImageFormat) -> Result<(), PortError> {
+        self.faults().port("overlays.adopt", || {
+            let mut state = self.state();
+            state.find(disk)?;
+            let off = state.guest == GuestState::Off;
+            let disk = state.disks.iter_mut().find(|d| d.name == *disk).expect("it was found");
+            file.clone_into(&mut disk.described);
+            if off {
+                file.clone_into(&mut disk.top);
+            }
             Ok(())
         })
     }

@@ -47,7 +47,7 @@ struct State {
     dead: bool,
 }
 
-/// The faults of one world. Clones share them.
+/// The faults of one backend. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Faults(Arc<Mutex<State>>);
 
@@ -105,8 +105,8 @@ impl Faults {
         let fault = state.planned.get(&state.calls.len()).copied();
         state.calls.push(Call { method, fault });
         // These are done by the process that has the disks, so that it can die of them.
-        let transaction =
-            method == "disks.snapshot" || ["memory.", "power."].iter().any(|port| method.starts_with(port));
+        let process = ["memory.", "inside.", "power.", "pause.", "release."];
+        let transaction = method == "disks.snapshot" || process.iter().any(|port| method.starts_with(port));
         match fault {
             None => Verdict::Works,
             Some(Fault::Refused) => Verdict::Refused,

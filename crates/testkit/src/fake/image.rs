@@ -1,6 +1,6 @@
 //! Image files: their contents are one number each.
 
-use xlsnap_orchestrator::ImageSnapshot;
+use xlsnap_orchestrator::{Bitmap, ImageSnapshot};
 use xlsnap_types::model::ImageFormat;
 
 /// A snapshot inside an image.
@@ -29,7 +29,9 @@ pub struct Image {
     pub base: Option<String>,
     /// The snapshots inside.
     pub snapshots: Vec<Kept>,
-    /// Whether some other program has it open.
+    /// Its dirty bitmaps.
+    pub bitmaps: Vec<Bitmap>,
+    /// Whether another program has it open.
     pub in_use: bool,
 }
 
@@ -42,6 +44,7 @@ impl Image {
             content: Some(0),
             base: None,
             snapshots: Vec::new(),
+            bitmaps: Vec::new(),
             in_use: false,
         }
     }

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
-    Abilities, Agent, Effect, GuestState, InsideMemory, Memory, MemoryFiles, MemoryHeader, MemorySave,
-    MemorySurvey, PortError, PortErrorKind, Power, Progress, SavedMemory, SnapshotAction,
+    Abilities, Agent, Can, Effect, GuestState, InsideMemory, Memory, MemoryFiles, MemoryHeader, MemoryInside,
+    MemorySave, MemorySurvey, Pause, PortError, PortErrorKind, Power, Progress, Release, Run, SaveTo,
+    SavedMemory, SnapshotAction, StoppedGuest, UnfinishedMemory,
 };
 use xlsnap_types::model::{MemoryMeta, MemoryWay, Meta, SnapshotName, StateFlags};
 
-use super::FakeWorld;
+use super::FakeBackend;
+use super::backend::{State, paused, refuse, running};
 use super::faults::Verdict;
-use super::world::{State, paused, refuse, running};
 
 /// What a guest's programs hold of each disk, as they wrote or read it last.
 pub(super) type GuestMemory = BTreeMap<String, u64>;
@@ -22,7 +23,7 @@ pub(super) type GuestMemory = BTreeMap<String, u64>;
 pub struct MemoryFile {
     /// What is in it; `None` while it is written.
     pub memory: Option<BTreeMap<String, u64>>,
-    /// What somebody spoilt.
+    /// Whether a byte of it was changed.
     pub spoilt: bool,
 }
 
@@ -61,12 +62,19 @@ impl State {
     }
 
     fn part(save: &MemorySave) -> String {
-        format!("{}.{}.part", save.file.as_deref().unwrap_or_default(), save.token)
+        format!("{}.{}.part", save.file().unwrap_or_default(), save.token)
     }
 
     fn is_on(&self) -> Result<(), PortError> {
         match self.guest {
             GuestState::On(_) if !self.released => Ok(()),
+            _ => refuse(PortErrorKind::Refused, "there is no guest"),
+        }
+    }
+
+    fn must_be_on(&self) -> Result<(), PortError> {
+        match self.guest {
+            GuestState::On(_) => Ok(()),
             _ => refuse(PortErrorKind::Refused, "there is no guest"),
         }
     }
@@ -83,7 +91,7 @@ impl State {
         if self.saving.as_ref().is_none_or(|saving| saving.save != *save) {
             return refuse(PortErrorKind::Refused, "nothing is being saved");
         }
-        if save.was_running {
+        if save.was.runs() {
             self.guest = running();
         }
         Ok(())
@@ -93,7 +101,7 @@ impl State {
         let Some(saving) = self.saving.take() else {
             return refuse(PortErrorKind::Refused, "nothing is being saved");
         };
-        let file = save.file.clone().unwrap_or_default();
+        let file = save.file().unwrap_or_default().to_owned();
         if self.memory_files.contains_key(&file) {
             return refuse(PortErrorKind::AlreadyExists, format!("'{file}': File exists"));
         }
@@ -105,17 +113,18 @@ impl State {
 
     fn abandon(&mut self, save: &MemorySave) {
         self.saving = None;
-        if let Some(file) = &save.file
+        if let Some(file) = save.file()
             && self.memory_files.remove(&Self::part(save)).is_none()
         {
             self.memory_files.remove(file);
         }
-        if save.was_running && matches!(self.guest, GuestState::On(_)) {
+        if save.was.runs() && matches!(self.guest, GuestState::On(_)) {
             self.guest = running();
         }
     }
 
-    fn load(&mut self, inside: &InsideMemory, run: bool) -> Result<(), PortError> {
+    fn load(&mut self, inside: &MemoryInside, run: Run) -> Result<(), PortError> {
+        self.is_on()?;
         let mut after = self.clone();
         let mut memory = None;
         for name in &inside.disks {
@@ -138,7 +147,7 @@ impl State {
         };
         after.memory = memory;
         after.released = false;
-        after.guest = if run { running() } else { paused() };
+        after.guest = of_run(run);
         *self = after;
         Ok(())
     }
@@ -149,7 +158,7 @@ fn saved(memory: &GuestMemory) -> SavedMemory {
     SavedMemory { bytes: 4096, checksum: Some(format!("fake:{sum:x}")) }
 }
 
-impl FakeWorld {
+impl FakeBackend {
     /// Runs a call on the machine under the faults; one that kills the process does so first.
     fn machine<T>(
         &self,
@@ -166,8 +175,12 @@ impl FakeWorld {
     }
 }
 
+fn of_run(run: Run) -> GuestState {
+    if run.runs() { running() } else { paused() }
+}
+
 #[async_trait]
-impl Memory for FakeWorld {
+impl Memory for FakeBackend {
     async fn survey(&self, file: Option<&str>) -> Result<MemorySurvey, PortError> {
         self.machine("memory.survey", |state| {
             Ok(MemorySurvey {
@@ -180,27 +193,55 @@ impl Memory for FakeWorld {
                 lacking: vec![(MemoryWay::Toolstack, "there is no toolstack".to_owned())],
                 needed: 4096,
                 free: Some(1 << 30),
-                no_place: None,
+                place: Can::Yes,
                 taken: file.is_some_and(|file| state.memory_files.contains_key(file)),
             })
         })
     }
 
-    async fn begin(&self, save: &MemorySave, progress: &dyn Progress) -> Result<(), PortError> {
+    async fn begin<'a>(
+        &'a self,
+        save: &MemorySave,
+        progress: &'a dyn Progress,
+    ) -> Result<Box<dyn StoppedGuest<'a> + 'a>, PortError> {
         progress.bytes(0, Some(4096));
-        self.machine("memory.begin", |state| state.begin(save))
+        self.machine("memory.begin", |state| state.begin(save))?;
+        Ok(Box::new(Stopped { backend: self, save: save.clone(), progress }))
     }
 
-    async fn resume(&self, save: &MemorySave, _progress: &dyn Progress) -> Result<Duration, PortError> {
-        self.machine("memory.resume", |state| state.resume(save))?;
-        Ok(Duration::from_millis(50))
+    async fn abandon(&self, save: &MemorySave) -> Result<(), PortError> {
+        self.machine("memory.abandon", |state| {
+            state.abandon(save);
+            Ok(())
+        })
     }
+}
 
-    async fn finish(&self, save: &MemorySave, progress: &dyn Progress) -> Result<SavedMemory, PortError> {
-        progress.bytes(4096, Some(4096));
-        self.machine("memory.finish", |state| state.finish(save))
+/// A guest whose memory is being saved.
+struct Stopped<'a> {
+    backend: &'a FakeBackend,
+    save: MemorySave,
+    progress: &'a dyn Progress,
+}
+
+#[async_trait]
+impl<'a> StoppedGuest<'a> for Stopped<'a> {
+    async fn run_on(self: Box<Self>) -> Result<(Duration, Box<dyn UnfinishedMemory + 'a>), PortError> {
+        self.backend.machine("memory.run_on", |state| state.resume(&self.save))?;
+        Ok((Duration::from_millis(50), self))
     }
+}
 
+#[async_trait]
+impl UnfinishedMemory for Stopped<'_> {
+    async fn finish(self: Box<Self>) -> Result<SavedMemory, PortError> {
+        self.progress.bytes(4096, Some(4096));
+        self.backend.machine("memory.finish", |state| state.finish(&self.save))
+    }
+}
+
+#[async_trait]
+impl InsideMemory for FakeBackend {
     async fn take_inside(
         &self,
         save: &MemorySave,
@@ -208,9 +249,9 @@ impl Memory for FakeWorld {
         _progress: &dyn Progress,
     ) -> Result<Duration, PortError> {
         let now = self.seconds();
-        self.machine("memory.take_inside", |state| {
+        self.machine("inside.take_inside", |state| {
             state.is_on()?;
-            assert_eq!(save.way, MemoryWay::Internal, "only memory that goes inside is taken inside");
+            assert_eq!(save.to, SaveTo::Inside, "only memory that goes inside is taken inside");
             let memory = state.memory.clone();
             state.transaction(actions, now)?;
             let first = actions.first().expect("a plan has a disk").disk().to_string();
@@ -223,18 +264,26 @@ impl Memory for FakeWorld {
         })
     }
 
-    async fn abandon(&self, save: &MemorySave) -> Result<(), PortError> {
-        self.machine("memory.abandon", |state| {
+    async fn abandon_inside(&self, save: &MemorySave) -> Result<(), PortError> {
+        self.machine("inside.abandon_inside", |state| {
             state.abandon(save);
             Ok(())
         })
     }
+
+    async fn load(&self, inside: &MemoryInside, run: Run, _progress: &dyn Progress) -> Result<(), PortError> {
+        self.machine("inside.load", |state| state.load(inside, run))
+    }
 }
 
 #[async_trait]
-impl MemoryFiles for FakeWorld {
+impl MemoryFiles for FakeBackend {
     fn place(&self, name: &SnapshotName) -> String {
         format!("/saves/{name}.save")
+    }
+
+    async fn list(&self) -> Result<Vec<String>, PortError> {
+        self.machine("memory_files.list", |state| Ok(state.memory_files.keys().cloned().collect()))
     }
 
     async fn size(&self, file: &str) -> Result<Option<u64>, PortError> {
@@ -267,13 +316,13 @@ impl MemoryFiles for FakeWorld {
 }
 
 #[async_trait]
-impl Power for FakeWorld {
+impl Power for FakeBackend {
     async fn abilities(&self) -> Result<Abilities, PortError> {
         self.machine("power.abilities", |state| Ok(state.abilities.clone()))
     }
 
-    async fn destroy(&self) -> Result<(), PortError> {
-        self.machine("power.destroy", |state| {
+    async fn end(&self) -> Result<(), PortError> {
+        self.machine("power.end", |state| {
             if state.guest != GuestState::Off {
                 state.die();
             }
@@ -281,13 +330,13 @@ impl Power for FakeWorld {
         })
     }
 
-    async fn start(&self, run: bool) -> Result<(), PortError> {
+    async fn start(&self, run: Run) -> Result<(), PortError> {
         self.machine("power.start", |state| {
             if state.guest != GuestState::Off {
                 return refuse(PortErrorKind::AlreadyExists, "it runs already");
             }
             state.open_described();
-            state.guest = if run { running() } else { paused() };
+            state.guest = of_run(run);
             state.boot();
             Ok(())
         })
@@ -296,7 +345,7 @@ impl Power for FakeWorld {
     async fn restore(
         &self,
         memory: &MemoryMeta,
-        run: bool,
+        run: Run,
         _progress: &dyn Progress,
     ) -> Result<(), PortError> {
         self.machine("power.restore", |state| {
@@ -309,48 +358,64 @@ impl Power for FakeWorld {
             };
             state.open_described();
             state.memory = memory;
-            state.guest = if run { running() } else { paused() };
-            Ok(())
-        })
-    }
-
-    async fn load(
-        &self,
-        inside: &InsideMemory,
-        run: bool,
-        _progress: &dyn Progress,
-    ) -> Result<(), PortError> {
-        self.machine("power.load", |state| state.load(inside, run))
-    }
-
-    async fn release(&self) -> Result<(), PortError> {
-        self.machine("power.release", |state| {
-            if !matches!(state.guest, GuestState::On(_)) {
-                return refuse(PortErrorKind::Refused, "there is no guest");
-            }
-            state.guest = paused();
-            state.released = true;
-            Ok(())
-        })
-    }
-
-    async fn take_back(&self, reset: bool, run: bool) -> Result<(), PortError> {
-        self.machine("power.take_back", |state| {
-            if !matches!(state.guest, GuestState::On(_)) {
-                return refuse(PortErrorKind::Refused, "there is no process");
-            }
-            state.released = false;
-            if reset {
-                state.boot();
-            }
-            state.guest = if run { running() } else { paused() };
+            state.guest = of_run(run);
             Ok(())
         })
     }
 }
 
 #[async_trait]
-impl Agent for FakeWorld {
+impl Release for FakeBackend {
+    async fn release(&self) -> Result<(), PortError> {
+        self.machine("release.release", |state| {
+            if state.guest != paused() {
+                return refuse(PortErrorKind::Refused, "there is no guest that stands still");
+            }
+            state.released = true;
+            Ok(())
+        })
+    }
+
+    async fn take_back(&self) -> Result<(), PortError> {
+        self.machine("release.take_back", |state| {
+            if !matches!(state.guest, GuestState::On(_)) {
+                return refuse(PortErrorKind::Refused, "there is no process");
+            }
+            state.released = false;
+            Ok(())
+        })
+    }
+}
+
+#[async_trait]
+impl Pause for FakeBackend {
+    async fn stop(&self) -> Result<(), PortError> {
+        self.machine("pause.stop", |state| {
+            state.must_be_on()?;
+            state.guest = paused();
+            Ok(())
+        })
+    }
+
+    async fn resume(&self) -> Result<(), PortError> {
+        self.machine("pause.resume", |state| {
+            state.is_on()?;
+            state.guest = running();
+            Ok(())
+        })
+    }
+
+    async fn reset(&self) -> Result<(), PortError> {
+        self.machine("pause.reset", |state| {
+            state.is_on()?;
+            state.boot();
+            Ok(())
+        })
+    }
+}
+
+#[async_trait]
+impl Agent for FakeBackend {
     async fn freeze(&self, _bound: Duration) -> Result<u32, PortError> {
         self.machine("agent.freeze", |state| {
             if state.guest != running() {
@@ -366,7 +431,7 @@ impl Agent for FakeWorld {
     }
 }
 
-impl FakeWorld {
+impl FakeBackend {
     /// Gives the domain a process that the orchestrator can do anything with, and an agent.
     #[must_use]
     pub fn with_machine(mut self) -> Self {
@@ -379,7 +444,7 @@ impl FakeWorld {
         self.machine
     }
 
-    /// Puts a memory file there behind everybody's back.
+    /// Puts a memory file there, as another program would.
     pub fn add_memory_file(&self, file: &str) {
         self.state().memory_files.insert(file.to_owned(), MemoryFile { memory: None, spoilt: false });
     }
@@ -399,17 +464,17 @@ impl FakeWorld {
         self.state().memory_files.clone()
     }
 
-    /// Changes a byte of a memory file behind everybody's back.
+    /// Changes a byte of a memory file, as another program would.
     pub fn spoil(&self, file: &str) {
         self.state().memory_files.get_mut(file).expect("the file is there").spoilt = true;
     }
 
-    /// Takes a memory file away behind everybody's back.
+    /// Takes a memory file away, as another program would.
     pub fn lose_memory_file(&self, file: &str) {
         self.state().memory_files.remove(file);
     }
 
-    /// Changes the meta of a record behind everybody's back.
+    /// Changes the meta of a record, as another program would.
     pub fn change_record(&self, name: &str, change: impl FnOnce(&mut Meta)) {
         let name = SnapshotName::new(name).expect("a test gives valid names");
         let mut record = self.store().records(Self::UUID).remove(&name).expect("the record is there");

@@ -78,18 +78,18 @@ impl MemStore {
         self.with(domain, |d| d?.record.as_ref()?.current.clone())
     }
 
-    /// Puts a record there behind everybody's back.
+    /// Puts a record there, as another program would.
     pub fn plant(&self, domain: Uuid, record: Record) {
         let name = name_of(&record).expect("a test gives valid names");
         self.change(domain, |d| d.records.insert(name, record));
     }
 
-    /// Puts a journal there behind everybody's back.
+    /// Puts a journal there, as another program would.
     pub fn plant_journal(&self, domain: Uuid, journal: Option<Vec<u8>>) {
         self.change(domain, |d| d.journal = journal);
     }
 
-    /// Takes a record away behind everybody's back.
+    /// Takes a record away, as another program would.
     pub fn steal(&self, domain: Uuid, name: &SnapshotName) {
         self.change(domain, |d| d.records.remove(name));
     }
@@ -105,8 +105,8 @@ fn name_of(record: &Record) -> Result<SnapshotName, Error> {
         .map_err(|e| Error::new(Kind::Malformed, "the record has no name to store it under").with_source(e))
 }
 
-fn not_newer(what: &str, version: u32) -> Result<(), Error> {
-    if version > Meta::FORMAT_VERSION {
+fn not_newer(what: &str, version: u32, ours: u32) -> Result<(), Error> {
+    if version > ours {
         return Err(Error::new(
             Kind::Newer,
             format!("the format {version} of {what} is newer than this version"),
@@ -174,6 +174,12 @@ impl ConfStore for MemStore {
         self.faults.store("store.journal", || Ok(self.left_journal(domain)))
     }
 
+    async fn is_locked(&self, domain: Uuid) -> Result<bool, Error> {
+        self.faults.store("store.is_locked", || {
+            Ok(self.with(domain, |d| d.is_some_and(|d| d.lock.try_lock().is_err())))
+        })
+    }
+
     async fn lock(&self, domain: Uuid, owner: &Owner, wait: Duration) -> Result<Box<dyn DomainLock>, Error> {
         self.faults.store("store.lock", || Ok(()))?;
         let lock = self.change(domain, |d| d.lock.clone());
@@ -184,8 +190,9 @@ impl ConfStore for MemStore {
         };
         let Ok(held) = held else {
             let holder = self.with(domain, |d| d.and_then(|d| d.owner.clone()));
-            let holder = holder
-                .map_or("nobody".to_owned(), |o| format!("process {}, which does {}", o.pid, o.operation));
+            let holder = holder.map_or("a process that is not known".to_owned(), |o| {
+                format!("process {}, which does {}", o.pid, o.operation)
+            });
             return Err(Error::new(Kind::Busy, format!("the domain {domain} is held by {holder}")));
         };
         self.change(domain, |d| d.owner = Some(owner.clone()));
@@ -215,7 +222,8 @@ impl MemLock {
 impl DomainLock for MemLock {
     async fn store(&mut self, record: &Record, replace: bool) -> Result<(), Error> {
         let name = name_of(record)?;
-        not_newer("the snapshot", record.meta.as_ref().map_or(0, |meta| meta.format_version))?;
+        let version = record.meta.as_ref().map_or(0, |meta| meta.format_version);
+        not_newer("the snapshot", version, Meta::FORMAT_VERSION)?;
         let mut record = record.clone();
         for disk in &mut record.snapshot.disks {
             disk.path = Some(String::new());
@@ -239,7 +247,7 @@ impl DomainLock for MemLock {
     }
 
     async fn set_domain_record(&mut self, record: &DomainRecord) -> Result<(), Error> {
-        not_newer("the domain", record.format_version)?;
+        not_newer("the domain", record.format_version, DomainRecord::FORMAT_VERSION)?;
         self.change("lock.set_domain_record", |d| {
             d.record = Some(record.clone());
             Ok(())
@@ -250,6 +258,13 @@ impl DomainLock for MemLock {
         self.change("lock.set_journal", |d| {
             d.journal = entry.map(<[u8]>::to_vec);
             Ok(())
+        })
+    }
+
+    async fn forget(self: Box<Self>) -> Result<Vec<String>, Error> {
+        self.change("lock.forget", |d| {
+            *d = Domain { lock: d.lock.clone(), owner: d.owner.clone(), ..Domain::default() };
+            Ok(Vec::new())
         })
     }
 }

@@ -35,7 +35,7 @@ impl Data {
     }
 }
 
-/// Somebody who has disks open, and reads and writes them as a guest would.
+/// A process that has disks open, and reads and writes them as a guest would.
 pub trait LiveDisks {
     /// Writes to the disk called `disk`.
     fn write(&self, disk: &str, data: Data);

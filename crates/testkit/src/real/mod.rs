@@ -5,7 +5,7 @@
 //! so that the first is free for the test. Processes end when their guard is dropped, by process id.
 //!
 //! Which QEMU: the programs that come first on `PATH`. `cargo xtask test` runs the tests on real programs with the
-//! installed QEMU, and with 7.2 from `tools/qemu-7.2/usr/bin` of the target directory, where `ci/setup qemu-7.2` puts it.
+//! installed QEMU, and with 7.2 or 11.1 from `tools/qemu-VERSION/usr/bin` of the target directory, where `ci/setup qemu-VERSION` puts it.
 //!
 //! ```
 //! use xlsnap_testkit::real::{Data, Disk, LiveDisks, Scratch, StorageDaemon};

@@ -18,7 +18,7 @@ impl Monitor {
     /// Connects to a monitor that listens, and negotiates.
     ///
     /// # Errors
-    /// Nobody listens, or whoever does ends before the greeting.
+    /// No process listens, or it ends before the greeting.
     pub fn connect(socket: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(socket)?;
         stream.set_read_timeout(Some(DEADLINE))?;

@@ -257,7 +257,7 @@ impl Model {
 }
 
 /// `data` as a sequence of what may happen to a session, two bytes each: calls, abandonments, replies in any order and
-/// to anybody, events, time, the end. The session says what the model says.
+/// to any request or none, events, time, the end. The session says what the model says.
 pub fn any_operations(data: &[u8]) {
     let start = Instant::now();
     let mut session = session(start);
@@ -312,9 +312,9 @@ pub fn any_operations(data: &[u8]) {
                 model.reply(Some(some_id), false)
             }
             5 => {
-                let stranger = ["7", "\"x\"", "{\"a\": []}", "\"0000000000000008.1\"", "null"];
-                let stranger = stranger[usize::from(argument) % stranger.len()];
-                hear(format!("{{\"return\": {{}}, \"id\": {stranger}}}"));
+                let unknown = ["7", "\"x\"", "{\"a\": []}", "\"0000000000000008.1\"", "null"];
+                let unknown = unknown[usize::from(argument) % unknown.len()];
+                hear(format!("{{\"return\": {{}}, \"id\": {unknown}}}"));
                 model.reply(None, true)
             }
             6 => {

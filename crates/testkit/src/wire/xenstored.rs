@@ -111,7 +111,7 @@ fn answer(kind: u32, payload: &[u8], nodes: &Nodes) -> Result<Vec<u8>, &'static 
                 .collect())
         }
         DIRECTORY => Err("ENOENT"),
-        // Nobody changes anything here; whoever waits looks for itself.
+        // Nothing is changed here; a client that waits looks for itself.
         _ => Ok(b"OK\0".to_vec()),
     }
 }

@@ -110,7 +110,7 @@ fn socket(file: &Path) -> PathBuf {
     socket
 }
 
-/// Makes the disks what they were, while nobody has them.
+/// Makes the disks what they were, while no process has them.
 pub(crate) fn apply(disks: &[Disk], name: &str) {
     for disk in disks {
         qemu_img(&["snapshot", "-a", name, disk.file.as_ref().unwrap().to_str().unwrap()]);

@@ -75,7 +75,7 @@ pub enum Kind {
 pub struct DiskSnapshot {
     /// Which disk.
     pub disk: DiskName,
-    /// The snapshot's name in the image; the domain snapshot's name unless somebody else made it.
+    /// The snapshot's name in the image; the domain snapshot's name unless another program made it.
     pub tag: String,
     /// Internal or external.
     pub kind: Kind,

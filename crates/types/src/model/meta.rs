@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::{DiskName, ImageFormat, MemoryMeta, SnapshotName};
 
@@ -58,6 +59,12 @@ pub struct Hypervisor {
     /// The machine type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<String>,
+    /// The guest's memory, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// The devices that have an id in it, in the backend's words; empty when they are not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<String>,
 }
 
 /// `snapshotmeta-<name>.json`. A snapshot without it still lists, reverts and deletes.
@@ -65,6 +72,9 @@ pub struct Hypervisor {
 pub struct Meta {
     /// [`Meta::FORMAT_VERSION`]; a file with a higher one is read as far as it is understood, and never overwritten.
     pub format_version: u32,
+    /// The operation that made it, by which a record is known as that operation's; `None` in format 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<Uuid>,
     /// The snapshot that the domain's disks descended from when it was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<SnapshotName>,
@@ -94,13 +104,14 @@ pub struct Meta {
 }
 
 impl Meta {
-    /// The format that this version writes.
-    pub const FORMAT_VERSION: u32 = 1;
+    /// The format that this version writes. What an earlier version wrote keeps its own.
+    pub const FORMAT_VERSION: u32 = 2;
 
     /// The meta of a snapshot of which only this is known.
     pub fn new(consistency: Consistency) -> Self {
         Self {
             format_version: Self::FORMAT_VERSION,
+            operation: None,
             parent: None,
             consistency,
             disks: Vec::new(),
@@ -141,7 +152,7 @@ pub struct XenRecord {
     /// The domid that it had last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domid: Option<u32>,
-    /// The boot of the host in which it had it (random(4), `boot_id`): after another one the number may be somebody else's.
+    /// The boot of the host in which it had it (random(4), `boot_id`): after another one the number may be another domain's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<String>,
 }
@@ -162,7 +173,7 @@ pub struct XenDisk {
     /// Whether it is a CD-ROM.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub removable: bool,
-    /// Who serves it, when that is not QEMU.
+    /// What serves it, when that is not QEMU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
 }

@@ -2,6 +2,7 @@
 
 mod convert;
 mod disk;
+mod file;
 mod memory;
 mod meta;
 mod name;
@@ -10,6 +11,7 @@ mod vdev;
 
 pub use convert::ConvertError;
 pub use disk::{DiskSnapshot, ImageFormat, Kind};
+pub use file::{AbsoluteFile, FileNameError};
 pub use memory::{Compression, MemoryMeta, MemoryWay};
 pub use meta::{Consistency, DiskMeta, DomainRecord, Hypervisor, Meta, PassedOver, XenDisk, XenRecord};
 pub use name::{DiskName, DomainName, NameError, SnapshotName};

@@ -19,6 +19,14 @@ pub struct StateFlags {
     pub dying: bool,
 }
 
+impl StateFlags {
+    /// Whether the guest runs or is ready to: it is not paused, has not shut down and is not dying. Of libxl's flags all false
+    /// is runnable.
+    pub fn can_run(self) -> bool {
+        !(self.paused || self.shutdown || self.dying)
+    }
+}
+
 /// A snapshot of a whole domain, validated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {

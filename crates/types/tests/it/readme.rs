@@ -33,7 +33,7 @@ fn each_row_of_the_table_is_true() {
     assert!(rows().len() >= 8, "the table was found");
     for [_, text, libxl, here] in rows() {
         let vector = lines::<Roundtrip>(ROUNDTRIP).find(|vector| vector.input.as_deref() == Some(text));
-        let vector = vector.unwrap_or_else(|| panic!("{text} is no vector, so nobody knows what libxl does"));
+        let vector = vector.unwrap_or_else(|| panic!("{text} is no vector, so what libxl does is not known"));
         let of: StructType = vector.r#type.parse().unwrap();
         assert!(vector.yajl.ok, "{text}: libxl takes it");
         match vector.yajl.output {

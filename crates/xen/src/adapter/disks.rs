@@ -1,12 +1,11 @@
 //! The disks.
 
-use std::path::Path;
-
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
-    Disks, Effect, Inventory, Overlay, PortError, PortErrorKind, SnapshotAction, SnapshotId,
+    Bitmap, Disks, Effect, Inventory, PortError, PortErrorKind, SnapshotAction, SnapshotId, UndoPoint,
 };
-use xlsnap_types::model::{DiskName, ImageFormat};
+use xlsnap_qemu::Images;
+use xlsnap_types::model::DiskName;
 
 use crate::usage;
 
@@ -22,30 +21,6 @@ impl Disks for XlDomain {
         }
     }
 
-    async fn exists(&self, file: &str) -> Result<bool, PortError> {
-        match std::fs::symlink_metadata(file) {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-            Err(error) => {
-                let message = format!("{file}: it cannot be told whether something is there");
-                Err(crate::error::of_io(message, error, Effect::None))
-            }
-        }
-    }
-
-    async fn make_overlay(&self, overlay: &Overlay) -> Result<(), PortError> {
-        Err(no_overlay(&overlay.disk))
-    }
-
-    async fn discard_overlay(&self, overlay: &Overlay) -> Result<(), PortError> {
-        // None was ever made here; what is there is somebody's.
-        if Path::new(&overlay.file).symlink_metadata().is_ok() {
-            Err(no_overlay(&overlay.disk))
-        } else {
-            Ok(())
-        }
-    }
-
     async fn snapshot(&self, actions: &[SnapshotAction]) -> Result<(), PortError> {
         if let Some(SnapshotAction::External(overlay)) =
             actions.iter().find(|action| matches!(action, SnapshotAction::External(_)))
@@ -56,14 +31,24 @@ impl Disks for XlDomain {
         match (self.running().await?, before) {
             (Some(domain), Some(before)) if before.domain.domid != domain.domid => {
                 let message = format!(
-                    "domain {} was started anew meanwhile: it had the domid {} and has {}",
+                    "domain {} was started again meanwhile: it had the domid {} and has {}; do it again",
                     self.name, before.domain.domid, domain.domid
                 );
                 Err(PortError::new(PortErrorKind::Busy, Effect::None, message))
             }
             (Some(domain), _) => {
                 let seen = self.seen_now(domain).await?;
-                seen.act(async |live| live.snapshot(actions).await).await
+                if seen.has_ended() && !actions.iter().all(is_mark) {
+                    let message = format!(
+                        "no snapshot of domain {} can be taken: its QEMU has ended, and with it what the guest wrote last; destroy the \
+                         domain, or revert it to a snapshot",
+                        self.name
+                    );
+                    return Err(PortError::new(PortErrorKind::Refused, Effect::None, message));
+                }
+                let done = seen.disks(&*self.context.store).await?.snapshot(actions).await;
+                seen.leave().await;
+                done
             }
             (None, Some(before)) => {
                 let message = format!("{} has ended meanwhile", self.called(before.domain.domid));
@@ -71,42 +56,60 @@ impl Disks for XlDomain {
             }
             (None, None) => {
                 let (images, kept) = self.images()?;
-                usage::nobody_uses(&*self.context.store, &files(kept)).await?;
+                usage::must_be_unused(&*self.context.store, &files(&kept)).await?;
                 images.snapshot(actions).await
             }
         }
-    }
-
-    async fn adopt(&self, disk: &DiskName, _file: &str, _format: &ImageFormat) -> Result<(), PortError> {
-        Err(no_overlay(disk))
     }
 
     async fn delete(&self, disk: &DiskName, snapshot: &SnapshotId) -> Result<(), PortError> {
         match self.running().await? {
             Some(domain) => {
                 let seen = self.seen_now(domain).await?;
-                seen.act(async |live| live.delete(disk, snapshot).await).await
+                let done = seen.disks(&*self.context.store).await?.delete(disk, snapshot).await;
+                seen.leave().await;
+                done
             }
-            None => {
-                let (images, kept) = self.images()?;
-                usage::nobody_uses(&*self.context.store, &of_disk(kept, disk)).await?;
-                images.delete(disk, snapshot).await
+            None => self.unused(disk).await?.delete(disk, snapshot).await,
+        }
+    }
+
+    async fn drop_bitmap(&self, disk: &DiskName, bitmap: &Bitmap) -> Result<(), PortError> {
+        match self.running().await? {
+            Some(domain) => {
+                let seen = self.seen_now(domain).await?;
+                let done = seen.disks(&*self.context.store).await?.drop_bitmap(disk, bitmap).await;
+                seen.leave().await;
+                done
             }
+            None => self.unused(disk).await?.drop_bitmap(disk, bitmap).await,
         }
     }
 
     async fn revert(&self, disk: &DiskName, snapshot: &SnapshotId) -> Result<(), PortError> {
         if let Some(domain) = self.running().await? {
             let message = format!(
-                "disk {disk}: {} runs, and a disk is reverted while nobody has it",
+                "disk {disk}: {} is on, and a disk is reverted while no process has its image",
                 self.called(domain.domid)
             );
             return Err(PortError::new(PortErrorKind::Refused, Effect::None, message));
         }
-        let (images, kept) = self.images()?;
-        usage::nobody_uses(&*self.context.store, &of_disk(kept, disk)).await?;
-        images.revert(disk, snapshot).await
+        self.unused(disk).await?.revert(disk, snapshot).await
     }
+}
+
+impl XlDomain {
+    /// The images of a domain that is off, of which that of `disk` is used by no domain and no process now.
+    pub(super) async fn unused(&self, disk: &DiskName) -> Result<Images, PortError> {
+        let (images, kept) = self.images()?;
+        usage::must_be_unused(&*self.context.store, &of_disk(&kept, disk)).await?;
+        Ok(images)
+    }
+}
+
+/// Whether it marks what a disk holds now, for a revert to go back to: also where no QEMU serves the disk any more.
+fn is_mark(action: &SnapshotAction) -> bool {
+    matches!(action, SnapshotAction::Internal { tag, .. } if UndoPoint::is_one(tag))
 }
 
 fn of_disk(kept: &[xlsnap_types::model::XenDisk], disk: &DiskName) -> Vec<String> {

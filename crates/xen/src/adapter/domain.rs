@@ -1,10 +1,9 @@
 //! The adapter's type.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -20,7 +19,7 @@ use crate::{Domid, Toolstack};
 
 use super::seen::Seen;
 
-/// How long to wait for whom.
+/// How long to wait.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Patience {
@@ -61,7 +60,7 @@ pub struct Context {
     pub store: Arc<dyn Xenstore>,
     /// Xen's toolstack.
     pub toolstack: Arc<dyn Toolstack>,
-    /// What works on images that nobody has open.
+    /// What works on images that no process has open.
     pub qemu_img: Arc<dyn QemuImg>,
     /// Where things are.
     pub places: Places,
@@ -79,11 +78,11 @@ pub struct XlDomain {
     /// What people call it.
     pub(super) name: String,
     /// What is known of it while it is off.
-    pub(super) kept: Option<XenRecord>,
-    /// What was seen when somebody last looked at its disks while it ran.
+    kept: Mutex<Option<XenRecord>>,
+    /// What the last look at its disks found while it ran.
     seen: Mutex<Option<Arc<Seen>>>,
-    /// The saves that left it paused, by their tokens, and since when its guest stood still.
-    stopped: Mutex<HashMap<String, Instant>>,
+    /// Whether a pause is certain to be that of an `xl save -p` of this value's, which nothing took away yet.
+    pub(super) save_pauses: AtomicBool,
     /// Which of the domain's monitors answered last.
     monitor: Arc<AtomicUsize>,
 }
@@ -96,9 +95,9 @@ impl XlDomain {
             context,
             uuid,
             name: name.into(),
-            kept,
+            kept: Mutex::new(kept),
             seen: Mutex::default(),
-            stopped: Mutex::default(),
+            save_pauses: AtomicBool::default(),
             monitor: Arc::default(),
         }
     }
@@ -122,14 +121,16 @@ impl XlDomain {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
     }
 
-    /// Notes that a save left the domain paused, since then.
-    pub(super) fn note_stopped(&self, token: &str, since: Instant) {
-        self.stopped.lock().unwrap_or_else(PoisonError::into_inner).insert(token.to_owned(), since);
+    /// What is known of the domain while it is off.
+    pub(super) fn kept(&self) -> Option<XenRecord> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Since when the domain is paused by a save of ours, if this adapter made it; once.
-    pub(super) fn take_stopped(&self, token: &str) -> Option<Instant> {
-        self.stopped.lock().unwrap_or_else(PoisonError::into_inner).remove(token)
+    /// Keeps what the domain is now, for when it is off. A configuration that cannot be read now does not hide an earlier one.
+    pub(super) fn keep(&self, mut now: XenRecord) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        now.configuration = now.configuration.or_else(|| kept.take()?.configuration);
+        *kept = Some(now);
     }
 
     /// The domain's monitor, as long as it has this domid.
@@ -150,7 +151,7 @@ impl std::fmt::Debug for XlDomain {
     }
 }
 
-/// xl starts a domain from a configuration of its own, in which nobody can change an image.
+/// xl starts a domain from a configuration of its own, in which no other program can change an image.
 #[derive(Debug)]
 pub(super) struct ToolstacksOwn;
 

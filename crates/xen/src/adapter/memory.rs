@@ -1,30 +1,26 @@
 //! Saving the memory: `xl save -p`, which leaves the guest paused, so that the disks can be taken at the same instant.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use async_trait::async_trait;
+use xlsnap_memory_file::{MemoryFile, MissingDirectory, Place};
 use xlsnap_orchestrator::{
-    Effect, Memory, MemorySave, MemorySurvey, PortError, PortErrorKind, Progress, SavedMemory, SnapshotAction,
+    Can, Effect, Memory, MemorySave, MemorySurvey, PortError, PortErrorKind, Progress, SaveTo, StoppedGuest,
 };
-use xlsnap_types::model::{MemoryWay, StateFlags};
+use xlsnap_qemu::of_memory_file;
+use xlsnap_types::model::{Compression, MemoryWay, StateFlags};
 
 use crate::domains::{self, Domain, GuestKind};
-use crate::error::{of_io, of_xl};
-use crate::save_file::Header;
+use crate::error::of_xl;
 use crate::vbd::{self, Vbd};
 
 use super::XlDomain;
-use super::{files, mark};
+use super::save::Stopped;
 
 /// What a save file has beside the pages: headers, processors, the emulated machine.
 const OVERHEAD: u64 = 4 << 20;
-/// How often a pause is taken away from a guest that ran: ours, and one of somebody who was in the way.
-const UNPAUSES: usize = 2;
-/// How often it is looked whether a guest goes on after a save that failed, and how long between.
-const RESUMES: usize = 50;
-const MOMENT: Duration = Duration::from_millis(200);
 
 impl XlDomain {
     /// Why xl cannot save the domain's memory now, as a clause.
@@ -53,58 +49,25 @@ impl XlDomain {
         Ok(pages.saturating_add(pages / 512).saturating_add(OVERHEAD))
     }
 
-    /// Where a save writes, and how its file is called afterwards.
-    fn places(&self, save: &MemorySave) -> Result<(PathBuf, PathBuf), PortError> {
-        let file = save.file.as_deref().map(Path::new).filter(|file| file.is_absolute());
-        match file {
-            Some(file) if save.way == MemoryWay::Toolstack => {
-                Ok((mark::part_of(file, &save.token), file.to_owned()))
+    /// The file of a save.
+    fn file_of(&self, save: &MemorySave) -> Result<MemoryFile, PortError> {
+        match &save.to {
+            SaveTo::File { file, way: MemoryWay::Toolstack, compression: Compression::None } => {
+                MemoryFile::new(file.as_str()).map_err(of_memory_file)
             }
             _ => {
-                let message =
-                    format!("domain {}: xl saves memory into a file, and in no other way", self.name);
+                let message = format!(
+                    "domain {}: xl saves memory into a file, as it is, and in no other way",
+                    self.name
+                );
                 Err(PortError::new(PortErrorKind::Refused, Effect::None, message))
             }
         }
     }
 
-    /// Lets a guest that ran before run again, if it is paused. `ours` says that a pause of ours is certain: of a guest that was
-    /// paused before, too, that one is taken away, because pauses count.
-    async fn put_back(&self, was_running: bool, ours: bool) -> Result<(), PortError> {
-        let mut pauses = if was_running { UNPAUSES } else { usize::from(ours) };
-        let mut patience = RESUMES;
-        loop {
-            let Some((domain, state)) = self.running_with_state().await? else { return Ok(()) };
-            let called = self.called(domain.domid);
-            if was_running && state.shutdown && !state.dying {
-                // xl lets a guest go on after a save that failed, which takes it a moment.
-                if patience > 0 {
-                    patience -= 1;
-                    tokio::time::sleep(MOMENT).await;
-                    continue;
-                }
-                let message = format!(
-                    "{called} has shut down, or is suspended because xl was ended in the middle of a save, which no command of \
-                     xl undoes; destroy it, or revert it to a snapshot"
-                );
-                return Err(PortError::new(PortErrorKind::Failed, Effect::Unknown, message));
-            }
-            if !state.paused || (pauses == 0 && !was_running) {
-                return Ok(());
-            }
-            if pauses == 0 {
-                let message = format!("{called} is paused by somebody else, again and again; unpause it");
-                return Err(PortError::new(PortErrorKind::Busy, Effect::Unknown, message));
-            }
-            pauses -= 1;
-            let unpaused = self.context.toolstack.unpause(domain.domid).await;
-            unpaused.map_err(|error| of_xl(format!("{called} cannot be unpaused; unpause it"), error))?;
-        }
-    }
-
     /// Puts everything back after a save that failed; the error then says what is known of the effect.
     async fn give_up(&self, save: &MemorySave, mut cause: PortError) -> PortError {
-        match self.abandon(save).await {
+        match self.undo(save).await {
             Ok(()) => {
                 cause.effect = Effect::None;
                 cause
@@ -116,8 +79,92 @@ impl XlDomain {
         }
     }
 
+    /// Ends a save, whichever process began it: its xl is known by the name of the file that it writes, and the file by a mark in it.
+    async fn undo(&self, save: &MemorySave) -> Result<(), PortError> {
+        let ours = self.save_pauses.swap(false, Ordering::Relaxed);
+        let file = self.file_of(save)?;
+        let part = file.staged_path(&save.token).map_err(of_memory_file)?;
+        let ended = self.context.toolstack.end_save(&part).await;
+        ended.map_err(|error| of_xl(format!("the save of domain {} cannot be ended", self.name), error))?;
+        self.put_back(save.was, ours).await?;
+        file.discard(&save.token).await.map_err(of_memory_file)
+    }
+
+    /// Has xl save the memory. On an error, everything is put back.
+    async fn save_stopped<'a>(
+        &'a self,
+        save: &MemorySave,
+        progress: &'a dyn Progress,
+    ) -> Result<Stopped<'a>, PortError> {
+        let file = self.file_of(save)?;
+        let domain = self.savable(save).await?;
+        let called = self.called(domain.domid);
+        if self.is_own(file.directory()) {
+            file.make_directory().map_err(of_memory_file)?;
+        }
+        let staged = file.stage(&save.token).map_err(of_memory_file)?;
+        // No client of ours may hold a monitor of the domain now: xl asks QEMU too.
+        let told = |done, total| progress.bytes(done, total);
+        let before = Instant::now();
+        let saved = self.context.toolstack.save(domain.domid, &staged.path(), &told).await;
+        match saved {
+            Ok(saved) => {
+                self.save_pauses.store(true, Ordering::Relaxed);
+                match self.must_stand_still(&domain).await {
+                    Ok(()) => {
+                        let since = saved.since.max(before);
+                        Ok(Stopped { domain: self, save: save.clone(), progress, staged, since })
+                    }
+                    Err(cause) => Err(self.give_up(save, cause).await),
+                }
+            }
+            Err(cause) => {
+                let cause = of_xl(format!("the memory of {called} cannot be saved"), cause);
+                Err(self.give_up(save, cause).await)
+            }
+        }
+    }
+
+    /// The domain, which can be saved now as it was planned.
+    async fn savable(&self, save: &MemorySave) -> Result<Domain, PortError> {
+        let (domain, state) = self.running_with_state().await?.ok_or_else(|| {
+            let message = format!("domain {} does not run any more", self.name);
+            PortError::new(PortErrorKind::NotFound, Effect::None, message)
+        })?;
+        let called = self.called(domain.domid);
+        if state.paused == save.was.runs() {
+            let now = if state.paused { "paused" } else { "unpaused" };
+            let message = format!("{called} was {now} meanwhile; try again");
+            return Err(PortError::new(PortErrorKind::Busy, Effect::None, message));
+        }
+        if domain.kind == GuestKind::Hvm
+            && let Some((socket, error)) = self.monitor(domain.domid).libxls_is_held().await
+        {
+            let message = format!(
+                "another client holds the monitor {} of {called}, and xl cannot save such a guest without it; end that client, then \
+                 do it again",
+                socket.display()
+            );
+            return Err(PortError::new(PortErrorKind::Busy, Effect::None, message).with_source(error));
+        }
+        Ok(domain)
+    }
+
+    /// What would be in the way of a file at `file`.
+    async fn place_of(&self, file: &str) -> Result<Place, xlsnap_memory_file::Error> {
+        let file = MemoryFile::new(file)?;
+        // The domain's own directory is made when it is needed.
+        let missing =
+            if self.is_own(file.directory()) { MissingDirectory::Make } else { MissingDirectory::Refuse };
+        file.place(missing).await
+    }
+
+    fn is_own(&self, directory: &Path) -> bool {
+        directory == self.context.places.records
+    }
+
     /// What cannot be after `xl save -p`: the guest runs, or is another one.
-    async fn stands_still(&self, before: &Domain) -> Result<(), PortError> {
+    async fn must_stand_still(&self, before: &Domain) -> Result<(), PortError> {
         let wrong = |why: String| PortError::new(PortErrorKind::Failed, Effect::Unknown, why);
         match self.running_with_state().await? {
             Some((now, state)) if now.domid == before.domid && state.paused && !state.shutdown => Ok(()),
@@ -152,160 +199,27 @@ impl Memory for XlDomain {
                 survey.needed = self.needed(&domain).await?;
             }
         }
-        if let Some(file) = file.map(Path::new) {
-            survey.taken = fs::symlink_metadata(file).is_ok();
-            let directory = file.parent().unwrap_or(Path::new("/"));
-            match rustix::fs::statvfs(nearest(directory)) {
-                Ok(found) => survey.free = found.f_bavail.checked_mul(found.f_frsize),
-                Err(errno) => tracing::debug!(%errno, "free space cannot be told"),
+        if let Some(file) = file {
+            match self.place_of(file).await {
+                Ok(place) => {
+                    (survey.free, survey.taken) = (place.free, place.taken);
+                    survey.place = Can::unless(place.obstacle);
+                }
+                Err(error) => survey.place = Can::no(error.to_string()),
             }
-            survey.no_place = self.no_place(file, directory);
         }
         Ok(survey)
     }
 
-    async fn begin(&self, save: &MemorySave, progress: &dyn Progress) -> Result<(), PortError> {
-        let (part, file) = self.places(save)?;
-        let (domain, state) = self.running_with_state().await?.ok_or_else(|| {
-            let message = format!("domain {} does not run any more", self.name);
-            PortError::new(PortErrorKind::NotFound, Effect::None, message)
-        })?;
-        let called = self.called(domain.domid);
-        if state.paused == save.was_running {
-            let now = if state.paused { "paused" } else { "unpaused" };
-            let message = format!("{called} was {now} meanwhile; try again");
-            return Err(PortError::new(PortErrorKind::Busy, Effect::None, message));
-        }
-        if domain.kind == GuestKind::Hvm
-            && let Some((socket, error)) = self.monitor(domain.domid).libxls_is_held().await
-        {
-            let message = format!(
-                "another client holds the monitor {} of {called}, and xl cannot save such a guest without it; end that client, or try \
-                 again",
-                socket.display()
-            );
-            return Err(PortError::new(PortErrorKind::Busy, Effect::None, message).with_source(error));
-        }
-        if let Some(directory) = file.parent().filter(|directory| **directory == *self.context.places.records)
-        {
-            use std::os::unix::fs::DirBuilderExt;
-            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
-            made.map_err(|error| {
-                of_io(format!("{} cannot be made", directory.display()), error, Effect::None)
-            })?;
-        }
-        mark::make(&part, &save.token).map_err(|error| {
-            of_io(format!("the memory file {} cannot be made", part.display()), error, Effect::None)
-        })?;
-        // Nobody may hold a monitor of the domain now: xl asks QEMU too.
-        let told = |done, total| progress.bytes(done, total);
-        let before = Instant::now();
-        let saved = self.context.toolstack.save(domain.domid, &part, &told).await;
-        let failed = match saved {
-            Ok(saved) => match self.stands_still(&domain).await {
-                Ok(()) => {
-                    self.note_stopped(&save.token, saved.since.max(before));
-                    return Ok(());
-                }
-                Err(cause) => {
-                    self.note_stopped(&save.token, before);
-                    cause
-                }
-            },
-            Err(cause) => of_xl(format!("the memory of {called} cannot be saved"), cause),
-        };
-        Err(self.give_up(save, failed).await)
+    async fn begin<'a>(
+        &'a self,
+        save: &MemorySave,
+        progress: &'a dyn Progress,
+    ) -> Result<Box<dyn StoppedGuest<'a> + 'a>, PortError> {
+        Ok(Box::new(self.save_stopped(save, progress).await?))
     }
 
-    async fn resume(&self, save: &MemorySave, _progress: &dyn Progress) -> Result<Duration, PortError> {
-        let since = self.take_stopped(&save.token);
-        self.put_back(save.was_running, since.is_some()).await?;
-        Ok(since.map_or(Duration::ZERO, |since| since.elapsed()))
-    }
-
-    async fn finish(&self, save: &MemorySave, progress: &dyn Progress) -> Result<SavedMemory, PortError> {
-        let (part, file) = self.places(save)?;
-        let failed = |error, what: &str| {
-            of_io(format!("the memory file {} {what}", file.display()), error, Effect::Unknown)
-        };
-        let header = fs::File::open(&part).and_then(Header::read);
-        let header = header.map_err(|error| failed(error, "is not what xl writes"))?;
-        if header.configuration.uuid() != Some(self.uuid) {
-            let message = format!("the memory file {} is that of another domain", part.display());
-            return Err(PortError::new(PortErrorKind::Corrupt, Effect::Unknown, message));
-        }
-        let sum = files::sum(&part, progress).await.map_err(|error| failed(error, "cannot be read"))?;
-        mark::publish(&part, &file).map_err(|error| failed(error, "cannot be given its name"))?;
-        Ok(SavedMemory { bytes: sum.bytes, checksum: Some(sum.checksum) })
-    }
-
-    async fn take_inside(
-        &self,
-        _save: &MemorySave,
-        _actions: &[SnapshotAction],
-        _progress: &dyn Progress,
-    ) -> Result<Duration, PortError> {
-        let message = format!(
-            "domain {}: QEMU has no memory of a domain of Xen, so that none can be put into images",
-            self.name
-        );
-        Err(PortError::new(PortErrorKind::Refused, Effect::None, message))
-    }
-
-    /// Works for a save that another process began, too: its xl is known by the name of the file that it writes, and the file by a
-    /// mark in it.
     async fn abandon(&self, save: &MemorySave) -> Result<(), PortError> {
-        let (part, file) = self.places(save)?;
-        let ended = self.context.toolstack.end_save(&part).await;
-        ended.map_err(|error| of_xl(format!("the save of domain {} cannot be ended", self.name), error))?;
-        let ours = self.take_stopped(&save.token).is_some();
-        self.put_back(save.was_running, ours).await?;
-        let failed = |error| {
-            of_io(format!("the memory file {} cannot be removed", file.display()), error, Effect::Unknown)
-        };
-        if !mark::remove(&part).map_err(failed)? && self.is_of_this_save(&file, save).map_err(failed)? {
-            // It had its name already.
-            mark::remove(&file).map_err(failed)?;
-        }
-        Ok(())
+        self.undo(save).await
     }
-}
-
-impl XlDomain {
-    /// Whether a file is the one that this save made, after it got its name.
-    fn is_of_this_save(&self, file: &Path, save: &MemorySave) -> std::io::Result<bool> {
-        if fs::symlink_metadata(file).is_err() {
-            return Ok(false);
-        }
-        Ok(match mark::is_marked(file, &save.token)? {
-            Some(ours) => ours,
-            // Planning has seen that nothing was there, and the file is a save of this domain.
-            None => fs::File::open(file)
-                .and_then(Header::read)
-                .is_ok_and(|header| header.configuration.uuid() == Some(self.uuid)),
-        })
-    }
-
-    /// Why no file can be made there, as a clause.
-    fn no_place(&self, file: &Path, directory: &Path) -> Option<String> {
-        if !file.is_absolute() || file.file_name().is_none() {
-            return Some(format!("{} is no absolute path of a file", file.display()));
-        }
-        // Ours is made when it is needed.
-        if directory == self.context.places.records {
-            return None;
-        }
-        match fs::metadata(directory) {
-            Ok(found) if !found.is_dir() => Some(format!("{} is no directory", directory.display())),
-            Ok(_) => rustix::fs::access(directory, rustix::fs::Access::WRITE_OK)
-                .err()
-                .map(|errno| format!("its directory {} cannot be written: {errno}", directory.display())),
-            Err(error) => Some(format!("its directory {} is not there: {error}", directory.display())),
-        }
-    }
-}
-
-/// The nearest directory above that is there.
-fn nearest(directory: &Path) -> &Path {
-    directory.ancestors().find(|above| above.is_dir()).unwrap_or(Path::new("/"))
 }

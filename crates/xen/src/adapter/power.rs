@@ -2,21 +2,19 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use xlsnap_orchestrator::{
-    Abilities, Effect, Guest, GuestState, InsideMemory, PortError, PortErrorKind, Power, Progress,
-};
+use xlsnap_orchestrator::{Abilities, Can, Effect, PortError, PortErrorKind, Power, Progress, Run};
 use xlsnap_qemu::process::Identity;
 use xlsnap_types::model::{Hypervisor, MemoryMeta};
 use xlsnap_xenstore::Watchpoint;
 
 use crate::Configuration;
 use crate::domains::{Domain, children, path, qemu_pid, text};
-use crate::error::{of_io, of_xenstore, of_xl};
+use crate::error::{after_effect, of_io, of_xenstore, of_xl};
 use crate::{Domid, xl};
 
 use super::XlDomain;
@@ -26,50 +24,55 @@ const BACKENDS: [&str; 3] = ["qdisk", "vbd", "vbd3"];
 /// How often is looked whether a process has ended; nothing tells of it.
 const PAUSE: Duration = Duration::from_millis(50);
 
-const NO_RELEASE: &str = "QEMU has the disks of a domain of Xen as long as the domain is there";
-const NO_LOAD: &str = "the memory of a domain of Xen is never inside its images";
+const NO_RELEASE: &str = "QEMU has the disks of a domain of Xen's as long as the domain is there";
+const NO_LOAD: &str = "the memory of a domain of Xen's is never inside its images";
 
 #[async_trait]
 impl Power for XlDomain {
     async fn abilities(&self) -> Result<Abilities, PortError> {
-        // dom0 is always there: whoever can ask for it can do the rest.
-        let obstacle = self.context.toolstack.state(Domid::DOM0).await.err().map(|error| {
-            let why = match error.kind() {
-                xl::Kind::NoProgram => "xl cannot be started here",
-                xl::Kind::NoXen => "xl cannot talk to Xen; run as root in dom0",
-                _ => "xl does not work here",
-            };
-            format!("{why} ({error})")
-        });
+        // dom0 is always there: a program that can ask for it can do the rest.
+        let xl = match self.context.toolstack.state(Domid::DOM0).await {
+            Ok(_) => Can::Yes,
+            Err(error) => {
+                let why = match error.kind() {
+                    xl::Kind::NoProgram => "xl cannot be started here",
+                    xl::Kind::NoXen => "xl cannot talk to Xen; run as root in dom0",
+                    _ => "xl does not work here",
+                };
+                Can::no(format!("{why} ({error})"))
+            }
+        };
         Ok(Abilities {
-            no_restart: match &obstacle {
-                Some(why) => Some(why.clone()),
-                None => self.xl_cfg().await.err(),
+            restart: match &xl {
+                Can::Yes => Can::unless(self.xl_cfg().await.err()),
+                no => no.clone(),
             },
-            no_restore: obstacle,
-            no_release: Some(NO_RELEASE.to_owned()),
-            no_load: Some(NO_LOAD.to_owned()),
+            restore: xl,
+            release: Can::no(NO_RELEASE),
+            load: Can::no(NO_LOAD),
             hypervisor: Hypervisor::default(),
         })
     }
 
-    async fn destroy(&self) -> Result<(), PortError> {
-        // A guest that reboots has another domid the next time; two of them in a row is somebody else's doing.
-        for _ in 0..2 {
-            let Some(domain) = self.running().await? else { return Ok(()) };
-            self.destroy_one(&domain).await?;
-        }
-        match self.running().await? {
+    async fn end(&self) -> Result<(), PortError> {
+        // A guest that reboots has another domid the next time; a second new domid is another program's doing.
+        let Some(domain) = self.running().await? else { return Ok(()) };
+        self.destroy(&domain).await?;
+        let Some(again) = self.running().await.map_err(after_effect)? else { return Ok(()) };
+        self.destroy(&again).await.map_err(after_effect)?;
+        match self.running().await.map_err(after_effect)? {
             None => Ok(()),
             Some(domain) => {
-                let message =
-                    format!("{} was started again while it was destroyed", self.called(domain.domid));
+                let message = format!(
+                    "{} was started again while it was destroyed; end the program that starts it, then do it again",
+                    self.called(domain.domid)
+                );
                 Err(PortError::new(PortErrorKind::Busy, Effect::Unknown, message))
             }
         }
     }
 
-    async fn start(&self, run: bool) -> Result<(), PortError> {
+    async fn start(&self, run: Run) -> Result<(), PortError> {
         self.must_be_off().await?;
         let configuration = self.xl_cfg().await.map_err(|why| {
             let message = format!("domain {} cannot be started: {why}", self.name);
@@ -81,44 +84,14 @@ impl Power for XlDomain {
         self.begun(created, &format!("domain {} cannot be started", self.name), run).await
     }
 
-    async fn restore(
-        &self,
-        memory: &MemoryMeta,
-        run: bool,
-        progress: &dyn Progress,
-    ) -> Result<(), PortError> {
+    async fn restore(&self, memory: &MemoryMeta, run: Run, progress: &dyn Progress) -> Result<(), PortError> {
+        self.must_be_off().await?;
         let Some(file) = &memory.file else {
             return Err(PortError::new(PortErrorKind::Refused, Effect::None, NO_LOAD));
         };
-        self.must_be_off().await?;
         let told = |done, total| progress.bytes(done, total);
         let restored = self.context.toolstack.restore(Path::new(file), &told).await;
         self.begun(restored, &format!("domain {} cannot be restored from {file}", self.name), run).await
-    }
-
-    async fn load(
-        &self,
-        _inside: &InsideMemory,
-        _run: bool,
-        _progress: &dyn Progress,
-    ) -> Result<(), PortError> {
-        Err(PortError::new(PortErrorKind::Refused, Effect::None, format!("domain {}: {NO_LOAD}", self.name)))
-    }
-
-    async fn release(&self) -> Result<(), PortError> {
-        Err(PortError::new(
-            PortErrorKind::Refused,
-            Effect::None,
-            format!("domain {}: {NO_RELEASE}", self.name),
-        ))
-    }
-
-    async fn take_back(&self, _reset: bool, _run: bool) -> Result<(), PortError> {
-        Err(PortError::new(
-            PortErrorKind::Refused,
-            Effect::None,
-            format!("domain {}: {NO_RELEASE}", self.name),
-        ))
     }
 }
 
@@ -127,7 +100,7 @@ impl XlDomain {
     async fn xl_cfg(&self) -> Result<String, String> {
         let kept = match self.to_keep().await {
             Ok(Some(now)) => Some(now),
-            Ok(None) => self.kept.clone(),
+            Ok(None) => self.kept(),
             Err(error) => return Err(error.to_string()),
         };
         let configuration =
@@ -135,14 +108,22 @@ impl XlDomain {
         Configuration::parse(&configuration)?.to_xl_cfg(&self.name, self.uuid)
     }
 
+    /// Refuses when the domain is there: what an error without an effect says is that it is off.
     async fn must_be_off(&self) -> Result<(), PortError> {
         let Some(domain) = self.running().await? else { return Ok(()) };
-        let message = format!("{} runs already", self.called(domain.domid));
-        Err(PortError::new(PortErrorKind::Busy, Effect::None, message))
+        let message = format!("{} is on already: another program started it", self.called(domain.domid));
+        Err(PortError::new(PortErrorKind::Busy, Effect::Unknown, message))
     }
 
-    async fn destroy_one(&self, domain: &Domain) -> Result<(), PortError> {
+    async fn destroy(&self, domain: &Domain) -> Result<(), PortError> {
         let called = self.called(domain.domid);
+        // What it is now is what it is started as again.
+        match self.to_keep().await {
+            Ok(now) => now.into_iter().for_each(|now| self.keep(now)),
+            Err(error) => {
+                tracing::warn!(domain = %self.name, %error, "what the domain is now cannot be read");
+            }
+        }
         // Before it is gone from xenstore.
         let pid = qemu_pid(&*self.context.store, domain.domid).await?;
         let qemu = pid.map(Identity::of).transpose().ok().flatten().flatten();
@@ -154,10 +135,10 @@ impl XlDomain {
             Err(error) => return Err(of_xl(format!("{called} cannot be destroyed"), error)),
         }
         self.remember(None);
-        self.wait_until_gone(domain, qemu, watch).await
+        self.wait_until_gone(domain, qemu, watch).await.map_err(after_effect)
     }
 
-    /// Waits until nobody has the disks: neither the domain, nor its QEMU, nor a backend.
+    /// Waits until neither the domain, nor its QEMU, nor a backend has the disks.
     async fn wait_until_gone(
         &self,
         domain: &Domain,
@@ -199,37 +180,28 @@ impl XlDomain {
         }
     }
 
-    /// Looks what came of making the domain. After a failure it is off.
-    async fn begun(&self, made: Result<(), xl::Error>, what: &str, run: bool) -> Result<(), PortError> {
+    /// Looks what came of making the domain, and lets its guest run if it is to. Where xl failed, the domain is off afterwards.
+    async fn begun(&self, made: Result<(), xl::Error>, what: &str, run: Run) -> Result<(), PortError> {
         if let Err(cause) = made {
-            let error = of_xl(what, cause);
-            return Err(match self.destroy().await {
-                Ok(()) => error,
+            let mut error = of_xl(what, cause);
+            return Err(match self.end().await {
+                Ok(()) => {
+                    error.effect = Effect::None;
+                    error
+                }
                 Err(undoing) => {
                     let message = format!("{error}; and what there is of it cannot be destroyed: {undoing}");
                     PortError::new(error.kind, Effect::Unknown, message).with_source(error)
                 }
             });
         }
-        let Some((domain, state)) = self.running_with_state().await? else {
+        let Some((domain, _)) = self.running_with_state().await.map_err(after_effect)? else {
             let message = format!("{what}: xl said that it did, and there is no such domain");
             return Err(PortError::new(PortErrorKind::Failed, Effect::Unknown, message));
         };
         tracing::info!(domain = %self.name, domid = %domain.domid, "the domain has a new domid");
-        if run && state.paused {
-            let called = self.called(domain.domid);
-            let unpaused = self.context.toolstack.unpause(domain.domid).await;
-            unpaused.map_err(|error| {
-                of_xl(format!("{called} is there, paused, and cannot be unpaused"), error)
-            })?;
-            if let GuestState::On(state) = Guest::state(self).await?
-                && state.paused
-            {
-                let message = format!("{called} is there, and stays paused; unpause it");
-                return Err(PortError::new(PortErrorKind::Failed, Effect::Done, message));
-            }
-        }
-        Ok(())
+        // xl made it, and left it paused.
+        self.put_back(run, false).await.map_err(after_effect)
     }
 }
 
@@ -240,6 +212,7 @@ impl Temporary {
     fn write(directory: &Path, text: &str) -> Result<Self, PortError> {
         let file = directory.join(format!(".xlsnap-new-{}.cfg", std::process::id()));
         let failed = |error| of_io(format!("{} cannot be written", file.display()), error, Effect::None);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
         // What a process of this number left when it crashed.
         let _ = fs::remove_file(&file);
         let mut opened =

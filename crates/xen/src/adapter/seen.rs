@@ -1,17 +1,20 @@
 //! A look at the disks.
 
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::sync::Arc;
 
-use xlsnap_orchestrator::{Disk, Disks, Effect, Inventory, PortError, PortErrorKind};
+use xlsnap_orchestrator::{Can, Disk, Disks, Effect, FileIdentity, Inventory, PortError, PortErrorKind};
 use xlsnap_qemu::{DiskSpec, Images, Live};
 use xlsnap_qmp_transport::commands::QueryBlock;
 use xlsnap_qmp_transport::{Kind, Qmp, QmpExt};
 use xlsnap_types::model::{DiskName, Hypervisor, XenDisk};
+use xlsnap_xenstore::Nodes;
 
 use crate::domains::Domain;
 use crate::error::of_monitor;
 use crate::matching::{self, Place};
 use crate::monitor::Monitor;
+use crate::usage::must_be_unused_beside;
 use crate::vbd::{self, Backend, Vbd};
 
 use super::XlDomain;
@@ -24,28 +27,49 @@ pub(super) const NO_EXTERNAL: &str =
 /// More block devices than any QEMU of Xen's has.
 const MAX_DEVICES: usize = 4096;
 
-/// The disks of a domain while it runs, as they were when somebody looked.
+/// The disks of a domain while it runs, as the last look found them.
 pub(super) struct Seen {
     pub(super) domain: Domain,
     vbds: Vec<Vbd>,
     monitor: Arc<Monitor>,
-    /// The disks that QEMU has and can take; `None` when there is none, or no QEMU.
-    live: Option<Live>,
+    holder: Holder,
+}
+
+/// What has the disks of a domain that is there.
+pub(super) enum Holder {
+    /// Its QEMU, with those that can be taken.
+    Qemu(Live),
+    /// Its QEMU has ended: these images have no user.
+    Ended(Images),
+    /// QEMU has none that can be taken.
+    NoDisks,
 }
 
 impl Seen {
-    /// Lets `act` work on the disks in QEMU, and leaves the monitor to others.
-    pub(super) async fn act<T>(
-        &self,
-        act: impl AsyncFnOnce(&Live) -> Result<T, PortError>,
-    ) -> Result<T, PortError> {
-        let Some(live) = &self.live else {
-            let message = format!("no disk of domain {} can be taken: QEMU has none", self.domain.name);
-            return Err(PortError::new(PortErrorKind::Refused, Effect::None, message));
-        };
-        let done = act(live).await;
+    /// The disks in QEMU; where QEMU has ended, the images, once it is certain that nothing else uses them. [`Seen::leave`] comes after.
+    pub(super) async fn disks(&self, store: &dyn Nodes) -> Result<&dyn Disks, PortError> {
+        match &self.holder {
+            Holder::Qemu(live) => Ok(live),
+            Holder::Ended(images) => {
+                let files = self.vbds.iter().filter(|vbd| is_qemus(vbd)).map(|vbd| vbd.image.clone());
+                must_be_unused_beside(store, &files.collect::<Vec<_>>(), Some(self.domain.domid)).await?;
+                Ok(images)
+            }
+            Holder::NoDisks => {
+                let message = format!("no disk of domain {} can be taken: QEMU has none", self.domain.name);
+                Err(PortError::new(PortErrorKind::Refused, Effect::None, message))
+            }
+        }
+    }
+
+    /// Leaves the monitor to other clients.
+    pub(super) async fn leave(&self) {
         self.monitor.leave().await;
-        done
+    }
+
+    /// Whether the domain's QEMU has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.holder, Holder::Ended(_))
     }
 }
 
@@ -58,22 +82,23 @@ impl XlDomain {
         let monitor = Arc::new(self.monitor(domain.domid));
         let looked = self.look_in_qemu(&domain, &vbds, &monitor).await;
         monitor.leave().await;
-        let (live, taken, places) = looked?;
-        let hypervisor = taken.hypervisor.clone();
+        let (holder, taken, places) = looked?;
+        // Of these QEMU does not know what Xen gives the guest.
+        let hypervisor = Hypervisor { memory_bytes: None, devices: Vec::new(), ..taken.hypervisor.clone() };
         let mut taken = taken.disks;
         let disks = vbds.iter().map(|vbd| match taken.iter().position(|disk| disk.name == vbd.name) {
-            Some(at) => Disk { no_external: Some(NO_EXTERNAL.to_owned()), ..taken.swap_remove(at) },
+            Some(at) => Disk { external: Can::no(NO_EXTERNAL), ..taken.swap_remove(at) },
             None => {
                 let place = places.iter().find(|(name, _)| *name == vbd.name);
                 untaken(vbd, place.map(|(_, why)| why.as_str()))
             }
         });
-        let inventory = Inventory { disks: disks.collect(), hypervisor };
-        self.remember(Some(Arc::new(Seen { domain, vbds, monitor, live })));
+        let inventory = Inventory { disks: disks.collect(), hypervisor, ..Inventory::default() };
+        self.remember(Some(Arc::new(Seen { domain, vbds, monitor, holder })));
         Ok(inventory)
     }
 
-    /// What was seen when somebody last looked, if nothing has changed since; looks otherwise.
+    /// What the last look found, if nothing has changed since; looks otherwise.
     pub(super) async fn seen_now(&self, domain: Domain) -> Result<Arc<Seen>, PortError> {
         if let Some(seen) = self.seen().filter(|seen| seen.domain == domain)
             && vbd::list(&*self.context.store, domain.domid).await? == seen.vbds
@@ -81,7 +106,7 @@ impl XlDomain {
             return Ok(seen);
         }
         self.look_live(domain).await?;
-        Ok(self.seen().expect("whoever looks remembers what was seen"))
+        Ok(self.seen().expect("a look at a domain that runs is remembered"))
     }
 
     /// What QEMU says of the disks that it may take, and why it has others not.
@@ -90,10 +115,9 @@ impl XlDomain {
         domain: &Domain,
         vbds: &[Vbd],
         monitor: &Arc<Monitor>,
-    ) -> Result<(Option<Live>, Inventory, Vec<(DiskName, String)>), PortError> {
-        let mut wanted: Vec<&Vbd> = vbds.iter().filter(|vbd| !vbd.read_only && !vbd.cdrom).collect();
-        let (qdisks, others): (Vec<&Vbd>, Vec<&Vbd>) =
-            wanted.drain(..).partition(|vbd| vbd.backend == Backend::Qdisk);
+    ) -> Result<(Holder, Inventory, Vec<(DiskName, String)>), PortError> {
+        let writable = vbds.iter().filter(|vbd| !vbd.read_only && !vbd.cdrom);
+        let (qdisks, others): (Vec<&Vbd>, Vec<&Vbd>) = writable.partition(|vbd| is_qemus(vbd));
         let mut nowhere = Vec::new();
         let mut specs = Vec::new();
         let devices = if qdisks.is_empty() {
@@ -126,13 +150,13 @@ impl XlDomain {
             let (major, minor, micro) = monitor.version();
             let known = (major, minor, micro) != (0, 0, 0);
             let qemu = known.then(|| format!("{major}.{minor}.{micro}"));
-            let hypervisor = Hypervisor { qemu, machine: None };
-            return Ok((None, Inventory { disks: Vec::new(), hypervisor }, nowhere));
+            let hypervisor = Hypervisor { qemu, ..Hypervisor::default() };
+            return Ok((Holder::NoDisks, Inventory { hypervisor, ..Inventory::default() }, nowhere));
         }
         let qmp: Arc<dyn Qmp> = monitor.clone();
         let live = Live::new(qmp, self.context.qemu_img.clone(), specs, Arc::new(ToolstacksOwn));
         let inventory = live.inventory().await?;
-        Ok((Some(live), inventory, nowhere))
+        Ok((Holder::Qemu(live), inventory, nowhere))
     }
 
     /// The domain's QEMU has ended, and the domain has not: what its images hold can still be seen.
@@ -140,24 +164,26 @@ impl XlDomain {
         &self,
         qdisks: &[&Vbd],
         others: &[&Vbd],
-    ) -> Result<(Option<Live>, Inventory, Vec<(DiskName, String)>), PortError> {
-        const ENDED: &str = "the domain's QEMU has ended, so that nobody serves it; destroy the domain";
+    ) -> Result<(Holder, Inventory, Vec<(DiskName, String)>), PortError> {
+        const ENDED: &str = "the domain's QEMU has ended, so that no process serves it; destroy the domain";
         let specs = qdisks.iter().map(|vbd| spec(vbd, None)).collect();
         let images = Images::new(specs, self.context.qemu_img.clone(), Arc::new(ToolstacksOwn));
         let mut inventory = images.inventory().await?;
         for disk in &mut inventory.disks {
-            disk.no_internal = Some(ENDED.to_owned());
+            disk.internal = Can::no(ENDED);
         }
         let nowhere = others.iter().map(|vbd| {
             let Backend::Other(backend) = &vbd.backend else { return (vbd.name.clone(), ENDED.to_owned()) };
             (vbd.name.clone(), not_qemus(backend))
         });
-        Ok((None, inventory, nowhere.collect()))
+        Ok((Holder::Ended(images), inventory, nowhere.collect()))
     }
 
     fn no_monitor(&self, domain: &Domain, error: xlsnap_qmp_transport::Error) -> PortError {
         let why = match error.kind() {
-            Kind::Busy | Kind::TimedOut => "are both held by other clients; end one of those, or try again",
+            Kind::Busy | Kind::TimedOut => {
+                "are both held by other clients; end one of those, then do it again"
+            }
             _ => "cannot be used",
         };
         let message = format!(
@@ -172,35 +198,33 @@ impl XlDomain {
     pub(super) async fn look_off(&self) -> Result<Inventory, PortError> {
         self.remember(None);
         let (images, kept) = self.images()?;
-        crate::usage::nobody_uses(&*self.context.store, &files(kept)).await?;
+        crate::usage::must_be_unused(&*self.context.store, &files(&kept)).await?;
         let mut taken = images.inventory().await?.disks;
         let disks = kept.iter().map(|disk| match taken.iter().position(|of| of.name == disk.disk) {
-            Some(at) => Disk { no_external: Some(NO_EXTERNAL.to_owned()), ..taken.swap_remove(at) },
+            Some(at) => Disk { external: Can::no(NO_EXTERNAL), ..taken.swap_remove(at) },
             None => untaken_off(disk),
         });
-        Ok(Inventory { disks: disks.collect(), hypervisor: Hypervisor::default() })
+        Ok(Inventory { disks: disks.collect(), ..Inventory::default() })
     }
 
     /// The images that can be worked on while it is off, and all disks.
-    pub(super) fn images(&self) -> Result<(Images, &[XenDisk]), PortError> {
-        let Some(kept) = &self.kept else {
+    pub(super) fn images(&self) -> Result<(Images, Vec<XenDisk>), PortError> {
+        let Some(kept) = self.kept() else {
             let message = format!(
-                "domain {} is off, and nothing was kept of it but its records, so its disks are not known; start it",
+                "domain {} is off, and nothing was kept of it but its records, so its disks are not known; start it first",
                 self.name
             );
             return Err(PortError::new(PortErrorKind::Refused, Effect::None, message));
         };
-        let specs = kept.disks.iter().filter(|disk| is_taken(disk)).map(|disk| DiskSpec {
-            name: disk.disk.clone(),
-            file: disk.image.clone(),
-            format: disk.format.clone(),
-            read_only: false,
-            removable: false,
-            node: None,
-        });
+        let specs = kept.disks.iter().filter(|disk| is_taken(disk)).map(spec_kept);
         let images = Images::new(specs.collect(), self.context.qemu_img.clone(), Arc::new(ToolstacksOwn));
-        Ok((images, &kept.disks))
+        Ok((images, kept.disks))
     }
+}
+
+/// Whether QEMU serves a disk that the guest may write to.
+fn is_qemus(vbd: &Vbd) -> bool {
+    !vbd.read_only && !vbd.cdrom && vbd.backend == Backend::Qdisk
 }
 
 /// Whether a disk of a domain that is off is looked at, and may be written.
@@ -228,7 +252,20 @@ pub(super) fn kept(vbd: &Vbd) -> XenDisk {
     }
 }
 
-fn spec(vbd: &Vbd, node: Option<String>) -> DiskSpec {
+pub(super) fn spec_kept(disk: &XenDisk) -> DiskSpec {
+    DiskSpec {
+        name: disk.disk.clone(),
+        file: disk.image.clone(),
+        format: disk.format.clone(),
+        read_only: false,
+        removable: false,
+        node: None,
+        key_file: None,
+        overlays: None,
+    }
+}
+
+pub(super) fn spec(vbd: &Vbd, node: Option<String>) -> DiskSpec {
     DiskSpec {
         name: vbd.name.clone(),
         file: vbd.image.clone(),
@@ -236,38 +273,47 @@ fn spec(vbd: &Vbd, node: Option<String>) -> DiskSpec {
         read_only: false,
         removable: false,
         node,
+        key_file: None,
+        overlays: None,
     }
 }
 
 /// A disk that no snapshot is taken of.
 fn untaken(vbd: &Vbd, why: Option<&str>) -> Disk {
-    let why = Some(why.unwrap_or("the guest cannot write to it").to_owned());
+    let why = Can::no(why.unwrap_or("the guest cannot write to it"));
     Disk {
-        name: vbd.name.clone(),
-        image: vbd.image.clone(),
-        format: vbd.format.clone(),
-        virtual_size: vbd.size,
         read_only: vbd.read_only,
         removable: vbd.cdrom,
-        no_internal: why.clone(),
-        no_external: why,
-        snapshots: Vec::new(),
+        identity: identity(&vbd.image),
+        internal: why.clone(),
+        external: why.clone(),
+        revert: why,
+        ..Disk::new(vbd.name.clone(), &vbd.image, vbd.format.clone(), vbd.size)
     }
 }
 
 fn untaken_off(disk: &XenDisk) -> Disk {
     let why = disk.backend.as_deref().map_or_else(|| "the guest cannot write to it".to_owned(), not_qemus);
+    let why = Can::no(why);
     Disk {
-        name: disk.disk.clone(),
-        image: disk.image.clone(),
-        format: disk.format.clone(),
-        virtual_size: 0,
         read_only: disk.read_only,
         removable: disk.removable,
-        no_internal: Some(why.clone()),
-        no_external: Some(why),
-        snapshots: Vec::new(),
+        identity: identity(&disk.image),
+        internal: why.clone(),
+        external: why.clone(),
+        revert: why,
+        ..Disk::new(disk.disk.clone(), &disk.image, disk.format.clone(), 0)
     }
+}
+
+/// Which file or device an image is; `None` where it cannot be looked at.
+fn identity(image: &str) -> Option<FileIdentity> {
+    let found = std::fs::metadata(image).ok()?;
+    Some(if found.file_type().is_block_device() {
+        FileIdentity { device: found.rdev(), inode: 0 }
+    } else {
+        FileIdentity { device: found.dev(), inode: found.ino() }
+    })
 }
 
 fn not_qemus(backend: &str) -> String {

@@ -2,7 +2,7 @@
 //!
 //! No shell, C locale, no input, a process group of its own. What xl says goes into a file without a name, never into a pipe:
 //! should we end, xl goes on, where a broken pipe would end it with a guest half saved. So nothing is lost by dropping a
-//! future; [`Toolstack::end_save`](crate::Toolstack::end_save) ends what a save left behind, whoever began it.
+//! future; [`Toolstack::end_save`](crate::Toolstack::end_save) ends what a save left behind, whichever process began it.
 
 mod error;
 mod list;

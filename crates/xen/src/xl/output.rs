@@ -12,7 +12,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 pub(super) struct Output(Arc<OwnedFd>);
 
 impl Output {
-    /// One that takes `limit` bytes: whoever writes more gets an error, and takes no more memory.
+    /// One that takes `limit` bytes: a program that writes more gets an error, and takes no more memory.
     pub(super) fn new(limit: u64) -> io::Result<Self> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let file = rustix::fs::memfd_create("xlsnap-xl", flags)?;

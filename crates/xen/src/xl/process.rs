@@ -8,9 +8,6 @@ use std::path::Path;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use xlsnap_qemu::process::Identity;
 
-/// The name of libxl's helper, as far as the kernel keeps it.
-const HELPER: &str = "libxl-save-help";
-
 /// The processes whose command line saves into `file`.
 pub(super) fn that_save_into(file: &Path) -> Vec<Identity> {
     let saves = |pid: u32| {
@@ -21,18 +18,18 @@ pub(super) fn that_save_into(file: &Path) -> Vec<Identity> {
     pids().filter(|pid| saves(*pid)).filter_map(|pid| Identity::of(pid).ok().flatten()).collect()
 }
 
-/// libxl's helpers below these processes: they do the saving and restoring.
-pub(super) fn helpers_of(parents: &[Identity]) -> Vec<Identity> {
+/// libxl's helpers below these processes, which write `file`: known by that, not by their name.
+pub(super) fn helpers_of(parents: &[Identity], file: &Path) -> Vec<Identity> {
+    let Ok(of) = fs::metadata(file) else { return Vec::new() };
     let is_helper = |pid: u32| {
-        let (name, fields) = stat(pid)?;
-        let parent: u32 = fields.get(1)?.parse().ok()?;
-        (name == HELPER && parents.iter().any(|of| of.pid == parent)).then_some(())
+        let parent: u32 = stat(pid)?.get(1)?.parse().ok()?;
+        (parents.iter().any(|of| of.pid == parent) && position_in(pid, &of).is_some()).then_some(())
     };
     let found = pids().filter(|pid| is_helper(*pid).is_some());
     found.filter_map(|pid| Identity::of(pid).ok().flatten()).collect()
 }
 
-/// How far somebody in the process group of `leader` has read or written `file`.
+/// How far a process in the group of `leader` has read or written `file`.
 pub(super) fn position(leader: u32, file: &Path) -> Option<u64> {
     let of = fs::metadata(file).ok()?;
     pids().filter(|pid| group(*pid) == Some(leader)).filter_map(|pid| position_in(pid, &of)).max()
@@ -50,15 +47,13 @@ fn position_in(pid: u32, of: &fs::Metadata) -> Option<u64> {
 }
 
 fn group(pid: u32) -> Option<u32> {
-    stat(pid)?.1.get(2)?.parse().ok()
+    stat(pid)?.get(2)?.parse().ok()
 }
 
-/// The name of a process, and what follows it in its `stat`: state, parent, process group, ...
-fn stat(pid: u32) -> Option<(String, Vec<String>)> {
+/// What follows a process's name in its `stat` (proc_pid_stat(5)): state, parent, process group, ...
+fn stat(pid: u32) -> Option<Vec<String>> {
     let text = String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/stat")).ok()?).into_owned();
-    let (start, end) = (text.find('(')?, text.rfind(')')?);
-    let fields = text.get(end + 1..)?.split_ascii_whitespace().map(str::to_owned).collect();
-    Some((text.get(start + 1..end)?.to_owned(), fields))
+    Some(text.get(text.rfind(')')? + 1..)?.split_ascii_whitespace().map(str::to_owned).collect())
 }
 
 fn pids() -> impl Iterator<Item = u32> {

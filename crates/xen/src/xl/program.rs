@@ -213,10 +213,10 @@ impl Xl {
     /// Ends it and all that it has started in its process group.
     async fn kill(&self, child: &mut Child) {
         let Some(group) = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) else { return };
-        // Whoever has ended is what is wanted.
+        // A group that has ended is what is wanted.
         let _ = rustix::process::kill_process_group(group, Signal::TERM);
         let _ = tokio::time::timeout(GRACE, child.wait()).await;
-        // Nobody else gets the number of the group while one of it is left.
+        // No other group gets its number while one process of it is left.
         let _ = rustix::process::kill_process_group(group, Signal::KILL);
         let _ = tokio::time::timeout(GRACE, child.wait()).await;
     }
@@ -286,11 +286,11 @@ impl Toolstack for Xl {
             .into_iter()
             .peekable();
         while savers.iter().any(process::lives) {
-            for helper in process::helpers_of(&savers) {
+            for helper in process::helpers_of(&savers, file) {
                 if !told.contains(&helper) {
                     tracing::debug!(pid = helper.pid, "the save is ended");
                     process::signal(&helper, Signal::TERM);
-                    // One that somebody stopped does not hear of it before it goes on.
+                    // A helper that is stopped (SIGSTOP) does not hear of it before it goes on.
                     process::signal(&helper, Signal::CONT);
                     told.push(helper);
                 }
@@ -327,6 +327,11 @@ impl Toolstack for Xl {
     async fn create(&self, configuration: &Path) -> Result<(), Error> {
         let words = [OsStr::new("create"), OsStr::new("-p"), configuration.as_os_str()];
         self.run(&words, Effect::Unknown).await.map(drop)
+    }
+
+    async fn pause(&self, domid: Domid) -> Result<(), Error> {
+        let number = domid.to_string();
+        self.run(&[OsStr::new("pause"), number.as_ref()], Effect::Unknown).await.map(drop)
     }
 
     async fn unpause(&self, domid: Domid) -> Result<(), Error> {

@@ -3,7 +3,8 @@
 use std::os::unix::fs::symlink;
 
 use xlsnap_orchestrator::{
-    Disks, Effect, Guest, GuestState, Inventory, Overlay, PortErrorKind, Power, SnapshotAction, SnapshotId,
+    Disks, Effect, Guest, GuestState, Health, ImageHealth, Inventory, Overlay, PortErrorKind, Power,
+    SnapshotAction, SnapshotId,
 };
 use xlsnap_testkit::real::{Data, LiveDisks, holds_offline, snapshots_in};
 use xlsnap_testkit::wire::{Script, WireServer};
@@ -34,7 +35,9 @@ async fn a_running_domain_is_taken_by_its_monitor_and_reverted_when_it_is_off() 
     let inventory = domain.inventory().await.unwrap();
     let names: Vec<_> = inventory.disks.iter().map(|disk| disk.name.as_str()).collect();
     assert_eq!(names, ["xvda", "xvdb"]);
-    assert!(inventory.disks.iter().all(|disk| disk.no_internal.is_none() && disk.no_external.is_some()));
+    assert!(inventory.disks.iter().all(|disk| disk.internal.is_yes() && !disk.external.is_yes()));
+    assert!(inventory.disks.iter().all(|disk| disk.revert.is_yes() && disk.identity.is_some()));
+    let identities: Vec<_> = inventory.disks.iter().map(|disk| disk.identity).collect();
     assert!(inventory.hypervisor.qemu.is_some());
 
     domain.snapshot(&both("s1")).await.unwrap();
@@ -46,11 +49,13 @@ async fn a_running_domain_is_taken_by_its_monitor_and_reverted_when_it_is_off() 
     assert_eq!((error.kind, error.effect), (PortErrorKind::Refused, Effect::None));
 
     let kept = domain.to_keep().await.unwrap();
-    domain.destroy().await.unwrap();
+    domain.end().await.unwrap();
     // As the next command would find it.
     let domain = world.domain(kept);
     assert_eq!(domain.state().await.unwrap(), GuestState::Off);
-    assert_eq!(of(&domain.inventory().await.unwrap(), "xvda"), id);
+    let inventory = domain.inventory().await.unwrap();
+    assert_eq!(of(&inventory, "xvda"), id);
+    assert_eq!(inventory.disks.iter().map(|disk| disk.identity).collect::<Vec<_>>(), identities);
     domain.revert(&"xvda".parse().unwrap(), &id).await.unwrap();
     assert!(holds_offline(&world.image("xvda"), "qcow2", Data::of(1)));
     domain.delete(&"xvda".parse().unwrap(), &id).await.unwrap();
@@ -91,8 +96,9 @@ async fn what_cannot_be_taken_is_named_with_what_could_be_done() {
     }
     let inventory = world.domain(None).inventory().await.unwrap();
     let why: Vec<_> =
-        inventory.disks.iter().map(|disk| disk.no_internal.clone().unwrap_or_default()).collect();
+        inventory.disks.iter().map(|disk| disk.internal.why().unwrap_or_default().to_owned()).collect();
     assert_eq!(why[..2], ["", ""]);
+    assert!(inventory.disks[2..].iter().all(|disk| !disk.revert.is_yes()));
     assert!(why[2].contains("has not opened"), "{why:?}");
     assert!(why[3].contains("phy") && why[3].contains("backendtype=qdisk"), "{why:?}");
 
@@ -109,7 +115,6 @@ async fn what_cannot_be_taken_is_named_with_what_could_be_done() {
         token: "t".into(),
     };
     let domain = world.domain(None);
-    assert_eq!(domain.make_overlay(&overlay).await.unwrap_err().kind, PortErrorKind::Refused);
     let error = domain.snapshot(&[SnapshotAction::External(overlay)]).await.unwrap_err();
     assert_eq!((error.kind, error.effect), (PortErrorKind::Refused, Effect::None));
 }
@@ -155,13 +160,13 @@ async fn a_domain_whose_qemu_has_ended_is_looked_at_and_not_taken() {
     let world = World::off();
     let domain = world.domain(None);
     let inventory = domain.inventory().await.unwrap();
-    assert!(inventory.disks.iter().all(|disk| disk.no_internal.as_ref().unwrap().contains("QEMU has ended")));
+    assert!(inventory.disks.iter().all(|disk| disk.internal.why().unwrap().contains("QEMU has ended")));
     let error = domain.snapshot(&both("s1")).await.unwrap_err();
     assert_eq!((error.kind, error.effect), (PortErrorKind::Refused, Effect::None));
 }
 
 #[tokio::test]
-async fn an_image_that_somebody_uses_is_not_written() {
+async fn an_image_that_is_in_use_is_not_written() {
     let world = World::off();
     let kept = world.domain(None).to_keep().await.unwrap();
     let name = "xvda".parse().unwrap();
@@ -200,6 +205,39 @@ async fn an_image_that_somebody_uses_is_not_written() {
     drop(writer.stdin.take());
     writer.wait().unwrap();
     domain.revert(&name, &id).await.unwrap();
+}
+
+/// Marks a cluster as used that belongs to nothing, as a QEMU that was killed leaves it (qcow2.txt: the header has the refcount table's
+/// place at byte 48, the table the first block's, the block 16 bits a cluster).
+fn leak_a_cluster(image: &std::path::Path) {
+    const CLUSTER: usize = 64 << 10;
+    let mut bytes = std::fs::read(image).unwrap();
+    let number_at = |bytes: &[u8], at: usize| -> usize {
+        u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap()).try_into().unwrap()
+    };
+    let block = number_at(&bytes, number_at(&bytes, 48));
+    let cluster = bytes.len().div_ceil(CLUSTER);
+    bytes.resize((cluster + 1) * CLUSTER, 0);
+    bytes[block + 2 * cluster + 1] = 1;
+    std::fs::write(image, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn an_image_is_checked_and_mended_while_nothing_uses_it() {
+    let world = World::off();
+    let kept = world.domain(None).to_keep().await.unwrap();
+    let name = "xvda".parse().unwrap();
+    leak_a_cluster(&world.image("xvda"));
+    assert_eq!(world.domain(kept.clone()).examine(&name).await.unwrap(), None, "the domain is on");
+    let error = world.domain(kept.clone()).mend(&name).await.unwrap_err();
+    assert_eq!((error.kind, error.effect), (PortErrorKind::Busy, Effect::None));
+    world.store.end(1);
+    let domain = world.domain(kept);
+    let found = domain.examine(&name).await.unwrap().unwrap();
+    assert!(found.leaks > 0 && found.corruptions == 0, "{found:?}");
+    domain.mend(&name).await.unwrap();
+    assert_eq!(domain.examine(&name).await.unwrap(), Some(ImageHealth::default()));
+    assert!(domain.examine(&"xvdz".parse().unwrap()).await.unwrap().is_none());
 }
 
 #[tokio::test]

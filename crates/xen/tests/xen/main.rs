@@ -2,11 +2,16 @@
 //! QEMUs in the place of Xen's.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod commands;
 mod disks;
 mod domains;
+mod life;
 mod matching;
 mod memory;
+mod pause;
+mod revert;
 mod store;
+mod trace;
 mod vbds;
 mod world;
 mod xl;

@@ -1,26 +1,48 @@
 //! Saving memory, and what is left of a save that fails or is cut short.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
-use xlsnap_orchestrator::{Effect, Memory, MemoryFiles, MemorySave, PortErrorKind, Power};
-use xlsnap_types::model::{Compression, MemoryMeta, MemoryWay};
+use xlsnap_orchestrator::{
+    Can, Effect, Memory, MemoryFiles, MemorySave, PortErrorKind, Run, SaveTo, SavedMemory,
+};
+use xlsnap_types::model::{AbsoluteFile, Compression, MemoryMeta, MemoryWay};
+use xlsnap_xen::XlDomain;
 use xlsnap_xen::xl::Kind;
 
 use crate::store::{PV, Store};
 use crate::world::{UUID, Unwatched, World, save_file};
 
-fn save(world: &World, was_running: bool) -> (MemorySave, PathBuf) {
+fn save(world: &World, was: Run) -> (MemorySave, PathBuf) {
     let file = world.scratch.path("records/s1.save");
-    let save = MemorySave {
+    (save_to(&file, was), file)
+}
+
+fn save_to(file: &Path, was: Run) -> MemorySave {
+    let to = SaveTo::File {
+        file: AbsoluteFile::new(file.to_str().unwrap()).unwrap(),
+        way: MemoryWay::Toolstack,
+        compression: Compression::None,
+    };
+    MemorySave { to, was, token: "0123456789abcdef".to_owned() }
+}
+
+/// A save from its beginning to its end.
+async fn saved(domain: &XlDomain, save: &MemorySave) -> SavedMemory {
+    let stopped = domain.begin(save, &Unwatched).await.unwrap();
+    let (_, unfinished) = stopped.run_on().await.unwrap();
+    unfinished.finish().await.unwrap()
+}
+
+fn meta_of(file: &Path, saved: SavedMemory) -> MemoryMeta {
+    MemoryMeta {
         way: MemoryWay::Toolstack,
         file: Some(file.to_str().unwrap().to_owned()),
+        bytes: saved.bytes,
+        checksum: saved.checksum,
         compression: Compression::None,
-        was_running,
-        token: "0123456789abcdef".to_owned(),
-    };
-    (save, file)
+    }
 }
 
 fn left(world: &World) -> Vec<String> {
@@ -34,29 +56,29 @@ fn left(world: &World) -> Vec<String> {
 async fn a_guest_stands_still_from_the_save_until_it_is_let_go() {
     let world = World::off();
     let domain = world.domain(None);
-    let (save, file) = save(&world, true);
-    let survey = domain.survey(save.file.as_deref()).await.unwrap();
+    let (save, file) = save(&world, Run::Runs);
+    let survey = domain.survey(save.file()).await.unwrap();
     assert_eq!(survey.ways, [MemoryWay::Toolstack]);
     assert!(survey.needed > 160 << 20 && survey.free.is_some());
-    assert_eq!((survey.no_place, survey.taken), (None, false));
+    assert_eq!((survey.place, survey.taken), (Can::Yes, false));
 
-    domain.begin(&save, &Unwatched).await.unwrap();
+    let stopped = domain.begin(&save, &Unwatched).await.unwrap();
     assert_eq!(world.toolstack.paused(1), 1);
     assert!(!file.exists());
     let part = left(&world);
     assert!(part.len() == 1 && part[0].ends_with(".part"), "{part:?}");
     let mode = std::fs::metadata(world.scratch.path("records").join(&part[0])).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600, "the guest's memory is nobody else's");
-    domain.resume(&save, &Unwatched).await.unwrap();
+    assert_eq!(mode & 0o777, 0o600, "only root reads the guest's memory");
+    let (_, unfinished) = stopped.run_on().await.unwrap();
     assert_eq!(world.toolstack.paused(1), 0);
-    let saved = domain.finish(&save, &Unwatched).await.unwrap();
+    let saved = unfinished.finish().await.unwrap();
     assert_eq!(left(&world), ["s1.save"]);
     assert_eq!(saved.bytes, save_file(UUID).len() as u64);
     let checksum = saved.checksum.unwrap();
     assert!(checksum.strip_prefix("xxh3-128:").unwrap().len() == 32, "{checksum}");
-    assert!(domain.survey(save.file.as_deref()).await.unwrap().taken);
+    assert!(domain.survey(save.file()).await.unwrap().taken);
 
-    // What is finished can be given up still, by whoever comes after a crash.
+    // What is finished can be given up still, by the process that comes after a crash.
     world.domain(None).abandon(&save).await.unwrap();
     assert!(left(&world).is_empty());
 }
@@ -67,9 +89,9 @@ async fn a_failure_puts_everything_back() {
     for done in [false, true] {
         for kind in [Kind::NoSpace, Kind::TimedOut, Kind::Failed] {
             let world = World::off();
-            let (save, _) = save(&world, true);
+            let (save, _) = save(&world, Run::Runs);
             *world.toolstack.fails.lock().unwrap() = Some((kind, done));
-            let error = world.domain(None).begin(&save, &Unwatched).await.unwrap_err();
+            let error = world.domain(None).begin(&save, &Unwatched).await.err().unwrap();
             assert_eq!(error.effect, Effect::None, "{error}");
             assert_eq!(world.toolstack.paused(1), 0);
             assert!(left(&world).is_empty());
@@ -80,9 +102,9 @@ async fn a_failure_puts_everything_back() {
 #[tokio::test]
 async fn what_a_crash_left_is_taken_away_by_another_process() {
     let world = World::off();
-    let (save, _) = save(&world, true);
+    let (save, _) = save(&world, Run::Runs);
     world.domain(None).abandon(&save).await.unwrap();
-    world.domain(None).begin(&save, &Unwatched).await.unwrap();
+    drop(world.domain(None).begin(&save, &Unwatched).await.unwrap());
     let other = world.domain(None);
     other.abandon(&save).await.unwrap();
     assert_eq!(world.toolstack.paused(1), 0);
@@ -93,14 +115,14 @@ async fn what_a_crash_left_is_taken_away_by_another_process() {
 }
 
 #[tokio::test]
-async fn a_file_of_somebody_elses_is_neither_overwritten_nor_removed() {
+async fn a_file_that_is_there_is_neither_overwritten_nor_removed() {
     let world = World::off();
     let domain = world.domain(None);
-    let (save, file) = save(&world, true);
-    domain.begin(&save, &Unwatched).await.unwrap();
-    domain.resume(&save, &Unwatched).await.unwrap();
+    let (save, file) = save(&world, Run::Runs);
+    let stopped = domain.begin(&save, &Unwatched).await.unwrap();
+    let (_, unfinished) = stopped.run_on().await.unwrap();
     std::fs::write(&file, save_file(UUID)).unwrap();
-    let error = domain.finish(&save, &Unwatched).await.unwrap_err();
+    let error = unfinished.finish().await.unwrap_err();
     assert_eq!(error.kind, PortErrorKind::AlreadyExists);
     domain.abandon(&save).await.unwrap();
     assert_eq!(left(&world), ["s1.save"]);
@@ -112,19 +134,24 @@ async fn a_file_of_somebody_elses_is_neither_overwritten_nor_removed() {
 async fn pauses_of_others_count() {
     let world = World::off();
     let domain = world.domain(None);
-    world.toolstack.pause(1);
+    world.toolstack.add_pause(1);
     // A PV guest that is paused never answers xl.
     let survey = domain.survey(None).await.unwrap();
     assert!(survey.ways.is_empty());
     assert!(survey.lacking.iter().any(|(way, why)| *way == MemoryWay::Toolstack && why.contains("unpause")));
-    let (running, _) = save(&world, true);
-    assert_eq!(domain.begin(&running, &Unwatched).await.unwrap_err().kind, PortErrorKind::Busy);
+    let (running, _) = save(&world, Run::Runs);
+    assert_eq!(domain.begin(&running, &Unwatched).await.err().unwrap().kind, PortErrorKind::Busy);
     // One that was paused before has one pause less after the save, and so as many as before.
-    let (paused, _) = save(&world, false);
-    domain.begin(&paused, &Unwatched).await.unwrap();
+    let (paused, _) = save(&world, Run::Waits);
+    let stopped = domain.begin(&paused, &Unwatched).await.unwrap();
     assert_eq!(world.toolstack.paused(1), 2);
-    domain.resume(&paused, &Unwatched).await.unwrap();
+    drop(stopped.run_on().await.unwrap());
     assert_eq!(world.toolstack.paused(1), 1);
+    domain.abandon(&paused).await.unwrap();
+    assert_eq!(world.toolstack.paused(1), 1);
+    // So has one whose save is given up while it stands still.
+    drop(domain.begin(&paused, &Unwatched).await.unwrap());
+    assert_eq!(world.toolstack.paused(1), 2);
     domain.abandon(&paused).await.unwrap();
     assert_eq!(world.toolstack.paused(1), 1);
 }
@@ -133,10 +160,10 @@ async fn pauses_of_others_count() {
 async fn a_guest_that_is_not_let_go_is_told() {
     let world = World::off();
     let domain = world.domain(None);
-    let (save, _) = save(&world, true);
-    domain.begin(&save, &Unwatched).await.unwrap();
+    let (save, _) = save(&world, Run::Runs);
+    let stopped = domain.begin(&save, &Unwatched).await.unwrap();
     *world.toolstack.fails.lock().unwrap() = Some((Kind::Failed, false));
-    let error = domain.resume(&save, &Unwatched).await.unwrap_err();
+    let error = stopped.run_on().await.err().unwrap();
     assert_eq!(error.effect, Effect::Unknown);
     assert!(error.to_string().contains("unpause"), "{error}");
     domain.abandon(&save).await.unwrap();
@@ -147,20 +174,14 @@ async fn a_guest_that_is_not_let_go_is_told() {
 async fn a_memory_file_is_read_to_its_end() {
     let world = World::off();
     let domain = world.domain(None);
-    let (save, file) = save(&world, true);
+    let (save, file) = save(&world, Run::Runs);
     assert_eq!(domain.place(&"s1".parse().unwrap()), file.to_str().unwrap());
-    domain.begin(&save, &Unwatched).await.unwrap();
-    domain.resume(&save, &Unwatched).await.unwrap();
-    let saved = domain.finish(&save, &Unwatched).await.unwrap();
-    let meta = MemoryMeta {
-        way: MemoryWay::Toolstack,
-        file: save.file.clone(),
-        bytes: saved.bytes,
-        checksum: saved.checksum,
-        compression: Compression::None,
-    };
+    let saved = saved(&domain, &save).await;
+    let bytes = saved.bytes;
+    let meta = meta_of(&file, saved);
     domain.verify(&meta, &Unwatched).await.unwrap();
-    assert_eq!(domain.size(file.to_str().unwrap()).await.unwrap(), Some(saved.bytes));
+    assert_eq!(domain.size(file.to_str().unwrap()).await.unwrap(), Some(bytes));
+    assert_eq!(domain.list().await.unwrap(), [file.to_str().unwrap()]);
     let good = std::fs::read(&file).unwrap();
     let mut bad = good.clone();
     *bad.last_mut().unwrap() ^= 1;
@@ -191,57 +212,48 @@ async fn a_memory_file_is_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_domain_is_ended_and_made_again() {
+async fn what_is_no_file_of_its_own_is_not_taken_for_memory() {
     let world = World::off();
-    let kept = world.domain(None).to_keep().await.unwrap();
-    let domain = world.domain(kept);
-    let abilities = domain.abilities().await.unwrap();
-    assert_eq!((abilities.no_restart, abilities.no_restore), (None, None));
-    assert!(abilities.no_release.is_some() && abilities.no_load.is_some());
-    let meta = MemoryMeta {
-        way: MemoryWay::Toolstack,
-        file: Some("/somewhere".into()),
-        bytes: 0,
-        checksum: None,
-        compression: Compression::None,
-    };
-    assert_eq!(domain.restore(&meta, true, &Unwatched).await.unwrap_err().kind, PortErrorKind::Busy);
-    domain.destroy().await.unwrap();
-    domain.destroy().await.unwrap();
-    assert_eq!(domain.running().await.unwrap(), None);
-
-    domain.restore(&meta, true, &Unwatched).await.unwrap();
-    assert_eq!(domain.running().await.unwrap().unwrap().domid.number(), 2);
-    assert_eq!(world.toolstack.paused(2), 0);
-    domain.destroy().await.unwrap();
-    domain.restore(&meta, false, &Unwatched).await.unwrap();
-    assert_eq!(world.toolstack.paused(3), 1);
-    domain.destroy().await.unwrap();
-
-    std::fs::create_dir_all(world.scratch.path("records")).unwrap();
-    domain.start(true).await.unwrap();
-    assert_eq!(world.toolstack.paused(4), 0);
-    assert!(left(&world).is_empty(), "the configuration was only for xl");
-    domain.destroy().await.unwrap();
-
-    // However far it came: the domain is off.
-    for done in [false, true] {
-        *world.toolstack.fails.lock().unwrap() = Some((Kind::NoSpace, done));
-        let error = domain.restore(&meta, true, &Unwatched).await.unwrap_err();
-        assert_eq!(error.kind, PortErrorKind::NoSpace);
-        assert_eq!(domain.running().await.unwrap(), None);
+    let domain = world.domain(None);
+    let (save, file) = save(&world, Run::Runs);
+    let meta = meta_of(&file, saved(&domain, &save).await);
+    let name = file.to_str().unwrap();
+    let away = world.scratch.path("away");
+    std::fs::rename(&file, &away).unwrap();
+    for kind in ["link", "directory", "fifo"] {
+        match kind {
+            "link" => std::os::unix::fs::symlink(&away, &file).unwrap(),
+            "directory" => std::fs::create_dir(&file).unwrap(),
+            _ => assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success()),
+        }
+        let error = domain.verify(&meta, &Unwatched).await.unwrap_err();
+        assert_eq!((error.kind, error.effect), (PortErrorKind::Corrupt, Effect::None), "{kind}: {error}");
+        assert!(domain.size(name).await.is_err() && domain.remove(name).await.is_err(), "{kind}");
+        assert!(file.symlink_metadata().is_ok(), "{kind}: it stays");
+        let gone = if kind == "directory" { std::fs::remove_dir(&file) } else { std::fs::remove_file(&file) };
+        gone.unwrap();
     }
+    // A copy has no mark: it can be reverted to, and is not removed as if it were ours.
+    std::fs::write(&file, std::fs::read(&away).unwrap()).unwrap();
+    domain.verify(&meta, &Unwatched).await.unwrap();
+    let error = domain.remove(name).await.unwrap_err();
+    assert!(error.to_string().contains(&format!("rm '{name}'")), "{error}");
+    std::fs::rename(&away, &file).unwrap();
+    domain.remove(name).await.unwrap();
+    let packed = MemoryMeta { compression: Compression::Zstd, ..meta };
+    assert_eq!(domain.verify(&packed, &Unwatched).await.unwrap_err().kind, PortErrorKind::Refused);
 }
 
 #[tokio::test]
-async fn a_domain_that_leaves_something_behind_is_not_gone() {
+async fn the_longest_name_has_a_file() {
     let world = World::off();
-    let mut qemu = std::process::Command::new("sleep").arg("100").spawn().unwrap();
-    world.store.set("/local/domain/1/image/device-model-pid", qemu.id().to_string());
-    let error = world.domain(None).destroy().await.unwrap_err();
-    assert_eq!((error.kind, error.effect), (PortErrorKind::Busy, Effect::Unknown));
-    assert!(error.to_string().contains(&qemu.id().to_string()), "{error}");
-    qemu.kill().unwrap();
-    qemu.wait().unwrap();
-    world.domain(None).destroy().await.unwrap();
+    let domain = world.domain(None);
+    for length in [200, 250] {
+        let file = world.scratch.path(&format!("records/{}.save", "x".repeat(length)));
+        let save = save_to(&file, Run::Runs);
+        saved(&domain, &save).await;
+        assert!(file.is_file());
+        world.domain(None).abandon(&save).await.unwrap();
+        assert!(left(&world).is_empty());
+    }
 }

@@ -47,8 +47,8 @@ fn one() -> Domid {
     Domid::new(1).unwrap()
 }
 
-/// Nobody wants to know.
-fn nobody(_: u64, _: Option<u64>) {}
+/// Progress that is not shown.
+fn unwatched(_: u64, _: Option<u64>) {}
 
 #[tokio::test]
 async fn the_state_is_read_from_the_list() {
@@ -82,7 +82,7 @@ async fn failures_are_told_apart() {
         assert!(error.to_string().contains("destroy 1"), "{error}");
         let group = std::fs::read_to_string(script.file("pid")).unwrap();
         xlsnap_testkit::real::wait_until("nothing of it is left", || {
-            // But zombies, whom somebody else has to bury.
+            // But zombies, which their parent has to wait for.
             let left =
                 std::process::Command::new("pgrep").args(["-r", "R,S,D,T", "-g", group.trim()]).output();
             left.unwrap().stdout.is_empty().then_some(())
@@ -115,13 +115,13 @@ test "$1 $2 $3" = "save -p 1" && echo memory > "$4""#,
 
 /// As xl: its helper does the saving, and when that fails xl lets the guest go on.
 const SAVES: &str = r#"dir=$(dirname "$0")
-cp /bin/sleep "$dir/libxl-save-helper"
-"$dir/libxl-save-helper" 100 & wait $! || { echo "Failed to save domain, resuming domain" >&2; touch "$dir/resumed"; exit 1; }"#;
+cp /bin/sleep "$dir/helper"
+"$dir/helper" 100 3>>"$4" & wait $! || { echo "Failed to save domain, resuming domain" >&2; touch "$dir/resumed"; exit 1; }"#;
 
 #[tokio::test]
 async fn a_save_that_stands_still_is_ended_so_that_the_guest_goes_on() {
     let script = Script::new(SAVES);
-    let error = script.xl().save(one(), &script.file("a.save"), &nobody).await.unwrap_err();
+    let error = script.xl().save(one(), &script.file("a.save"), &unwatched).await.unwrap_err();
     assert_eq!((error.kind(), error.effect()), (Kind::TimedOut, Effect::Unknown));
     assert!(script.file("resumed").exists(), "xl was not ended itself");
 }
@@ -134,12 +134,9 @@ async fn a_save_that_another_process_began_is_found_by_its_file_and_ended() {
     assert!(!xl.end_save(&file).await.unwrap());
     let begun = std::process::Command::new(script.file("xl")).args(["save", "-p", "1"]).arg(&file).spawn();
     let mut begun = begun.unwrap();
-    let helper = script.file("libxl-save-helper");
-    while !helper.exists() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    xlsnap_testkit::real::wait_until("the helper has the file open", || file.exists().then_some(()));
     assert!(!xl.end_save(&script.file("b.save")).await.unwrap(), "another save is left alone");
-    // A process that nobody waited for has ended all the same.
+    // A process that its parent did not wait for has ended all the same.
     assert!(xl.end_save(&file).await.unwrap());
     assert!(script.file("resumed").exists());
     begun.wait().unwrap();
@@ -149,17 +146,17 @@ async fn a_save_that_another_process_began_is_found_by_its_file_and_ended() {
 async fn a_save_that_does_not_listen_is_killed_in_the_end() {
     let script = Script::new("trap '' TERM; while :; do sleep 0.1; done");
     let start = Instant::now();
-    let error = script.xl().save(one(), &script.file("a.save"), &nobody).await.unwrap_err();
+    let error = script.xl().save(one(), &script.file("a.save"), &unwatched).await.unwrap_err();
     assert_eq!(error.kind(), Kind::TimedOut);
     assert!(start.elapsed() < Duration::from_secs(15));
 }
 
 #[tokio::test]
-async fn a_save_outlives_whoever_asked_for_it() {
+async fn a_save_outlives_the_process_that_asked_for_it() {
     let script = Script::new(r#"echo one >&2; sleep 0.5; echo two >&2; echo three; echo memory > "$4""#);
     let file = script.file("a.save");
     let xl = script.xl();
-    let dropped = tokio::time::timeout(Duration::from_millis(200), xl.save(one(), &file, &nobody)).await;
+    let dropped = tokio::time::timeout(Duration::from_millis(200), xl.save(one(), &file, &unwatched)).await;
     assert!(dropped.is_err());
     let start = Instant::now();
     while !file.exists() {
@@ -184,5 +181,5 @@ exec 3< "$3"; for i in 1 2 3 4; do head -c 1000 <&3 >/dev/null; sleep 0.6; done"
         "{seen:?}"
     );
     let stands = Script::new("sleep 100");
-    assert_eq!(stands.xl().restore(&file, &nobody).await.unwrap_err().kind(), Kind::TimedOut);
+    assert_eq!(stands.xl().restore(&file, &unwatched).await.unwrap_err().kind(), Kind::TimedOut);
 }

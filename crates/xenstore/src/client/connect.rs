@@ -76,7 +76,7 @@ fn explain(path: &Path, error: io::Error) -> Error {
         io::ErrorKind::ConnectionRefused => (
             Kind::Connect,
             format!(
-                "{shown}: nobody listens on it: xenstored has ended; Xen must be restarted with the host"
+                "{shown}: no process listens on it: xenstored has ended; Xen must be restarted with the host"
             ),
         ),
         io::ErrorKind::TimedOut => (

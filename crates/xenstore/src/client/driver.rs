@@ -22,10 +22,10 @@ pub(super) enum Order {
         request: Request,
         within: Option<TransactionId>,
         deadline: Option<Instant>,
-        /// `None` of what tidies up: nobody awaits it, and it is sent all the same.
+        /// `None` of what tidies up: it is not awaited, and is sent all the same.
         reply: Option<oneshot::Sender<Result<Reply, Error>>>,
     },
-    /// Nobody awaits the reply any more.
+    /// The reply is not awaited any more.
     Abandon { number: u64 },
 }
 
@@ -44,7 +44,7 @@ impl Watches {
         self.lock().remove(token);
     }
 
-    /// Whether somebody has such a watch.
+    /// Whether there is such a watch.
     fn tell(&self, token: &str, at: Watchpoint) -> bool {
         // An error means that the watch is being dropped.
         self.lock().get(token).map(|sender| sender.send(at)).is_some()
@@ -56,7 +56,7 @@ impl Watches {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, broadcast::Sender<Watchpoint>>> {
-        // The map is whole after each of the above, whoever panicked.
+        // The map is whole after each of the above, wherever a thread panicked.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -198,9 +198,9 @@ impl Drop for Driver {
     }
 }
 
-/// Tells somebody who may have gone in the meantime.
-fn tell<T>(whom: oneshot::Sender<T>, what: T) {
-    let _ = whom.send(what);
+/// Answers a caller that may be gone in the meantime.
+fn tell<T>(caller: oneshot::Sender<T>, what: T) {
+    let _ = caller.send(what);
 }
 
 /// Writes some of `bytes` and gives how many; with none, flushes. Each is cancel safe alone.

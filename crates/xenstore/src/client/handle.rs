@@ -83,7 +83,7 @@ impl Client {
     /// Dropping the future closes the connection at once, as dropping the client does.
     pub async fn close(self) {
         let Self { orders, mut task, .. } = self;
-        // Nobody waits for a reply: a call or a transaction borrows the client.
+        // No reply is awaited: a call or a transaction borrows the client.
         drop(orders);
         // It neither panics nor is it aborted before; there is nothing to do about it if it were.
         let _ = (&mut task.0).await;
@@ -253,7 +253,7 @@ impl Drop for Task {
     }
 }
 
-/// Tells the driver that nobody awaits the reply any more.
+/// Tells the driver that the reply is not awaited any more.
 struct AbandonOnDrop<'a> {
     orders: &'a mpsc::UnboundedSender<Order>,
     number: Option<u64>,

@@ -190,10 +190,10 @@ impl Session {
         }
     }
 
-    /// A reply that nobody awaits any more.
+    /// A reply that is not awaited any more.
     fn handle_late(&mut self, request: &Request, result: Result<Reply, Error>) {
         if let Ok(Reply::Begun(transaction)) = result {
-            // Its number is known only now, and nobody will end it. Its own reply is of no interest.
+            // Its number is known only now, and no caller will end it. Its own reply is of no interest.
             if let Ok(end) = self.calls.push(Request::End { commit: false }, Some(transaction), None) {
                 self.outputs.push_back(Output::Dropped {
                     why: format!("'{request}' came late: call {end} discards it"),

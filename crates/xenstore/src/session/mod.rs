@@ -11,7 +11,7 @@
 //! - A reply reaches a call by the call's own id, in any order, and is decoded by the call's request. One of another
 //!   type or transaction ends the session: the stream cannot be trusted.
 //! - Not more than a header and [`MAX_REPLY`] bytes are kept of a message that is not complete.
-//! - A transaction whose beginning nobody awaits any more is discarded when xenstored tells its number.
+//! - A transaction whose beginning is not awaited any more is discarded when xenstored tells its number.
 //! - After [`Output::Closed`] nothing happens any more.
 
 mod call;

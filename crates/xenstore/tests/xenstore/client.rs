@@ -176,7 +176,7 @@ async fn no_xenstored_is_said_in_plain_words() {
     let socket = dir.path().join("socket");
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
     let error = Client::connect(&socket, Options::default()).await.unwrap_err();
-    assert!(error.to_string().contains("nobody listens"), "{error}");
+    assert!(error.to_string().contains("no process listens"), "{error}");
 }
 
 #[tokio::test]

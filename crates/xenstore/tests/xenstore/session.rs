@@ -92,7 +92,7 @@ fn refusals_are_told_apart() {
 }
 
 #[test]
-fn replies_that_nobody_awaits_are_dropped() {
+fn replies_that_are_not_awaited_are_dropped() {
     let mut session = sent(&[read()]);
     session.handle_input(&[encode(2, 9, 0, b"x"), encode(15, 0, 0, b"no token\0")].concat());
     assert!(matches!(&outputs(&mut session)[..], [Output::Dropped { .. }, Output::Dropped { .. }]));

@@ -3,7 +3,7 @@
 use xlsnap_conf_store::{Kind as StoreKind, Owner, dom_snapshot_conf as conf};
 use xlsnap_orchestrator::Clock;
 use xlsnap_types::libxl::DomainSnapshot;
-use xlsnap_types::model::SnapshotName;
+use xlsnap_types::model::{Snapshot, SnapshotName};
 
 use super::{Code, Failure};
 use crate::failures::from_store;
@@ -15,7 +15,8 @@ use crate::{Host, Kind};
 /// # Errors
 /// [`Code::Inval`] when `name` is no name; [`Code::NotFound`]; [`Code::Fail`] when what is stored cannot be read.
 pub async fn load_dom_snapshot_conf(host: &Host, domid: u32, name: &str) -> Result<DomainSnapshot, Failure> {
-    let (domain, name) = (domain(host, domid).await?, checked(name)?);
+    let name = checked(name)?;
+    let domain = domain(host, domid).await?;
     conf::load_dom_snapshot_conf(&host.store, domain.uuid, name.as_str())
         .await
         .map_err(|e| failed(&domain, &format!("snapshot {name} cannot be loaded"), e))
@@ -24,7 +25,9 @@ pub async fn load_dom_snapshot_conf(host: &Host, domid: u32, name: &str) -> Resu
 /// `libxl_store_dom_snapshot_conf`: stores `snapshot` under its name, in the place of one of that name if there is one.
 ///
 /// # Errors
-/// [`Code::Inval`] when the name is missing, empty or not valid, or the struct could not be read again; [`Code::LockFail`].
+/// [`Code::Inval`] when the struct is no [`Snapshot`]: its name is missing, empty or not valid; a disk has no device, one that is a
+/// path, or that of another disk; an external snapshot has no format of a file. Also when the store could not read it again.
+/// [`Code::LockFail`].
 ///
 /// # Cancel safety
 /// Dropped, it has stored the whole or nothing.
@@ -33,7 +36,9 @@ pub async fn store_dom_snapshot_conf(
     domid: u32,
     snapshot: &DomainSnapshot,
 ) -> Result<(), Failure> {
-    let (domain, name) = (domain(host, domid).await?, checked(snapshot.name.as_deref().unwrap_or_default())?);
+    let valid = Snapshot::try_from(snapshot);
+    let name = valid.map_err(|why| Failure::invalid("that is no snapshot of a domain").because(why))?.name;
+    let domain = domain(host, domid).await?;
     let owner = owner(host, "store_dom_snapshot_conf");
     let stored =
         conf::store_dom_snapshot_conf(&host.store, domain.uuid, snapshot, &owner, host.options.lock_wait);
@@ -52,7 +57,8 @@ pub async fn store_dom_snapshot_conf(
 /// # Cancel safety
 /// Dropped, it has deleted all of it or nothing.
 pub async fn delete_dom_snapshot_conf(host: &Host, domid: u32, name: &str) -> Result<(), Failure> {
-    let (domain, name) = (domain(host, domid).await?, checked(name)?);
+    let name = checked(name)?;
+    let domain = domain(host, domid).await?;
     let owner = owner(host, "delete_dom_snapshot_conf");
     let wait = host.options.lock_wait;
     conf::delete_dom_snapshot_conf(&host.store, domain.uuid, name.as_str(), &owner, wait)
@@ -84,15 +90,13 @@ pub(super) async fn domain(host: &Host, domid: u32) -> Result<Numbered, Failure>
 }
 
 /// A name that a snapshot may have.
-pub(super) fn checked(name: &str) -> Result<SnapshotName, Failure> {
-    SnapshotName::new(name).map_err(|why| {
-        let failure = Failure::invalid(format!("{name:?} cannot be the name of a snapshot"));
-        Failure { error: failure.error.with_source(why), ..failure }
-    })
+fn checked(name: &str) -> Result<SnapshotName, Failure> {
+    SnapshotName::new(name)
+        .map_err(|why| Failure::invalid(format!("{name:?} cannot be the name of a snapshot")).because(why))
 }
 
 /// This process as the owner of a lock.
-pub(super) fn owner(host: &Host, function: &str) -> Owner {
+fn owner(host: &Host, function: &str) -> Owner {
     let since = host.clock.epoch_seconds();
     Owner { pid: std::process::id(), operation: function.to_owned(), since }
 }

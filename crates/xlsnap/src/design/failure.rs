@@ -12,10 +12,10 @@ pub enum Code {
     Fail,
     /// `ERROR_INVAL` (-6): an argument is not valid.
     Inval,
-    /// `ERROR_BADFAIL` (-7): it failed half-way, or nobody knows how far; or an interrupted operation on the domain cannot be
+    /// `ERROR_BADFAIL` (-7): it failed half-way, or it is not known how far; or an interrupted operation on the domain cannot be
     /// finished now.
     BadFail,
-    /// `ERROR_LOCK_FAIL` (-15): somebody else works on the domain, or has one of its images.
+    /// `ERROR_LOCK_FAIL` (-15): another process works on the domain, or has one of its images.
     LockFail,
     /// `ERROR_DOMAIN_NOTFOUND` (-21): no domain has that domid.
     DomainNotFound,
@@ -59,6 +59,16 @@ pub struct Failure {
 impl Failure {
     pub(super) fn invalid(message: impl Into<String>) -> Self {
         Self { code: Code::Inval, error: crate::failures::refused(message) }
+    }
+
+    /// The same with its cause.
+    pub(super) fn because(self, why: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self { error: self.error.with_source(why), ..self }
+    }
+
+    /// The same with what to do about it.
+    pub(super) fn advise(self, advice: impl Into<String>) -> Self {
+        Self { error: self.error.with_advice(advice), ..self }
     }
 }
 

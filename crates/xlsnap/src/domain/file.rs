@@ -33,7 +33,7 @@ pub struct Domain {
     pub qmp: Option<PathBuf>,
     /// The guest agent's socket, absolute; `None` when it has none.
     pub agent: Option<PathBuf>,
-    /// How it is started; `None` when somebody else does that.
+    /// How it is started; `None` when another program does that.
     pub start: Option<StartSpec>,
     /// Its disks, in its order.
     pub disks: Vec<DiskSpec>,
@@ -46,6 +46,8 @@ struct DomainTable {
     domid: Option<u32>,
     qmp: Option<PathBuf>,
     start: Option<Start>,
+    /// Where the overlays of all disks are made that name no directory of their own.
+    overlays: Option<String>,
     #[serde(default)]
     disk: Vec<DiskTable>,
 }
@@ -63,12 +65,16 @@ struct DiskTable {
     #[serde(default)]
     removable: bool,
     node: Option<String>,
+    key_file: Option<PathBuf>,
+    overlays: Option<String>,
 }
 
-impl From<DiskTable> for DiskSpec {
-    fn from(disk: DiskTable) -> Self {
-        let DiskTable { name, image, format, read_only, removable, node } = disk;
-        Self { name, file: image, format, read_only, removable, node }
+impl DiskTable {
+    /// The disk, with `overlays` if it names no directory itself.
+    fn described(self, overlays: Option<&str>) -> DiskSpec {
+        let Self { name, image, format, read_only, removable, node, key_file, overlays: own } = self;
+        let overlays = own.or_else(|| overlays.map(str::to_owned));
+        DiskSpec { name, file: image, format, read_only, removable, node, key_file, overlays }
     }
 }
 
@@ -114,6 +120,21 @@ impl Domain {
             if !disk.file.is_empty() && !images.insert(&disk.file) {
                 return Err(format!("the image {} stands for two of its disks", disk.file));
             }
+            if let Some(key_file) = disk.key_file.as_ref().filter(|path| !path.is_absolute()) {
+                return Err(format!(
+                    "the key-file {} of its disk {} is no absolute path",
+                    key_file.display(),
+                    disk.name
+                ));
+            }
+            if let Some(overlays) = &disk.overlays
+                && !is_plain_directory(overlays)
+            {
+                return Err(format!(
+                    "the directory {overlays:?} for overlays of its disk {} is no absolute path",
+                    disk.name
+                ));
+            }
             let word = disk.format.driver();
             let of_a_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
             if word.is_empty() || word.len() > 32 || !word.chars().all(of_a_word) {
@@ -127,6 +148,10 @@ impl Domain {
     }
 }
 
+fn is_plain_directory(path: &str) -> bool {
+    path.starts_with('/') && !path.chars().any(char::is_control)
+}
+
 /// Reads a domain's file. Keys that it does not know are errors, so that a misspelt `read-only` is not lost. Sockets that it
 /// needs and does not place are in `run`.
 pub(crate) fn parse(name: &DomainName, text: &str, run: &Path) -> Result<Domain, Error> {
@@ -136,7 +161,8 @@ pub(crate) fn parse(name: &DomainName, text: &str, run: &Path) -> Result<Domain,
     };
     let table: DomainTable = toml_edit::de::from_str(text)
         .map_err(|e| failed(format!("the file of domain {name} is not understood")).with_source(e))?;
-    let disks = table.disk.into_iter().map(DiskSpec::from).collect();
+    let overlays = table.overlays.as_deref();
+    let disks = table.disk.into_iter().map(|disk| disk.described(overlays)).collect();
     let socket = |suffix: &str| run.join(format!("{}.{suffix}", table.uuid));
     let qmp = table.qmp.or_else(|| table.start.is_some().then(|| socket("qmp")));
     let (start, agent) = table.start.map_or((None, Agent::No), |start| (Some(start.spec), start.agent));
@@ -185,6 +211,12 @@ pub(crate) fn render(domain: &Domain) -> Result<String, Error> {
         }
         if let Some(node) = &disk.node {
             table["node"] = value(node);
+        }
+        if let Some(key_file) = disk.key_file.as_ref().and_then(|path| path.to_str()) {
+            table["key-file"] = value(key_file);
+        }
+        if let Some(overlays) = &disk.overlays {
+            table["overlays"] = value(overlays);
         }
         disks.push(table);
     }

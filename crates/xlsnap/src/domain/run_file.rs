@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 use xlsnap_conf_store as store;
 use xlsnap_conf_store::durable::Dir;
 use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
-use xlsnap_qemu::process::{Run, RunRecord};
+use xlsnap_qemu::process::{RunRecord, Written};
 use xlsnap_types::model::DomainName;
 
-/// The version that is written, and the newest that is read.
-const FORMAT_VERSION: u32 = 1;
+/// The version of a file with a process, and of one with a start that was begun. Newer ones are not read.
+const STARTED_VERSION: u32 = 1;
+const BEGUN_VERSION: u32 = 2;
 
 const MAX_BYTES: usize = 4096;
 
@@ -22,10 +23,10 @@ pub(crate) struct RunFile {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Written {
+struct Content {
     format_version: u32,
     #[serde(flatten)]
-    run: Run,
+    written: Written,
 }
 
 /// What a newer version's file has for sure.
@@ -64,7 +65,7 @@ impl RunFile {
 }
 
 impl RunRecord for RunFile {
-    fn load(&self) -> Result<Option<Run>, PortError> {
+    fn load(&self) -> Result<Option<Written>, PortError> {
         let text = match Dir::open(&self.directory).and_then(|dir| dir.read(&self.name(), MAX_BYTES)) {
             Ok(text) => text,
             Err(e) if e.kind() == store::Kind::NotFound => return Ok(None),
@@ -72,16 +73,20 @@ impl RunRecord for RunFile {
         };
         let not_understood = |e: serde_json::Error| self.refused("is not understood").with_source(e);
         let version: Version = serde_json::from_slice(&text).map_err(not_understood)?;
-        if version.format_version > FORMAT_VERSION {
+        if version.format_version > BEGUN_VERSION {
             return Err(self.refused("was written by a newer version"));
         }
-        let written: Written = serde_json::from_slice(&text).map_err(not_understood)?;
-        Ok(Some(written.run))
+        let content: Content = serde_json::from_slice(&text).map_err(not_understood)?;
+        Ok(Some(content.written))
     }
 
-    fn store(&self, run: &Run) -> Result<(), PortError> {
-        let written = Written { format_version: FORMAT_VERSION, run: *run };
-        let mut text = serde_json::to_vec(&written).expect("numbers and a uuid are JSON");
+    fn store(&self, written: &Written) -> Result<(), PortError> {
+        let format_version = match written {
+            Written::Started(_) => STARTED_VERSION,
+            Written::Begun(_) => BEGUN_VERSION,
+        };
+        let content = Content { format_version, written: *written };
+        let mut text = serde_json::to_vec(&content).expect("numbers and a uuid are JSON");
         text.push(b'\n');
         Dir::create(&self.directory)
             .and_then(|dir| dir.replace(&self.name(), &text))

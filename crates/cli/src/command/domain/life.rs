@@ -8,6 +8,7 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::render::text::visible;
+use crate::render::words::pending;
 
 fn options(args: &DomainStart, place: xlsnap::Place) -> StartOptions {
     StartOptions { paused: args.paused, wait: args.within, place, ..StartOptions::default() }
@@ -76,6 +77,7 @@ pub(super) fn status(context: &Context, args: &DomainShow) -> Result<(), Failure
     context.answer(&json, |out, style| {
         let name = visible(status.domain.as_str());
         writeln!(out, "domain {}: {}", style.strong(&name), json.state)?;
+        pending(out, style, status.domain.as_str(), status.pending.as_ref())?;
         if let PowerState::Silent(why) = &status.state {
             writeln!(out, "  why:    {}", visible(why))?;
         }

@@ -5,7 +5,7 @@ use xlsnap_types::model::{MemoryMeta, MemoryWay};
 
 use super::RevertFacts;
 use crate::plan::refused;
-use crate::{Error, GuestState, InsideMemory, MemoryHeader, RevertRequest, RevertWay};
+use crate::{Can, Error, GuestState, MemoryHeader, MemoryInside, RevertRequest, RevertWay, Run};
 
 /// Chooses it, or refuses.
 pub(super) fn choose(
@@ -14,6 +14,15 @@ pub(super) fn choose(
     warnings: &mut Vec<String>,
 ) -> Result<RevertWay, Error> {
     let memory = facts.record.meta.as_ref().and_then(|meta| meta.memory.as_ref());
+    if request.without_memory {
+        if facts.record.snapshot.has_memory() || memory.is_some() {
+            warnings.push(format!(
+                "the guest's memory of snapshot {} is not restored: its disks alone go back",
+                request.name
+            ));
+        }
+        return disks_alone(facts, request, warnings);
+    }
     match memory {
         Some(memory) if memory.way == MemoryWay::Internal => load(facts, request),
         Some(memory) if memory.file.as_deref() == facts.record.snapshot.memory.as_deref() => {
@@ -21,10 +30,12 @@ pub(super) fn choose(
         }
         _ if facts.record.snapshot.has_memory() => {
             let message = format!(
-                "snapshot {} of domain {} holds the guest's memory, and its disks belong to it",
+                "snapshot {} of domain {} holds the guest's memory, which another program saved, and its disks belong to it",
                 request.name, facts.domain.name
             );
-            Err(refused(message).with_advice("revert with the program that made it"))
+            Err(refused(message).with_advice(
+                "revert with the program that made it, or give the memory up: revert --without-memory",
+            ))
         }
         _ => disks_alone(facts, request, warnings),
     }
@@ -36,10 +47,7 @@ fn disks_alone(
     warnings: &mut Vec<String>,
 ) -> Result<RevertWay, Error> {
     let domain = &facts.domain.name;
-    let no_restart = match facts.abilities {
-        Some(abilities) => abilities.no_restart.as_deref(),
-        None => Some("nothing is known of how it is started"),
-    };
+    let no_restart = facts.abilities.restart.why();
     let flags = match facts.guest {
         GuestState::On(flags) => flags,
         GuestState::Off => {
@@ -48,7 +56,7 @@ fn disks_alone(
                 (Some(run), None) => Ok(RevertWay::Restart { run }),
                 (Some(_), Some(why)) => {
                     Err(refused(format!("domain {domain} cannot be started after the revert: {why}"))
-                        .with_advice("revert it without asking for that, and start it yourself"))
+                        .with_advice("revert it without --running and --paused, and start it yourself"))
                 }
             };
         }
@@ -59,12 +67,9 @@ fn disks_alone(
             .with_advice("end the storage daemon first, then revert"));
         }
     };
-    let run = request.run.unwrap_or(!(flags.paused || flags.shutdown || flags.dying));
-    let no_release = match facts.abilities {
-        Some(_) if request.offline => Some("that was not wanted"),
-        Some(abilities) => abilities.no_release.as_deref(),
-        None => Some("its backend cannot do that"),
-    };
+    let run = request.run.unwrap_or(Run::if_it(flags.can_run()));
+    let no_release =
+        if request.offline { Some("--offline was asked for") } else { facts.abilities.release.why() };
     match (no_release, no_restart) {
         (None, _) => {
             warnings.push(format!(
@@ -73,7 +78,7 @@ fn disks_alone(
             Ok(RevertWay::Release { run })
         }
         (Some(_), None) => {
-            warnings.push(format!("domain {domain} is ended and started again"));
+            warnings.push(format!("the process of domain {domain} is ended, and the domain is started again"));
             Ok(RevertWay::Restart { run })
         }
         (Some(release), Some(restart)) => Err(refused(format!(
@@ -93,18 +98,14 @@ fn restore(
     let cannot = |why: &str, advice: &str| {
         Err(refused(format!("{about}: the guest's memory cannot be restored: {why}")).with_advice(advice))
     };
-    let Some(abilities) = facts.abilities else {
-        return cannot(
-            "nothing is known of how the domain is started",
-            "say in its description how it is started",
-        );
-    };
     // A toolstack's file holds how the domain is started, too.
-    if let Some(why) = abilities.no_restart.as_ref().filter(|_| memory.way != MemoryWay::Toolstack) {
-        return cannot(why, "say in the domain's description how it is started");
+    if let Can::No(why) = &facts.abilities.restart
+        && memory.way != MemoryWay::Toolstack
+    {
+        return cannot(why.as_str(), "mend that, or give the memory up: revert --without-memory");
     }
-    if let Some(why) = &abilities.no_restore {
-        return cannot(why, "remove the cause, then do it again");
+    if let Can::No(why) = &facts.abilities.restore {
+        return cannot(why.as_str(), "mend that, or give the memory up: revert --without-memory");
     }
     // What xl saved names its own requirements, and xl compares them.
     if memory.way != MemoryWay::Toolstack
@@ -118,13 +119,31 @@ fn restore(
 
 /// Whether what would start the domain takes the memory of what ran it then.
 fn fits(facts: &RevertFacts<'_>) -> Result<(), (String, &'static str)> {
-    let (Some(meta), Some(abilities)) = (&facts.record.meta, facts.abilities) else { return Ok(()) };
-    let (then, now) = (&meta.hypervisor, &abilities.hypervisor);
+    let Some(meta) = &facts.record.meta else { return Ok(()) };
+    let (then, now) = (&meta.hypervisor, &facts.abilities.hypervisor);
     if let (Some(then), Some(now)) = (&then.machine, &now.machine)
         && then != now
     {
         let why = format!("it is of machine type {then}, and the domain has {now} now");
         return Err((why, "give the domain its earlier machine type back"));
+    }
+    if let (Some(then), Some(now)) = (then.memory_bytes, now.memory_bytes)
+        && then != now
+    {
+        let mib = |bytes: u64| bytes / (1 << 20);
+        let why = format!("it is of {} MiB, and the domain has {} MiB now", mib(then), mib(now));
+        return Err((why, "give the domain its earlier memory size back"));
+    }
+    // Where nothing is known of either's devices there is nothing to compare.
+    if !then.devices.is_empty() && !now.devices.is_empty() {
+        if let Some(gone) = then.devices.iter().find(|device| !now.devices.contains(device)) {
+            let why = format!("the guest had the device {gone}, which the domain has not now");
+            return Err((why, "give the domain its earlier devices back"));
+        }
+        if let Some(new) = now.devices.iter().find(|device| !then.devices.contains(device)) {
+            let why = format!("the domain has the device {new} now, which the guest had not");
+            return Err((why, "give the domain its earlier devices back"));
+        }
     }
     if let (Some(then), Some(now)) = (&then.qemu, &now.qemu)
         && let (Some(old), Some(new)) = (version(then), version(now))
@@ -144,13 +163,9 @@ fn version(text: &str) -> Option<(u32, u32)> {
 
 fn load(facts: &RevertFacts<'_>, request: &RevertRequest) -> Result<RevertWay, Error> {
     let about = format!("snapshot {} of domain {}", request.name, facts.domain.name);
-    let no_load = match facts.abilities {
-        Some(abilities) => abilities.no_load.as_deref(),
-        None => Some("nothing can be done with its process"),
-    };
-    if let Some(why) = no_load {
+    if let Can::No(why) = &facts.abilities.load {
         return Err(refused(format!("{about}: the memory inside its images cannot be loaded: {why}"))
-            .with_advice("remove the cause, then do it again"));
+            .with_advice("mend that, or give the memory up: revert --without-memory"));
     }
     let tag = request.name.as_str();
     let holds = |disk: &&crate::Disk| disk.snapshots.iter().any(|s| s.name == tag && s.vm_state_size > 0);
@@ -163,14 +178,13 @@ fn load(facts: &RevertFacts<'_>, request: &RevertRequest) -> Result<RevertWay, E
     };
     let disks = facts.inventory.disks.iter().filter(of_record).map(|disk| disk.name.clone()).collect();
     let run = request.run.unwrap_or_else(|| ran(facts.record));
-    let inside = InsideMemory { tag: tag.to_owned(), state: state.name.clone(), disks };
+    let inside = MemoryInside { tag: tag.to_owned(), state: state.name.clone(), disks };
     Ok(RevertWay::Load { inside, run })
 }
 
-/// Whether the guest ran in the snapshot: all flags false is runnable.
-fn ran(record: &Record) -> bool {
-    let snapshot = &record.snapshot;
-    !(snapshot.paused || snapshot.shutdown || snapshot.dying)
+/// What the guest did in the snapshot.
+fn ran(record: &Record) -> Run {
+    Run::if_it(xlsnap_types::model::StateFlags::from(&record.snapshot).can_run())
 }
 
 /// Compares what a memory file says of itself with the domain.
@@ -183,7 +197,7 @@ pub(crate) fn header(
     let file = memory.file.as_deref().unwrap_or_default();
     let about = format!("snapshot {} of domain {}: its memory file {file}", request.name, facts.domain.name);
     let recorded = facts.record.meta.as_ref().and_then(|meta| meta.hypervisor.machine.as_deref());
-    let now = facts.abilities.and_then(|abilities| abilities.hypervisor.machine.as_deref());
+    let now = facts.abilities.hypervisor.machine.as_deref();
     if let Some(found) = &header.machine {
         for expected in [now, recorded].into_iter().flatten() {
             if found != expected {

@@ -13,129 +13,146 @@ fn external(file: Option<String>) -> DiskChoice {
 }
 
 /// With no external snapshots, the request is refused and changes nothing.
-async fn refused_where_it_cannot(world: &mut impl World, request: &CreateRequest) -> bool {
-    if world.capabilities().external {
+async fn refused_where_it_cannot(backend: &mut impl Backend, request: &CreateRequest) -> bool {
+    if backend.capabilities().external {
         return false;
     }
-    let before = everything(world).await;
-    let error = create(world, request).await.expect_err("the backends take none");
+    let before = everything(backend).await;
+    let error = create(backend, request).await.expect_err("the backends take none");
     assert_eq!(error.kind(), Kind::Refused, "{}", told(&error));
-    assert_eq!(everything(world).await, before);
+    assert_eq!(everything(backend).await, before);
     true
 }
 
 /// The data is there before and after, through a stop and a start; what cannot be undone is said and refused.
-pub async fn an_external_snapshot_moves_the_writes_to_the_overlay<W: World>(
+pub async fn an_external_snapshot_moves_the_writes_to_the_overlay<W: Backend>(
     make: impl AsyncFn(&[TestDisk]) -> W,
 ) {
-    let mut world = begin(make, &two_disks()).await;
+    let mut backend = begin(make, &two_disks()).await;
     let request = CreateRequest { default_choice: external(None), ..named("s1") };
-    if refused_where_it_cannot(&mut world, &request).await {
+    if refused_where_it_cannot(&mut backend, &request).await {
         return;
     }
-    write_all(&mut world, 1).await;
-    let base = image(&world, "vda").await;
-    let report = create(&world, &request).await.unwrap_or_else(|e| panic!("it is not made: {}", told(&e)));
+    write_all(&mut backend, 1).await;
+    let base = image(&backend, "vda").await;
+    let report = create(&backend, &request).await.unwrap_or_else(|e| panic!("it is not made: {}", told(&e)));
     assert!(
         !report.reversibility.revert.is_possible() && !report.reversibility.delete.is_possible(),
         "{report:?}"
     );
     let meta = report.record.meta.as_ref().expect("our records have it");
     let made = meta.disks[0].made.clone().expect("an overlay was made");
-    assert_eq!((&meta.disks[0].image, image(&world, "vda").await), (&base, made));
-    assert_reads(&mut world, 1).await;
-    write_all(&mut world, 2).await;
-    off(&mut world).await;
-    assert_reads(&mut world, 2).await;
+    assert_eq!((&meta.disks[0].image, image(&backend, "vda").await), (&base, made));
+    assert_reads(&mut backend, 1).await;
+    write_all(&mut backend, 2).await;
+    off(&mut backend).await;
+    assert_reads(&mut backend, 2).await;
 
     let again = RevertRequest::new(name("s1"));
-    let error = revert(&world.ports(), &world.domain(), &again, id()).await.expect_err("it is external");
+    let error = revert(&backend.ports(), &backend.domain(), &again, id()).await.expect_err("it is external");
     assert_eq!(error.kind(), Kind::Refused, "{}", told(&error));
     let all = DeleteRequest { name: name("s1"), children: false, metadata_only: false };
-    let error = delete(&world.ports(), &world.domain(), &all, id()).await.expect_err("it is external");
+    let error = delete(&backend.ports(), &backend.domain(), &all, id()).await.expect_err("it is external");
     assert_eq!(error.kind(), Kind::Refused, "{}", told(&error));
-    on(&mut world).await;
-    assert_reads(&mut world, 2).await;
+    on(&mut backend).await;
+    assert_reads(&mut backend, 2).await;
 
     let forget = DeleteRequest { metadata_only: true, ..all };
-    delete(&world.ports(), &world.domain(), &forget, id()).await.expect("the record alone can go");
-    assert!(listed(&world).await.is_empty());
-    assert_reads(&mut world, 2).await;
+    delete(&backend.ports(), &backend.domain(), &forget, id()).await.expect("the record alone can go");
+    assert!(listed(&backend).await.is_empty());
+    assert_reads(&mut backend, 2).await;
 }
 
 /// A file that is there stays as it is.
-pub async fn an_overlay_is_never_made_over_a_file<W: World>(make: impl AsyncFn(&[TestDisk]) -> W) {
-    let mut world = begin(make, &two_disks()).await;
-    let file = world.stranger_file(&disk("vda")).await;
+pub async fn an_overlay_is_never_made_over_a_file<W: Backend>(make: impl AsyncFn(&[TestDisk]) -> W) {
+    let mut backend = begin(make, &two_disks()).await;
+    let file = backend.foreign_file(&disk("vda")).await;
     let request =
         CreateRequest { disks: [(disk("vda"), external(Some(file.clone())))].into(), ..named("s1") };
-    if refused_where_it_cannot(&mut world, &request).await {
+    if refused_where_it_cannot(&mut backend, &request).await {
         return;
     }
-    let before = everything(&mut world).await;
-    let error = create(&world, &request).await.expect_err("somebody's file is there");
+    let before = everything(&mut backend).await;
+    let error = create(&backend, &request).await.expect_err("a foreign file is there");
     assert_eq!(error.kind(), Kind::Refused, "{}", told(&error));
     assert!(error.to_string().contains(&file), "{}", told(&error));
-    assert!(world.ports().disks.exists(&file).await.expect("files can be looked for"), "it is gone");
-    assert_eq!(everything(&mut world).await, before);
+    assert!(
+        backend
+            .ports()
+            .overlays
+            .get()
+            .expect("it makes overlays")
+            .exists(&file)
+            .await
+            .expect("files can be looked for"),
+        "it is gone"
+    );
+    assert_eq!(everything(&mut backend).await, before);
 }
 
 /// One disk inside, one outside, at one instant.
-pub async fn internal_and_external_mix<W: World>(make: impl AsyncFn(&[TestDisk]) -> W) {
-    let mut world = begin(make, &two_disks()).await;
-    let file = world.free_file(&disk("vdb"), "over");
+pub async fn internal_and_external_mix<W: Backend>(make: impl AsyncFn(&[TestDisk]) -> W) {
+    let mut backend = begin(make, &two_disks()).await;
+    let file = backend.free_file(&disk("vdb"), "over");
     let request =
         CreateRequest { disks: [(disk("vdb"), external(Some(file.clone())))].into(), ..named("s1") };
-    if refused_where_it_cannot(&mut world, &request).await {
+    if refused_where_it_cannot(&mut backend, &request).await {
         return;
     }
-    write_all(&mut world, 1).await;
-    create(&world, &request).await.unwrap_or_else(|e| panic!("it is not made: {}", told(&e)));
-    assert_eq!(tags(&world, "vda").await, ["s1"]);
-    assert_eq!(image(&world, "vdb").await, file);
-    let rows = rows(&world).await;
+    write_all(&mut backend, 1).await;
+    create(&backend, &request).await.unwrap_or_else(|e| panic!("it is not made: {}", told(&e)));
+    assert_eq!(tags(&backend, "vda").await, ["s1"]);
+    assert_eq!(image(&backend, "vdb").await, file);
+    let rows = rows(&backend).await;
     assert_eq!((rows[0].internal, rows[0].external), (1, 1));
-    assert_reads(&mut world, 1).await;
-    write_all(&mut world, 2).await;
-    off(&mut world).await;
-    on(&mut world).await;
-    assert_reads(&mut world, 2).await;
-    assert_settled(&world).await;
+    assert_reads(&mut backend, 1).await;
+    write_all(&mut backend, 2).await;
+    off(&mut backend).await;
+    on(&mut backend).await;
+    assert_reads(&mut backend, 2).await;
+    assert_settled(&backend).await;
 }
 
 /// Whatever recovery decides, no write is lost, and record and disks agree.
-pub async fn an_external_creation_cut_short_is_brought_to_an_end<W: World>(
+pub async fn an_external_creation_cut_short_is_brought_to_an_end<W: Backend>(
     make: impl AsyncFn(&[TestDisk]) -> W,
 ) {
     for taken in [0, 2] {
-        let mut world = begin(&make, &two_disks()).await;
-        let files = ["vda", "vdb"].map(|at| (disk(at), world.free_file(&disk(at), "over")));
+        let mut backend = begin(&make, &two_disks()).await;
+        let files = ["vda", "vdb"].map(|at| (disk(at), backend.free_file(&disk(at), "over")));
         let choices = files.iter().map(|(at, file)| (at.clone(), external(Some(file.clone()))));
         let request = CreateRequest { disks: choices.collect(), ..named("s1") };
-        if refused_where_it_cannot(&mut world, &request).await {
+        if refused_where_it_cannot(&mut backend, &request).await {
             return;
         }
-        write_all(&mut world, 1).await;
-        interrupt(&world, &request, taken).await;
-        write_all(&mut world, 2).await;
+        write_all(&mut backend, 1).await;
+        interrupt(&backend, &request, taken).await;
+        write_all(&mut backend, 2).await;
         let recovered =
-            recover(&world.ports(), &world.domain()).await.expect("it recovers").expect("it was left");
-        assert_reads(&mut world, 2).await;
+            recover(&backend.ports(), &backend.domain()).await.expect("it recovers").expect("it was left");
+        assert_reads(&mut backend, 2).await;
         let done = recovered.outcome == Outcome::Completed;
         // While it is off the overlay wins; of a running one it is known whether it writes to the overlay.
-        assert_eq!(done, taken == 2 || !world.capabilities().live);
-        assert_eq!(listed(&world).await.len(), usize::from(done));
+        assert_eq!(done, taken == 2 || !backend.capabilities().live);
+        assert_eq!(listed(&backend).await.len(), usize::from(done));
         for (at, file) in &files {
-            assert_eq!(image(&world, at.as_str()).await == *file, done, "disk {at}");
+            assert_eq!(image(&backend, at.as_str()).await == *file, done, "disk {at}");
             assert_eq!(
-                world.ports().disks.exists(file).await.expect("files can be looked for"),
+                backend
+                    .ports()
+                    .overlays
+                    .get()
+                    .expect("it makes overlays")
+                    .exists(file)
+                    .await
+                    .expect("files can be looked for"),
                 done,
                 "{file}"
             );
         }
-        off(&mut world).await;
-        on(&mut world).await;
-        assert_reads(&mut world, 2).await;
-        assert_settled(&world).await;
+        off(&mut backend).await;
+        on(&mut backend).await;
+        assert_reads(&mut backend, 2).await;
+        assert_settled(&backend).await;
     }
 }

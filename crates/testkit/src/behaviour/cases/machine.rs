@@ -1,7 +1,7 @@
 //! Memory, and reverts of a domain that runs.
 
 use xlsnap_orchestrator::{
-    CreateRequest, DeleteRequest, GuestState, Kind, MemoryPlace, MemoryRequest, RevertRequest, RevertWay,
+    CreateRequest, DeleteRequest, GuestState, Kind, MemoryPlace, MemoryRequest, RevertRequest, RevertWay, Run,
 };
 use xlsnap_types::model::{MemoryWay, StateFlags};
 
@@ -12,185 +12,188 @@ fn with_memory(given: &str, memory: MemoryRequest) -> CreateRequest {
 }
 
 /// Whether the guest runs; `None` when it is off.
-async fn runs(world: &impl World) -> Option<bool> {
-    match world.ports().guest.state().await.expect("the guest's state can be told") {
+async fn runs(backend: &impl Backend) -> Option<bool> {
+    match backend.ports().guest.state().await.expect("the guest's state can be told") {
         GuestState::On(StateFlags { paused, .. }) => Some(!paused),
         GuestState::Off | GuestState::Serving => None,
     }
 }
 
 async fn back(
-    world: &impl World,
+    backend: &impl Backend,
     request: &RevertRequest,
 ) -> Result<xlsnap_orchestrator::RevertReport, Error> {
-    xlsnap_orchestrator::revert(&world.ports(), &world.domain(), request, id()).await
+    xlsnap_orchestrator::revert(&backend.ports(), &backend.domain(), request, id()).await
 }
 
-async fn size(world: &impl World, file: &str) -> Option<u64> {
-    let ports = world.ports();
-    let files = ports.memory_files.expect("a world with a machine has memory files");
+async fn size(backend: &impl Backend, file: &str) -> Option<u64> {
+    let ports = backend.ports();
+    let files = ports.memory_files.get().expect("a backend with a machine has memory files");
     files.size(file).await.expect("a file can be looked for")
 }
 
 /// In every way that the backend has, memory and disks are saved and come back, and the guest runs on both times.
-pub async fn memory_goes_to_a_file_and_comes_back<W: World>(make: impl AsyncFn(&[TestDisk]) -> W) {
-    let mut world = begin(&make, &two_disks()).await;
-    if !world.capabilities().machine {
-        let before = everything(&mut world).await;
-        let error = create(&world, &with_memory("s1", MemoryRequest::default()))
+pub async fn memory_goes_to_a_file_and_comes_back<W: Backend>(make: impl AsyncFn(&[TestDisk]) -> W) {
+    let mut backend = begin(&make, &two_disks()).await;
+    if !backend.capabilities().machine {
+        let before = everything(&mut backend).await;
+        let error = create(&backend, &with_memory("s1", MemoryRequest::default()))
             .await
             .expect_err("there is no machine");
         assert_eq!(error.kind(), Kind::Refused, "{}", told(&error));
-        assert_eq!(everything(&mut world).await, before);
+        assert_eq!(everything(&mut backend).await, before);
         return;
     }
-    let survey = world.ports().memory.expect("it has a machine").survey(None).await.expect("it can be told");
+    let survey =
+        backend.ports().memory.get().expect("it has a machine").survey(None).await.expect("it can be told");
     let ways: Vec<MemoryWay> = survey.ways.into_iter().filter(|way| *way != MemoryWay::Internal).collect();
     assert!(!ways.is_empty(), "a machine can save its memory: {:?}", survey.lacking);
     for (at, way) in ways.into_iter().enumerate() {
         let (old, new) =
             (u8::try_from(at).expect("few ways") * 2 + 1, u8::try_from(at).expect("few ways") * 2 + 2);
         let given = way.word();
-        write_all(&mut world, old).await;
+        write_all(&mut backend, old).await;
         let request = with_memory(given, MemoryRequest { way: Some(way), ..MemoryRequest::default() });
-        let report = create(&world, &request).await.unwrap_or_else(|e| panic!("{given}: {}", told(&e)));
+        let report = create(&backend, &request).await.unwrap_or_else(|e| panic!("{given}: {}", told(&e)));
         assert!(report.pause.is_some(), "{given}: the guest ran, so it stood still");
-        assert_eq!(runs(&world).await, Some(true), "{given}");
+        assert_eq!(runs(&backend).await, Some(true), "{given}");
         let memory = report.record.meta.and_then(|meta| meta.memory).expect("memory is recorded");
         assert_eq!(memory.way, way);
         let file = memory.file.expect("it is in a file");
-        assert_eq!(size(&world, &file).await, Some(memory.bytes), "{given}");
-        write_all(&mut world, new).await;
-        assert_reads(&mut world, new).await;
-        let report = back(&world, &RevertRequest::new(name(given))).await;
+        assert_eq!(size(&backend, &file).await, Some(memory.bytes), "{given}");
+        write_all(&mut backend, new).await;
+        assert_reads(&mut backend, new).await;
+        let report = back(&backend, &RevertRequest::new(name(given))).await;
         let report = report.unwrap_or_else(|e| panic!("{given}: {}", told(&e)));
         assert_eq!(report.way.word(), "restore", "{given}");
-        assert_eq!(runs(&world).await, Some(true), "{given}");
-        assert_reads(&mut world, old).await;
-        assert_eq!(current(&world).await.as_deref(), Some(given));
+        assert_eq!(runs(&backend).await, Some(true), "{given}");
+        assert_reads(&mut backend, old).await;
+        assert_eq!(current(&backend).await.as_deref(), Some(given));
     }
-    assert_settled(&world).await;
+    assert_settled(&backend).await;
 }
 
 /// Memory inside the images comes back too, where the backend has that.
-pub async fn memory_goes_inside_and_comes_back<W: World>(make: impl AsyncFn(&[TestDisk]) -> W) {
-    let mut world = begin(&make, &two_disks()).await;
-    if !world.capabilities().machine {
+pub async fn memory_goes_inside_and_comes_back<W: Backend>(make: impl AsyncFn(&[TestDisk]) -> W) {
+    let mut backend = begin(&make, &two_disks()).await;
+    if !backend.capabilities().machine {
         return;
     }
-    write_all(&mut world, 1).await;
+    write_all(&mut backend, 1).await;
     let inside = MemoryRequest { place: MemoryPlace::Inside, ..MemoryRequest::default() };
-    create(&world, &with_memory("s1", inside)).await.unwrap_or_else(|e| panic!("{}", told(&e)));
-    assert_eq!(runs(&world).await, Some(true));
-    assert!(rows(&world).await[0].memory);
-    write_all(&mut world, 2).await;
+    create(&backend, &with_memory("s1", inside)).await.unwrap_or_else(|e| panic!("{}", told(&e)));
+    assert_eq!(runs(&backend).await, Some(true));
+    assert!(rows(&backend).await[0].memory);
+    write_all(&mut backend, 2).await;
     let report =
-        back(&world, &RevertRequest::new(name("s1"))).await.unwrap_or_else(|e| panic!("{}", told(&e)));
+        back(&backend, &RevertRequest::new(name("s1"))).await.unwrap_or_else(|e| panic!("{}", told(&e)));
     assert_eq!(report.way.word(), "load");
-    assert_eq!(runs(&world).await, Some(true));
-    assert_reads(&mut world, 1).await;
-    assert_settled(&world).await;
+    assert_eq!(runs(&backend).await, Some(true));
+    assert_reads(&mut backend, 1).await;
+    assert_settled(&backend).await;
 }
 
 /// A guest that is off has no memory to save.
-pub async fn memory_of_a_domain_that_is_off_is_refused<W: World>(make: impl AsyncFn(&[TestDisk]) -> W) {
-    let mut world = make(&two_disks()).await;
-    let before = everything(&mut world).await;
-    let error = create(&world, &with_memory("s1", MemoryRequest::default())).await.expect_err("it is off");
+pub async fn memory_of_a_domain_that_is_off_is_refused<W: Backend>(make: impl AsyncFn(&[TestDisk]) -> W) {
+    let mut backend = make(&two_disks()).await;
+    let before = everything(&mut backend).await;
+    let error = create(&backend, &with_memory("s1", MemoryRequest::default())).await.expect_err("it is off");
     assert_eq!(error.kind(), Kind::Refused, "{}", told(&error));
-    assert!(told(&error).contains("off"), "{}", told(&error));
-    assert_eq!(everything(&mut world).await, before);
+    let why = if backend.capabilities().machine { "off" } else { "cannot be saved" };
+    assert!(told(&error).contains(why), "{}", told(&error));
+    assert_eq!(everything(&mut backend).await, before);
 }
 
-/// A file that is there is somebody's.
-pub async fn a_memory_file_is_never_made_over_a_file<W: World>(make: impl AsyncFn(&[TestDisk]) -> W) {
-    let mut world = begin(&make, &two_disks()).await;
-    if !world.capabilities().machine {
+/// A file that is there belongs to another program.
+pub async fn a_memory_file_is_never_made_over_a_file<W: Backend>(make: impl AsyncFn(&[TestDisk]) -> W) {
+    let mut backend = begin(&make, &two_disks()).await;
+    if !backend.capabilities().machine {
         return;
     }
-    let file = world.stranger_memory_file().await;
-    let before = everything(&mut world).await;
+    let file = backend.foreign_memory_file().await;
+    let before = everything(&mut backend).await;
     let memory = MemoryRequest { place: MemoryPlace::File(file.clone()), ..MemoryRequest::default() };
-    let error = create(&world, &with_memory("s1", memory)).await.expect_err("a file is there");
+    let error = create(&backend, &with_memory("s1", memory)).await.expect_err("a file is there");
     assert_eq!(error.kind(), Kind::Refused, "{}", told(&error));
     assert!(told(&error).contains(&file), "{}", told(&error));
-    assert_eq!(everything(&mut world).await, before);
-    assert_eq!(runs(&world).await, Some(true));
+    assert_eq!(everything(&mut backend).await, before);
+    assert_eq!(runs(&backend).await, Some(true));
 }
 
 /// A memory file in which a byte has changed is found before anything is lost.
-pub async fn a_spoilt_memory_file_changes_nothing<W: World>(make: impl AsyncFn(&[TestDisk]) -> W) {
-    let mut world = begin(&make, &two_disks()).await;
-    if !world.capabilities().machine {
+pub async fn a_spoilt_memory_file_changes_nothing<W: Backend>(make: impl AsyncFn(&[TestDisk]) -> W) {
+    let mut backend = begin(&make, &two_disks()).await;
+    if !backend.capabilities().machine {
         return;
     }
-    let report = create(&world, &with_memory("s1", MemoryRequest::default())).await;
+    let report = create(&backend, &with_memory("s1", MemoryRequest::default())).await;
     let report = report.unwrap_or_else(|e| panic!("{}", told(&e)));
-    write_all(&mut world, 2).await;
+    write_all(&mut backend, 2).await;
     let file = report.record.snapshot.memory.expect("it is in a file");
-    world.spoil(&file).await;
-    let before = everything(&mut world).await;
-    let error = back(&world, &RevertRequest::new(name("s1"))).await.expect_err("the memory file is spoilt");
+    backend.spoil(&file).await;
+    let before = everything(&mut backend).await;
+    let error = back(&backend, &RevertRequest::new(name("s1"))).await.expect_err("the memory file is spoilt");
     assert_eq!(error.kind(), Kind::Refused, "{}", told(&error));
     assert!(told(&error).contains(&file), "{}", told(&error));
-    assert_eq!(everything(&mut world).await, before);
-    assert_eq!(runs(&world).await, Some(true));
-    assert_settled(&world).await;
+    assert_eq!(everything(&mut backend).await, before);
+    assert_eq!(runs(&backend).await, Some(true));
+    assert_settled(&backend).await;
 }
 
 /// The memory goes with its snapshot.
-pub async fn a_deletion_takes_the_memory_file<W: World>(make: impl AsyncFn(&[TestDisk]) -> W) {
-    let world = begin(&make, &two_disks()).await;
-    if !world.capabilities().machine {
+pub async fn a_deletion_takes_the_memory_file<W: Backend>(make: impl AsyncFn(&[TestDisk]) -> W) {
+    let backend = begin(&make, &two_disks()).await;
+    if !backend.capabilities().machine {
         return;
     }
-    let report = create(&world, &with_memory("s1", MemoryRequest::default())).await;
+    let report = create(&backend, &with_memory("s1", MemoryRequest::default())).await;
     let report = report.unwrap_or_else(|e| panic!("{}", told(&e)));
     let file = report.record.snapshot.memory.expect("it is in a file");
     let request = DeleteRequest { name: name("s1"), children: false, metadata_only: false };
-    let deleted = xlsnap_orchestrator::delete(&world.ports(), &world.domain(), &request, id()).await;
+    let deleted = xlsnap_orchestrator::delete(&backend.ports(), &backend.domain(), &request, id()).await;
     deleted.unwrap_or_else(|e| panic!("{}", told(&e)));
-    assert_eq!(size(&world, &file).await, None);
-    assert!(tags(&world, "vda").await.is_empty());
-    assert_settled(&world).await;
+    assert_eq!(size(&backend, &file).await, None);
+    assert!(tags(&backend, "vda").await.is_empty());
+    assert_settled(&backend).await;
 }
 
 /// The disks of a domain that runs come back under it, and it runs on; ending and starting it is the other way.
-pub async fn a_domain_that_runs_is_reverted<W: World>(make: impl AsyncFn(&[TestDisk]) -> W) {
-    let mut world = begin(&make, &two_disks()).await;
-    if !world.capabilities().machine {
+pub async fn a_domain_that_runs_is_reverted<W: Backend>(make: impl AsyncFn(&[TestDisk]) -> W) {
+    let mut backend = begin(&make, &two_disks()).await;
+    if !backend.capabilities().machine {
         return;
     }
-    write_all(&mut world, 1).await;
-    created(&world, "s1").await;
-    write_all(&mut world, 2).await;
+    write_all(&mut backend, 1).await;
+    created(&backend, "s1").await;
+    write_all(&mut backend, 2).await;
     let report =
-        back(&world, &RevertRequest::new(name("s1"))).await.unwrap_or_else(|e| panic!("{}", told(&e)));
-    assert_eq!(report.way, RevertWay::Release { run: true });
+        back(&backend, &RevertRequest::new(name("s1"))).await.unwrap_or_else(|e| panic!("{}", told(&e)));
+    assert_eq!(report.way, RevertWay::Release { run: Run::Runs });
     assert!(report.warnings.iter().any(|warning| warning.contains("reset")), "{:?}", report.warnings);
-    assert_eq!(runs(&world).await, Some(true));
-    assert_reads(&mut world, 1).await;
+    assert_eq!(runs(&backend).await, Some(true));
+    assert_reads(&mut backend, 1).await;
 
-    write_all(&mut world, 3).await;
-    let offline = RevertRequest { offline: true, run: Some(false), ..RevertRequest::new(name("s1")) };
-    let report = back(&world, &offline).await.unwrap_or_else(|e| panic!("{}", told(&e)));
-    assert_eq!(report.way, RevertWay::Restart { run: false });
-    assert_eq!(runs(&world).await, Some(false));
-    assert_reads(&mut world, 1).await;
-    assert_settled(&world).await;
+    write_all(&mut backend, 3).await;
+    let offline = RevertRequest { offline: true, run: Some(Run::Waits), ..RevertRequest::new(name("s1")) };
+    let report = back(&backend, &offline).await.unwrap_or_else(|e| panic!("{}", told(&e)));
+    assert_eq!(report.way, RevertWay::Restart { run: Run::Waits });
+    assert_eq!(runs(&backend).await, Some(false));
+    assert_reads(&mut backend, 1).await;
+    assert_settled(&backend).await;
 }
 
 /// A guest that was paused when its memory was saved is paused afterwards, and again after the revert.
-pub async fn a_paused_guest_stays_paused<W: World>(make: impl AsyncFn(&[TestDisk]) -> W) {
-    let mut world = begin(&make, &two_disks()).await;
-    if !world.capabilities().machine {
+pub async fn a_paused_guest_stays_paused<W: Backend>(make: impl AsyncFn(&[TestDisk]) -> W) {
+    let mut backend = begin(&make, &two_disks()).await;
+    if !backend.capabilities().machine {
         return;
     }
-    world.pause().await;
-    let survey = world.ports().memory.expect("it has a machine").survey(None).await.expect("it can be told");
+    backend.pause().await;
+    let survey =
+        backend.ports().memory.get().expect("it has a machine").survey(None).await.expect("it can be told");
     let request = with_memory("s1", MemoryRequest::default());
-    let made = create(&world, &request).await;
-    assert_eq!(runs(&world).await, Some(false));
+    let made = create(&backend, &request).await;
+    assert_eq!(runs(&backend).await, Some(false));
     if survey.ways.iter().all(|way| *way == MemoryWay::Internal) {
         let error = made.expect_err("the backend has no way to leave it paused");
         assert_eq!(error.kind(), Kind::Refused, "{}", told(&error));
@@ -198,7 +201,7 @@ pub async fn a_paused_guest_stays_paused<W: World>(make: impl AsyncFn(&[TestDisk
     }
     let report = made.unwrap_or_else(|e| panic!("{}", told(&e)));
     assert!(report.record.snapshot.paused && report.pause.is_none());
-    back(&world, &RevertRequest::new(name("s1"))).await.unwrap_or_else(|e| panic!("{}", told(&e)));
-    assert_eq!(runs(&world).await, Some(false));
-    assert_settled(&world).await;
+    back(&backend, &RevertRequest::new(name("s1"))).await.unwrap_or_else(|e| panic!("{}", told(&e)));
+    assert_eq!(runs(&backend).await, Some(false));
+    assert_settled(&backend).await;
 }

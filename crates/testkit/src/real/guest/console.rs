@@ -17,7 +17,7 @@ pub struct Console {
 pub struct Found {
     /// The disk, by the guest's name: `vda`.
     pub disk: String,
-    /// Which boot wrote last to it, from 1, and the count that it wrote; `None` when nobody did.
+    /// Which boot wrote last to it, from 1, and the count that it wrote; `None` when none did.
     pub last: Option<(u64, u64)>,
 }
 

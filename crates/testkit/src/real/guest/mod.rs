@@ -8,7 +8,7 @@
 //! With [`Count::file_system`] it counts in a file too, and with [`GuestOptions::agent`] QEMU's own agent runs in it, Debian's
 //! build, so that a test can make the file system hold still. The agent never runs on the machine itself.
 //!
-//! [`Guest`] runs it on a [`Vm`](super::Vm). [`Boot`] is what somebody else needs to start it, xlsnap itself among them, and
+//! [`Guest`] runs it on a [`Vm`](super::Vm). [`Boot`] is what another program needs to start it, xlsnap itself among them, and
 //! [`Console`] reads what it says then.
 //!
 //! ```no_run

@@ -37,6 +37,8 @@ fn what_is_written_reads_the_same() {
         read_only: false,
         removable: false,
         node: None,
+        key_file: None,
+        overlays: None,
     };
     let domain = Domain {
         name: web(),
@@ -51,6 +53,8 @@ fn what_is_written_reads_the_same() {
             DiskSpec { removable: true, ..disk("cd0", "") },
             DiskSpec {
                 node: Some("#block1".to_owned()),
+                key_file: Some(PathBuf::from("/etc/keys/vdc")),
+                overlays: Some("/srv/overlays".to_owned()),
                 format: ImageFormat::from_driver("vmdk"),
                 ..disk("vdc", "/srv/ü")
             },
@@ -82,10 +86,27 @@ fn a_mistake_is_refused_with_its_line() {
         (format!("{top}{}", disk.replace("image = \"/a\"\n", "")), "no image"),
         (format!("{top}{}", disk.replace("qcow2", "qcow2,file.driver=nbd")), "driver's name"),
         (format!("{top}{}", disk.replace("qcow2", "")), "driver's name"),
+        (format!("{top}{disk}key-file = \"key\"\n"), "key-file key"),
+        (format!("{top}{disk}overlays = \"here\"\n"), "overlays"),
+        (format!("{top}overlays = \"\"\n{disk}"), "overlays"),
     ] {
         let told = refusal(&text);
         assert!(told.contains(tells), "{text}\ntells {told}\nwithout {tells}");
     }
+}
+
+#[test]
+fn the_directory_for_overlays_is_the_domains_unless_the_disk_has_its_own() {
+    let disk = |name: &str, more: &str| {
+        format!("[[disk]]\nname = \"{name}\"\nimage = \"/{name}\"\nformat = \"raw\"\n{more}")
+    };
+    let text = format!(
+        "uuid = \"{UUID}\"\noverlays = \"/srv/all\"\n{}{}",
+        disk("vda", ""),
+        disk("vdb", "overlays = \"/srv/b\"\n")
+    );
+    let places: Vec<_> = read(&text).unwrap().disks.into_iter().map(|disk| disk.overlays.unwrap()).collect();
+    assert_eq!(places, ["/srv/all", "/srv/b"]);
 }
 
 #[test]
@@ -102,8 +123,8 @@ fn adopting_an_image_keeps_everything_else() {
         with_image(&web(), &changed, &"vda".parse().unwrap(), "/a-s1.qcow2", &ImageFormat::Qcow2).unwrap();
     assert_eq!(again, changed);
 
-    let stranger = with_image(&web(), &text, &"vdz".parse().unwrap(), "/z", &ImageFormat::Qcow2);
-    assert_eq!(stranger.unwrap_err().kind(), Kind::NotFound);
+    let unknown = with_image(&web(), &text, &"vdz".parse().unwrap(), "/z", &ImageFormat::Qcow2);
+    assert_eq!(unknown.unwrap_err().kind(), Kind::NotFound);
 }
 
 #[test]

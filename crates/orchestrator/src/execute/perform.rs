@@ -1,0 +1,393 @@
+//! One step: the only place where ports are reached for an effect.
+
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use xlsnap_types::model::{DiskName, MemoryWay, Meta, SnapshotName};
+
+use super::{Execution, Saving};
+use crate::error::from_port;
+use crate::journal::Draft;
+use crate::look::{holds_memory, is_ours, is_taken};
+use crate::session::chain;
+use crate::step::{Does, Expected, ImageTarget, Step, UndoPoint};
+use crate::{Effect, Error, Kind, PortError, PortErrorKind, Run, SaveTo, SnapshotAction, SnapshotId};
+
+/// A guest whose writes are tracked is not stopped longer for it.
+const LONG_PAUSE: Duration = Duration::from_secs(2);
+
+impl Does {
+    /// The snapshot that it takes, if it is taken at one instant with others.
+    pub(super) fn snapshot(&self) -> Option<SnapshotAction> {
+        match self {
+            Self::Take(action) => Some(action.clone()),
+            Self::MarkUndo(point) => {
+                Some(SnapshotAction::Internal { disk: point.disk.clone(), tag: point.tag.clone() })
+            }
+            _ => None,
+        }
+    }
+
+    fn failed(&self, error: PortError) -> Error {
+        Error::new(error.kind.into(), error.effect, self.failure()).with_source(error)
+    }
+
+    fn unstored(&self, error: xlsnap_conf_store::Error) -> Error {
+        Error::new(error.kind().into(), error.effect().into(), self.failure()).with_source(error)
+    }
+}
+
+impl<'e> Execution<'e> {
+    /// Does one step.
+    pub(super) async fn perform(&self, step: &Step) -> Result<(), Error> {
+        let does = &step.does;
+        if does.is_long() {
+            return self.interruptible(does).await;
+        }
+        self.act(does).await
+    }
+
+    async fn interruptible(&self, does: &Does) -> Result<(), Error> {
+        let Some(interrupt) = self.ports.interrupt.get() else { return self.act(does).await };
+        match select(Box::pin(self.act(does)), interrupt.requested()).await {
+            Either::Left((done, _)) => done,
+            Either::Right(((), _)) => {
+                Err(Error::new(Kind::Failed, Effect::Unknown, "it was interrupted on request"))
+            }
+        }
+    }
+
+    async fn act(&self, does: &Does) -> Result<(), Error> {
+        let (ports, progress) = (&self.ports, self.ports.progress);
+        let subject = does.failure();
+        let port = |result: Result<(), PortError>| result.map_err(|e| does.failed(e));
+        match does {
+            Does::MakeLayer(overlay) => port(ports.overlays.need(&subject)?.make(overlay).await),
+            Does::RemoveLayer(overlay) => port(ports.overlays.need(&subject)?.discard(overlay).await),
+            Does::Adopt(to) => {
+                port(ports.overlays.need(&subject)?.adopt(&to.disk, &to.file, &to.format).await)
+            }
+            Does::Freeze { bound } => self.freeze(does, *bound).await,
+            Does::Thaw { bound } => {
+                self.thaw(*bound).await;
+                Ok(())
+            }
+            Does::StopGuest { .. } => port(ports.pause.need(&subject)?.stop().await),
+            Does::ResumeGuest => port(ports.pause.need(&subject)?.resume().await),
+            Does::ResetGuest => port(ports.pause.need(&subject)?.reset().await),
+            Does::BeginMemory(save) => {
+                let stopped = ports.memory.need(&subject)?.begin(save, progress).await;
+                *self.saving.lock().await = Saving::Stopped(stopped.map_err(|e| does.failed(e))?);
+                Ok(())
+            }
+            Does::RunOn(save) => {
+                let Saving::Stopped(stopped) = self.take_saving().await else { return Err(not_begun(does)) };
+                let (pause, unfinished) = stopped.run_on().await.map_err(|e| does.failed(e))?;
+                *self.saving.lock().await = Saving::Unfinished(unfinished);
+                self.note_pause(save.was, save.way(), pause);
+                Ok(())
+            }
+            Does::FinishMemory(_) => {
+                let Saving::Unfinished(unfinished) = self.take_saving().await else {
+                    return Err(not_begun(does));
+                };
+                let saved = unfinished.finish().await.map_err(|e| does.failed(e))?;
+                self.found().saved = Some(saved);
+                Ok(())
+            }
+            Does::AbandonMemory(save) => {
+                *self.saving.lock().await = Saving::Not;
+                if save.to == SaveTo::Inside {
+                    return port(ports.inside.need(&subject)?.abandon_inside(save).await);
+                }
+                port(ports.memory.need(&subject)?.abandon(save).await)
+            }
+            Does::Take(_) | Does::MarkUndo(_) => {
+                let actions: Vec<SnapshotAction> = does.snapshot().into_iter().collect();
+                self.take(does, &actions).await
+            }
+            Does::TakeInside { save, actions } => {
+                let before = ports.clock.monotonic();
+                let pause = ports.inside.need(&subject)?.take_inside(save, actions, progress).await;
+                self.found().took = ports.clock.monotonic().saturating_sub(before);
+                self.note_pause(save.was, save.way(), pause.map_err(|e| does.failed(e))?);
+                Ok(())
+            }
+            Does::DropUndo(point) => self.drop_undo(does, point).await,
+            Does::DropBitmap { disk, bitmap, .. } => port(ports.disks.drop_bitmap(disk, bitmap).await),
+            Does::Apply { target, .. } => port(ports.disks.revert(&target.disk, &target.snapshot).await),
+            Does::DeleteInside(target) => self.delete_inside(does, target).await,
+            Does::EndProcess(_) => port(ports.power.need(&subject)?.end().await),
+            Does::Start { run } => port(ports.power.need(&subject)?.start(*run).await),
+            Does::Restore { memory, run } => {
+                port(ports.power.need(&subject)?.restore(memory, *run, progress).await)
+            }
+            Does::Load { inside, run, .. } => {
+                port(ports.inside.need(&subject)?.load(inside, *run, progress).await)
+            }
+            Does::Release => port(ports.release.need(&subject)?.release().await),
+            Does::TakeBack => port(ports.release.need(&subject)?.take_back().await),
+            Does::RemoveMemory { file, .. } => port(ports.memory_files.need(&subject)?.remove(file).await),
+            Does::StoreRecord(draft) => self.store_record(does, draft).await,
+            Does::SetParent { snapshot, parent } => self.set_parent(does, snapshot, parent.as_ref()).await,
+            Does::SetSnapshotId { snapshot, disk, id } => self.set_id(does, snapshot, (disk, id)).await,
+            Does::MendImage { disk, .. } => port(ports.health.need(&subject)?.mend(disk).await),
+            Does::DeleteRecord(name) => self.delete_record(does, name).await,
+            Does::SetCurrent { to, .. } => {
+                // Twice, so that one refusal of the store gives up nothing that is done.
+                let noted = self.session.set_current(to.as_ref()).await;
+                let noted = if noted.is_ok() { noted } else { self.session.set_current(to.as_ref()).await };
+                noted.map_err(|e| does.unstored(e))
+            }
+            // The journal is written by the loop that knows how far it is.
+            Does::Commit => Ok(()),
+            Does::Look(expected) => self.look(does, expected).await,
+        }
+    }
+
+    async fn take_saving(&self) -> Saving<'e> {
+        std::mem::replace(&mut *self.saving.lock().await, Saving::Not)
+    }
+
+    fn note_pause(&self, was: Run, way: MemoryWay, pause: Duration) {
+        self.found().pause = was.runs().then_some(pause);
+        if pause > LONG_PAUSE && way == MemoryWay::Background {
+            self.warn(format!(
+                "the guest stood still for {pause:?}, which is long for this way of saving memory"
+            ));
+        }
+    }
+
+    pub(super) async fn take(&self, does: &Does, actions: &[SnapshotAction]) -> Result<(), Error> {
+        self.ports.disks.snapshot(actions).await.map_err(|e| does.failed(e))
+    }
+
+    async fn freeze(&self, does: &Does, bound: Duration) -> Result<(), Error> {
+        let frozen = self.ports.agent.need(&does.failure())?.freeze(bound).await;
+        let Err(error) = frozen else { return Ok(()) };
+        // An agent that did not answer may freeze them still.
+        if error.effect != Effect::None {
+            self.thaw(bound).await;
+        }
+        Err(does.failed(error))
+    }
+
+    /// Thaws the file systems; a failure becomes a warning.
+    async fn thaw(&self, bound: Duration) {
+        let Some(agent) = self.ports.agent.get() else {
+            self.warn(
+                "the guest's file systems may be frozen still, and no agent is known that thaws them"
+                    .to_owned(),
+            );
+            return;
+        };
+        let mut thawed = agent.thaw(bound).await;
+        if thawed.is_err() {
+            thawed = agent.thaw(bound).await;
+        }
+        if let Err(e) = thawed {
+            let e = from_port(e, "the guest's file systems could not be thawed");
+            self.warn(format!("{}; they thaw by themselves, or by a reset of the guest", chain(&e)));
+        }
+    }
+
+    /// Removes a mark. It is tried twice, since what is left of it is nothing that the next operation looks for.
+    async fn drop_undo(&self, does: &Does, point: &UndoPoint) -> Result<(), Error> {
+        if self.drop_undo_once(does, point).await.is_ok() {
+            return Ok(());
+        }
+        self.found().looked = None;
+        self.drop_undo_once(does, point).await
+    }
+
+    async fn drop_undo_once(&self, does: &Does, point: &UndoPoint) -> Result<(), Error> {
+        let known = self
+            .found()
+            .looked
+            .as_ref()
+            .and_then(|looked| looked.disk(&point.disk)?.named(&point.tag).next());
+        let snapshot = match known {
+            Some(snapshot) => Some(snapshot),
+            // A mark that was made after the last look.
+            None => {
+                let looked = self.ports.disks.inventory().await.map_err(|e| does.failed(e))?;
+                looked.disk(&point.disk).and_then(|disk| disk.named(&point.tag).next())
+            }
+        };
+        let Some(snapshot) = snapshot else { return Ok(()) };
+        self.delete(does, &point.disk, &snapshot).await
+    }
+
+    async fn delete(&self, does: &Does, disk: &DiskName, snapshot: &SnapshotId) -> Result<(), Error> {
+        match self.ports.disks.delete(disk, snapshot).await {
+            Err(e) if e.kind == PortErrorKind::NotFound => Ok(()),
+            done => done.map_err(|e| does.failed(e)),
+        }
+    }
+
+    /// Deletes inside an image, and looks where that failed: one that is gone is deleted.
+    async fn delete_inside(&self, does: &Does, target: &ImageTarget) -> Result<(), Error> {
+        let Err(error) = self.delete(does, &target.disk, &target.snapshot).await else { return Ok(()) };
+        match self.ports.disks.inventory().await {
+            Ok(looked) => {
+                let disk = looked.disk(&target.disk);
+                if disk.is_some_and(|disk| disk.named(&target.snapshot.name).any(|s| s == target.snapshot)) {
+                    let kind = error.kind();
+                    return Err(error.ended_as(kind, Effect::None));
+                }
+                Ok(())
+            }
+            Err(_) => Err(error),
+        }
+    }
+
+    async fn store_record(&self, does: &Does, draft: &Draft) -> Result<(), Error> {
+        let record = {
+            let found = self.found();
+            let looked = found.looked.as_ref();
+            let mut record = draft.record(looked, found.saved.as_ref());
+            if let (Some(meta), Some(pause)) = (&mut record.meta, found.pause) {
+                meta.downtime_us = Some(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX));
+            }
+            record
+        };
+        if let Err(cause) = self.session.store_record(&record, false).await {
+            let (store, uuid) = (self.session.store, self.session.domain.uuid);
+            // It may be there although storing it failed; and what is there may be of another writer.
+            match store.load(uuid, &draft.name).await {
+                Ok(there) if is_ours(&there, draft, self.id) => {}
+                Ok(_) => {
+                    let message = format!("{}: another operation stored one of that name", does.failure());
+                    return Err(Error::new(Kind::Refused, Effect::None, message).with_source(cause));
+                }
+                Err(e) if e.kind() == xlsnap_conf_store::Kind::NotFound => {
+                    return Err(
+                        Error::new(cause.kind().into(), Effect::None, does.failure()).with_source(cause)
+                    );
+                }
+                Err(_) => {
+                    return Err(
+                        Error::new(cause.kind().into(), Effect::Unknown, does.failure()).with_source(cause)
+                    );
+                }
+            }
+        }
+        self.found().record = Some(record);
+        Ok(())
+    }
+
+    async fn set_parent(
+        &self,
+        does: &Does,
+        name: &SnapshotName,
+        parent: Option<&SnapshotName>,
+    ) -> Result<(), Error> {
+        self.change_meta(does, name, |meta| meta.parent = parent.cloned()).await
+    }
+
+    async fn set_id(
+        &self,
+        does: &Does,
+        name: &SnapshotName,
+        (disk, id): (&DiskName, &str),
+    ) -> Result<(), Error> {
+        let change = |meta: &mut Meta| {
+            for found in meta.disks.iter_mut().filter(|found| found.disk == *disk) {
+                found.id = Some(id.to_owned());
+            }
+        };
+        self.change_meta(does, name, change).await
+    }
+
+    async fn change_meta(
+        &self,
+        does: &Does,
+        name: &SnapshotName,
+        change: impl FnOnce(&mut Meta),
+    ) -> Result<(), Error> {
+        let (store, uuid) = (self.session.store, self.session.domain.uuid);
+        let mut record = match store.load(uuid, name).await {
+            Ok(record) => record,
+            // It was deleted behind the store's back: there is nothing to change any more.
+            Err(e) if e.kind() == xlsnap_conf_store::Kind::NotFound => return Ok(()),
+            Err(e) => return Err(does.unstored(e)),
+        };
+        let Some(meta) = &mut record.meta else { return Ok(()) };
+        if meta.format_version > Meta::FORMAT_VERSION {
+            self.warn(format!(
+                "the record of snapshot {name} stays as it is, since a newer version of xlsnap wrote it: {}",
+                does.failure()
+            ));
+            return Ok(());
+        }
+        let before = meta.clone();
+        change(meta);
+        if *meta == before {
+            return Ok(());
+        }
+        self.session.store_record(&record, true).await.map_err(|e| does.unstored(e))
+    }
+
+    async fn delete_record(&self, does: &Does, name: &SnapshotName) -> Result<(), Error> {
+        match self.session.delete_record(name).await {
+            Err(e) if e.kind() != xlsnap_conf_store::Kind::NotFound => {
+                let names = self.session.store.names(self.session.domain.uuid).await;
+                let is_gone = names.is_ok_and(|names| !names.contains(name));
+                if is_gone { Ok(()) } else { Err(does.unstored(e)) }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether every disk has its part of a snapshot now.
+    pub(super) async fn are_taken(
+        &self,
+        actions: &[SnapshotAction],
+        inside: bool,
+    ) -> Result<bool, PortError> {
+        let guest = self.ports.guest.state().await?;
+        let looked = self.ports.disks.inventory().await?;
+        let is_there = is_taken(actions, guest, &looked) && (!inside || holds_memory(actions, &looked));
+        self.found().looked = Some(looked);
+        Ok(is_there)
+    }
+
+    async fn look(&self, does: &Does, expected: &Expected) -> Result<(), Error> {
+        let unseen = |mut e: PortError| {
+            // What was done stays done, whether it can be looked at or not.
+            e.effect = Effect::Done;
+            Error::new(e.kind.into(), e.effect, "the disks cannot be looked at afterwards").with_source(e)
+        };
+        match expected {
+            Expected::Taken { actions, inside } => {
+                if self.are_taken(actions, *inside).await.map_err(unseen)? {
+                    return Ok(());
+                }
+                // Two programs with the same image each keep their own list of its snapshots; the later one to write wins.
+                let cause = "a snapshot is not in its image after it was taken; another program may write to the image";
+                let cause = PortError::new(PortErrorKind::Corrupt, Effect::Unknown, cause);
+                Err(does.failed(cause).ended_as(Kind::Failed, Effect::Unknown))
+            }
+            Expected::Sizes(targets) => {
+                let looked = self.ports.disks.inventory().await.map_err(unseen)?;
+                let wrong = targets.iter().find(|target| {
+                    let size = looked.disk(&target.disk).map(|disk| disk.virtual_size);
+                    size.is_none() || target.virtual_size.is_some_and(|expected| size != Some(expected))
+                });
+                let message = wrong.map(|target| {
+                    format!("disk {} does not have the size that it had in the snapshot", target.disk)
+                });
+                self.found().looked = Some(looked);
+                match message {
+                    None => Ok(()),
+                    Some(message) => Err(Error::new(Kind::Failed, Effect::Unknown, message)),
+                }
+            }
+        }
+    }
+}
+
+fn not_begun(does: &Does) -> Error {
+    let message = format!("{}: no save has begun", does.failure());
+    Error::new(Kind::Failed, Effect::None, message)
+}

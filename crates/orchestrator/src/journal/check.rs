@@ -1,0 +1,144 @@
+//! What recovery relies on: above all, that every file it may remove is one that the operation was to make.
+
+use std::collections::BTreeSet;
+
+use xlsnap_types::model::{AbsoluteFile, DiskName};
+
+use super::{Draft, Journal};
+use crate::step::{Does, UndoPoint};
+use crate::{MemorySave, Overlay, SaveTo, SnapshotAction, Stage};
+
+type Verdict = Result<(), &'static str>;
+
+pub(super) fn check(journal: &Journal) -> Verdict {
+    if journal.stages.is_empty() {
+        return Err("it has no steps");
+    }
+    if journal.at > journal.stages.len() {
+        return Err("it is further than its list is long");
+    }
+    for stage in &journal.stages {
+        if stage.steps().is_empty() {
+            return Err("a stage has no steps");
+        }
+        side_by_side(stage)?;
+        stage.steps().iter().try_for_each(|step| of_step(&step.does))?;
+    }
+    if let Some(draft) = journal.draft() {
+        draft.check()?;
+        if draft.name != journal.name {
+            return Err("it stores the record of another snapshot");
+        }
+        let taken: Vec<&SnapshotAction> = journal.does().flat_map(taken).collect();
+        if !taken.into_iter().eq(&draft.actions) {
+            return Err("the record is of other disks than are taken");
+        }
+    }
+    Ok(())
+}
+
+fn taken(does: &Does) -> &[SnapshotAction] {
+    match does {
+        Does::Take(action) => std::slice::from_ref(action),
+        Does::TakeInside { actions, .. } => actions,
+        _ => &[],
+    }
+}
+
+/// Steps that are done together are done to different disks.
+fn side_by_side(stage: &Stage) -> Verdict {
+    if let Stage::AtOnce(steps) = stage
+        && steps.iter().any(|step| !matches!(step.does, Does::Take(_) | Does::MarkUndo(_)))
+    {
+        return Err("it does at once what is no snapshot");
+    }
+    if stage.steps().len() > 1 {
+        let disks: Vec<&DiskName> = stage.steps().iter().filter_map(|step| step.does.disk()).collect();
+        if disks.len() != stage.steps().len()
+            && !stage.steps().iter().all(|s| matches!(s.does, Does::DropBitmap { .. }))
+        {
+            return Err("it does together what is not done to disks");
+        }
+        if !stage.steps().iter().any(|step| matches!(step.does, Does::DropBitmap { .. })) {
+            return each_once(disks.into_iter());
+        }
+    }
+    Ok(())
+}
+
+fn of_step(does: &Does) -> Verdict {
+    match does {
+        Does::MakeLayer(overlay)
+        | Does::RemoveLayer(overlay)
+        | Does::Take(SnapshotAction::External(overlay)) => of_overlay(overlay),
+        Does::BeginMemory(save)
+        | Does::RunOn(save)
+        | Does::FinishMemory(save)
+        | Does::AbandonMemory(save) => of_save(save),
+        Does::TakeInside { save, .. } if save.to != SaveTo::Inside => {
+            Err("memory is saved inside, and to a file")
+        }
+        Does::TakeInside { save, .. } => of_save(save),
+        Does::MarkUndo(point) | Does::DropUndo(point) if !UndoPoint::is_one(&point.tag) => {
+            Err("a mark has a name that is not reserved for marks")
+        }
+        Does::RemoveMemory { file, .. } if AbsoluteFile::new(file.as_str()).is_err() => {
+            Err("the memory's file is not absolute")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn of_overlay(overlay: &Overlay) -> Verdict {
+    if overlay.file == overlay.base || !overlay.file.starts_with('/') {
+        return Err("an overlay is not the file that was to be made");
+    }
+    Ok(())
+}
+
+fn of_save(save: &MemorySave) -> Verdict {
+    if save.token.len() > 24 || !save.token.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        return Err("the memory's token is not a word");
+    }
+    Ok(())
+}
+
+impl Draft {
+    fn check(&self) -> Verdict {
+        if self.actions.is_empty() || self.actions.len() != self.meta.disks.len() {
+            return Err("it does not do one thing for each disk");
+        }
+        each_once(self.meta.disks.iter().map(|meta| &meta.disk))?;
+        if let Some(SaveTo::File { file, .. }) = self.memory.as_ref().map(|save| &save.to) {
+            let mut disks = self.meta.disks.iter();
+            if disks.any(|meta| meta.image == file.as_str() || meta.made.as_deref() == Some(file.as_str())) {
+                return Err("the memory's file is a disk's");
+            }
+        }
+        for (action, meta) in self.actions.iter().zip(&self.meta.disks) {
+            if action.disk() != &meta.disk {
+                return Err("its disks are in another order than what is done to them");
+            }
+            match action {
+                SnapshotAction::Internal { tag, .. } if tag != self.name.as_str() => {
+                    return Err("a disk's snapshot has another name");
+                }
+                SnapshotAction::Internal { .. } if meta.made.is_some() => {
+                    return Err("an internal snapshot made a file");
+                }
+                SnapshotAction::External(overlay)
+                    if meta.made.as_ref() != Some(&overlay.file) || meta.image != overlay.base =>
+                {
+                    return Err("an overlay is not the file that was to be made");
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn each_once<'a>(disks: impl Iterator<Item = &'a DiskName>) -> Verdict {
+    let mut met = BTreeSet::new();
+    if disks.into_iter().all(|disk| met.insert(disk)) { Ok(()) } else { Err("it names a disk twice") }
+}

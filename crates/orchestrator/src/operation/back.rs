@@ -1,0 +1,110 @@
+//! How an operation that failed ends: everything is as it was, or recovery is pending.
+
+use xlsnap_conf_store::Kind as StoreKind;
+
+use super::{abilities, guest, inventory};
+use crate::execute::{Execution, Fault};
+use crate::journal::{Direction, Journal};
+use crate::look::is_ours;
+use crate::session::{Session, chain, pending};
+use crate::step::{Look, back};
+use crate::{DomainRef, Effect, Error, Kind, Ports};
+
+/// Looks at all that a way back is planned from.
+pub(super) async fn look(ports: &Ports<'_>, domain: &DomainRef, journal: &Journal) -> Result<Look, Error> {
+    let foreign = match journal.draft() {
+        None => false,
+        Some(draft) => match ports.store.load(domain.uuid, &draft.name).await {
+            Ok(record) => !is_ours(&record, draft, journal.id()),
+            Err(e) if e.kind() == StoreKind::NotFound => false,
+            // A record that cannot be read is not one that this operation wrote.
+            Err(_) => true,
+        },
+    };
+    Ok(Look {
+        guest: guest(ports, domain).await?,
+        inventory: inventory(ports, domain).await?,
+        restart: abilities(ports, domain).await?.restart,
+        foreign,
+    })
+}
+
+/// Goes back from a fault, and makes the error that says how that went. `head` says what did not happen: "snapshot s of domain d was
+/// not made".
+pub(super) async fn go_back(
+    execution: &Execution<'_>,
+    session: &Session<'_>,
+    ports: &Ports<'_>,
+    journal: &mut Journal,
+    fault: Fault,
+    head: &str,
+) -> Error {
+    let Fault { at, begun, error, .. } = fault;
+    if begun.iter().flat_map(crate::Stage::steps).any(|step| step.does.has_no_way_back()) {
+        let message = format!("{head}, and part of it is done, which nothing leads back from");
+        return pending(message, Effect::Unknown).with_source(error);
+    }
+    let ended = match undo(execution, session, ports, journal, (at, &begun)).await {
+        Ok(kept) => kept,
+        Err(undoing) => {
+            let message = format!("{head} ({}), and what was begun cannot be undone now", chain(&error));
+            let pending = pending(message, Effect::Unknown);
+            let pending = match undoing.advice() {
+                Some(advice) => pending.with_advice(format!("{advice}; then run recover")),
+                None => pending,
+            };
+            return pending.with_source(undoing);
+        }
+    };
+    let kind = if error.kind() == Kind::Busy { Kind::Busy } else { Kind::Failed };
+    let mut message = format!("{head}: {error}");
+    for sentence in ended {
+        message.push_str("; ");
+        message.push_str(&sentence);
+    }
+    let advice = error.advice().map(str::to_owned);
+    let mut failure = Error::new(kind, Effect::None, message);
+    if let Some(advice) = advice {
+        failure = failure.with_advice(advice);
+    }
+    match error.into_source() {
+        Some(cause) => failure.with_source(cause),
+        None => failure,
+    }
+}
+
+/// Undoes what was begun, and removes the journal; what cannot be as it was comes back as sentences.
+pub(super) async fn undo(
+    execution: &Execution<'_>,
+    session: &Session<'_>,
+    ports: &Ports<'_>,
+    journal: &mut Journal,
+    (at, begun): (usize, &[crate::Stage]),
+) -> Result<Vec<String>, Error> {
+    let unwritten = |e| {
+        Error::new(Kind::RecoveryPending, Effect::Unknown, "the journal cannot be removed").with_source(e)
+    };
+    if begun.is_empty() {
+        session.set_journal(None).await.map_err(unwritten)?;
+        return Ok(Vec::new());
+    }
+    journal.direction = Direction::Back;
+    journal.at = (at + 1).min(journal.stages.len());
+    // Without this word a crash from here on makes recovery go forward, which ends as well. But for overlays: those of a domain
+    // that is off would count as taken.
+    if let Err(e) = session.set_journal(Some(journal)).await {
+        tracing::warn!(error = %chain(&e), "the journal does not say that the operation is undone");
+    }
+    let look = look(ports, session.domain, journal).await?;
+    let way = back(begun, &look)?;
+    let warnings_before = {
+        let mut found = execution.found();
+        found.looked = Some(look.inventory);
+        found.warnings.len()
+    };
+    execution.backward(&way.stages).await?;
+    session.set_journal(None).await.map_err(unwritten)?;
+    let mut kept = way.kept;
+    kept.extend(execution.found().warnings.drain(warnings_before..));
+    Ok(kept)
+}

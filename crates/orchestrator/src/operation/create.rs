@@ -1,0 +1,296 @@
+//! Making a snapshot of all disks.
+
+use std::collections::BTreeSet;
+
+use tracing::Instrument;
+use uuid::Uuid;
+use xlsnap_types::model::{Consistency, DiskMeta, Meta, SnapshotName, StateFlags};
+
+use super::back::go_back;
+use super::{finish, guest, inventory, refuse_pending};
+use crate::error::{from_port, from_store};
+use crate::execute::Execution;
+use crate::journal::{Draft, Journal};
+use crate::plan::{self, CreateFacts, MemoryFacts, creation_stages};
+use crate::reversibility::Now;
+use crate::session::{Session, chain, pending};
+use crate::step::Does;
+use crate::{
+    CreatePlan, CreateReport, CreateRequest, DomainRef, Effect, Error, GuestState, Inventory, Kind,
+    MemoryPlace, MemoryRequest, MemorySave, MemorySurvey, Operation, Ports, Reversibility, SnapshotAction,
+};
+
+/// Plans a snapshot, with no effect: a dry run. It asks the store, the guest and the disks.
+///
+/// # Errors
+/// [`Kind::Refused`] names the disk or the name that stands in the way, and says what to do; [`Kind::RecoveryPending`]
+/// when an operation was interrupted, so that the plan would not last.
+///
+/// # Cancel safety
+/// It only reads.
+pub async fn plan_create(
+    ports: &Ports<'_>,
+    domain: &DomainRef,
+    request: &CreateRequest,
+    id: Uuid,
+) -> Result<CreatePlan, Error> {
+    refuse_pending(ports, domain).await?;
+    let span = tracing::info_span!("plan_create", domain = %domain.name, %id);
+    Ok(Creation::plan(ports, domain, request, id).instrument(span).await?.plan)
+}
+
+/// Makes a snapshot of all chosen disks at one instant: opens a [`Session`] for [`Session::create`].
+///
+/// # Errors
+/// [`Kind::Busy`] when another process holds the domain's lock; else as [`Session::create`].
+///
+/// # Cancel safety
+/// As [`Session::create`].
+pub async fn create(
+    ports: &Ports<'_>,
+    domain: &DomainRef,
+    request: &CreateRequest,
+    id: Uuid,
+) -> Result<CreateReport, Error> {
+    Session::open(ports.store, ports.clock, domain, "create").await?.create(ports, request, id).await
+}
+
+impl Session<'_> {
+    /// Makes a snapshot of all chosen disks at one instant. The commit point is the storing of its record: a snapshot has a
+    /// record exactly when every one of its disks has it.
+    ///
+    /// What a crash left is finished first. A failure undoes what was done; what was done is looked up, not assumed.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`] before any effect; [`Kind::Failed`] when everything is as it was; [`Kind::RecoveryPending`] when the
+    /// disks cannot be looked at or put back now, so that [`crate::recover`] has to.
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves what a crash would: [`crate::recover`], or the next operation, completes or undoes it.
+    pub async fn create(
+        &self,
+        ports: &Ports<'_>,
+        request: &CreateRequest,
+        id: Uuid,
+    ) -> Result<CreateReport, Error> {
+        let span = tracing::info_span!("create", domain = %self.domain.name, %id);
+        let work = async {
+            let recovered = finish(self, ports).await?;
+            let made =
+                async { Creation::plan(ports, self.domain, request, id).await?.carry_out(self, ports).await };
+            match made.await {
+                Ok(report) => Ok(CreateReport { recovered, ..report }),
+                Err(error) => Err(error.with_recovered(recovered)),
+            }
+        };
+        work.instrument(span).await
+    }
+}
+
+/// A snapshot that is to be made.
+pub(super) struct Creation {
+    pub(super) plan: CreatePlan,
+    id: Uuid,
+    guest: GuestState,
+}
+
+impl Creation {
+    /// Looks and plans.
+    pub(super) async fn plan(
+        ports: &Ports<'_>,
+        domain: &DomainRef,
+        request: &CreateRequest,
+        id: Uuid,
+    ) -> Result<Self, Error> {
+        let unreadable =
+            |e| from_store(e, format!("what is stored of domain {} cannot be read", domain.name));
+        let names: BTreeSet<SnapshotName> =
+            ports.store.names(domain.uuid).await.map_err(unreadable)?.into_iter().collect();
+        let of_domain = ports.store.domain_record(domain.uuid).await.map_err(unreadable)?;
+        let parent = of_domain.and_then(|record| record.current).filter(|parent| names.contains(parent));
+        let guest = guest(ports, domain).await?;
+        let inventory = inventory(ports, domain).await?;
+        let now = ports.clock.epoch_seconds();
+        let facts = CreateFacts { domain: &domain.name, inventory: &inventory, names: &names, id, now };
+        let mut plan = plan::create(&facts, request)?;
+        refuse_overlays(ports, domain, &plan).await?;
+        if let Some(wanted) = &request.memory {
+            plan.memory = Some(memory(ports, domain, guest, &plan, wanted, id).await?);
+            plan.warnings.extend(plan::left_out(&plan, &inventory));
+        }
+        plan.quiesce = plan::quiesce(&domain.name, guest, ports.agent, request, &mut plan.warnings)?;
+        let drafting = Drafting { plan: &plan, inventory: &inventory, guest, request, id, now };
+        plan.stages = creation_stages(domain.uuid, drafting.draft(parent));
+        Ok(Self { plan, id, guest })
+    }
+
+    /// The effects, after their journal entry.
+    pub(super) async fn carry_out(
+        self,
+        session: &Session<'_>,
+        ports: &Ports<'_>,
+    ) -> Result<CreateReport, Error> {
+        let Self { plan, id, guest } = self;
+        let domain = session.domain;
+        let mut journal = Journal::new(id, Operation::Create, plan.name.clone(), plan.stages);
+        session.intend(&journal).await?;
+        let execution = Execution::new(session, ports, id);
+        let mut warnings = plan.warnings;
+        match execution.forward(&mut journal).await {
+            Ok(()) => session.close_journal(&mut warnings).await,
+            // The snapshot is made; the journal stays, so that the next operation notes it.
+            Err(fault) if fault.is(|does| matches!(does, Does::SetCurrent { .. })) => {
+                warnings.push(format!("the current snapshot could not be noted ({})", chain(&fault.error)));
+            }
+            Err(fault) => {
+                let head = format!("snapshot {} of domain {} was not made", plan.name, domain.name);
+                let storing = fault.is(|does| matches!(does, Does::StoreRecord(_)));
+                let adopting = fault.is(|does| match does {
+                    Does::Adopt(_) => true,
+                    // All were taken, and only cannot be looked at.
+                    Does::Look(_) => fault.error.effect() == Effect::Done,
+                    _ => false,
+                });
+                if storing && fault.error.effect() != Effect::None {
+                    let message = format!("{head}, or its record is there and cannot be read");
+                    return Err(pending(message, Effect::Unknown).with_source(fault.error));
+                }
+                let external =
+                    plan.disks.iter().any(|disk| matches!(disk.action, SnapshotAction::External(_)));
+                // Of memory only the record would tell whether it is whole.
+                if (storing || adopting) && external && plan.memory.is_none() && guest != GuestState::Off {
+                    let message = format!("{head}; the guest writes to the overlays already");
+                    return Err(pending(message, Effect::Done).with_source(fault.error));
+                }
+                return Err(go_back(&execution, session, ports, &mut journal, fault, &head).await);
+            }
+        }
+        let now = Now::look(ports, domain, guest).await;
+        let found = execution.into_found();
+        let record = found.record.expect("a creation that went through its list stored its record");
+        warnings.extend(found.warnings);
+        let reversibility = match now.as_ref().zip(found.looked.as_ref()) {
+            Some((now, looked)) => Reversibility::of_now(&record, looked, now),
+            None => Reversibility::of(&record),
+        };
+        Ok(CreateReport {
+            record,
+            passed_over: plan.passed_over,
+            reversibility,
+            took: found.took,
+            pause: found.pause,
+            warnings,
+            recovered: None,
+        })
+    }
+}
+
+/// Asks how the memory can be saved, and plans it.
+async fn memory(
+    ports: &Ports<'_>,
+    domain: &DomainRef,
+    guest: GuestState,
+    plan: &CreatePlan,
+    request: &MemoryRequest,
+    id: Uuid,
+) -> Result<MemorySave, Error> {
+    let subject = format!("the memory of domain {} cannot be saved", domain.name);
+    let file = match &request.place {
+        MemoryPlace::Inside => None,
+        MemoryPlace::File(file) => Some(file.clone()),
+        MemoryPlace::Default => Some(ports.memory_files.need(&subject)?.place(&plan.name)),
+    };
+    let survey = if guest.is_on() {
+        let asked = ports.memory.need(&subject)?.survey(file.as_deref()).await;
+        asked.map_err(|e| {
+            from_port(e, format!("how the memory of domain {} can be saved cannot be told", domain.name))
+        })?
+    } else {
+        MemorySurvey::default()
+    };
+    let facts = MemoryFacts { domain: &domain.name, guest, survey: &survey, file: file.as_deref(), id };
+    plan::memory(&facts, plan, request)
+}
+
+/// A file that is there has an owner: after a crash we would take it for the overlay that we meant to make. And a place may lose
+/// what the base keeps.
+async fn refuse_overlays(ports: &Ports<'_>, domain: &DomainRef, plan: &CreatePlan) -> Result<(), Error> {
+    for disk in &plan.disks {
+        let SnapshotAction::External(overlay) = &disk.action else { continue };
+        let about = format!("disk {} of domain {}: the overlay {}", disk.disk, domain.name, overlay.file);
+        let refused = |why: &str| Error::new(Kind::Refused, Effect::None, format!("{about} {why}"));
+        let overlays = ports.overlays.need(&format!("{about} cannot be made"))?;
+        let there = overlays.exists(&overlay.file).await;
+        if there.map_err(|e| from_port(e, format!("{about} cannot be looked for")))? {
+            return Err(refused("is there already")
+                .with_advice("name another file for the overlay, or another snapshot"));
+        }
+        let place = overlays.place(&overlay.base, &overlay.file).await;
+        let place = place.map_err(|e| from_port(e, format!("{about}: its place cannot be looked at")))?;
+        if let Some(why) = place.why() {
+            return Err(refused(&format!("cannot be there: {why}")).with_advice(format!(
+                "name another file: --external {}=FILE, or set overlays = \"DIRECTORY\" for it in the domain's file",
+                overlay.disk
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// What a draft is made of.
+struct Drafting<'a> {
+    plan: &'a CreatePlan,
+    inventory: &'a Inventory,
+    guest: GuestState,
+    request: &'a CreateRequest,
+    id: Uuid,
+    now: u64,
+}
+
+impl Drafting<'_> {
+    fn draft(&self, parent: Option<SnapshotName>) -> Draft {
+        let Self { plan, inventory, guest, request, id, now } = self;
+        let disks = plan.disks.iter().map(|plan| {
+            let disk = inventory.disk(&plan.disk).expect("the plan is of this inventory");
+            DiskMeta {
+                disk: disk.name.clone(),
+                image: disk.image.clone(),
+                format: disk.format.clone(),
+                id: None,
+                virtual_size: disk.virtual_size,
+                made: match &plan.action {
+                    SnapshotAction::External(overlay) => Some(overlay.file.clone()),
+                    SnapshotAction::Internal { .. } => None,
+                },
+            }
+        });
+        let consistency = match guest {
+            _ if plan.memory.is_some() => Consistency::Memory,
+            _ if plan.quiesce.is_some() => Consistency::FileSystem,
+            GuestState::Off => Consistency::Offline,
+            _ => Consistency::Crash,
+        };
+        Draft {
+            name: plan.name.clone(),
+            description: request.description.clone(),
+            creation_time: *now,
+            state: match guest {
+                GuestState::On(flags) => *flags,
+                GuestState::Off | GuestState::Serving => StateFlags::default(),
+            },
+            actions: plan.disks.iter().map(|plan| plan.action.clone()).collect(),
+            memory: plan.memory.clone(),
+            quiesced: plan.quiesce,
+            meta: Meta {
+                operation: Some(*id),
+                parent,
+                disks: disks.collect(),
+                passed_over: plan.passed_over.clone(),
+                hypervisor: inventory.hypervisor.clone(),
+                labels: request.labels.clone(),
+                expires: request.expires,
+                ..Meta::new(consistency)
+            },
+        }
+    }
+}

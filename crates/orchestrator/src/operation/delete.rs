@@ -1,0 +1,251 @@
+//! Deleting snapshots.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tracing::Instrument;
+use uuid::Uuid;
+use xlsnap_conf_store::{ConfStore, Entry, Record};
+use xlsnap_types::model::SnapshotName;
+
+use super::{finish, inventory, refuse_pending};
+use crate::error::from_store;
+use crate::execute::{Execution, Fault};
+use crate::journal::Journal;
+use crate::plan::{self, DeleteFacts, Parents, no_such};
+use crate::session::{Session, pending};
+use crate::step::Does;
+use crate::{
+    DeletePlan, DeleteReport, DeleteRequest, DomainRef, Effect, Error, Inventory, Kind, Operation, Outcome,
+    Ports, Recovered,
+};
+
+/// Plans a deletion, with no effect: a dry run. It asks the store and the disks.
+///
+/// # Errors
+/// [`Kind::NotFound`] when there is no such snapshot; [`Kind::Refused`] names the disk that stands in the way and says what
+/// to do; [`Kind::RecoveryPending`] when an operation was interrupted, so that the plan would not last.
+///
+/// # Cancel safety
+/// It only reads.
+pub async fn plan_delete(
+    ports: &Ports<'_>,
+    domain: &DomainRef,
+    request: &DeleteRequest,
+    id: Uuid,
+) -> Result<DeletePlan, Error> {
+    refuse_pending(ports, domain).await?;
+    plan(ports, domain, request)
+        .instrument(tracing::info_span!("plan_delete", domain = %domain.name, %id))
+        .await
+}
+
+/// Deletes a snapshot: opens a [`Session`] for [`Session::delete`].
+///
+/// # Errors
+/// [`Kind::Busy`] when another process holds the domain's lock; else as [`Session::delete`].
+///
+/// # Cancel safety
+/// As [`Session::delete`].
+pub async fn delete(
+    ports: &Ports<'_>,
+    domain: &DomainRef,
+    request: &DeleteRequest,
+    id: Uuid,
+) -> Result<DeleteReport, Error> {
+    Session::open(ports.store, ports.clock, domain, "delete").await?.delete(ports, request, id).await
+}
+
+impl Session<'_> {
+    /// Deletes a snapshot, and with [`DeleteRequest::children`] its descendants first. The commit point of each is the removal
+    /// of its record, after its data is gone from every image; one that is gone already counts as done. The children that stay
+    /// get its parent.
+    ///
+    /// All disks are tried. What fails then is left for [`crate::recover`] or a repeat of the deletion, unless nothing was
+    /// deleted at all.
+    ///
+    /// # Errors
+    /// As [`plan_delete`]; [`Kind::Failed`] or [`Kind::Busy`] when everything is as it was; [`Kind::RecoveryPending`] when part
+    /// of it was done.
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves what a crash would: [`crate::recover`], or the next operation, completes it.
+    pub async fn delete(
+        &self,
+        ports: &Ports<'_>,
+        request: &DeleteRequest,
+        id: Uuid,
+    ) -> Result<DeleteReport, Error> {
+        let work = async {
+            let recovered = finish(self, ports).await?;
+            match delete_in(self, ports, request, id).await {
+                Ok(report) => Ok(DeleteReport { recovered, ..report }),
+                // The repeat of a deletion that was cut short: recovery has just finished it.
+                Err(error) if error.kind() == Kind::NotFound && finished(recovered.as_ref(), request) => {
+                    let deleted = vec![request.name.clone()];
+                    Ok(DeleteReport { deleted, warnings: Vec::new(), recovered })
+                }
+                Err(error) => Err(error.with_recovered(recovered)),
+            }
+        };
+        work.instrument(tracing::info_span!("delete", domain = %self.domain.name, %id)).await
+    }
+}
+
+fn finished(recovered: Option<&Recovered>, request: &DeleteRequest) -> bool {
+    recovered.is_some_and(|r| {
+        r.operation == Operation::Delete && r.outcome == Outcome::Completed && r.name == request.name
+    })
+}
+
+/// The tree of a domain's snapshots, from one listing.
+pub(super) struct Tree {
+    pub(super) parents: Parents,
+    spoilt: Vec<(SnapshotName, xlsnap_conf_store::Error)>,
+}
+
+impl Tree {
+    pub(super) async fn read(store: &dyn ConfStore, domain: &DomainRef) -> Result<Self, Error> {
+        let mut tree = Self { parents: BTreeMap::new(), spoilt: Vec::new() };
+        let mut visit = |entry: Entry| {
+            let Ok(name) = SnapshotName::new(entry.name) else { return };
+            match entry.record {
+                Ok(record) => drop(tree.parents.insert(name, record.meta.and_then(|meta| meta.parent))),
+                Err(e) => tree.spoilt.push((name, e)),
+            }
+        };
+        let listed = store.list(domain.uuid, &mut visit).await;
+        listed
+            .map_err(|e| from_store(e, format!("what is stored of domain {} cannot be read", domain.name)))?;
+        Ok(tree)
+    }
+}
+
+async fn plan(ports: &Ports<'_>, domain: &DomainRef, request: &DeleteRequest) -> Result<DeletePlan, Error> {
+    let unreadable = |e| from_store(e, format!("what is stored of domain {} cannot be read", domain.name));
+    let Tree { parents, mut spoilt } = Tree::read(ports.store, domain).await?;
+    if !parents.contains_key(&request.name) {
+        let Some(at) = spoilt.iter().position(|(name, _)| *name == request.name) else {
+            return Err(no_such(domain, &request.name));
+        };
+        if !request.metadata_only {
+            let message =
+                format!("the record of snapshot {} of domain {} cannot be read", request.name, domain.name);
+            return Err(Error::new(Kind::Refused, Effect::None, message)
+                .with_source(spoilt.swap_remove(at).1)
+                .with_advice("repair the record, or delete it alone (delete --metadata-only)"));
+        }
+    }
+    let mut records: BTreeMap<SnapshotName, Record> = BTreeMap::new();
+    let mut inventory = Inventory::default();
+    for name in plan::order(&parents, request) {
+        match ports.store.load(domain.uuid, &name).await {
+            Ok(record) => drop(records.insert(name, record)),
+            // Its record is to go because it cannot be read.
+            Err(_) if request.metadata_only => {}
+            Err(e) => {
+                let message = format!("snapshot {name} of domain {} cannot be read", domain.name);
+                return Err(from_store(e, message));
+            }
+        }
+    }
+    if !request.metadata_only {
+        inventory = self::inventory(ports, domain).await?;
+    }
+    let current =
+        ports.store.domain_record(domain.uuid).await.map_err(unreadable)?.and_then(|record| record.current);
+    let facts = DeleteFacts {
+        domain,
+        inventory: &inventory,
+        parents: &parents,
+        records: &records,
+        current: current.as_ref(),
+    };
+    let plan = plan::delete(&facts, request)?;
+    if plan.snapshots.iter().any(|deletion| deletion.memory.is_some()) {
+        let subject = format!("the memory file of snapshot {} of domain {}", request.name, domain.name);
+        ports.memory_files.need(&format!("{subject} cannot be removed"))?;
+    }
+    Ok(plan)
+}
+
+async fn delete_in(
+    session: &Session<'_>,
+    ports: &Ports<'_>,
+    request: &DeleteRequest,
+    id: Uuid,
+) -> Result<DeleteReport, Error> {
+    let DeletePlan { snapshots, mut warnings, stages } = plan(ports, session.domain, request).await?;
+    let mut journal = Journal::new(id, Operation::Delete, request.name.clone(), stages);
+    session.intend(&journal).await?;
+    let execution = Execution::new(session, ports, id);
+    if let Err(fault) = execution.forward(&mut journal).await {
+        return Err(stopped(session, &journal, fault).await);
+    }
+    session.close_journal(&mut warnings).await;
+    warnings.extend(execution.into_found().warnings);
+    let deleted = snapshots.into_iter().map(|deletion| deletion.name).collect();
+    Ok(DeleteReport { deleted, warnings, recovered: None })
+}
+
+/// Ends a deletion that failed: nothing was changed, or recovery goes on with it.
+pub(super) async fn stopped(session: &Session<'_>, journal: &Journal, fault: Fault) -> Error {
+    let Fault { begun, error, does, .. } = fault;
+    let name =
+        does.as_ref().and_then(|does| name_of(does, journal)).unwrap_or_else(|| journal.name().clone());
+    let domain = &session.domain.name;
+    if begun.is_empty() {
+        let (kind, advice) = (error.kind(), error.advice().map(str::to_owned));
+        let message = format!("snapshot {name} of domain {domain} was not deleted: {error}");
+        return match session.set_journal(None).await {
+            Ok(()) => {
+                let mut failure = Error::new(kind, Effect::None, message);
+                if let Some(advice) = advice {
+                    failure = failure.with_advice(advice);
+                }
+                match error.into_source() {
+                    Some(cause) => failure.with_source(cause),
+                    None => failure,
+                }
+            }
+            Err(e) => {
+                pending(format!("{message}; and the journal cannot be removed"), Effect::None).with_source(e)
+            }
+        };
+    }
+    pending(format!("snapshot {name} of domain {domain} is deleted in part"), Effect::Unknown)
+        .with_source(error)
+}
+
+/// The snapshot that a step of a deletion is about.
+fn name_of(does: &Does, journal: &Journal) -> Option<SnapshotName> {
+    Some(match does {
+        Does::RemoveMemory { snapshot, .. } => snapshot.clone(),
+        Does::DeleteRecord(name) => name.clone(),
+        _ => {
+            let at = journal
+                .stages
+                .iter()
+                .position(|stage| stage.steps().iter().any(|step| step.does == *does))?;
+            let mut after = journal.stages[at..].iter().flat_map(crate::Stage::steps);
+            return after.find_map(|step| match &step.does {
+                Does::DeleteRecord(name) => Some(name.clone()),
+                _ => None,
+            });
+        }
+    })
+}
+
+/// The names whose records a journal deletes, in order.
+pub(super) fn names(journal: &Journal) -> Vec<&SnapshotName> {
+    let deleted = journal.does().filter_map(|does| match does {
+        Does::DeleteRecord(name) => Some(name),
+        _ => None,
+    });
+    deleted.collect()
+}
+
+/// The snapshots that stay and whose parent a journal deletes.
+pub(super) fn moved(tree: &Tree, names: &[&SnapshotName]) -> Vec<plan::NewParent> {
+    let gone: BTreeSet<&SnapshotName> = names.iter().copied().collect();
+    plan::new_parents(&tree.parents, &gone)
+}

@@ -1,0 +1,194 @@
+//! The lists of stages, one function an operation.
+
+use uuid::Uuid;
+use xlsnap_types::model::SnapshotName;
+
+use super::{NewParent, Reverting, SnapshotDeletion};
+use crate::journal::Draft;
+use crate::step::{Adoption, Does, Ended, Expected, Stage, Step};
+use crate::{Overlay, RevertWay, Run, SaveTo, SnapshotAction};
+
+/// A list under way.
+struct List {
+    domain: Uuid,
+    stages: Vec<Stage>,
+}
+
+impl List {
+    fn new(domain: Uuid) -> Self {
+        Self { domain, stages: Vec::new() }
+    }
+
+    fn step(&self, does: Does) -> Step {
+        Step { domain: self.domain, does }
+    }
+
+    fn one(&mut self, does: Does) {
+        self.stages.push(Stage::One(self.step(does)));
+    }
+
+    fn each(&mut self, all: impl IntoIterator<Item = Does>) {
+        for does in all {
+            self.one(does);
+        }
+    }
+
+    fn side_by_side(&mut self, all: impl IntoIterator<Item = Does>) {
+        let mut steps: Vec<Step> = all.into_iter().map(|does| self.step(does)).collect();
+        match steps.len() {
+            0 => {}
+            1 => self.stages.extend(steps.pop().map(Stage::One)),
+            _ => self.stages.push(Stage::Parallel(steps)),
+        }
+    }
+
+    fn at_once(&mut self, all: impl IntoIterator<Item = Does>) {
+        let steps: Vec<Step> = all.into_iter().map(|does| self.step(does)).collect();
+        if !steps.is_empty() {
+            self.stages.push(Stage::AtOnce(steps));
+        }
+    }
+
+    fn take(&mut self, actions: &[SnapshotAction]) {
+        self.at_once(actions.iter().cloned().map(Does::Take));
+    }
+
+    fn look_for(&mut self, actions: &[SnapshotAction], inside: bool) {
+        self.one(Does::Look(Expected::Taken { actions: actions.to_vec(), inside }));
+    }
+
+    fn adopt(&mut self, actions: &[SnapshotAction]) {
+        self.each(overlays(actions).map(|overlay| {
+            Does::Adopt(Adoption {
+                disk: overlay.disk.clone(),
+                file: overlay.file.clone(),
+                format: overlay.format.clone(),
+            })
+        }));
+    }
+}
+
+fn overlays(actions: &[SnapshotAction]) -> impl Iterator<Item = &Overlay> {
+    actions.iter().filter_map(|action| match action {
+        SnapshotAction::External(overlay) => Some(overlay),
+        SnapshotAction::Internal { .. } => None,
+    })
+}
+
+/// Makes a snapshot. The commit point is the storing of its record.
+pub(crate) fn creation_stages(domain: Uuid, draft: Draft) -> Vec<Stage> {
+    let mut list = List::new(domain);
+    list.each(overlays(&draft.actions).cloned().map(Does::MakeLayer));
+    list.each(draft.quiesced.map(|bound| Does::Freeze { bound }));
+    match &draft.memory {
+        None => list.take(&draft.actions),
+        Some(save) if save.to == SaveTo::Inside => {
+            list.one(Does::TakeInside { save: save.clone(), actions: draft.actions.clone() });
+        }
+        Some(save) => {
+            list.one(Does::BeginMemory(save.clone()));
+            list.take(&draft.actions);
+            list.one(Does::RunOn(save.clone()));
+            list.one(Does::FinishMemory(save.clone()));
+        }
+    }
+    list.each(draft.quiesced.map(|bound| Does::Thaw { bound }));
+    list.look_for(&draft.actions, draft.memory.as_ref().is_some_and(|save| save.to == SaveTo::Inside));
+    list.adopt(&draft.actions);
+    let (to, from) = (Some(draft.name.clone()), draft.meta.parent.clone());
+    list.one(Does::StoreRecord(Box::new(draft)));
+    list.one(Does::SetCurrent { to, from });
+    list.stages
+}
+
+/// Takes snapshots of disks that no record names: the design's `libxl_disk_snapshot_create`.
+pub(crate) fn disk_stages(domain: Uuid, actions: &[SnapshotAction]) -> Vec<Stage> {
+    let mut list = List::new(domain);
+    list.each(overlays(actions).cloned().map(Does::MakeLayer));
+    list.take(actions);
+    list.look_for(actions, false);
+    list.adopt(actions);
+    list.stages
+}
+
+/// Deletes snapshots. The commit point of each is the removal of its record; from its first image on there is no way back.
+pub(crate) fn deletion_stages(
+    domain: Uuid,
+    deletions: &[SnapshotDeletion],
+    parents: &[NewParent],
+    current: Option<(&SnapshotName, Option<SnapshotName>)>,
+) -> Vec<Stage> {
+    let mut list = List::new(domain);
+    for SnapshotDeletion { name, disks, memory, .. } in deletions {
+        list.side_by_side(disks.iter().cloned().map(Does::DeleteInside));
+        // After the disks: without its disks a memory is of no use.
+        list.each(memory.clone().map(|file| Does::RemoveMemory { file, snapshot: name.clone() }));
+        list.each(
+            parents
+                .iter()
+                .filter(|change| change.old == *name)
+                .map(|change| Does::SetParent { snapshot: change.child.clone(), parent: change.new.clone() }),
+        );
+        if let Some((current, to)) = current.as_ref().filter(|(current, _)| *current == name) {
+            list.one(Does::SetCurrent { to: to.clone(), from: Some((*current).clone()) });
+        }
+        list.one(Does::DeleteRecord(name.clone()));
+    }
+    list.stages
+}
+
+/// Goes back to a snapshot. The commit point is the step [`Does::Commit`]; up to it there is a way back.
+pub(crate) fn reverting_stages(domain: Uuid, revert: &Reverting) -> Vec<Stage> {
+    let mut list = List::new(domain);
+    let points = || revert.points.iter().cloned();
+    let point_of = |disk: &_| revert.points.iter().find(|point| point.disk == *disk).cloned();
+    let apply = || {
+        revert.disks.iter().map(|target| Does::Apply { target: target.clone(), undo: point_of(&target.disk) })
+    };
+    match revert.was {
+        Some(was) => {
+            // From here to the end nothing is written that an undo point does not hold.
+            list.each(revert.stops.then_some(Does::StopGuest { was }));
+            list.at_once(points().map(Does::MarkUndo));
+        }
+        None => list.at_once(points().map(Does::MarkUndo)),
+    }
+    list.each(revert.bitmaps.iter().cloned());
+    let ended = || Does::EndProcess(Ended { was: revert.was, memory: revert.safety.clone() });
+    match &revert.way {
+        RevertWay::Off => list.side_by_side(apply()),
+        RevertWay::Release { run } => {
+            list.one(Does::Release);
+            list.side_by_side(apply());
+            list.one(Does::TakeBack);
+            list.one(Does::ResetGuest);
+            list.each(run.runs().then_some(Does::ResumeGuest));
+        }
+        RevertWay::Restart { run } => {
+            list.each(revert.was.is_some().then(ended));
+            list.side_by_side(apply());
+            list.one(Does::Start { run: *run });
+        }
+        RevertWay::Restore { memory, run } => {
+            list.each(revert.was.is_some().then(ended));
+            list.side_by_side(apply());
+            list.one(Does::Restore { memory: memory.clone(), run: *run });
+        }
+        RevertWay::Load { inside, run } => {
+            list.each(revert.was.is_none().then_some(Does::Start { run: Run::Waits }));
+            list.one(Does::Load {
+                inside: inside.clone(),
+                run: *run,
+                undo: revert.points.clone(),
+                safety: revert.safety.clone(),
+            });
+        }
+    }
+    list.one(Does::Look(Expected::Sizes(revert.disks.clone())));
+    list.one(Does::SetCurrent { to: Some(revert.name.clone()), from: revert.from.clone() });
+    if !revert.points.is_empty() {
+        list.one(Does::Commit);
+        list.side_by_side(points().map(Does::DropUndo));
+    }
+    list.stages
+}

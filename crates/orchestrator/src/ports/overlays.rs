@@ -1,0 +1,50 @@
+//! The files of external snapshots.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use xlsnap_types::model::{DiskName, ImageFormat};
+
+use crate::{Can, PortError};
+
+/// A new file that is to take a disk's writes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Overlay {
+    /// The disk.
+    pub disk: DiskName,
+    /// The file, absolute.
+    pub file: String,
+    /// Its format.
+    pub format: ImageFormat,
+    /// The image below it: the one that holds the snapshot's state from then on.
+    pub base: String,
+    /// The base's format.
+    pub base_format: ImageFormat,
+    /// The size that the guest sees, in bytes.
+    pub virtual_size: u64,
+    /// A word that no other operation has, at most 24 ASCII letters and digits: a backend names its own objects by it.
+    pub token: String,
+}
+
+/// Making overlays, and naming them in the domain's description.
+///
+/// # Cancel safety
+/// As [`crate::Disks`].
+#[async_trait]
+pub trait Overlays: Send + Sync {
+    /// Whether something is at `file`, whatever it is: planning refuses to make an overlay there.
+    async fn exists(&self, file: &str) -> Result<bool, PortError>;
+
+    /// Whether the place `file` may hold what is written over the image `base`: not where it is lost at a reboot and the base is
+    /// not, say.
+    async fn place(&self, base: &str, file: &str) -> Result<Can, PortError>;
+
+    /// Makes the overlay's file, empty, with the access of its base and for no other user. A file that is there is never
+    /// overwritten: [`crate::PortErrorKind::AlreadyExists`]. A place that [`Overlays::place`] refuses is refused.
+    async fn make(&self, overlay: &Overlay) -> Result<(), PortError>;
+
+    /// Removes an overlay that takes no disk's writes, and what the backend made for it. One that is gone is removed.
+    async fn discard(&self, overlay: &Overlay) -> Result<(), PortError>;
+
+    /// Makes the domain's description name `file` as the disk's image from its next start on. Again is no error.
+    async fn adopt(&self, disk: &DiskName, file: &str, format: &ImageFormat) -> Result<(), PortError>;
+}

@@ -1,0 +1,312 @@
+//! Steps: what a plan says, what a dry run prints, what the progress counts, what the journal holds and what the executor does.
+
+mod undo;
+mod words;
+
+pub(crate) use undo::{Look, back};
+pub use words::StepText;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+use xlsnap_types::model::{DiskName, ImageFormat, MemoryMeta, SnapshotName};
+
+use crate::journal::Draft;
+use crate::{Bitmap, FileIdentity, MemoryInside, MemorySave, Overlay, Run, SnapshotAction, SnapshotId};
+
+/// A part of a plan: its steps are begun together, and it ends when all have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(clippy::large_enum_variant, reason = "most stages are one step, and a plan has a few dozen")]
+pub enum Stage {
+    /// One step.
+    One(Step),
+    /// Steps of different images, at the same time.
+    Parallel(Vec<Step>),
+    /// Steps of one instant: one transaction where a process has the disks, and all or none.
+    AtOnce(Vec<Step>),
+}
+
+impl Stage {
+    /// Its steps.
+    pub fn steps(&self) -> &[Step] {
+        match self {
+            Self::One(step) => std::slice::from_ref(step),
+            Self::Parallel(steps) | Self::AtOnce(steps) => steps,
+        }
+    }
+
+    /// Whether it only looks: a dry run does not list it.
+    pub fn looks(&self) -> bool {
+        self.steps().iter().all(|step| matches!(step.does, Does::Look(_)))
+    }
+}
+
+/// One step of a plan, on one domain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// The domain's uuid.
+    pub domain: Uuid,
+    /// What it does.
+    pub does: Does,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Does {
+    /// Makes the empty file of an external snapshot.
+    MakeLayer(Overlay),
+    /// Removes the file of an overlay that takes no disk's writes.
+    RemoveLayer(Overlay),
+    /// Makes the domain's description name a file as the disk's image.
+    Adopt(Adoption),
+    /// Freezes the guest's file systems through its agent.
+    Freeze {
+        /// How long the agent has for an answer.
+        bound: Duration,
+    },
+    /// Thaws them. A failure is a warning: they thaw by themselves, or by a reset.
+    Thaw {
+        /// How long the agent has for an answer.
+        bound: Duration,
+    },
+    /// Stops the guest.
+    StopGuest {
+        /// What it did before.
+        was: Run,
+    },
+    /// Lets the guest run.
+    ResumeGuest,
+    /// Resets the guest: its memory does not fit its disks any more.
+    ResetGuest,
+    /// Saves the guest's memory until the guest has to stand still.
+    BeginMemory(MemorySave),
+    /// Lets the guest run on while the rest of its memory is written.
+    RunOn(MemorySave),
+    /// Waits until the memory file is whole and durable.
+    FinishMemory(MemorySave),
+    /// Ends a save that has failed, and removes its file.
+    AbandonMemory(MemorySave),
+    /// Takes a snapshot of a disk.
+    Take(SnapshotAction),
+    /// Takes internal snapshots of the disks with the guest's memory inside.
+    TakeInside {
+        /// The memory.
+        save: MemorySave,
+        /// The disks; all internal.
+        actions: Vec<SnapshotAction>,
+    },
+    /// Marks what is on a disk now, so that a revert can go back to it.
+    MarkUndo(UndoPoint),
+    /// Removes the mark.
+    DropUndo(UndoPoint),
+    /// Removes a dirty bitmap: a revert would make it a lie, or is refused by it.
+    DropBitmap {
+        /// The disk.
+        disk: DiskName,
+        /// Its image.
+        image: String,
+        /// The bitmap.
+        bitmap: Bitmap,
+    },
+    /// Makes the content of an image that of a snapshot inside it.
+    Apply {
+        /// The snapshot.
+        target: ImageTarget,
+        /// The undo point that leads back; `None` on the way back itself.
+        undo: Option<UndoPoint>,
+    },
+    /// Deletes a snapshot inside an image. One that is gone counts as deleted.
+    DeleteInside(ImageTarget),
+    /// Ends the domain's process.
+    EndProcess(Ended),
+    /// Starts the domain from its disks.
+    Start {
+        /// Whether its guest runs then.
+        run: Run,
+    },
+    /// Starts the domain with the memory of a file.
+    Restore {
+        /// The memory.
+        memory: MemoryMeta,
+        /// Whether its guest runs then.
+        run: Run,
+    },
+    /// Loads memory and disks from inside the images.
+    Load {
+        /// The memory.
+        inside: MemoryInside,
+        /// Whether the guest runs then.
+        run: Run,
+        /// The undo points of the disks that go back with it.
+        undo: Vec<UndoPoint>,
+        /// The memory of the guest that is given up for it, if it was saved and a process can be started with it.
+        safety: Option<MemoryMeta>,
+    },
+    /// Makes the process let go of its disks.
+    Release,
+    /// Gives the process its disks back.
+    TakeBack,
+    /// Removes a memory file.
+    RemoveMemory {
+        /// The file.
+        file: String,
+        /// The snapshot that it is of.
+        snapshot: SnapshotName,
+    },
+    /// Stores the record of a snapshot: the commit point of its creation.
+    StoreRecord(Box<Draft>),
+    /// Changes the parent in a record.
+    SetParent {
+        /// The snapshot.
+        snapshot: SnapshotName,
+        /// Its parent from then on.
+        parent: Option<SnapshotName>,
+    },
+    /// Corrects the id in a record of a snapshot inside an image.
+    SetSnapshotId {
+        /// The snapshot.
+        snapshot: SnapshotName,
+        /// The disk.
+        disk: DiskName,
+        /// Its id in the image.
+        id: String,
+    },
+    /// Has an image mended by its own tool: clusters that belong to nothing are freed, wrong marks corrected.
+    MendImage {
+        /// The disk.
+        disk: DiskName,
+        /// Its image.
+        image: String,
+    },
+    /// Deletes a record: the commit point of a deletion.
+    DeleteRecord(SnapshotName),
+    /// Notes where the domain is now.
+    SetCurrent {
+        /// The snapshot that it descends from.
+        to: Option<SnapshotName>,
+        /// The one before.
+        from: Option<SnapshotName>,
+    },
+    /// Makes it durable that the operation is done, and only goes forward from here: the commit point of a revert.
+    Commit,
+    /// Looks whether what was done is there. Nothing is changed, so a dry run does not list it.
+    Look(Expected),
+}
+
+/// A change of the image that a domain's description names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adoption {
+    /// The disk.
+    pub disk: DiskName,
+    /// The file that it names from then on.
+    pub file: String,
+    /// The file's format.
+    pub format: ImageFormat,
+}
+
+/// A mark of what is on a disk: an internal snapshot under a reserved name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UndoPoint {
+    /// The disk.
+    pub disk: DiskName,
+    /// Its image.
+    pub image: String,
+    /// The snapshot's name in the image; begins with [`UndoPoint::PREFIX`].
+    pub tag: String,
+    /// The size of the disk, in bytes.
+    pub virtual_size: u64,
+}
+
+impl UndoPoint {
+    /// How the names of undo points begin. No snapshot of a user's has such a name.
+    pub const PREFIX: &'static str = "xlsnap-undo-";
+
+    /// Whether a snapshot's name is that of an undo point.
+    pub fn is_one(tag: &str) -> bool {
+        tag.starts_with(Self::PREFIX)
+    }
+}
+
+/// How a process was ended, so that it can be started again as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// What its guest did; `None` when there was no process.
+    pub was: Option<Run>,
+    /// A memory file of that moment, from which the guest goes on; without one it boots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemoryMeta>,
+}
+
+/// A snapshot inside a disk's image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageTarget {
+    /// The disk.
+    pub disk: DiskName,
+    /// Its image.
+    pub image: String,
+    /// The image's file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<FileIdentity>,
+    /// The snapshot in it.
+    pub snapshot: SnapshotId,
+    /// The size that the disk must have, in bytes; `None` where it does not matter or nothing is known of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub virtual_size: Option<u64>,
+}
+
+/// What a look expects to find.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Expected {
+    /// Every disk has its part of the snapshot.
+    Taken {
+        /// The parts.
+        actions: Vec<SnapshotAction>,
+        /// Whether an image must hold the guest's memory.
+        inside: bool,
+    },
+    /// The disks have these sizes.
+    Sizes(Vec<ImageTarget>),
+}
+
+impl Does {
+    /// Whether the journal has to say how far the list is before this step: looking afterwards cannot tell.
+    pub(crate) fn flushes(&self) -> bool {
+        // Of a domain that is off an overlay counts as taken; whether all were made by then only the journal tells.
+        matches!(self, Self::Take(SnapshotAction::External(_)))
+    }
+
+    /// Whether nothing leads back from the step: no mark says what was there before.
+    pub(crate) fn has_no_way_back(&self) -> bool {
+        match self {
+            Self::Apply { undo, .. } => undo.is_none(),
+            Self::Load { undo, .. } => undo.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// Whether the step may take long, so that a wish to end early is heard while it goes on.
+    pub(crate) fn is_long(&self) -> bool {
+        matches!(
+            self,
+            Self::BeginMemory(_) | Self::RunOn(_) | Self::FinishMemory(_) | Self::TakeInside { .. }
+        )
+    }
+
+    /// The disk that it is done to, if it is one.
+    pub fn disk(&self) -> Option<&DiskName> {
+        Some(match self {
+            Self::MakeLayer(overlay) | Self::RemoveLayer(overlay) => &overlay.disk,
+            Self::Adopt(adoption) => &adoption.disk,
+            Self::Take(action) => action.disk(),
+            Self::MarkUndo(point) | Self::DropUndo(point) => &point.disk,
+            Self::DropBitmap { disk, .. } | Self::MendImage { disk, .. } => disk,
+            Self::Apply { target, .. } | Self::DeleteInside(target) => &target.disk,
+            _ => return None,
+        })
+    }
+}

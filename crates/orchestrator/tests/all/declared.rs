@@ -1,0 +1,165 @@
+//! A dry run says what a run does: the calls with an effect are those that the plan's steps declare, in their order.
+
+use uuid::Uuid;
+use xlsnap_orchestrator::{
+    MemoryPlace, Run, Stage, plan_create, plan_delete, plan_recover, plan_revert, planned_stages, recover,
+};
+use xlsnap_testkit::fake::{FakeBackend, Fault, Moment};
+use xlsnap_types::model::MemoryWay;
+
+use crate::common::{Op, see};
+use crate::sweep::{Power, write};
+
+/// The calls since the last time that they were forgotten, without looks. The journal is how every operation is kept, and no step
+/// of one, but for the commit point.
+fn effects(backend: &FakeBackend) -> Vec<String> {
+    let looks = [
+        "guest.state",
+        "disks.inventory",
+        "overlays.exists",
+        "overlays.place",
+        "memory.survey",
+        "memory_files.size",
+        "memory_files.list",
+        "memory_files.verify",
+        "power.abilities",
+        "lock.set_journal",
+    ];
+    let calls = backend.faults().calls().into_iter().map(|call| call.method);
+    calls
+        .filter(|method| !looks.contains(method) && !method.starts_with("store."))
+        .map(str::to_owned)
+        .collect()
+}
+
+async fn declared(backend: &FakeBackend, lists: &[&[Stage]]) -> Vec<String> {
+    let mut declared = Vec::new();
+    for stages in lists {
+        let planned = planned_stages(backend.ports().commands, stages).await.unwrap();
+        declared.extend(planned.into_iter().flat_map(|stage| stage.commands).map(|command| command.command));
+    }
+    declared.retain(|command| command != "lock.set_journal");
+    declared
+}
+
+/// What the dry run of an operation declares.
+async fn of_dry_run(backend: &FakeBackend, op: &Op) -> Vec<String> {
+    let (ports, domain, id) = (backend.ports(), backend.domain(), Uuid::from_u128(7));
+    let before = see(backend);
+    let lists = match op {
+        Op::Create(request) => vec![plan_create(&ports, &domain, request, id).await.unwrap().stages],
+        Op::Delete(request) => vec![plan_delete(&ports, &domain, request, id).await.unwrap().stages],
+        Op::Revert(request) => {
+            let plan = plan_revert(&ports, &domain, request, id).await.unwrap();
+            plan.safety.map(|safety| safety.stages).into_iter().chain([plan.stages]).collect()
+        }
+    };
+    assert_eq!(see(backend), before, "{op:?}: a dry run changed something");
+    assert!(
+        !backend.faults().calls().iter().any(|call| call.method.starts_with("lock.")),
+        "{op:?}: it took the lock"
+    );
+    let lists: Vec<&[Stage]> = lists.iter().map(Vec::as_slice).collect();
+    declared(backend, &lists).await
+}
+
+async fn backend(power: Power) -> FakeBackend {
+    let backend = FakeBackend::qcow2(&["vda", "vdb"]).with_machine();
+    backend.start();
+    for (content, op) in [
+        (1, Op::create("a")),
+        (2, Op::memory("b", MemoryWay::Background)),
+        (3, Op::memory("c", MemoryWay::Internal)),
+    ] {
+        write(&backend, content);
+        op.run(&backend).await.unwrap();
+    }
+    write(&backend, 4);
+    backend.power(power.guest());
+    backend.faults().clear();
+    backend
+}
+
+fn operations() -> Vec<(Power, Op)> {
+    let mut all = Vec::new();
+    for power in [Power::Running, Power::Paused, Power::Off] {
+        all.extend([
+            (power, Op::create("s")),
+            (power, Op::external("s", &["vda"])),
+            (power, Op::external("s", &["vda", "vdb"])),
+            (power, Op::quiesced("s")),
+            (power, Op::revert("a")),
+            (power, Op::revert_to("a", Run::Runs)),
+            (power, Op::offline_revert("a")),
+            (power, Op::revert("b")),
+            (power, Op::revert_to("b", Run::Waits)),
+            (power, Op::revert("c")),
+            (power, Op::safe_revert("a", "safe")),
+            (power, Op::safe_revert("b", "safe")),
+            (power, Op::safe_revert("c", "safe")),
+            (power, Op::delete("a")),
+            (power, Op::delete("b")),
+            (power, Op::delete("c")),
+            (power, Op::branch("a")),
+        ]);
+        if power != Power::Off {
+            for way in [MemoryWay::Background, MemoryWay::Switchover, MemoryWay::Stopped, MemoryWay::Internal]
+            {
+                all.push((power, Op::memory("s", way)));
+            }
+        }
+    }
+    all
+}
+
+#[tokio::test]
+async fn a_run_does_what_its_dry_run_says() {
+    for (power, op) in operations() {
+        let backend = backend(power).await;
+        let said = of_dry_run(&backend, &op).await;
+        assert!(said.len() > 1, "{power:?} {op:?}: {said:?}");
+        backend.faults().clear();
+        op.run(&backend).await.unwrap();
+        assert_eq!(effects(&backend), said, "{power:?} {op:?}");
+    }
+}
+
+/// The same of recoveries, whatever was left.
+#[tokio::test]
+async fn a_recovery_does_what_its_dry_run_says() {
+    let mut met = 0;
+    for (power, op) in operations() {
+        let calls = {
+            let clean = backend(power).await;
+            op.run(&clean).await.unwrap();
+            clean.faults().calls().len()
+        };
+        for at in 0..calls {
+            let backend = backend(power).await;
+            backend.faults().plan(at, Fault::Crash(Moment::After));
+            let _ = op.run(&backend).await;
+            backend.restart();
+            let plan = plan_recover(&backend.ports(), &backend.domain(), false).await.unwrap();
+            let said = match &plan {
+                None => Vec::new(),
+                Some(plan) => declared(&backend, &[&plan.stages]).await,
+            };
+            backend.faults().clear();
+            recover(&backend.ports(), &backend.domain()).await.unwrap();
+            assert_eq!(effects(&backend), said, "{power:?} {op:?}: crash after call {at}");
+            met += usize::from(plan.is_some());
+        }
+    }
+    assert!(met > 100, "there was something to recover: {met}");
+}
+
+/// Memory inside the images is one step with its disks, and a dry run says so.
+#[tokio::test]
+async fn memory_inside_is_no_transaction_of_its_own() {
+    let backend = backend(Power::Running).await;
+    let op = Op::memory("s", MemoryWay::Internal);
+    let Op::Create(request) = &op else { unreachable!("it is a creation") };
+    assert_eq!(request.memory.as_ref().unwrap().place, MemoryPlace::Inside);
+    let said = of_dry_run(&backend, &op).await;
+    assert_eq!(said, ["inside.take_inside", "lock.store", "lock.set_domain_record"]);
+}

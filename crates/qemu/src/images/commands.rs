@@ -1,0 +1,53 @@
+//! What a step is carried out by while no process has the disks: qemu-img, and xlsnap itself.
+
+use async_trait::async_trait;
+use xlsnap_orchestrator::{Command, Commands, Does, PortError, SnapshotAction, Stage, Step};
+use xlsnap_types::model::DiskName;
+
+use super::Images;
+
+#[async_trait]
+impl Commands for Images {
+    async fn commands(&self, stage: &Stage, _before: &[Stage]) -> Result<Vec<Command>, PortError> {
+        if let Stage::AtOnce(steps) = stage {
+            let specs = self.specs();
+            return Ok(taken(steps, |disk| {
+                specs.iter().find(|spec| spec.name == *disk).map(|spec| spec.file.clone())
+            }));
+        }
+        Ok(stage.steps().iter().flat_map(|step| of(&step.does)).collect())
+    }
+}
+
+/// The snapshots of a stage, each by a qemu-img of its own.
+pub(crate) fn taken(steps: &[Step], image_of: impl Fn(&DiskName) -> Option<String>) -> Vec<Command> {
+    let taken = steps.iter().filter_map(|step| match &step.does {
+        Does::Take(SnapshotAction::Internal { disk, .. }) => image_of(disk),
+        Does::MarkUndo(point) => Some(point.image.clone()),
+        // It is the disk's image as soon as the description names it.
+        _ => None,
+    });
+    taken.map(|image| Command::on("qemu-img snapshot -c", image)).collect()
+}
+
+/// One step.
+pub(crate) fn of(does: &Does) -> Vec<Command> {
+    vec![match does {
+        Does::MakeLayer(overlay) => Command::on("qemu-img create", &overlay.file),
+        Does::RemoveLayer(overlay) => Command::on("xlsnap: unlink", &overlay.file),
+        Does::Adopt(_) => Command::new("xlsnap: the domain's file"),
+        Does::DropUndo(point) => Command::on("qemu-img snapshot -d", &point.image),
+        Does::DeleteInside(target) => Command::on("qemu-img snapshot -d", &target.image),
+        Does::Apply { target, .. } => Command::on("qemu-img snapshot -a", &target.image),
+        Does::DropBitmap { image, .. } => Command::on("qemu-img bitmap --remove", image),
+        Does::MendImage { image, .. } => Command::on("qemu-img check -r", image),
+        Does::RemoveMemory { file, .. } => Command::on("xlsnap: unlink", file),
+        Does::StoreRecord(_)
+        | Does::SetParent { .. }
+        | Does::SetSnapshotId { .. }
+        | Does::DeleteRecord(_)
+        | Does::SetCurrent { .. } => Command::new("xlsnap: the domain's records"),
+        Does::Commit => Command::new("xlsnap: the domain's journal"),
+        _ => return Vec::new(),
+    }]
+}

@@ -1,0 +1,105 @@
+//! Ending a save that has failed, was cancelled, or was left by a crash.
+
+use std::path::Path;
+
+use xlsnap_memory_file::MemoryFile;
+use xlsnap_orchestrator::{MemorySave, PortError};
+use xlsnap_qmp_transport::commands::{Cont, MigrateCancel, RunState};
+use xlsnap_qmp_transport::{Command, Qmp};
+
+use super::settings::{self, Settings};
+use super::stream::Stream;
+use super::{migration, socket};
+use crate::error::of_memory_file;
+
+/// Ends a save, in the program that began it or in another: see [`xlsnap_orchestrator::Memory::abandon`]. `file` is the file of `save`,
+/// `qmp` is `None` when the guest is off, and `stream` is the stream of the save as far as this program has it.
+///
+/// Everything is tried; the first error is told.
+pub(crate) async fn abandon(
+    qmp: Option<&dyn Qmp>,
+    sockets: &Path,
+    file: &MemoryFile,
+    save: &MemorySave,
+    stream: Option<Stream>,
+) -> Result<(), PortError> {
+    let was = settings::file_of(sockets, &save.token);
+    let mut result = Ok(());
+    let mut try_all = |done: Result<(), PortError>| {
+        if result.is_ok() {
+            result = done;
+        }
+    };
+    if let Some(qmp) = qmp {
+        let written = Settings::load(&was);
+        // A migration that nothing here tells of is another program's, and the guest stands still for that, if it does.
+        let begun =
+            stream.is_some() || written.is_some() || file.is_staged(&save.token).map_err(of_memory_file)?;
+        if begun {
+            try_all(migration::cancel(qmp).await);
+        }
+        if let Some(settings) = written {
+            try_all(settings.put_back(qmp).await);
+        }
+        if save.was.runs() {
+            try_all(if begun { let_run_again(qmp).await } else { let_run_unless_migrated(qmp).await });
+        }
+    }
+    if let Some(stream) = stream {
+        stream.end().await;
+    }
+    try_all(file.discard(&save.token).await.map_err(of_memory_file));
+    let _ = std::fs::remove_file(was);
+    let _ = std::fs::remove_file(socket::path_of(sockets, &save.token));
+    result
+}
+
+/// The commands by which [`abandon`] would end a save that another program began, as things are now.
+///
+/// # Cancel safety
+/// It only looks.
+pub(crate) async fn commands(
+    qmp: &dyn Qmp,
+    sockets: &Path,
+    file: &MemoryFile,
+    save: &MemorySave,
+) -> Result<Vec<&'static str>, PortError> {
+    let written = Settings::load(&settings::file_of(sockets, &save.token));
+    let begun = written.is_some() || file.is_staged(&save.token).map_err(of_memory_file)?;
+    let is_over = migration::is_over(&migration::info(qmp).await?);
+    let mut commands = Vec::new();
+    if begun && !is_over {
+        commands.push(MigrateCancel::NAME);
+    }
+    if let Some(settings) = written {
+        commands.extend(settings.commands());
+    }
+    // A guest that QEMU itself has stopped for the end of a migration goes on when that is cancelled.
+    let stopped_by_qemu = migration::run_state(qmp).await?.status == RunState::FinishMigrate && !is_over;
+    if save.was.runs() && (begun || is_over) && !stopped_by_qemu && is_held_up(qmp).await? {
+        commands.push(Cont::NAME);
+    }
+    Ok(commands)
+}
+
+async fn let_run_unless_migrated(qmp: &dyn Qmp) -> Result<(), PortError> {
+    if migration::is_over(&migration::info(qmp).await?) { let_run_again(qmp).await } else { Ok(()) }
+}
+
+/// Lets a guest run that a save holds up: not one that has stopped for another reason since.
+pub(crate) async fn let_run_again(qmp: &dyn Qmp) -> Result<(), PortError> {
+    if is_held_up(qmp).await? { migration::let_run(qmp).await } else { Ok(()) }
+}
+
+/// Whether the guest stands still as a save leaves it.
+pub(crate) async fn is_held_up(qmp: &dyn Qmp) -> Result<bool, PortError> {
+    let state = migration::run_state(qmp).await?.status;
+    Ok(matches!(
+        state,
+        RunState::Paused
+            | RunState::FinishMigrate
+            | RunState::Postmigrate
+            | RunState::SaveVm
+            | RunState::RestoreVm
+    ))
+}

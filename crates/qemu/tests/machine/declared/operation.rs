@@ -1,0 +1,60 @@
+//! Operations as data.
+
+use xlsnap_orchestrator::{
+    CreateRequest, DeleteRequest, DiskChoice, MemoryPlace, MemoryRequest, RevertRequest, Run,
+};
+use xlsnap_types::model::{DiskName, ImageFormat, MemoryWay, SnapshotName};
+
+#[derive(Debug, Clone)]
+pub(super) enum Op {
+    Create(Box<CreateRequest>),
+    Delete(DeleteRequest),
+    Revert(RevertRequest),
+}
+
+pub(super) fn name(name: &str) -> SnapshotName {
+    SnapshotName::new(name).unwrap()
+}
+
+fn named(given: &str) -> CreateRequest {
+    CreateRequest { name: Some(name(given)), ..CreateRequest::default() }
+}
+
+impl Op {
+    pub(super) fn create(given: &str) -> Self {
+        Self::Create(Box::new(named(given)))
+    }
+
+    pub(super) fn memory(given: &str, way: MemoryWay) -> Self {
+        let inside = way == MemoryWay::Internal;
+        let place = if inside { MemoryPlace::Inside } else { MemoryPlace::Default };
+        let memory = MemoryRequest { place, way: Some(way), ..MemoryRequest::default() };
+        Self::Create(Box::new(CreateRequest { memory: Some(memory), ..named(given) }))
+    }
+
+    pub(super) fn external(given: &str, disks: &[&str]) -> Self {
+        let choice = DiskChoice::External { file: None, format: ImageFormat::Qcow2 };
+        let disks = disks.iter().map(|at| (DiskName::new(*at).unwrap(), choice.clone())).collect();
+        Self::Create(Box::new(CreateRequest { disks, ..named(given) }))
+    }
+
+    pub(super) fn delete(given: &str, children: bool) -> Self {
+        Self::Delete(DeleteRequest { name: name(given), children, metadata_only: false })
+    }
+
+    pub(super) fn revert(given: &str) -> Self {
+        Self::Revert(RevertRequest::new(name(given)))
+    }
+
+    pub(super) fn revert_to(given: &str, run: Run) -> Self {
+        Self::Revert(RevertRequest { run: Some(run), ..RevertRequest::new(name(given)) })
+    }
+
+    pub(super) fn offline_revert(given: &str) -> Self {
+        Self::Revert(RevertRequest { offline: true, ..RevertRequest::new(name(given)) })
+    }
+
+    pub(super) fn safe_revert(given: &str, safety: &str) -> Self {
+        Self::Revert(RevertRequest { safety: Some(name(safety)), ..RevertRequest::new(name(given)) })
+    }
+}

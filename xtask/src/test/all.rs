@@ -1,0 +1,129 @@
+//! The groups of tests.
+
+use std::env;
+use std::ffi::OsString;
+use std::process::Command;
+use std::time::Duration;
+
+use super::cases::{Case, cases, on_real_programs};
+use super::pool::{Pool, Summary};
+use crate::command::{cargo, run, target};
+use crate::{Done, Echo, Failure, ci};
+
+/// How long a test may take. The longest takes two minutes on two cores that do nothing else; a machine that is five times slower
+/// has no fault.
+const BOUND: Duration = Duration::from_secs(600);
+
+/// How long the examples in one crate's documentation may take, all together, as coreutils' `timeout` reads it.
+const BOUND_OF_EXAMPLES: &str = "300";
+
+/// What is asked of [`test()`].
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Only tests whose title (package, target, path) contains this; the documentation's examples are not run then.
+    pub filter: Option<String>,
+    /// Only those on real programs, with this QEMU alone.
+    pub qemu: Option<String>,
+    /// How many tests run at once; as many as there are processors without it.
+    pub at_once: Option<usize>,
+}
+
+/// Runs all tests: of the workspace, of every seed of every fuzz target, of the documentation, and those on real programs once
+/// more with each other QEMU that is supported.
+///
+/// # Errors
+/// What does not build, and the tests that failed; all tests of a group are run.
+pub fn test(options: &Options, echo: Echo) -> Done {
+    let at_once = options.at_once.or_else(|| std::thread::available_parallelism().ok().map(usize::from));
+    let pool = Pool { at_once: at_once.unwrap_or(2), bound: BOUND, echo };
+    let is_asked = |case: &&Case| options.filter.as_ref().is_none_or(|part| case.title.contains(part));
+    let workspace = cases("test --workspace")?;
+    if options.qemu.is_none() {
+        let seeds = cases("test --manifest-path fuzz/Cargo.toml --target-dir target")?;
+        let all: Vec<&Case> = workspace.iter().chain(&seeds).filter(is_asked).collect();
+        told("tests", pool.run(&all, |_| ())?)?;
+        if options.filter.is_none() {
+            documentation(echo)?;
+        }
+    }
+    let real = on_real_programs(&workspace)?;
+    let real: Vec<&Case> = real.into_iter().filter(is_asked).collect();
+    match &options.qemu {
+        Some(qemu) => on(qemu, &pool, &real),
+        None => OTHER_QEMUS.iter().try_for_each(|qemu| on(qemu, &pool, &real)),
+    }
+}
+
+/// The examples in the documentation. `timeout` runs those of a crate; cargo gives it to rustdoc.
+fn documentation(echo: Echo) -> Done {
+    let mut examples = cargo("test --doc --quiet --workspace --locked");
+    let runner = format!("target.'cfg(unix)'.runner=['timeout', '--kill-after=10s', '{BOUND_OF_EXAMPLES}']");
+    examples.args(["--config", &runner]);
+    run(echo, examples)
+}
+
+/// The QEMUs that tests on real programs run with, beside the installed one.
+const OTHER_QEMUS: [&str; 1] = ["7.2"];
+
+/// Runs the tests with that QEMU's programs, where Debian has them.
+fn on(qemu: &str, pool: &Pool, cases: &[&Case]) -> Done {
+    if cases.is_empty() {
+        return Ok(());
+    }
+    let Some(path) = path_to(qemu)? else { return Ok(()) };
+    let with = |command: &mut Command| {
+        command.env("PATH", &path);
+    };
+    told(&format!("tests-on-qemu-{qemu}"), pool.run(cases, with)?)
+}
+
+/// The `PATH` on which a QEMU comes first: every test finds the programs so, and so does the code under test.
+fn path_to(qemu: &str) -> Result<Option<OsString>, Failure> {
+    ci::setup(&[&format!("qemu-{qemu}")])?;
+    let programs = target().join(format!("tools/qemu-{qemu}/usr/bin"));
+    if !programs.join("qemu-system-x86_64").exists() {
+        eprintln!("not run: the tests on QEMU {qemu}, which this Debian has not");
+        return Ok(None);
+    }
+    let given = env::var_os("PATH").unwrap_or_default();
+    env::join_paths([programs].into_iter().chain(env::split_paths(&given)))
+        .map(Some)
+        .map_err(|e| Failure(format!("the target directory cannot be on PATH: {e}")))
+}
+
+/// Prints how they ended, and which took longest.
+fn told(group: &str, mut summary: Summary) -> Done {
+    let failed = summary.failed.len();
+    eprintln!("{group}: {} passed, {failed} failed, {} skipped", summary.passed, summary.ignored);
+    summary.times.sort_unstable_by(|one, other| other.cmp(one));
+    for (took, title) in summary.times.iter().take(5) {
+        eprintln!("  {:>6.1} s  {title}", took.as_secs_f64());
+    }
+    if failed == 0 {
+        return Ok(());
+    }
+    Err(Failure(format!("{group}: {failed} failed:\n  {}", summary.failed.join("\n  "))))
+}
+
+/// Saves and restores the memory of a guest that compares it with its disks, so many times in each way, on each QEMU.
+///
+/// # Errors
+/// The first QEMU on which a cycle went wrong.
+pub fn soak(cycles: u32) -> Done {
+    ci::setup(&[])?;
+    let cycling = || {
+        let mut tests = cargo("test --quiet --locked --package xlsnap-cli --test it");
+        tests.args(["--", "--nocapture", "memory::it_goes_on_from_there_in_every_way"]);
+        tests.env("XLSNAP_CYCLES", cycles.to_string());
+        tests
+    };
+    run(Echo::All, cycling())?;
+    for qemu in OTHER_QEMUS {
+        let with = |mut command: Command, path| {
+            command.env("PATH", path);
+            run(Echo::All, command)
+        };
+        path_to(qemu)?.map_or(Ok(()), |path| with(cycling(), path))?;
+    }
+    Ok(())
+}
