@@ -111,7 +111,7 @@ async fn disks_that_are_not_named_rightly_are_not_touched() {
         (vec![DiskSnapshot { name: None, ..internal("hda", "") }], "the snapshot name is empty"),
         (vec![internal("xvdb", "")], "disk xvdb: the name of its snapshot is not valid"),
         (vec![internal("hda", "a/b")], "contains '/'"),
-        (vec![internal("hda", "s1"), external("xvdb", "overlay", qcow2)], "is no absolute path"),
+        (vec![internal("hda", "s1"), external("xvdb", "overlay", qcow2)], "is not an absolute file name"),
         (vec![external("hda", "/srv/o", qcow2), external("xvdb", "/srv/o", qcow2)], "is named twice"),
         (vec![external("hda", "/srv/o", DiskFormat::Raw)], "stands on no other image"),
     ];

@@ -42,7 +42,9 @@ fn every_future_is_send(
     send(host.delete(domain, delete, call));
     send(host.plan_delete(domain, delete));
     send(host.check(domain, &CheckRequest::default(), call));
+    send(host.plan_check(domain, &CheckRequest::default()));
     send(host.recover(domain, call));
+    send(host.plan_recover(domain, true));
     send(host.recover_without_memory(domain, call));
     send(host.domain_show(domain));
     send(host.guest_is_on(domain));

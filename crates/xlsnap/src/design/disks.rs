@@ -105,7 +105,7 @@ fn parts(snapshots: &[DiskSnapshot]) -> Result<Vec<DiskTake>, Failure> {
 
 fn overlay_file(disk: &DiskName, file: &str, format: DiskFormat) -> Result<TakeHow, Failure> {
     let file = AbsoluteFile::new(file).map_err(|why| {
-        Failure::invalid(format!("disk {disk}: its new file has no absolute path")).because(why)
+        Failure::invalid(format!("disk {disk}: the file of its snapshot cannot be used")).because(why)
     })?;
     let format = match format {
         DiskFormat::Unknown | DiskFormat::Qcow2 => ImageFormat::Qcow2,
