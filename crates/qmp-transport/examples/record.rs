@@ -30,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The commands whose part of the schema is kept.
 const COMMANDS: &[&str] = &[
+    "block-dirty-bitmap-add",
+    "block-dirty-bitmap-remove",
     "block-export-add",
     "block-export-del",
     "blockdev-add",
