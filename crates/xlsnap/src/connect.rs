@@ -178,6 +178,7 @@ impl Connected {
                     inside: Port::Lacks(NO_INSIDE),
                     memory_files: Port::Has(xen),
                     power: Port::Has(xen),
+                    health: Port::Has(xen),
                     release: Port::Lacks(NO_RELEASE),
                     ..ports
                 }

@@ -17,7 +17,7 @@ use crate::command::{command, output};
 use crate::{Done, Failure};
 
 /// It takes half a minute where nothing else runs.
-const BOOT: Duration = Duration::from_secs(300);
+const BOOT: Duration = Duration::from_secs(900);
 
 /// How long it may take to end.
 const END: Duration = Duration::from_secs(20);
