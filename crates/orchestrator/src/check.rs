@@ -45,7 +45,7 @@ pub async fn plan_check(
     let found = compare(ports, domain, request, pending).await?;
     let mut stages = Vec::new();
     for (finding, fix) in found {
-        stages.extend(fix.map(|does| Stage::One(Step { domain: domain.uuid, does })));
+        stages.extend(fix.map(|does| Stage::one(domain.uuid, does)));
         report.findings.push(finding);
     }
     Ok((report, stages))

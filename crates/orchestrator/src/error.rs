@@ -124,9 +124,11 @@ impl Error {
         self
     }
 
-    /// Its cause.
-    pub(crate) fn into_source(self) -> Option<Box<dyn std::error::Error + Send + Sync>> {
-        self.source
+    /// The same in other words.
+    #[must_use]
+    pub(crate) fn reworded(mut self, message: String) -> Self {
+        self.message = message;
+        self
     }
 
     /// The same of another kind, and with another thing known of the effect.

@@ -64,8 +64,8 @@ impl Fault {
 
 /// An operation that is being carried out.
 pub(crate) struct Execution<'e> {
-    session: &'e Session<'e>,
-    ports: Ports<'e>,
+    pub(crate) session: &'e Session<'e>,
+    pub(crate) ports: Ports<'e>,
     id: Uuid,
     found: Mutex<Found>,
     saving: AsyncMutex<Saving<'e>>,
@@ -110,8 +110,8 @@ impl<'e> Execution<'e> {
     }
 
     async fn forward_through(&self, stages: &[Stage], journal: &mut Journal) -> Result<(), Fault> {
-        let committed =
-            stages.iter().position(|stage| stage.steps().iter().any(|step| step.does == Does::Commit));
+        let is_commit = |stage: &Stage| stage.any(|does| *does == Does::Commit);
+        let committed = stages.iter().position(is_commit);
         let last_wish = last_way_back(stages);
         let mut steps = Progression::new(self.ports, stages);
         for (at, stage) in stages.iter().enumerate() {
@@ -122,9 +122,9 @@ impl<'e> Execution<'e> {
                 error,
             };
             if last_wish.is_some_and(|last| at <= last) && self.is_interrupted() {
-                return Err(fault(interrupted(), None, None));
+                return Err(fault(interrupted(Effect::None), None, None));
             }
-            if stage.steps().iter().any(|step| step.does.flushes()) {
+            if stage.any(Does::flushes) {
                 journal.at = at;
                 if let Err(e) = self.flush(journal, stages).await {
                     let error =
@@ -132,7 +132,7 @@ impl<'e> Execution<'e> {
                     return Err(fault(error.with_source(e), None, None));
                 }
             }
-            let done = if stage.steps().iter().any(|step| step.does == Does::Commit) {
+            let done = if is_commit(stage) {
                 journal.at = at + 1;
                 // Once more, so that one refusal of the store gives up nothing that is done.
                 let mut noted = self.flush(journal, stages).await;
@@ -246,13 +246,7 @@ impl<'e> Execution<'e> {
             error
         } else {
             let message = format!("{error} (and: {})", others.join("; "));
-            let (kind, effect) = (error.kind(), error.effect());
-            let cause = error.into_source();
-            let error = Error::new(kind, effect, message);
-            match cause {
-                Some(cause) => error.with_source(cause),
-                None => error,
-            }
+            error.reworded(message)
         };
         Err(Failed {
             does: step.does.clone(),
@@ -264,16 +258,14 @@ impl<'e> Execution<'e> {
 
 /// The last stage before which an operation may end early and have everything as it was; `None` where it cannot.
 fn last_way_back(stages: &[Stage]) -> Option<usize> {
-    let all = |is_it: fn(&Does) -> bool| {
-        stages.iter().position(|stage| stage.steps().iter().any(|step| is_it(&step.does)))
-    };
-    if all(|does| matches!(does, Does::DeleteInside(_) | Does::DeleteRecord(_))).is_some() {
+    let first = |is_it: fn(&Does) -> bool| stages.iter().position(|stage| stage.any(is_it));
+    if first(|does| matches!(does, Does::DeleteInside(_) | Does::DeleteRecord(_))).is_some() {
         return None;
     }
     // What a guest writes to an overlay cannot be taken away from it.
-    let overlay = all(|does| matches!(does, Does::Take(SnapshotAction::External(_))));
+    let overlay = first(|does| matches!(does, Does::Take(SnapshotAction::External(_))));
     overlay
-        .or_else(|| all(|does| matches!(does, Does::Commit | Does::StoreRecord(_))))
+        .or_else(|| first(|does| matches!(does, Does::Commit | Does::StoreRecord(_))))
         .or(stages.len().checked_sub(1))
 }
 
@@ -298,6 +290,6 @@ impl<'e> Progression<'e> {
 }
 
 /// The error of an operation that was to end early.
-pub(crate) fn interrupted() -> Error {
-    Error::new(Kind::Failed, Effect::None, "it was interrupted on request")
+pub(crate) fn interrupted(effect: Effect) -> Error {
+    Error::new(Kind::Failed, effect, "it was interrupted on request")
 }

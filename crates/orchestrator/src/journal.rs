@@ -131,7 +131,7 @@ impl Journal {
 
     /// The stage of the first step that is so.
     pub(crate) fn stage_with(&self, is_it: impl Fn(&Does) -> bool) -> Option<usize> {
-        self.stages.iter().position(|stage| stage.steps().iter().any(|step| is_it(&step.does)))
+        self.stages.iter().position(|stage| stage.any(&is_it))
     }
 
     /// The snapshot that it makes, if it makes one with a record.

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use xlsnap_types::model::{DiskName, ImageFormat, MemoryMeta, SnapshotName};
 
 use crate::journal::Draft;
-use crate::{Bitmap, FileIdentity, MemoryInside, MemorySave, Overlay, Run, SnapshotAction, SnapshotId};
+use crate::{Bitmap, Disk, FileIdentity, MemoryInside, MemorySave, Overlay, Run, SnapshotAction, SnapshotId};
 
 /// A part of a plan: its steps are begun together, and it ends when all have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,16 @@ impl Stage {
             Self::One(step) => std::slice::from_ref(step),
             Self::Parallel(steps) | Self::AtOnce(steps) => steps,
         }
+    }
+
+    /// Whether one of its steps is so.
+    pub(crate) fn any(&self, is_it: impl Fn(&Does) -> bool) -> bool {
+        self.steps().iter().any(|step| is_it(&step.does))
+    }
+
+    /// One step on this domain.
+    pub(crate) fn one(domain: Uuid, does: Does) -> Self {
+        Self::One(Step { domain, does })
     }
 
     /// Whether it only looks: a dry run does not list it.
@@ -256,6 +266,19 @@ pub struct ImageTarget {
     /// The size that the disk must have, in bytes; `None` where it does not matter or nothing is known of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub virtual_size: Option<u64>,
+}
+
+impl ImageTarget {
+    /// This snapshot in the image that the disk has now.
+    pub(crate) fn on(disk: &Disk, snapshot: SnapshotId, virtual_size: Option<u64>) -> Self {
+        Self {
+            disk: disk.name.clone(),
+            image: disk.image.clone(),
+            identity: disk.identity,
+            snapshot,
+            virtual_size,
+        }
+    }
 }
 
 /// What a look expects to find.

@@ -5,13 +5,15 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use xlsnap_types::model::{DiskName, MemoryWay, Meta, SnapshotName};
 
-use super::{Execution, Saving};
+use super::{Execution, Saving, interrupted};
 use crate::error::from_port;
 use crate::journal::Draft;
 use crate::look::{holds_memory, is_ours, is_taken};
 use crate::session::chain;
 use crate::step::{Does, Expected, ImageTarget, Step, UndoPoint};
-use crate::{Effect, Error, Kind, PortError, PortErrorKind, Run, SaveTo, SnapshotAction, SnapshotId};
+use crate::{
+    Effect, Error, Inventory, Kind, PortError, PortErrorKind, Run, SaveTo, SnapshotAction, SnapshotId,
+};
 
 /// A guest whose writes are tracked is not stopped longer for it.
 const LONG_PAUSE: Duration = Duration::from_secs(2);
@@ -51,9 +53,7 @@ impl<'e> Execution<'e> {
         let Some(interrupt) = self.ports.interrupt.get() else { return self.act(does).await };
         match select(Box::pin(self.act(does)), interrupt.requested()).await {
             Either::Left((done, _)) => done,
-            Either::Right(((), _)) => {
-                Err(Error::new(Kind::Failed, Effect::Unknown, "it was interrupted on request"))
-            }
+            Either::Right(((), _)) => Err(interrupted(Effect::Unknown)),
         }
     }
 
@@ -201,17 +201,14 @@ impl<'e> Execution<'e> {
     }
 
     async fn drop_undo_once(&self, does: &Does, point: &UndoPoint) -> Result<(), Error> {
-        let known = self
-            .found()
-            .looked
-            .as_ref()
-            .and_then(|looked| looked.disk(&point.disk)?.named(&point.tag).next());
+        let mark = |looked: &Inventory| looked.mark(point).map(|(_, snapshot)| snapshot);
+        let known = self.found().looked.as_ref().and_then(mark);
         let snapshot = match known {
             Some(snapshot) => Some(snapshot),
             // A mark that was made after the last look.
             None => {
                 let looked = self.ports.disks.inventory().await.map_err(|e| does.failed(e))?;
-                looked.disk(&point.disk).and_then(|disk| disk.named(&point.tag).next())
+                mark(&looked)
             }
         };
         let Some(snapshot) = snapshot else { return Ok(()) };

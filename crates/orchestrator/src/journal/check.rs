@@ -59,7 +59,7 @@ fn side_by_side(stage: &Stage) -> Verdict {
         {
             return Err("it does together what is not done to disks");
         }
-        if !stage.steps().iter().any(|step| matches!(step.does, Does::DropBitmap { .. })) {
+        if !stage.any(|does| matches!(does, Does::DropBitmap { .. })) {
             return each_once(disks.into_iter());
         }
     }

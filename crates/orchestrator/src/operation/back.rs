@@ -6,7 +6,7 @@ use super::{abilities, guest, inventory};
 use crate::execute::{Execution, Fault};
 use crate::journal::{Direction, Journal};
 use crate::look::is_ours;
-use crate::session::{Session, chain, pending};
+use crate::session::{chain, pending};
 use crate::step::{Look, back};
 use crate::{DomainRef, Effect, Error, Kind, Ports};
 
@@ -33,8 +33,6 @@ pub(super) async fn look(ports: &Ports<'_>, domain: &DomainRef, journal: &Journa
 /// not made".
 pub(super) async fn go_back(
     execution: &Execution<'_>,
-    session: &Session<'_>,
-    ports: &Ports<'_>,
     journal: &mut Journal,
     fault: Fault,
     head: &str,
@@ -44,7 +42,7 @@ pub(super) async fn go_back(
         let message = format!("{head}, and part of it is done, which nothing leads back from");
         return pending(message, Effect::Unknown).with_source(error);
     }
-    let ended = match undo(execution, session, ports, journal, (at, &begun)).await {
+    let ended = match undo(execution, journal, at, &begun).await {
         Ok(kept) => kept,
         Err(undoing) => {
             let message = format!("{head} ({}), and what was begun cannot be undone now", chain(&error));
@@ -62,25 +60,17 @@ pub(super) async fn go_back(
         message.push_str("; ");
         message.push_str(&sentence);
     }
-    let advice = error.advice().map(str::to_owned);
-    let mut failure = Error::new(kind, Effect::None, message);
-    if let Some(advice) = advice {
-        failure = failure.with_advice(advice);
-    }
-    match error.into_source() {
-        Some(cause) => failure.with_source(cause),
-        None => failure,
-    }
+    error.ended_as(kind, Effect::None).reworded(message)
 }
 
-/// Undoes what was begun, and removes the journal; what cannot be as it was comes back as sentences.
+/// Undoes what was begun up to the stage `at`, and removes the journal; what cannot be as it was comes back as sentences.
 pub(super) async fn undo(
     execution: &Execution<'_>,
-    session: &Session<'_>,
-    ports: &Ports<'_>,
     journal: &mut Journal,
-    (at, begun): (usize, &[crate::Stage]),
+    at: usize,
+    begun: &[crate::Stage],
 ) -> Result<Vec<String>, Error> {
+    let session = execution.session;
     let unwritten = |e| {
         Error::new(Kind::RecoveryPending, Effect::Unknown, "the journal cannot be removed").with_source(e)
     };
@@ -95,7 +85,7 @@ pub(super) async fn undo(
     if let Err(e) = session.set_journal(Some(journal)).await {
         tracing::warn!(error = %chain(&e), "the journal does not say that the operation is undone");
     }
-    let look = look(ports, session.domain, journal).await?;
+    let look = look(&execution.ports, session.domain, journal).await?;
     let way = back(begun, &look)?;
     let warnings_before = {
         let mut found = execution.found();

@@ -162,7 +162,7 @@ impl Creation {
                     let message = format!("{head}; the guest writes to the overlays already");
                     return Err(pending(message, Effect::Done).with_source(fault.error));
                 }
-                return Err(go_back(&execution, session, ports, &mut journal, fault, &head).await);
+                return Err(go_back(&execution, &mut journal, fault, &head).await);
             }
         }
         let now = Now::look(ports, domain, guest).await;

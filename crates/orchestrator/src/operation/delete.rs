@@ -194,18 +194,11 @@ pub(super) async fn stopped(session: &Session<'_>, journal: &Journal, fault: Fau
         does.as_ref().and_then(|does| name_of(does, journal)).unwrap_or_else(|| journal.name().clone());
     let domain = &session.domain.name;
     if begun.is_empty() {
-        let (kind, advice) = (error.kind(), error.advice().map(str::to_owned));
         let message = format!("snapshot {name} of domain {domain} was not deleted: {error}");
         return match session.set_journal(None).await {
             Ok(()) => {
-                let mut failure = Error::new(kind, Effect::None, message);
-                if let Some(advice) = advice {
-                    failure = failure.with_advice(advice);
-                }
-                match error.into_source() {
-                    Some(cause) => failure.with_source(cause),
-                    None => failure,
-                }
+                let kind = error.kind();
+                error.ended_as(kind, Effect::None).reworded(message)
             }
             Err(e) => {
                 pending(format!("{message}; and the journal cannot be removed"), Effect::None).with_source(e)
@@ -222,10 +215,7 @@ fn name_of(does: &Does, journal: &Journal) -> Option<SnapshotName> {
         Does::RemoveMemory { snapshot, .. } => snapshot.clone(),
         Does::DeleteRecord(name) => name.clone(),
         _ => {
-            let at = journal
-                .stages
-                .iter()
-                .position(|stage| stage.steps().iter().any(|step| step.does == *does))?;
+            let at = journal.stage_with(|step| step == does)?;
             let mut after = journal.stages[at..].iter().flat_map(crate::Stage::steps);
             return after.find_map(|step| match &step.does {
                 Does::DeleteRecord(name) => Some(name.clone()),

@@ -13,7 +13,7 @@ use crate::journal::Journal;
 use crate::plan::{Reverting, disk_stages, reverting_stages, token};
 use crate::record::cannot_go_back;
 use crate::session::Session;
-use crate::step::{Does, ImageTarget, Stage, Step, UndoPoint};
+use crate::step::{Does, ImageTarget, Stage, UndoPoint};
 use crate::{
     Disk, Effect, Error, GuestState, Inventory, Kind, Operation, Overlay, Ports, RevertWay, SnapshotAction,
     SnapshotId,
@@ -107,9 +107,7 @@ impl Session<'_> {
             let Some(first) = targets.first() else { return Ok(()) };
             let stages: Vec<Stage> = found
                 .into_iter()
-                .map(|(_, target)| {
-                    Stage::One(Step { domain: self.domain.uuid, does: Does::DeleteInside(target) })
-                })
+                .map(|(_, target)| Stage::one(self.domain.uuid, Does::DeleteInside(target)))
                 .collect();
             let mut journal = Journal::new(id, Operation::Delete, named(&first.tag), stages);
             self.intend(&journal).await?;
@@ -180,7 +178,7 @@ impl Session<'_> {
         self.intend(&journal).await?;
         let execution = Execution::new(self, ports, journal.id());
         if let Err(fault) = execution.forward(&mut journal).await {
-            return Err(go_back(&execution, self, ports, &mut journal, fault, head).await);
+            return Err(go_back(&execution, &mut journal, fault, head).await);
         }
         let mut warnings = execution.into_found().warnings;
         self.close_journal(&mut warnings).await;
@@ -264,13 +262,7 @@ fn found<'i>(
                 return Err(Error::new(Kind::NotFound, Effect::None, message));
             }
         };
-        let target = ImageTarget {
-            disk: name.clone(),
-            image: disk.image.clone(),
-            identity: disk.identity,
-            snapshot,
-            virtual_size: Some(disk.virtual_size),
-        };
+        let target = ImageTarget::on(disk, snapshot, Some(disk.virtual_size));
         found.push((disk, target));
     }
     Ok(found)

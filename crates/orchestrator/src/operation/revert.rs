@@ -207,7 +207,7 @@ impl Reverting {
                 None => verifying.await,
                 Some(interrupt) => match select(verifying, interrupt.requested()).await {
                     Either::Left((verified, _)) => verified,
-                    Either::Right(((), _)) => return Err(interrupted()),
+                    Either::Right(((), _)) => return Err(interrupted(Effect::None)),
                 },
             };
             let header = verified.map_err(|e| {
@@ -250,7 +250,7 @@ impl Reverting {
         let execution = Execution::new(session, ports, id);
         if let Err(fault) = execution.forward(&mut journal).await {
             let head = format!("domain {} did not go back to snapshot {name}", session.domain.name);
-            let error = go_back(&execution, session, ports, &mut journal, fault, &head).await;
+            let error = go_back(&execution, &mut journal, fault, &head).await;
             return Err(after_safety(error, request));
         }
         session.close_journal(&mut warnings).await;

@@ -158,13 +158,7 @@ fn targets(
                 let advice = format!("delete the other one from the image by its id, {metadata}");
                 return Err(refused(message).with_advice(advice));
             }
-            Found::Here(disk, snapshot) => targets.push(ImageTarget {
-                disk: part.disk,
-                image: disk.image.clone(),
-                identity: disk.identity,
-                snapshot,
-                virtual_size: None,
-            }),
+            Found::Here(disk, snapshot) => targets.push(ImageTarget::on(disk, snapshot, None)),
             Found::Missing(disk) => warnings
                 .push(format!("{} (disk {}) held no snapshot {} any more", disk.image, part.disk, part.tag)),
             Found::NoDisk => {

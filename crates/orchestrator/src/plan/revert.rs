@@ -143,13 +143,7 @@ pub(crate) fn revert(facts: &RevertFacts<'_>, request: &RevertRequest) -> Result
             tag: format!("{}{}", UndoPoint::PREFIX, token(facts.id, points.len())),
             virtual_size: disk.virtual_size,
         });
-        disks.push(ImageTarget {
-            disk: part.disk.clone(),
-            image: disk.image.clone(),
-            identity: disk.identity,
-            snapshot,
-            virtual_size: recorded,
-        });
+        disks.push(ImageTarget::on(disk, snapshot, recorded));
     }
     if disks.is_empty() {
         return Err(refused(format!(

@@ -24,7 +24,7 @@ impl List {
     }
 
     fn one(&mut self, does: Does) {
-        self.stages.push(Stage::One(self.step(does)));
+        self.stages.push(Stage::one(self.domain, does));
     }
 
     fn each(&mut self, all: impl IntoIterator<Item = Does>) {
@@ -145,14 +145,9 @@ pub(crate) fn reverting_stages(domain: Uuid, revert: &Reverting) -> Vec<Stage> {
     let apply = || {
         revert.disks.iter().map(|target| Does::Apply { target: target.clone(), undo: point_of(&target.disk) })
     };
-    match revert.was {
-        Some(was) => {
-            // From here to the end nothing is written that an undo point does not hold.
-            list.each(revert.stops.then_some(Does::StopGuest { was }));
-            list.at_once(points().map(Does::MarkUndo));
-        }
-        None => list.at_once(points().map(Does::MarkUndo)),
-    }
+    // From here to the end nothing is written that an undo point does not hold.
+    list.each(revert.was.filter(|_| revert.stops).map(|was| Does::StopGuest { was }));
+    list.at_once(points().map(Does::MarkUndo));
     list.each(revert.bitmaps.iter().cloned());
     let ended = || Does::EndProcess(Ended { was: revert.was, memory: revert.safety.clone() });
     match &revert.way {

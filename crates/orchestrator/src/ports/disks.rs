@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use xlsnap_types::model::{DiskName, Hypervisor, ImageFormat};
 
 use super::Overlay;
+use crate::step::UndoPoint;
 use crate::{Can, PortError};
 
 /// A snapshot inside an image, as it is found there.
@@ -144,6 +145,12 @@ pub struct Inventory {
 impl Inventory {
     pub(crate) fn disk(&self, name: &DiskName) -> Option<&Disk> {
         self.disks.iter().find(|disk| disk.name == *name)
+    }
+
+    /// The disk of an undo point, with the mark, if it is there.
+    pub(crate) fn mark(&self, point: &UndoPoint) -> Option<(&Disk, SnapshotId)> {
+        let disk = self.disk(&point.disk)?;
+        Some((disk, disk.named(&point.tag).next()?))
     }
 }
 

@@ -42,7 +42,7 @@ type Group = (When, Vec<Does>);
 /// [`Kind::Refused`] when an image does not hold what leads back.
 pub(crate) fn back(begun: &[Stage], look: &Look) -> Result<Wayback, Error> {
     let mut planner = Planner { begun, look, leads_back: true, kept: Vec::new() };
-    let leads_back = planner.marks().all(|point| planner.holds(point));
+    let leads_back = planner.marks().all(|point| planner.look.inventory.mark(point).is_some());
     planner.leads_back = leads_back;
     let mut groups: Vec<(When, Vec<Step>)> = Vec::new();
     for stage in begun.iter().rev() {
@@ -102,7 +102,11 @@ impl Planner<'_> {
 
     /// Removes the marks that are there.
     fn drops(&self) -> Option<Group> {
-        let there = self.marks().filter(|point| self.holds(point)).cloned().map(Does::DropUndo);
+        let there = self
+            .marks()
+            .filter(|point| self.look.inventory.mark(point).is_some())
+            .cloned()
+            .map(Does::DropUndo);
         let drops: Vec<Does> = there.collect();
         (!drops.is_empty()).then_some((When::InTurn, drops))
     }
@@ -142,7 +146,7 @@ impl Planner<'_> {
             // The images can be written only while the guest stands still.
             Does::ResumeGuest if self.is_on() => one(InTurn, Does::StopGuest { was: Run::Waits }),
             // A process that is started again writes to the disks: the marks go before that.
-            Does::MarkUndo(point) if self.holds(point) && !self.starts_again() => {
+            Does::MarkUndo(point) if self.look.inventory.mark(point).is_some() && !self.starts_again() => {
                 one(InTurn, Does::DropUndo(point.clone()))
             }
             Does::Apply { undo: Some(point), .. } if self.leads_back => one(InTurn, self.apply(point)?),
@@ -210,24 +214,11 @@ impl Planner<'_> {
             return Err(Error::new(Kind::Refused, Effect::None, message)
                 .with_advice("delete the other one from the image by its id, then run recover"));
         }
-        Ok(Some(ImageTarget {
-            disk: disk.clone(),
-            image: found.image.clone(),
-            identity: found.identity,
-            snapshot,
-            virtual_size: None,
-        }))
-    }
-
-    fn holds(&self, point: &UndoPoint) -> bool {
-        let disk = self.look.inventory.disk(&point.disk);
-        disk.is_some_and(|disk| disk.named(&point.tag).next().is_some())
+        Ok(Some(ImageTarget::on(found, snapshot, None)))
     }
 
     fn apply(&self, point: &UndoPoint) -> Result<Does, Error> {
-        let disk = self.look.inventory.disk(&point.disk);
-        let Some((disk, snapshot)) = disk.and_then(|disk| Some((disk, disk.named(&point.tag).next()?)))
-        else {
+        let Some((disk, snapshot)) = self.look.inventory.mark(point) else {
             let message = format!(
                 "{} (disk {}) does not hold the mark {}, which leads back to what was there before",
                 point.image, point.disk, point.tag
@@ -235,14 +226,7 @@ impl Planner<'_> {
             return Err(Error::new(Kind::Refused, Effect::None, message)
                 .with_advice("give the disk its image back, then run recover"));
         };
-        let target = ImageTarget {
-            disk: point.disk.clone(),
-            image: disk.image.clone(),
-            identity: disk.identity,
-            snapshot,
-            virtual_size: Some(point.virtual_size),
-        };
-        Ok(Does::Apply { target, undo: None })
+        Ok(Does::Apply { target: ImageTarget::on(disk, snapshot, Some(point.virtual_size)), undo: None })
     }
 
     /// What a process that was only released gets back: its disks, and a reset only if its guest's memory was given up already.

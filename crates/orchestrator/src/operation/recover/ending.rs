@@ -1,0 +1,216 @@
+//! The end of an interrupted operation, planned from its journal and a look.
+
+use xlsnap_conf_store::Kind as StoreKind;
+use xlsnap_types::model::SnapshotName;
+
+use super::again::Again;
+use crate::error::from_store;
+use crate::journal::{Direction, Journal};
+use crate::look::{holds_memory, is_ours, is_taken};
+use crate::operation::back::look;
+use crate::operation::delete::{Tree, moved, names};
+use crate::plan::{deletion_stages, heir};
+use crate::step::{Does, Expected, ImageTarget, Look, Stage, UndoPoint, back};
+use crate::{
+    DomainRef, Effect, Error, Kind, Operation, Outcome, Ports, SaveTo, SnapshotAction, SnapshotDeletion,
+};
+
+/// Whether the record that a creation was to store is there.
+async fn stored(ports: &Ports<'_>, domain: &DomainRef, journal: &Journal) -> Result<bool, Error> {
+    let Some(draft) = journal.draft() else { return Ok(false) };
+    match ports.store.load(domain.uuid, &draft.name).await {
+        Ok(record) => Ok(is_ours(&record, draft, journal.id())),
+        Err(e) if e.kind() == StoreKind::NotFound => Ok(false),
+        Err(e) => Err(from_store(e, format!("the record of snapshot {} cannot be read", draft.name))),
+    }
+}
+
+/// What the end of an operation is planned from.
+struct Facts<'a> {
+    look: &'a Look,
+    /// Whether the record that a creation was to store is there.
+    stored: bool,
+    without_memory: bool,
+}
+
+/// How an interrupted operation is brought to its end.
+pub(super) struct Ending {
+    pub(super) outcome: Outcome,
+    pub(super) stages: Vec<Stage>,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Ending {
+    /// Looks, and plans from what it found.
+    pub(super) async fn plan(
+        ports: &Ports<'_>,
+        domain: &DomainRef,
+        journal: &Journal,
+        without_memory: bool,
+    ) -> Result<(Self, Look), Error> {
+        let look = look(ports, domain, journal).await?;
+        let facts = Facts { look: &look, stored: stored(ports, domain, journal).await?, without_memory };
+        let tree = Tree::read(ports.store, domain).await?;
+        let ending = match journal.operation() {
+            Operation::Create => Self::of_creation(domain, journal, &facts),
+            Operation::Delete => Self::of_deletion(domain, journal, &facts, &tree),
+            Operation::Revert => Self::of_revert(domain, journal, &facts),
+        };
+        Ok((ending?, look))
+    }
+
+    fn completed(stages: Vec<Stage>) -> Self {
+        Self { outcome: Outcome::Completed, stages, warnings: Vec::new() }
+    }
+
+    fn undone(begun: &[Stage], look: &Look) -> Result<Self, Error> {
+        let mut way = back(begun, look)?;
+        // That was done before the look.
+        let is_settled = |does: &Does| matches!(does, Does::AbandonMemory(save) if save.to == SaveTo::Inside);
+        way.stages.retain(|stage| !stage.any(is_settled));
+        Ok(Self { outcome: Outcome::Undone, stages: way.stages, warnings: way.kept })
+    }
+
+    fn of_creation(domain: &DomainRef, journal: &Journal, facts: &Facts<'_>) -> Result<Self, Error> {
+        let look = facts.look;
+        let forward = journal.direction == Direction::Forward;
+        let from =
+            |is_it: fn(&Does) -> bool| journal.stage_with(is_it).map_or(&[][..], |at| &journal.stages[at..]);
+        if forward && facts.stored {
+            // The commit point was passed.
+            return Ok(Self::completed(from(|does| matches!(does, Does::SetCurrent { .. })).to_vec()));
+        }
+        let taking = journal.stage_with(|does| matches!(does, Does::Take(_) | Does::TakeInside { .. }));
+        let taking = taking.unwrap_or(journal.stages.len());
+        let actions: Vec<SnapshotAction> = journal
+            .does()
+            .flat_map(|does| match does {
+                Does::Take(action) => std::slice::from_ref(action),
+                Does::TakeInside { actions, .. } => actions.as_slice(),
+                _ => &[],
+            })
+            .cloned()
+            .collect();
+        let inside = journal.does().any(|does| matches!(does, Does::TakeInside { .. }));
+        // Whether a memory file is whole only the record tells.
+        let outside =
+            journal.does().any(|does| matches!(does, Does::BeginMemory(save) if save.to != SaveTo::Inside));
+        let external = actions.iter().any(|action| matches!(action, SnapshotAction::External(_)));
+        let reached = !external || journal.at >= taking;
+        let there = is_taken(&actions, look.guest, &look.inventory)
+            && (!inside || holds_memory(&actions, &look.inventory));
+        if forward && !outside && reached && there && !look.foreign {
+            let thaw = journal.does().filter_map(|does| match does {
+                Does::Freeze { bound } if look.guest.is_on() => Some(Does::Thaw { bound: *bound }),
+                _ => None,
+            });
+            let mut stages: Vec<Stage> = thaw.map(|does| Stage::one(domain.uuid, does)).collect();
+            stages.extend(from(|does| matches!(does, Does::Adopt(_) | Does::StoreRecord(_))).iter().cloned());
+            let opened = Does::Look(Expected::Taken { actions, inside });
+            let at = stages.iter().position(|stage| stage.any(|does| matches!(does, Does::StoreRecord(_))));
+            // An overlay that cannot be opened is found before the record says that it is there.
+            stages.insert(at.unwrap_or(stages.len()), Stage::one(domain.uuid, opened));
+            return Ok(Self::completed(stages));
+        }
+        let begun = if forward && external && !reached { taking } else { journal.stages.len() };
+        Self::undone(&journal.stages[..begun], look)
+    }
+
+    fn of_deletion(
+        domain: &DomainRef,
+        journal: &Journal,
+        facts: &Facts<'_>,
+        tree: &Tree,
+    ) -> Result<Self, Error> {
+        let names = names(journal);
+        if names.is_empty() {
+            // Snapshots of disks that no record names.
+            let mut stages = Vec::new();
+            for does in journal.does() {
+                if let Does::DeleteInside(target) = does
+                    && is_there(domain, target, facts.look, journal.name())?
+                {
+                    stages.push(Stage::one(domain.uuid, does.clone()));
+                }
+            }
+            return Ok(Self::completed(stages));
+        }
+        let gone = names.iter().copied().collect();
+        let mut deletions: Vec<SnapshotDeletion> = names
+            .iter()
+            .map(|name| SnapshotDeletion {
+                name: (*name).clone(),
+                parent: heir(&tree.parents, &gone, name),
+                disks: Vec::new(),
+                memory: None,
+            })
+            .collect();
+        let mut at = 0;
+        for does in journal.does() {
+            match does {
+                Does::DeleteInside(target) => {
+                    let there = is_there(domain, target, facts.look, &deletions[at].name)?;
+                    deletions[at].disks.extend(there.then(|| target.clone()));
+                }
+                // It goes before the record, so that it is gone with it.
+                Does::RemoveMemory { file, snapshot } if tree.parents.contains_key(snapshot) => {
+                    deletions[at].memory = Some(file.clone());
+                }
+                Does::DeleteRecord(_) => at = (at + 1).min(deletions.len() - 1),
+                _ => {}
+            }
+        }
+        let current = journal.does().find_map(|does| match does {
+            Does::SetCurrent { from: Some(from), to } => Some((from, to.clone())),
+            _ => None,
+        });
+        let current = current.filter(|(from, _)| tree.parents.contains_key(*from));
+        let parents = moved(tree, &names);
+        Ok(Self::completed(deletion_stages(domain.uuid, &deletions, &parents, current)))
+    }
+
+    fn of_revert(domain: &DomainRef, journal: &Journal, facts: &Facts<'_>) -> Result<Self, Error> {
+        let look = facts.look;
+        if journal.is_committed() {
+            let drops = journal
+                .does()
+                .filter(|does| matches!(does, Does::DropUndo(point) if look.inventory.mark(point).is_some()));
+            let stages = drops.map(|does| Stage::one(domain.uuid, does.clone())).collect();
+            return Ok(Self::completed(stages));
+        }
+        let marks: Vec<&UndoPoint> = journal
+            .does()
+            .filter_map(|does| match does {
+                Does::MarkUndo(point) => Some(point),
+                _ => None,
+            })
+            .collect();
+        if journal.direction == Direction::Back {
+            return Self::undone(&journal.stages[..journal.at], look);
+        }
+        if !marks.iter().all(|point| look.inventory.mark(point).is_some()) {
+            // Nothing is changed before all marks are there.
+            let marked = journal.stage_with(|does| matches!(does, Does::MarkUndo(_))).map_or(0, |at| at + 1);
+            return Self::undone(&journal.stages[..marked], look);
+        }
+        Again { domain, journal, look }.plan(facts.without_memory)
+    }
+}
+
+/// Whether a snapshot is in its image. A disk that the domain has no more may hold it still.
+pub(super) fn is_there(
+    domain: &DomainRef,
+    target: &ImageTarget,
+    look: &Look,
+    name: &SnapshotName,
+) -> Result<bool, Error> {
+    let Some(disk) = look.inventory.disk(&target.disk) else {
+        let message = format!(
+            "disk {} is no longer a disk of domain {}, and {} may hold the snapshot {name}",
+            target.disk, domain.name, target.image
+        );
+        return Err(Error::new(Kind::Refused, Effect::None, message)
+            .with_advice("give the domain its disk back, then run recover"));
+    };
+    Ok(disk.named(&target.snapshot.name).any(|s| s == target.snapshot))
+}
