@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use xlsnap_orchestrator::PortError;
+use xlsnap_orchestrator::{Disk, PortError};
 use xlsnap_types::model::{DiskName, ImageFormat};
 
 /// One disk of a domain, as its description has it.
@@ -26,6 +26,33 @@ pub struct DiskSpec {
     pub key_file: Option<PathBuf>,
     /// The directory in which its overlays are made when a snapshot names no file, absolute; `None` for the image's own.
     pub overlays: Option<String>,
+}
+
+impl DiskSpec {
+    /// A hard disk that the guest can write to, of which nothing more is known.
+    pub fn new(name: DiskName, file: impl Into<String>, format: ImageFormat) -> Self {
+        Self {
+            name,
+            file: file.into(),
+            format,
+            read_only: false,
+            removable: false,
+            node: None,
+            key_file: None,
+            overlays: None,
+        }
+    }
+}
+
+/// What a backend tells of a disk, as its description would have it. Its key and its node only a description knows.
+impl From<Disk> for DiskSpec {
+    fn from(disk: Disk) -> Self {
+        Self {
+            read_only: disk.read_only,
+            removable: disk.removable,
+            ..Self::new(disk.name, disk.image, disk.format)
+        }
+    }
 }
 
 /// The domain's description, which says what it starts from the next time.

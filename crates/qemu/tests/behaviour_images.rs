@@ -68,14 +68,12 @@ impl ImageFiles {
             let file = disk.name.as_str();
             let file = if raw { scratch.raw(file, SIZE) } else { scratch.qcow2(file, SIZE) };
             DiskSpec {
-                name: disk.name.clone(),
-                file: file.to_str().unwrap().to_owned(),
-                format: if raw { ImageFormat::Raw } else { ImageFormat::Qcow2 },
                 read_only: disk.kind == DiskKind::ReadOnly,
-                removable: false,
-                node: None,
-                key_file: None,
-                overlays: None,
+                ..DiskSpec::new(
+                    disk.name.clone(),
+                    file.to_str().unwrap().to_owned(),
+                    if raw { ImageFormat::Raw } else { ImageFormat::Qcow2 },
+                )
             }
         };
         let specs: Vec<_> = disks.iter().map(spec).collect();

@@ -19,12 +19,6 @@ use crate::lock::LockLender;
 use crate::records_only::RecordsOnly;
 use crate::{Call, Domain, Host, Selector};
 
-/// What a domain of Xen's lacks, each as a clause.
-const NO_OVERLAYS: &str =
-    "xl starts a domain from a configuration of its own, which would still name the image below";
-const NO_INSIDE: &str = "the memory of a domain of Xen is never inside its images";
-const NO_RELEASE: &str = "QEMU has the disks of a domain of Xen as long as the domain is there";
-
 /// How a domain is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Connection {
@@ -153,36 +147,8 @@ impl Connected {
         let interrupt = call.interrupt.map_or(ports.interrupt, Port::Has);
         let ports = Ports { interrupt, agent, ..ports };
         match (&self.machine, &self.xen) {
-            (Some(machine), _) => {
-                let machine = &**machine;
-                Ports {
-                    commands: Port::Has(machine),
-                    overlays: Port::Has(machine),
-                    pause: Port::Has(machine),
-                    memory: Port::Has(machine),
-                    inside: Port::Has(machine),
-                    memory_files: Port::Has(machine),
-                    power: Port::Has(machine),
-                    release: Port::Has(machine),
-                    health: Port::Has(machine),
-                    ..ports
-                }
-            }
-            (None, Some(xen)) => {
-                let xen = &**xen;
-                Ports {
-                    commands: Port::Has(xen),
-                    overlays: Port::Lacks(NO_OVERLAYS),
-                    pause: Port::Has(xen),
-                    memory: Port::Has(xen),
-                    inside: Port::Lacks(NO_INSIDE),
-                    memory_files: Port::Has(xen),
-                    power: Port::Has(xen),
-                    health: Port::Has(xen),
-                    release: Port::Lacks(NO_RELEASE),
-                    ..ports
-                }
-            }
+            (Some(machine), _) => machine.offer(ports),
+            (None, Some(xen)) => xen.offer(ports),
             (None, None) => ports,
         }
     }
@@ -285,16 +251,7 @@ impl Host {
         let inventory = inventory.map_err(|e| {
             failed(Kind::Failed, format!("the disks of domain {name} cannot be read off its monitor"), e)
         })?;
-        let disks = inventory.disks.into_iter().map(|disk| DiskSpec {
-            name: disk.name,
-            file: disk.image,
-            format: disk.format,
-            read_only: disk.read_only,
-            removable: disk.removable,
-            node: None,
-            key_file: None,
-            overlays: None,
-        });
+        let disks = inventory.disks.into_iter().map(DiskSpec::from);
         Ok((uuid, disks.collect()))
     }
 

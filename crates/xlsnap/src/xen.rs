@@ -6,7 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 use xlsnap_conf_store::ConfStore;
 use xlsnap_orchestrator::{DomainRef, Effect, Error, Kind, PortError, PortErrorKind, Session};
-use xlsnap_types::model::{DomainName, DomainRecord, XenRecord};
+use xlsnap_types::model::{DomainName, DomainRecord, XenDisk, XenRecord};
 use xlsnap_xen::{Context, Domid, Patience, Places, Toolstack, XlDomain, domains, xl};
 use xlsnap_xenstore::{self as xenstore, Xenstore, client};
 
@@ -296,16 +296,7 @@ impl Host {
         let name = DomainName::new(name).unwrap_or_else(|_| {
             DomainName::new(uuid.to_string()).expect("a uuid is a domain's name in form")
         });
-        let disks = kept.disks.into_iter().map(|disk| DiskSpec {
-            name: disk.disk,
-            file: disk.image,
-            format: disk.format,
-            read_only: disk.read_only,
-            removable: disk.removable,
-            node: None,
-            key_file: None,
-            overlays: None,
-        });
+        let disks = kept.disks.into_iter().map(kept_disk);
         let domain =
             Domain { name, uuid, domid, qmp: None, agent: None, start: None, disks: disks.collect() };
         Ok(Some((domain, connection)))
@@ -372,14 +363,9 @@ fn numbered(uuid: Uuid, name: String) -> Numbered {
 async fn xen_domain(store: &dyn Xenstore, domain: xlsnap_xen::Domain) -> Result<XenDomain, PortError> {
     let disks = xlsnap_xen::vbd::list(store, domain.domid).await?;
     let disks = disks.into_iter().map(|disk| DiskSpec {
-        name: disk.name,
-        file: disk.image,
-        format: disk.format,
         read_only: disk.read_only,
         removable: disk.cdrom,
-        node: None,
-        key_file: None,
-        overlays: None,
+        ..DiskSpec::new(disk.name, disk.image, disk.format)
     });
     let domid = domain.domid.number().into();
     Ok(XenDomain { name: domain.name, uuid: domain.uuid, domid, disks: disks.collect() })
@@ -393,4 +379,13 @@ fn of_xen(message: impl Into<String>, error: PortError) -> Error {
         _ => Kind::Failed,
     };
     Error::new(kind, Effect::None, message).with_source(error)
+}
+
+/// A disk of a domain of Xen's as it was kept when the domain was last on.
+pub(crate) fn kept_disk(disk: XenDisk) -> DiskSpec {
+    DiskSpec {
+        read_only: disk.read_only,
+        removable: disk.removable,
+        ..DiskSpec::new(disk.disk, disk.image, disk.format)
+    }
 }

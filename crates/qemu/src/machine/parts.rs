@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use xlsnap_orchestrator::{Port, Ports};
 use xlsnap_qemu_img::QemuImg;
 use xlsnap_qmp_transport::Client;
 use xlsnap_types::model::DomainName;
@@ -58,6 +59,22 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// These ports with all that the domain has beside its disks and its guest.
+    pub fn offer<'a>(&'a self, ports: Ports<'a>) -> Ports<'a> {
+        Ports {
+            commands: Port::Has(self),
+            overlays: Port::Has(self),
+            pause: Port::Has(self),
+            memory: Port::Has(self),
+            inside: Port::Has(self),
+            memory_files: Port::Has(self),
+            power: Port::Has(self),
+            release: Port::Has(self),
+            health: Port::Has(self),
+            ..ports
+        }
+    }
+
     /// The domain that is made of these parts. Nothing is asked yet.
     pub fn new(parts: MachineParts) -> Self {
         let MachineParts { name, disks, description, qemu_img, process, monitor, memory, sockets } = parts;

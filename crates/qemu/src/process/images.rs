@@ -109,16 +109,7 @@ mod tests {
     use super::*;
 
     fn disk(name: &str, file: &str) -> DiskSpec {
-        DiskSpec {
-            name: name.parse().unwrap(),
-            file: file.to_owned(),
-            format: ImageFormat::Qcow2,
-            read_only: false,
-            removable: false,
-            node: None,
-            key_file: None,
-            overlays: None,
-        }
+        DiskSpec::new(name.parse().unwrap(), file.to_owned(), ImageFormat::Qcow2)
     }
 
     #[test]

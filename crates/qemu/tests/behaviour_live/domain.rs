@@ -89,14 +89,12 @@ impl Domain {
                 _ => scratch.qcow2(&format!("{}.qcow2", disk.name), SIZE),
             };
             DiskSpec {
-                name: disk.name.clone(),
-                file: file.to_str().unwrap().to_owned(),
-                format: if disk.kind == DiskKind::Raw { ImageFormat::Raw } else { ImageFormat::Qcow2 },
                 read_only: disk.kind == DiskKind::ReadOnly,
-                removable: false,
-                node: None,
-                key_file: None,
-                overlays: None,
+                ..DiskSpec::new(
+                    disk.name.clone(),
+                    file.to_str().unwrap().to_owned(),
+                    if disk.kind == DiskKind::Raw { ImageFormat::Raw } else { ImageFormat::Qcow2 },
+                )
             }
         };
         let specs: Vec<DiskSpec> = disks.iter().map(spec).collect();

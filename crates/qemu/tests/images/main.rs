@@ -38,16 +38,7 @@ fn name(name: &str) -> DiskName {
 }
 
 fn disk(disk: &str, file: &Path, format: ImageFormat) -> DiskSpec {
-    DiskSpec {
-        name: name(disk),
-        file: file.to_str().unwrap().to_owned(),
-        format,
-        read_only: false,
-        removable: false,
-        node: None,
-        key_file: None,
-        overlays: None,
-    }
+    DiskSpec::new(name(disk), file.to_str().unwrap().to_owned(), format)
 }
 
 fn qcow2(name: &str, file: &Path) -> DiskSpec {

@@ -27,16 +27,7 @@ impl Description for Fixed {
 }
 
 fn spec(file: &Path) -> DiskSpec {
-    DiskSpec {
-        name: "vda".parse().unwrap(),
-        file: file.to_str().unwrap().to_owned(),
-        format: ImageFormat::Qcow2,
-        read_only: false,
-        removable: false,
-        node: None,
-        key_file: None,
-        overlays: None,
-    }
+    DiskSpec::new("vda".parse().unwrap(), file.to_str().unwrap().to_owned(), ImageFormat::Qcow2)
 }
 
 fn domain(spec: DiskSpec) -> Images {

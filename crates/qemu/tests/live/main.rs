@@ -50,16 +50,7 @@ fn on(client: Client, specs: Vec<DiskSpec>) -> Live {
 
 /// A described writable qcow2 disk.
 fn spec(name: &str, file: &Path) -> DiskSpec {
-    DiskSpec {
-        name: disk_name(name),
-        file: text(file),
-        format: ImageFormat::Qcow2,
-        read_only: false,
-        removable: false,
-        node: None,
-        key_file: None,
-        overlays: None,
-    }
+    DiskSpec::new(disk_name(name), text(file), ImageFormat::Qcow2)
 }
 
 fn disk_name(name: &str) -> DiskName {

@@ -8,9 +8,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use xlsnap_orchestrator::conf_store::ConfStore;
-use xlsnap_orchestrator::{
-    Clock, GuestState, MemorySave, Port, PortError, Ports, Power, Progress, Run, SaveTo,
-};
+use xlsnap_orchestrator::{Clock, GuestState, MemorySave, PortError, Ports, Power, Progress, Run, SaveTo};
 use xlsnap_qemu::process::{self, Launch, MachineSpec, Process, RunRecord, StartSpec, Written};
 use xlsnap_qemu::{Description, DiskSpec, Machine, MachineParts};
 use xlsnap_qemu_img::Program;
@@ -74,18 +72,7 @@ pub(crate) fn ports_of<'a>(
     clock: &'a dyn Clock,
     progress: &'a dyn Progress,
 ) -> Ports<'a> {
-    Ports {
-        commands: Port::Has(machine),
-        overlays: Port::Has(machine),
-        pause: Port::Has(machine),
-        memory: Port::Has(machine),
-        inside: Port::Has(machine),
-        memory_files: Port::Has(machine),
-        power: Port::Has(machine),
-        release: Port::Has(machine),
-        health: Port::Has(machine),
-        ..Ports::new(machine, machine, store, clock, progress)
-    }
+    machine.offer(Ports::new(machine, machine, store, clock, progress))
 }
 
 /// No progress is shown.
@@ -336,16 +323,7 @@ fn byte(options: &[&str], target: &str) -> u8 {
 }
 
 pub(crate) fn spec(name: &str, file: &Path) -> DiskSpec {
-    DiskSpec {
-        name: name.parse().unwrap(),
-        file: file.to_str().unwrap().to_owned(),
-        format: ImageFormat::Qcow2,
-        read_only: false,
-        removable: false,
-        node: None,
-        key_file: None,
-        overlays: None,
-    }
+    DiskSpec::new(name.parse().unwrap(), file.to_str().unwrap().to_owned(), ImageFormat::Qcow2)
 }
 
 /// Bytes that do not pack.

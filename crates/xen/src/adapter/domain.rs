@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use uuid::Uuid;
-use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
+use xlsnap_orchestrator::{Effect, Port, PortError, PortErrorKind, Ports};
 use xlsnap_qemu::Description;
 use xlsnap_qemu_img::QemuImg;
 use xlsnap_types::model::{DiskName, ImageFormat, XenRecord};
@@ -17,7 +17,8 @@ use crate::domains::{self, Domain};
 use crate::monitor::Monitor;
 use crate::{Domid, Toolstack};
 
-use super::seen::Seen;
+use super::power::{NO_LOAD, NO_RELEASE};
+use super::seen::{NO_EXTERNAL, Seen};
 
 /// How long to wait.
 #[derive(Debug, Clone)]
@@ -88,6 +89,22 @@ pub struct XlDomain {
 }
 
 impl XlDomain {
+    /// These ports with all that the domain has beside its disks and its guest, and why it lacks the others.
+    pub fn offer<'a>(&'a self, ports: Ports<'a>) -> Ports<'a> {
+        Ports {
+            commands: Port::Has(self),
+            overlays: Port::Lacks(NO_EXTERNAL),
+            pause: Port::Has(self),
+            memory: Port::Has(self),
+            inside: Port::Lacks(NO_LOAD),
+            memory_files: Port::Has(self),
+            power: Port::Has(self),
+            release: Port::Lacks(NO_RELEASE),
+            health: Port::Has(self),
+            ..ports
+        }
+    }
+
     /// The domain `uuid`, which people call `name`. `kept` is what was kept of it when it was last seen running; without it
     /// nothing but its records is known while it is off.
     pub fn new(context: Context, uuid: Uuid, name: impl Into<String>, kept: Option<XenRecord>) -> Self {
@@ -158,7 +175,7 @@ pub(super) struct ToolstacksOwn;
 #[async_trait]
 impl Description for ToolstacksOwn {
     async fn set_image(&self, disk: &DiskName, file: &str, _format: &ImageFormat) -> Result<(), PortError> {
-        let message = format!("{file} cannot be made the image of disk {disk}: {}", super::seen::NO_EXTERNAL);
+        let message = format!("{file} cannot be made the image of disk {disk}: {}", NO_EXTERNAL);
         Err(PortError::new(PortErrorKind::Refused, Effect::None, message))
     }
 }

@@ -24,8 +24,8 @@ const BACKENDS: [&str; 3] = ["qdisk", "vbd", "vbd3"];
 /// How often is looked whether a process has ended; nothing tells of it.
 const PAUSE: Duration = Duration::from_millis(50);
 
-const NO_RELEASE: &str = "QEMU has the disks of a domain of Xen's as long as the domain is there";
-const NO_LOAD: &str = "the memory of a domain of Xen's is never inside its images";
+pub(super) const NO_RELEASE: &str = "QEMU has the disks of a domain of Xen's as long as the domain is there";
+pub(super) const NO_LOAD: &str = "the memory of a domain of Xen's is never inside its images";
 
 #[async_trait]
 impl Power for XlDomain {

@@ -253,29 +253,11 @@ pub(super) fn kept(vbd: &Vbd) -> XenDisk {
 }
 
 pub(super) fn spec_kept(disk: &XenDisk) -> DiskSpec {
-    DiskSpec {
-        name: disk.disk.clone(),
-        file: disk.image.clone(),
-        format: disk.format.clone(),
-        read_only: false,
-        removable: false,
-        node: None,
-        key_file: None,
-        overlays: None,
-    }
+    DiskSpec::new(disk.disk.clone(), disk.image.clone(), disk.format.clone())
 }
 
 pub(super) fn spec(vbd: &Vbd, node: Option<String>) -> DiskSpec {
-    DiskSpec {
-        name: vbd.name.clone(),
-        file: vbd.image.clone(),
-        format: vbd.format.clone(),
-        read_only: false,
-        removable: false,
-        node,
-        key_file: None,
-        overlays: None,
-    }
+    DiskSpec { node, ..DiskSpec::new(vbd.name.clone(), vbd.image.clone(), vbd.format.clone()) }
 }
 
 /// A disk that no snapshot is taken of.

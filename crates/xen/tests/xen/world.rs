@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use uuid::Uuid;
-use xlsnap_orchestrator::{Clock, Command, DomainRef, Port, Ports, Progress};
+use xlsnap_orchestrator::{Clock, Command, DomainRef, Ports, Progress};
 use xlsnap_qemu_img::Program;
 use xlsnap_testkit::fake::MemStore;
 use xlsnap_testkit::real::{Disk, Scratch, Vm, VmOptions};
@@ -262,16 +262,7 @@ impl World {
 
     /// The ports as the facade gives them.
     pub(crate) fn ports<'a>(&'a self, domain: &'a XlDomain) -> Ports<'a> {
-        let ports = Ports::new(domain, domain, &self.records, &self.clock, &Unwatched);
-        Ports {
-            commands: Port::Has(domain),
-            pause: Port::Has(domain),
-            memory: Port::Has(domain),
-            memory_files: Port::Has(domain),
-            power: Port::Has(domain),
-            health: Port::Has(domain),
-            ..ports
-        }
+        domain.offer(Ports::new(domain, domain, &self.records, &self.clock, &Unwatched))
     }
 
     pub(crate) fn reference(&self) -> DomainRef {

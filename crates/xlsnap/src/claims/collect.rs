@@ -13,6 +13,7 @@ use xlsnap_types::model::{ImageFormat, SnapshotName};
 
 use super::{Claim, Claims, FileId, Role, header};
 use crate::failures::from_store;
+use crate::xen::kept_disk;
 use crate::{DiskSpec, FiledDomain, Host};
 
 /// The most layers of a disk that are followed.
@@ -52,20 +53,7 @@ impl Host {
             let kept = self.store.domain_record(uuid).await.ok().flatten().unwrap_or_default();
             let name = described.clone().or(kept.name).unwrap_or_else(|| uuid.to_string());
             if let (None, Some(xen)) = (described, kept.xen) {
-                let disks: Vec<DiskSpec> = xen
-                    .disks
-                    .into_iter()
-                    .map(|disk| DiskSpec {
-                        name: disk.disk,
-                        file: disk.image,
-                        format: disk.format,
-                        read_only: disk.read_only,
-                        removable: disk.removable,
-                        node: None,
-                        key_file: None,
-                        overlays: None,
-                    })
-                    .collect();
+                let disks: Vec<DiskSpec> = xen.disks.into_iter().map(kept_disk).collect();
                 claims.add_disks(&*qemu_img, uuid, &name, &disks).await;
             }
             let mut visit = |entry: xlsnap_conf_store::Entry| match entry.record {

@@ -45,7 +45,7 @@ impl Host {
             // No other domain, and a QEMU that would not open one of its own disks' bases twice.
             None if claims.is_empty() => return Ok(()),
             None => match connected.disks().inventory().await {
-                Ok(inventory) => inventory.disks.into_iter().map(spec).collect(),
+                Ok(inventory) => inventory.disks.into_iter().map(DiskSpec::from).collect(),
                 // The operation itself looks too, and says what is wrong.
                 Err(_) => return Ok(()),
             },
@@ -245,19 +245,6 @@ fn internal_images(record: &Record, disks: &[DiskSpec]) -> Vec<Target> {
             }
         })
         .collect()
-}
-
-fn spec(disk: xlsnap_orchestrator::Disk) -> DiskSpec {
-    DiskSpec {
-        name: disk.name,
-        file: disk.image,
-        format: disk.format,
-        read_only: disk.read_only,
-        removable: disk.removable,
-        node: None,
-        key_file: None,
-        overlays: None,
-    }
 }
 
 fn is_base(image: &str, disk: &DiskName, domain: &str, claim: &Claim, writes: Writes<'_>) -> Error {

@@ -5,27 +5,27 @@ use xlsnap_orchestrator::{Memory, Outcome, RevertRequest, Run};
 use xlsnap_testkit::real::qemu_img;
 use xlsnap_types::model::MemoryWay;
 
+use super::backend::{Backend, Before};
 use super::operation::{Op, name};
-use super::world::{Before, World};
 use crate::save::files;
 
 async fn creations_and_deletions(before: Before) {
-    let world = World::new(before).await;
-    world.check(&Op::create("s")).await;
+    let backend = Backend::new(before).await;
+    backend.check(&Op::create("s")).await;
     if before != Before::Off {
-        world.settle().await;
-        for way in world.machine.survey(None).await.unwrap().ways {
-            world.check(&Op::memory(&format!("m-{}", way.word()), way)).await;
+        backend.settle().await;
+        for way in backend.machine.survey(None).await.unwrap().ways {
+            backend.check(&Op::memory(&format!("m-{}", way.word()), way)).await;
         }
-        world.check(&Op::delete("m-internal", false)).await;
+        backend.check(&Op::delete("m-internal", false)).await;
     }
-    world.check(&Op::delete("s", false)).await;
-    world.check(&Op::delete("b", false)).await;
-    world.check(&Op::delete("a", true)).await;
-    world.check(&Op::external("e", &["vda", "vdb"])).await;
-    world.check(&Op::external("mixed", &["vdb"])).await;
-    world.check(&Op::create("inside-overlays")).await;
-    world.check(&Op::delete("inside-overlays", false)).await;
+    backend.check(&Op::delete("s", false)).await;
+    backend.check(&Op::delete("b", false)).await;
+    backend.check(&Op::delete("a", true)).await;
+    backend.check(&Op::external("e", &["vda", "vdb"])).await;
+    backend.check(&Op::external("mixed", &["vdb"])).await;
+    backend.check(&Op::create("inside-overlays")).await;
+    backend.check(&Op::delete("inside-overlays", false)).await;
 }
 
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn of_creations_and_deletions_while_it_is_off() {
 }
 
 async fn reverts(before: Before) {
-    let world = World::new(before).await;
+    let backend = Backend::new(before).await;
     for op in [
         Op::revert("a"),
         Op::revert_to("a", Run::Waits),
@@ -57,10 +57,10 @@ async fn reverts(before: Before) {
         Op::safe_revert("b", "before-b"),
         Op::safe_revert("c", "before-c"),
     ] {
-        world.check(&op).await;
+        backend.check(&op).await;
     }
     if before != Before::Off {
-        world.check(&Op::offline_revert("a")).await;
+        backend.check(&Op::offline_revert("a")).await;
     }
 }
 
@@ -82,26 +82,28 @@ async fn of_reverts_while_it_is_off() {
 #[tokio::test]
 async fn of_a_revert_that_drops_bitmaps() {
     for before in [Before::Running, Before::Off] {
-        let world = World::new(before).await;
-        world.settle().await;
+        let backend = Backend::new(before).await;
+        backend.settle().await;
         if before == Before::Off {
-            let file = &world.rig.described.disks()[0].file;
+            let file = &backend.rig.described.disks()[0].file;
             qemu_img(&["bitmap", "--add", "-f", "qcow2", file, "kept"]);
         } else {
             let bitmap = json!({"node": "vda", "name": "kept", "persistent": true});
-            world.rig.monitor().must("block-dirty-bitmap-add", bitmap);
+            backend.rig.monitor().must("block-dirty-bitmap-add", bitmap);
         }
-        world.check(&Op::Revert(RevertRequest { drop_bitmaps: true, ..RevertRequest::new(name("a")) })).await;
+        backend
+            .check(&Op::Revert(RevertRequest { drop_bitmaps: true, ..RevertRequest::new(name("a")) }))
+            .await;
     }
 }
 
 #[tokio::test]
 async fn of_recoveries() {
-    let mut world = World::new(Before::Running).await;
+    let mut backend = Backend::new(Before::Running).await;
     for way in files() {
         // Memory in a file is whole only when the record is to be stored.
         let op = Op::memory(&format!("m-{}", way.word()), way);
-        assert_eq!(world.check_recovery(&op, "take ").await, Outcome::Undone, "{way:?}");
+        assert_eq!(backend.check_recovery(&op, "take ").await, Outcome::Undone, "{way:?}");
     }
     for (op, step) in [
         (Op::create("s"), "take "),
@@ -112,6 +114,6 @@ async fn of_recoveries() {
         (Op::revert("a"), "remove the mark"),
         (Op::delete("a", true), "delete the internal snapshot"),
     ] {
-        world.check_recovery(&op, step).await;
+        backend.check_recovery(&op, step).await;
     }
 }

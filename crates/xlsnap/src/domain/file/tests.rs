@@ -30,16 +30,8 @@ fn refusal(text: &str) -> String {
 
 #[test]
 fn what_is_written_reads_the_same() {
-    let disk = |name: &str, file: &str| DiskSpec {
-        name: name.parse().unwrap(),
-        file: file.to_owned(),
-        format: ImageFormat::Qcow2,
-        read_only: false,
-        removable: false,
-        node: None,
-        key_file: None,
-        overlays: None,
-    };
+    let disk =
+        |name: &str, file: &str| DiskSpec::new(name.parse().unwrap(), file.to_owned(), ImageFormat::Qcow2);
     let domain = Domain {
         name: web(),
         uuid: UUID.parse().unwrap(),

@@ -25,7 +25,7 @@ pub(super) enum Before {
     Off,
 }
 
-pub(super) struct World {
+pub(super) struct Backend {
     pub(super) rig: Rig,
     pub(super) machine: Machine,
     store: MemStore,
@@ -40,7 +40,7 @@ struct Declared {
     about: Vec<String>,
 }
 
-impl World {
+impl Backend {
     /// A domain with the snapshots `a` of its disks, `b` with its memory in a file, and `c` with its memory inside.
     pub(super) async fn new(before: Before) -> Self {
         let tap = Tap::open();
@@ -48,7 +48,7 @@ impl World {
         let machine = rig.started().await;
         let faults = Faults::default();
         let recorder = Recorder::new(tap, faults.clone(), rig.scratch.path("saves"));
-        let world = Self {
+        let backend = Self {
             rig,
             machine,
             store: MemStore::with_faults(faults),
@@ -58,9 +58,9 @@ impl World {
         };
         for op in [Op::create("a"), Op::memory("b", MemoryWay::Stopped), Op::memory("c", MemoryWay::Internal)]
         {
-            world.run(&op, Uuid::new_v4().as_u128()).await.unwrap();
+            backend.run(&op, Uuid::new_v4().as_u128()).await.unwrap();
         }
-        world
+        backend
     }
 
     fn ports(&self) -> Ports<'_> {
