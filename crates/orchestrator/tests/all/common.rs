@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 use xlsnap_orchestrator::{
-    CheckRequest, CreateRequest, DeleteRequest, DiskChoice, Error, GuestState, MemoryPlace, MemoryRequest,
-    RevertRequest, Run, check, create, delete, revert,
+    CheckRequest, CreateRequest, DeleteRequest, DiskChoice, Error, GuestState, Kind, MemoryPlace,
+    MemoryRequest, RevertRequest, Run, check, create, delete, revert,
 };
 use xlsnap_testkit::fake::FakeBackend;
 use xlsnap_types::model::{DiskName, ImageFormat, MemoryWay, SnapshotName, StateFlags};
@@ -185,4 +185,15 @@ pub(crate) async fn assert_whole(backend: &FakeBackend, about: &str) {
 pub(crate) fn told(error: &Error) -> String {
     let causes = std::iter::successors(Some(error as &dyn std::error::Error), |e| e.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// It is refused, and the message or the advice holds these words.
+#[track_caller]
+pub(crate) fn refused(result: Result<impl std::fmt::Debug, Error>, words: &[&str]) {
+    let error = result.expect_err("it is refused");
+    assert_eq!(error.kind(), Kind::Refused, "{}", told(&error));
+    let text = format!("{} / {}", told(&error), error.advice().unwrap_or("no advice"));
+    for word in words {
+        assert!(text.contains(word), "{word:?} is not in: {text}");
+    }
 }

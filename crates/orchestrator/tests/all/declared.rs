@@ -8,7 +8,7 @@ use xlsnap_testkit::fake::{FakeBackend, Fault, Moment};
 use xlsnap_types::model::MemoryWay;
 
 use crate::common::{Op, see};
-use crate::sweep::{Power, write};
+use crate::sweep::{Power, with_snapshots};
 
 /// The calls since the last time that they were forgotten, without looks. The journal is how every operation is kept, and no step
 /// of one, but for the commit point.
@@ -64,20 +64,7 @@ async fn of_dry_run(backend: &FakeBackend, op: &Op) -> Vec<String> {
 }
 
 async fn backend(power: Power) -> FakeBackend {
-    let backend = FakeBackend::qcow2(&["vda", "vdb"]).with_machine();
-    backend.start();
-    for (content, op) in [
-        (1, Op::create("a")),
-        (2, Op::memory("b", MemoryWay::Background)),
-        (3, Op::memory("c", MemoryWay::Internal)),
-    ] {
-        write(&backend, content);
-        op.run(&backend).await.unwrap();
-    }
-    write(&backend, 4);
-    backend.power(power.guest());
-    backend.faults().clear();
-    backend
+    with_snapshots(&["vda", "vdb"], power).await
 }
 
 fn operations() -> Vec<(Power, Op)> {

@@ -2,14 +2,14 @@
 
 use uuid::Uuid;
 use xlsnap_orchestrator::{
-    Bitmap, Can, CreatePlan, CreateRequest, Disk, DiskChoice, Error, Inventory, Kind, MemoryPlace,
-    MemoryRequest, Port, Ports, RevertPlan, RevertRequest, SnapshotAction, Undescribed, UndescribedKind,
-    create, plan_create, plan_revert,
+    Bitmap, Can, CreatePlan, CreateRequest, Disk, DiskChoice, Error, Inventory, MemoryPlace, MemoryRequest,
+    Port, Ports, RevertPlan, RevertRequest, SnapshotAction, Undescribed, UndescribedKind, create,
+    plan_create, plan_revert,
 };
 use xlsnap_testkit::fake::FakeBackend;
 use xlsnap_types::model::ImageFormat;
 
-use crate::common::{Op, disk, name, told};
+use crate::common::{Op, disk, name, refused};
 use crate::mocks::MockBackend;
 
 /// A backend with one disk, of which another backend says what it says after `change`.
@@ -60,16 +60,6 @@ fn first(inventory: &mut Inventory) -> &mut Disk {
 
 fn besides(kind: UndescribedKind) -> Undescribed {
     Undescribed { name: disk("vdz"), image: "/images/z".to_owned(), kind }
-}
-
-#[track_caller]
-fn refused(result: Result<impl std::fmt::Debug, Error>, words: &[&str]) {
-    let error = result.expect_err("it is refused");
-    assert_eq!(error.kind(), Kind::Refused, "{}", told(&error));
-    let text = format!("{} / {}", told(&error), error.advice().unwrap_or("no advice"));
-    for word in words {
-        assert!(text.contains(word), "{word:?} is not in: {text}");
-    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use xlsnap_orchestrator::{
 use xlsnap_testkit::fake::FakeBackend;
 use xlsnap_types::model::ImageFormat;
 
-use crate::common::{Op, disk, name, see, told};
+use crate::common::{Op, disk, name, refused, see};
 
 /// A domain with one disk of each sort.
 fn backend() -> FakeBackend {
@@ -41,16 +41,6 @@ async fn plan(backend: &FakeBackend, request: &CreateRequest) -> Result<CreatePl
 fn chosen(plan: &CreatePlan) -> (Vec<&str>, Vec<(&str, &str)>) {
     let taken = plan.disks.iter().map(|plan| plan.disk.as_str()).collect();
     (taken, plan.passed_over.iter().map(|p| (p.disk.as_str(), p.why.as_str())).collect())
-}
-
-#[track_caller]
-fn refused(result: Result<impl std::fmt::Debug, Error>, words: &[&str]) {
-    let error = result.expect_err("it is refused");
-    assert_eq!(error.kind(), Kind::Refused, "{}", told(&error));
-    let text = format!("{} / {}", told(&error), error.advice().unwrap_or("no advice"));
-    for word in words {
-        assert!(text.contains(word), "{word:?} is not in: {text}");
-    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use crate::common::{Op, Seen, assert_whole, disk, see, told};
 use xlsnap_orchestrator::{Effect, GuestState, Kind, recover};
 use xlsnap_testkit::fake::{FakeBackend, Fault, Moment};
-use xlsnap_types::model::StateFlags;
+use xlsnap_types::model::{MemoryWay, StateFlags};
 
 /// What a backend is before the operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,24 @@ async fn backend(power: Power) -> FakeBackend {
     for (content, given) in [(1, "a"), (2, "b"), (3, "c")] {
         write(&backend, content);
         Op::create(given).run(&backend).await.unwrap();
+    }
+    write(&backend, 4);
+    backend.power(power.guest());
+    backend.faults().clear();
+    backend
+}
+
+/// A machine whose disks read 4, with the disk-only snapshot a (1), b (2) with memory in a file, and c (3) with memory inside.
+pub(crate) async fn with_snapshots(disks: &[&str], power: Power) -> FakeBackend {
+    let backend = FakeBackend::qcow2(disks).with_machine();
+    backend.start();
+    for (content, op) in [
+        (1, Op::create("a")),
+        (2, Op::memory("b", MemoryWay::Background)),
+        (3, Op::memory("c", MemoryWay::Internal)),
+    ] {
+        write(&backend, content);
+        op.run(&backend).await.unwrap();
     }
     write(&backend, 4);
     backend.power(power.guest());

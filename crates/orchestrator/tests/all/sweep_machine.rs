@@ -14,24 +14,10 @@ use xlsnap_testkit::fake::{FakeBackend, Fault, Moment};
 use xlsnap_types::model::{Consistency, MemoryWay};
 
 use crate::common::{Op, assert_whole, name, see, told};
-use crate::sweep::{Power, sweep_from, write};
+use crate::sweep::{Power, sweep_from, with_snapshots};
 
-/// Three disks that read 4, with the disk-only snapshot a (1), b (2) with memory in a file, and c (3) with memory inside.
 async fn backend(power: Power) -> FakeBackend {
-    let backend = FakeBackend::qcow2(&["vda", "vdb", "vdc"]).with_machine();
-    backend.start();
-    for (content, op) in [
-        (1, Op::create("a")),
-        (2, Op::memory("b", MemoryWay::Background)),
-        (3, Op::memory("c", MemoryWay::Internal)),
-    ] {
-        write(&backend, content);
-        op.run(&backend).await.unwrap();
-    }
-    write(&backend, 4);
-    backend.power(power.guest());
-    backend.faults().clear();
-    backend
+    with_snapshots(&["vda", "vdb", "vdc"], power).await
 }
 
 async fn sweep(power: Power, op: &Op, between: &[Op]) {
