@@ -3,40 +3,68 @@
 use std::time::{Duration, Instant};
 
 use crate::command::{command, run};
-use crate::{Done, Echo, Failure, check, e2e, fuzz, package, test, tidy, xen_lab};
+use crate::{Done, Echo, Failure, Seed, check, e2e, fuzz, package, test, tidy, xen_lab};
 
 /// Long enough to reach past the seeds, short enough for every change.
 const FUZZ_SECONDS: u32 = 10;
 
-type Stage = (&'static str, fn() -> Done);
+/// How many of the tests on real programs run on each other QEMU, and of the lab's scenarios, unless all are asked for. All of
+/// them take longer than a change may wait; `cargo xtask ci --all` runs them.
+const ON_OTHER_QEMUS: usize = 120;
+const SCENARIOS: usize = 4;
+
+/// How much is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// What takes long is drawn by the seed.
+    Drawn(Seed),
+    /// Everything.
+    All,
+}
+
+type Stage = (&'static str, fn(Extent) -> Done);
 
 /// In the order in which they are likely to fail soon.
 const STAGES: &[Stage] = &[
-    ("setup", || setup(&[])),
-    ("tidy", tidy::tidy),
-    ("check", || check::check(Echo::Failures)),
-    ("test", || test::test(&test::Options::default(), Echo::Failures)),
-    ("e2e", || e2e::e2e(Echo::Failures)),
-    ("xen-lab", || xen_lab::run(&[], Echo::Failures)),
-    ("fuzz", || fuzz::fuzz(None, FUZZ_SECONDS, Echo::Failures)),
-    ("package", || package::package(Echo::Failures)),
+    ("setup", |_| setup(&[])),
+    ("tidy", |_| tidy::tidy()),
+    ("check", |_| check::check(Echo::Failures)),
+    ("test", |extent| {
+        let drawn = match extent {
+            Extent::Drawn(seed) => Some((seed, ON_OTHER_QEMUS)),
+            Extent::All => None,
+        };
+        test::test(&test::Options { drawn, ..test::Options::default() }, Echo::Failures)
+    }),
+    ("e2e", |_| e2e::e2e(Echo::Failures)),
+    ("xen-lab", |extent| match extent {
+        Extent::Drawn(seed) => xen_lab::run_drawn(seed, SCENARIOS, Echo::Failures),
+        Extent::All => xen_lab::run(&[], Echo::Failures),
+    }),
+    ("fuzz", |_| fuzz::fuzz(None, FUZZ_SECONDS, Echo::Failures)),
+    ("package", |_| package::package(Echo::Failures)),
 ];
 
-/// Sets up and runs everything that can fail, and tells at the end what each stage took, also when one failed.
+/// Sets up and runs what can fail, and tells at the end what each stage took, also when one failed.
 ///
 /// # Errors
 /// The first stage that failed, after what it printed.
-pub fn ci() -> Done {
+pub fn ci(extent: Extent) -> Done {
+    if let Extent::Drawn(Seed(seed)) = extent {
+        eprintln!("ci: the samples are those of seed {seed}; the same again: cargo xtask ci --seed {seed}");
+    }
     let mut took = Vec::new();
     let mut done = Ok(());
     for (name, stage) in STAGES {
         eprintln!("== {name}");
         let start = Instant::now();
-        done = stage().map_err(|Failure(why)| Failure(format!("{name} failed: {why}")));
+        done = stage(extent).map_err(|Failure(why)| Failure(format!("{name} failed: {why}")));
         took.push((*name, start.elapsed()));
         if done.is_err() {
             break;
         }
+        // At once too: a run that is ended from outside has told so far what took its time.
+        eprintln!("== {name} took {} s", start.elapsed().as_secs());
     }
     eprint!("{}", table(&took));
     done

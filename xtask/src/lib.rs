@@ -12,6 +12,8 @@ pub mod tidy;
 pub mod xen_lab;
 
 mod command;
+mod sample;
 mod tools;
 
 pub use command::{Done, Echo, Failure};
+pub use sample::Seed;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{Echo, bench, check, ci, e2e, fuzz, package, record, test, tidy, xen_lab};
+use xtask::{Echo, Seed, bench, check, ci, e2e, fuzz, package, record, test, tidy, xen_lab};
 
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask", about = "The project's chores", arg_required_else_help = true)]
@@ -82,8 +82,15 @@ enum Chore {
         #[command(subcommand)]
         only: Option<XenLab>,
     },
-    /// Set up, then everything above that can fail: what CI runs.
-    Ci,
+    /// Set up, then everything above that can fail: what CI runs. Of the tests on other QEMUs and of the lab's scenarios a sample.
+    Ci {
+        /// Draw the samples by this number, which a run prints; without it each run has another.
+        #[arg(long, value_name = "N", conflicts_with = "all")]
+        seed: Option<u64>,
+        /// Run all of them.
+        #[arg(long)]
+        all: bool,
+    },
 }
 
 #[derive(Subcommand)]
@@ -111,7 +118,7 @@ fn main() -> ExitCode {
         Chore::Check => check::check(Echo::All),
         Chore::Tidy => tidy::tidy(),
         Chore::Test { filter, qemu, at_once } => {
-            test::test(&test::Options { filter, qemu, at_once }, Echo::All)
+            test::test(&test::Options { filter, qemu, at_once, drawn: None }, Echo::All)
         }
         Chore::Soak { cycles } => test::soak(cycles),
         Chore::E2e => e2e::e2e(Echo::All),
@@ -132,7 +139,8 @@ fn main() -> ExitCode {
             Some(XenLab::Shell { words }) => xen_lab::shell(&words),
             Some(XenLab::Stop) => xen_lab::stop(),
         },
-        Chore::Ci => ci::ci(),
+        Chore::Ci { all: true, .. } => ci::ci(ci::Extent::All),
+        Chore::Ci { seed, .. } => ci::ci(ci::Extent::Drawn(seed.map_or_else(Seed::of_now, Seed))),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::cases::{Case, cases, on_real_programs};
 use super::pool::{Pool, Summary};
 use crate::command::{cargo, run, target};
-use crate::{Done, Echo, Failure, ci};
+use crate::{Done, Echo, Failure, Seed, ci};
 
 /// How long a test may take. The longest takes two minutes on two cores that do nothing else; a machine that is five times slower
 /// has no fault.
@@ -26,6 +26,8 @@ pub struct Options {
     pub qemu: Option<String>,
     /// How many tests run at once; as many as there are processors without it.
     pub at_once: Option<usize>,
+    /// On each other QEMU only so many of the tests, drawn by this seed; all of them without it.
+    pub drawn: Option<(Seed, usize)>,
 }
 
 /// Runs all tests: of the workspace, of every seed of every fuzz target, of the documentation, and those on real programs once
@@ -50,7 +52,12 @@ pub fn test(options: &Options, echo: Echo) -> Done {
     let real: Vec<&Case> = real.into_iter().filter(is_asked).collect();
     match &options.qemu {
         Some(qemu) => on(qemu, &pool, &real),
-        None => OTHER_QEMUS.iter().try_for_each(|qemu| on(qemu, &pool, &real)),
+        None => OTHER_QEMUS.iter().try_for_each(|qemu| match options.drawn {
+            Some((seed, count)) => {
+                on(qemu, &pool, &seed.draw(real.iter().copied(), count, |case| &case.title))
+            }
+            None => on(qemu, &pool, &real),
+        }),
     }
 }
 

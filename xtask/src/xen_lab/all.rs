@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::machine::{Machine, Throwaway};
 use super::recipe::{Lab, lab};
 use super::{install, scenario};
-use crate::{Done, Echo, Failure};
+use crate::{Done, Echo, Failure, Seed};
 
 /// Builds the lab if the cache has none of this recipe.
 ///
@@ -32,6 +32,16 @@ pub fn run(named: &[String], echo: Echo) -> Done {
     let throwaway = Throwaway::boot(&lab)?;
     tell(echo, "booted", start);
     drive(&throwaway.machine, &files, &scenarios, echo)
+}
+
+/// Runs so many of the scenarios, drawn by the seed: all of them take longer than a change may wait.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_drawn(seed: Seed, count: usize, echo: Echo) -> Done {
+    let drawn = seed.draw(scenario::chosen(&[])?, count, |name| name);
+    eprintln!("xen-lab: the scenarios of seed {}: {}", seed.0, drawn.join(", "));
+    run(&drawn, echo)
 }
 
 fn drive(machine: &Machine, files: &install::Files, scenarios: &[String], echo: Echo) -> Done {

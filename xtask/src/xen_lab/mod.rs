@@ -9,4 +9,4 @@ mod machine;
 mod recipe;
 mod scenario;
 
-pub use all::{build, run, shell, start, stop};
+pub use all::{build, run, run_drawn, shell, start, stop};
