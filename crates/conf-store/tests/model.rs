@@ -118,7 +118,7 @@ async fn run(root: &Path, steps: Vec<Step>) {
                 assert_eq!(lock.delete(&name(key)).await.map_err(|error| error.kind()), expected);
             }
             Step::Domain(name) => {
-                let record = DomainRecord { format_version: 1, name: name.clone(), current: None, xen: None };
+                let record = DomainRecord { name: name.clone(), ..DomainRecord::default() };
                 lock.set_domain_record(&record).await.unwrap();
                 model.domain = Some(record);
             }

@@ -32,11 +32,11 @@ pub use plan::{
     overlay_beside, planned_stages,
 };
 pub use ports::{
-    Abilities, Agent, Bitmap, Clock, Command, Commands, Disk, Disks, FileIdentity, Guest, GuestState, Health,
-    ImageHealth, ImageSnapshot, InsideMemory, Interrupt, Inventory, Memory, MemoryFiles, MemoryHeader,
-    MemoryInside, MemorySave, MemorySurvey, Overlay, Overlays, Pause, Ports, Power, Progress, Release, Run,
-    SaveTo, SavedMemory, SnapshotAction, SnapshotId, StoppedGuest, Undescribed, UndescribedKind,
-    UnfinishedMemory,
+    Abilities, Agent, Below, Bitmap, Clock, Command, Commands, Disk, Disks, FileIdentity, Guest, GuestState,
+    Health, ImageHealth, ImageSnapshot, InsideMemory, Interrupt, Inventory, Layer, LayerFile, Layers, Memory,
+    MemoryFiles, MemoryHeader, MemoryInside, MemorySave, MemorySurvey, Merge, Overlay, Overlays, Pause,
+    Ports, Power, Progress, Release, Run, SaveTo, SavedMemory, SnapshotAction, SnapshotId, StoppedGuest,
+    Undescribed, UndescribedKind, UnfinishedMemory,
 };
 pub use report::{
     CheckReport, CreateReport, DeleteReport, Finding, FindingCode, Operation, Outcome, Recovered, Repair,

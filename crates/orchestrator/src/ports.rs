@@ -6,6 +6,7 @@ mod commands;
 mod disks;
 mod guest;
 mod health;
+mod layers;
 mod memory;
 mod overlays;
 mod power;
@@ -18,6 +19,7 @@ pub use disks::{
 };
 pub use guest::{Guest, GuestState, Pause, Run};
 pub use health::{Health, ImageHealth};
+pub use layers::{Below, Layer, LayerFile, Layers, Merge};
 pub use memory::{
     InsideMemory, Memory, MemoryFiles, MemoryHeader, MemoryInside, MemorySave, MemorySurvey, SaveTo,
     SavedMemory, StoppedGuest, UnfinishedMemory,
@@ -77,6 +79,8 @@ pub struct Ports<'a> {
     pub commands: Port<'a, dyn Commands>,
     /// Overlays, for external snapshots.
     pub overlays: Port<'a, dyn Overlays>,
+    /// The files of chains, for what becomes of external snapshots.
+    pub layers: Port<'a, dyn Layers>,
     /// Stopping the guest and letting it run.
     pub pause: Port<'a, dyn Pause>,
     /// Saving the guest's memory to a file.
@@ -113,6 +117,7 @@ impl<'a> Ports<'a> {
             interrupt: Port::Lacks("this operation cannot be interrupted"),
             commands: Port::Lacks("the backend does not tell its commands"),
             overlays: Port::Lacks("the backend makes no overlays"),
+            layers: Port::Lacks("the backend does not look below an image"),
             pause: Port::Lacks("the backend cannot stop the guest"),
             memory: Port::Lacks("the backend cannot save a guest's memory to a file"),
             inside: Port::Lacks("the backend keeps no memory inside images"),

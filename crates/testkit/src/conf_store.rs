@@ -212,12 +212,8 @@ async fn newer_ones_are_not_overwritten(store: &dyn ConfStore) {
 
 async fn domain_and_journal(store: &dyn ConfStore) {
     let mut lock = lock(store, DOMAIN).await;
-    let mut kept = DomainRecord {
-        format_version: DomainRecord::FORMAT_VERSION,
-        name: Some("web".into()),
-        current: Some(name("a")),
-        xen: None,
-    };
+    let mut kept =
+        DomainRecord { name: Some("web".into()), current: Some(name("a")), ..DomainRecord::default() };
     lock.set_domain_record(&kept).await.unwrap();
     assert_eq!(store.domains().await.unwrap(), [DOMAIN]);
     assert_eq!(store.domain_record(DOMAIN).await.unwrap().as_ref(), Some(&kept));

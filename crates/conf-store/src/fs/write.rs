@@ -116,7 +116,7 @@ impl DomainLock for FsLock {
         if record.format_version > DomainRecord::FORMAT_VERSION {
             return Err(meta::newer("the record of the domain", record.format_version.into()));
         }
-        let record = DomainRecord { format_version: DomainRecord::FORMAT_VERSION, ..record.clone() };
+        let record = DomainRecord { format_version: record.least_format(), ..record.clone() };
         self.replace(layout::DOMAIN, &meta::to_text(&record))
     }
 

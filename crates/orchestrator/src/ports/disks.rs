@@ -71,6 +71,8 @@ pub struct Disk {
     pub external: Can,
     /// Whether its image could be brought back to a snapshot inside it, as things are now; [`Disk::bitmaps`] aside.
     pub revert: Can,
+    /// Whether the process that has it open can be made to write to another image while it lives ([`crate::Layers::swap`]).
+    pub swap: Can,
     /// Whether the data in its image is encrypted.
     pub encrypted: bool,
     /// The dirty bitmaps on it, by which a backup program knows what changed since its last backup. A revert makes each a lie.
@@ -95,6 +97,7 @@ impl Disk {
             internal: Can::Yes,
             external: Can::Yes,
             revert: Can::Yes,
+            swap: Can::no("no process has it open"),
             encrypted: false,
             bitmaps: Vec::new(),
             overlays: None,

@@ -48,6 +48,7 @@ pub(super) async fn disk(qemu_img: &dyn QemuImg, spec: DiskSpec) -> Result<Disk,
         read_only: spec.read_only,
         removable: spec.removable,
         snapshots: info.snapshots.into_iter().map(image_snapshot).collect(),
+        swap: Can::no("no process has it open"),
     })
 }
 

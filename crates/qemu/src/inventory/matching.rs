@@ -191,6 +191,7 @@ fn found(
         internal: Can::unless(medium.as_ref().map_or_else(no_medium, Medium::no_internal)),
         external: Can::unless(medium.as_ref().map_or_else(no_medium, Medium::no_external)),
         revert: Can::unless(no_revert),
+        swap: Can::no("its device cannot be given another image"),
         encrypted: medium.as_ref().is_some_and(|medium| medium.encrypted),
         bitmaps: medium.as_ref().map(|medium| medium.bitmaps.clone()).unwrap_or_default(),
         overlays: spec.and_then(|spec| spec.overlays.clone()),

@@ -128,7 +128,7 @@ impl Meta {
 /// What is kept of a domain beside its snapshots: `domain.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DomainRecord {
-    /// [`DomainRecord::FORMAT_VERSION`].
+    /// At most [`DomainRecord::FORMAT_VERSION`]; a file with a higher one is never overwritten.
     pub format_version: u32,
     /// The name it had when last seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -139,6 +139,54 @@ pub struct DomainRecord {
     /// What a domain of Xen's was when it was last seen running, by which it is known while it is off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub xen: Option<XenRecord>,
+    /// The files of its disks' chains: who may write to each, and who may remove it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<LayerRecord>,
+}
+
+/// A file of a disk's chain, in the ledger of its domain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerRecord {
+    /// Which disk.
+    pub disk: DiskName,
+    /// The file, absolute.
+    pub file: String,
+    /// Its format.
+    pub format: ImageFormat,
+    /// The device that it is on; of a block device, its own number.
+    pub device: u64,
+    /// Its inode there; 0 of a block device.
+    pub inode: u64,
+    /// Whose it is.
+    pub owner: Owner,
+    /// The file below it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// What it was like when it became read-only; `None` while a disk writes to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stamp: Option<Stamp>,
+}
+
+/// Whose a file of a chain is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Owner {
+    /// It was made for a snapshot: it may be written to, and removed.
+    Made,
+    /// It was the domain's disk when its first external snapshot was taken: it may be written to, and is never removed.
+    Domain,
+    /// It is below that, or another domain's: it is only read.
+    Foreign,
+}
+
+/// By which a change of a file that is read-only is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Its length, in bytes.
+    pub length: u64,
+    /// When it was last written to, in nanoseconds since 1970-01-01 UTC.
+    pub modified: u64,
 }
 
 /// What is kept of a domain of Xen's: nothing else knows it while it is off.
@@ -179,13 +227,18 @@ pub struct XenDisk {
 }
 
 impl DomainRecord {
-    /// The format that this version writes.
-    pub const FORMAT_VERSION: u32 = 1;
+    /// The highest format that this version reads and writes.
+    pub const FORMAT_VERSION: u32 = 2;
+
+    /// The format that it needs: one without layers is written as before there were any.
+    pub fn least_format(&self) -> u32 {
+        if self.layers.is_empty() { 1 } else { 2 }
+    }
 }
 
 impl Default for DomainRecord {
-    /// Nothing is known, in the format that this version writes.
+    /// Nothing is known.
     fn default() -> Self {
-        Self { format_version: Self::FORMAT_VERSION, name: None, current: None, xen: None }
+        Self { format_version: 1, name: None, current: None, xen: None, layers: Vec::new() }
     }
 }

@@ -13,7 +13,10 @@ pub use convert::ConvertError;
 pub use disk::{DiskSnapshot, ImageFormat, Kind};
 pub use file::{AbsoluteFile, FileNameError};
 pub use memory::{Compression, MemoryMeta, MemoryWay};
-pub use meta::{Consistency, DiskMeta, DomainRecord, Hypervisor, Meta, PassedOver, XenDisk, XenRecord};
+pub use meta::{
+    Consistency, DiskMeta, DomainRecord, Hypervisor, LayerRecord, Meta, Owner, PassedOver, Stamp, XenDisk,
+    XenRecord,
+};
 pub use name::{DiskName, DomainName, NameError, SnapshotName};
 pub use snapshot::{Snapshot, StateFlags};
 pub use vdev::{Bus, Vdev, VdevError};

@@ -1,0 +1,116 @@
+//! The files of chains: what an external snapshot's state lies in, wherever the disk writes now.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use xlsnap_types::model::{DiskName, ImageFormat, Stamp};
+
+use super::Progress;
+use crate::{FileIdentity, ImageSnapshot, PortError};
+
+/// A file of a disk's tree of layers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LayerFile {
+    /// The disk whose tree it is in: a backend may have a key for it.
+    pub disk: DiskName,
+    /// The file, absolute.
+    pub file: String,
+    /// Its format.
+    pub format: ImageFormat,
+    /// Which file that was when the operation was planned; `None` for one that the operation itself makes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<FileIdentity>,
+}
+
+/// What a layer is, by its own header and the file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layer {
+    /// The file, absolute, as it was asked for.
+    pub file: String,
+    /// Which file that is.
+    pub identity: FileIdentity,
+    /// Its format.
+    pub format: ImageFormat,
+    /// The size of the disk that is in it, in bytes.
+    pub virtual_size: u64,
+    /// The bytes that it takes on disk.
+    pub bytes: u64,
+    /// By which a later change of it is found; `None` where nothing tells (a block device after a reboot).
+    pub stamp: Option<Stamp>,
+    /// The snapshots inside it. While it has any, what is below it must not change for them.
+    pub snapshots: Vec<ImageSnapshot>,
+    /// What is below it.
+    pub base: Below,
+    /// Whether another process has it open for writing, as far as locks tell.
+    pub in_use: bool,
+    /// Whether its data is encrypted.
+    pub encrypted: bool,
+}
+
+/// What the header of a layer says of what is below it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Below {
+    /// Nothing is: it is whole in itself.
+    Nothing,
+    /// A file.
+    File {
+        /// The file, absolute: the name in the header is resolved against the layer's own directory.
+        file: String,
+        /// The format, if the header says it.
+        format: Option<ImageFormat>,
+    },
+    /// No local file; it is never opened.
+    Foreign(String),
+}
+
+/// Moves what a layer holds down into the layer below it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Merge {
+    /// The layer whose data goes down. It stays as it is until it is unlinked, and is right all the time.
+    pub from: LayerFile,
+    /// The layer below it, which has the content of `from` afterwards.
+    pub into: LayerFile,
+    /// A word that no other operation has, at most 24 ASCII letters and digits: the job's name is made of it.
+    pub token: String,
+}
+
+/// The layers of disks, in and out of use.
+///
+/// Each method looks or acts once and says truly what it knows of the effect; none decides. Whether a layer may be written to
+/// or unlinked is judged by planning.
+///
+/// # Cancel safety
+/// A future that looks may be dropped at any time. A merge that is dropped goes on or is begun anew by the next one of the same
+/// layers: until `from` is unlinked both layers may be read through it. Of the other acts the next operation looks what they did.
+#[async_trait]
+pub trait Layers: Send + Sync {
+    /// What the layer is; `None` when nothing is there. Its header alone is read, never what is below it.
+    async fn look(&self, layer: &LayerFile) -> Result<Option<Layer>, PortError>;
+
+    /// The bytes that are free where the file is, or is to be.
+    async fn room(&self, file: &str) -> Result<u64, PortError>;
+
+    /// Merges, and returns when the result is durable. Again, after a part of it or all of it, gives the same. A guest that
+    /// writes to `from` goes on: then `into` takes its writes before this returns, and the domain's description has to follow.
+    ///
+    /// # Errors
+    /// [`crate::PortErrorKind::Refused`] when a file is not the one that was planned.
+    async fn merge(&self, merge: &Merge, progress: &dyn Progress) -> Result<(), PortError>;
+
+    /// Makes the header of `child` name `base`, which has the content of what it named before. Nothing is copied. One that names
+    /// it already stays as it is.
+    async fn reheader(&self, child: &LayerFile, base: &LayerFile) -> Result<(), PortError>;
+
+    /// Unlinks a file that no disk writes to and no layer stands on. One that is gone is unlinked.
+    ///
+    /// # Errors
+    /// [`crate::PortErrorKind::Refused`] when another file has its name now; [`crate::PortErrorKind::Busy`] while a process has
+    /// it open.
+    async fn unlink(&self, layer: &LayerFile) -> Result<(), PortError>;
+
+    /// Makes the process that has the disk open write to `to` from now on, while its guest stands still. The layer that took the
+    /// writes before stays as it is. Again is no error.
+    ///
+    /// # Errors
+    /// [`crate::PortErrorKind::Refused`] where the device cannot be given another image; [`crate::Disk::swap`] tells it before.
+    async fn swap(&self, disk: &DiskName, to: &LayerFile) -> Result<(), PortError>;
+}
