@@ -4,6 +4,7 @@ mod back;
 mod create;
 mod delete;
 mod disks;
+mod layers;
 mod recover;
 mod revert;
 

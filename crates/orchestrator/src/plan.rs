@@ -9,8 +9,11 @@ mod revert;
 mod stages;
 
 pub(crate) use create::{CreateFacts, create, token};
-pub(crate) use delete::{DeleteFacts, Parents, delete, heir, new_parents, no_such, order};
+pub(crate) use delete::{
+    DeleteFacts, LayerFacts, Merges, Parents, delete, heir, new_parents, no_such, order,
+};
 pub(crate) use memory::{MemoryFacts, left_out, memory};
+pub(crate) use names::file_beside;
 pub use names::overlay_beside;
 pub(crate) use quiesce::quiesce;
 pub(crate) use revert::{Marks, RevertFacts, Reverting, header, revert};
@@ -23,8 +26,8 @@ use xlsnap_types::model::{DiskName, MemoryMeta, PassedOver, SnapshotName};
 
 use crate::step::ImageTarget;
 use crate::{
-    Command, Commands, Effect, Error, Kind, MemoryInside, MemorySave, Operation, Outcome, Port, PortError,
-    Run, SnapshotAction, Stage, StepText,
+    Command, Commands, Effect, Error, Kind, LayerFile, MemoryInside, MemorySave, Operation, Outcome, Overlay,
+    Port, PortError, Run, SnapshotAction, Stage, StepText,
 };
 
 /// What is planned for one disk.
@@ -99,8 +102,10 @@ pub struct RevertPlan {
     pub name: SnapshotName,
     /// The snapshot that is made first.
     pub safety: Option<CreatePlan>,
-    /// The disks that go back.
+    /// The disks that go back inside their images.
     pub disks: Vec<ImageTarget>,
+    /// The disks that go back to the image below: each gets a new overlay on it.
+    pub overlays: Vec<NewTop>,
     /// The domain's other disks, and why they are left alone.
     pub untouched: Vec<PassedOver>,
     /// What happens to the domain's process.
@@ -109,6 +114,15 @@ pub struct RevertPlan {
     pub warnings: Vec<String>,
     /// What is done after the safety snapshot, in this order.
     pub stages: Vec<Stage>,
+}
+
+/// A new overlay that takes a disk's writes, in place of the image that takes them now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewTop {
+    /// The overlay, on the image that holds the snapshot's state.
+    pub overlay: Overlay,
+    /// The disk's image before.
+    pub old: LayerFile,
 }
 
 /// How an interrupted operation will be brought to its end.

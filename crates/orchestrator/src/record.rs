@@ -173,7 +173,7 @@ impl Draft {
     }
 }
 
-fn libxl_format(format: &ImageFormat) -> libxl::DiskFormat {
+pub(crate) fn libxl_format(format: &ImageFormat) -> libxl::DiskFormat {
     match format {
         ImageFormat::Qcow2 => libxl::DiskFormat::Qcow2,
         ImageFormat::Raw => libxl::DiskFormat::Raw,

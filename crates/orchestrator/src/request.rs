@@ -121,6 +121,16 @@ pub struct DeleteRequest {
     pub children: bool,
     /// Forget the records, and leave images and files alone.
     pub metadata_only: bool,
+    /// Merge no layers, although no snapshot needs them any more: that is the longest part of a deletion, and a later one, or
+    /// flattening the disk, does it.
+    pub no_merge: bool,
+}
+
+impl DeleteRequest {
+    /// This snapshot alone, with its data.
+    pub fn new(name: SnapshotName) -> Self {
+        Self { name, children: false, metadata_only: false, no_merge: false }
+    }
 }
 
 /// A snapshot to go back to.

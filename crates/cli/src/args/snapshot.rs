@@ -234,6 +234,10 @@ pub(crate) struct Delete {
     #[arg(long)]
     pub(crate) metadata_only: bool,
 
+    /// Merge no files, although no snapshot needs them any more: that is what takes long, and a later deletion does it.
+    #[arg(long, conflicts_with = "metadata_only")]
+    pub(crate) no_merge: bool,
+
     /// Only say what would be done, and to which images and files.
     #[arg(short = 'n', long, visible_short_alias = 'N')]
     pub(crate) dry_run: bool,

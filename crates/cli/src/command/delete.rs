@@ -12,8 +12,12 @@ use crate::render::text::visible;
 use crate::render::words::notes;
 
 pub(crate) fn run(context: &Context, args: &Delete) -> Result<Exit, Failure> {
-    let request =
-        DeleteRequest { name: args.name.clone(), children: args.children, metadata_only: args.metadata_only };
+    let request = DeleteRequest {
+        name: args.name.clone(),
+        children: args.children,
+        metadata_only: args.metadata_only,
+        no_merge: args.no_merge,
+    };
     remove(context, &args.domain.selector()?, &request, args.dry_run)
 }
 

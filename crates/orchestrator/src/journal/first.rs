@@ -119,7 +119,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Journal, JournalError> {
         Intent::Create { phase, draft } => {
             let draft = draft.draft().map_err(contradiction)?;
             let name = draft.name.clone();
-            let mut journal = Journal::new(id, Operation::Create, name, creation_stages(domain, draft));
+            let mut journal =
+                Journal::new(id, Operation::Create, name, creation_stages(domain, draft, Vec::new()));
             let taken = |does: &Does| matches!(does, Does::Take(_) | Does::TakeInside { .. });
             match phase {
                 Phase::Preparing => {}

@@ -69,6 +69,8 @@ pub struct Merge {
     pub from: LayerFile,
     /// The layer below it, which has the content of `from` afterwards.
     pub into: LayerFile,
+    /// Whether the disk writes to `from`.
+    pub active: bool,
     /// A word that no other operation has, at most 24 ASCII letters and digits: the job's name is made of it.
     pub token: String,
 }
@@ -89,12 +91,19 @@ pub trait Layers: Send + Sync {
     /// The bytes that are free where the file is, or is to be.
     async fn room(&self, file: &str) -> Result<u64, PortError>;
 
-    /// Merges, and returns when the result is durable. Again, after a part of it or all of it, gives the same. A guest that
-    /// writes to `from` goes on: then `into` takes its writes before this returns, and the domain's description has to follow.
+    /// Merges, and returns when the result is durable. Again, after a part of it or all of it, gives the same; a merge whose `from`
+    /// is gone, or into the image that the disk writes to already, is done.
+    ///
+    /// A guest that writes to `from` runs on until the end, and is stopped then: `into` takes the disk's writes, and the guest
+    /// stands still until the domain's description says so ([`crate::Pause::resume`]).
     ///
     /// # Errors
     /// [`crate::PortErrorKind::Refused`] when a file is not the one that was planned.
     async fn merge(&self, merge: &Merge, progress: &dyn Progress) -> Result<(), PortError>;
+
+    /// Ends a merge that was begun and is not to go on now. Both layers stay, and read as before. One that is not under way is
+    /// ended.
+    async fn park(&self, merge: &Merge) -> Result<(), PortError>;
 
     /// Makes the header of `child` name `base`, which has the content of what it named before. Nothing is copied. One that names
     /// it already stays as it is.

@@ -1,6 +1,6 @@
 //! Steps in words: what a step does, what it touches, and what is said when it fails.
 
-use crate::{Does, Run, SnapshotAction, Stage, Step};
+use crate::{Does, Merge, Run, SnapshotAction, Stage, Step};
 
 /// A step for people: one line of a dry run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,32 @@ impl Step {
                 ),
                 Vec::new(),
             ),
+            Does::SwapTop { to, .. } => (
+                format!("make the domain's process write disk {} to {}", to.disk, to.file),
+                vec![to.file.clone()],
+            ),
+            Does::Merge(Merge { from, into, .. }) => (
+                format!("merge what {} holds of disk {} into {}", from.file, from.disk, into.file),
+                vec![into.file.clone()],
+            ),
+            Does::Reheader { child, base } => (
+                format!("make {} (disk {}) stand on {}", child.file, child.disk, base.file),
+                vec![child.file.clone()],
+            ),
+            Does::Unlink(layer) => {
+                (format!("remove {} (disk {})", layer.file, layer.disk), vec![layer.file.clone()])
+            }
+            Does::EmptyLayer { layer, .. } => {
+                (format!("empty {} (disk {})", layer.file, layer.disk), vec![layer.file.clone()])
+            }
+            Does::SetPart { snapshot, disk, to, .. } => (
+                format!(
+                    "note in the record of snapshot {snapshot} that the state of disk {disk} is in {}, below {}",
+                    to.image, to.overlay
+                ),
+                Vec::new(),
+            ),
+            Does::NoteLayers { .. } => ("note the files of the disks' chains".to_owned(), Vec::new()),
             Does::Freeze { .. } => ("freeze the guest's file systems".to_owned(), Vec::new()),
             Does::Thaw { .. } => ("thaw the guest's file systems".to_owned(), Vec::new()),
             Does::StopGuest { .. } => ("stop the guest".to_owned(), Vec::new()),
@@ -181,6 +207,23 @@ impl Does {
                 "the domain's description cannot name {} as the image of disk {}",
                 adoption.file, adoption.disk
             ),
+            Self::SwapTop { to, .. } => {
+                format!("the domain's process cannot write disk {} to {}", to.disk, to.file)
+            }
+            Self::Merge(Merge { from, into, .. }) => {
+                format!("{} (disk {}) cannot be merged into {}", from.file, from.disk, into.file)
+            }
+            Self::Reheader { child, base } => {
+                format!("{} (disk {}) cannot be made to stand on {}", child.file, child.disk, base.file)
+            }
+            Self::Unlink(layer) => format!("{} (disk {}) cannot be removed", layer.file, layer.disk),
+            Self::EmptyLayer { layer, .. } => {
+                format!("{} (disk {}) cannot be emptied", layer.file, layer.disk)
+            }
+            Self::SetPart { snapshot, disk, .. } => {
+                format!("the files of disk {disk} in the record of snapshot {snapshot} cannot be changed")
+            }
+            Self::NoteLayers { .. } => "the files of the disks' chains cannot be noted".to_owned(),
             Self::Freeze { .. } => "the guest's file systems cannot be frozen".to_owned(),
             Self::Thaw { .. } => "the guest's file systems cannot be thawed".to_owned(),
             Self::StopGuest { .. } => "the guest cannot be stopped".to_owned(),

@@ -56,11 +56,11 @@ impl Op {
     }
 
     pub(crate) fn delete(given: &str) -> Self {
-        Self::Delete(DeleteRequest { name: name(given), children: false, metadata_only: false })
+        Self::Delete(DeleteRequest::new(name(given)))
     }
 
     pub(crate) fn branch(given: &str) -> Self {
-        Self::Delete(DeleteRequest { name: name(given), children: true, metadata_only: false })
+        Self::Delete(DeleteRequest { children: true, ..DeleteRequest::new(name(given)) })
     }
 
     pub(crate) fn revert(given: &str) -> Self {
@@ -167,8 +167,20 @@ pub(crate) async fn assert_whole(backend: &FakeBackend, about: &str) {
     let parts: Vec<_> =
         records.values().flat_map(|record| record.meta.as_ref().unwrap().disks.clone()).collect();
     let made: BTreeSet<String> = parts.iter().filter_map(|part| part.made.clone()).collect();
+    let ledger = backend.store().layers(FakeBackend::UUID);
     for file in backend.files().iter().filter(|file| file.matches('.').count() > 1) {
-        assert!(made.contains(file), "{about}: no record names the overlay {file}");
+        let noted = ledger.iter().any(|layer| layer.file == *file);
+        assert!(
+            made.contains(file) || noted,
+            "{about}: neither a record nor the ledger names the overlay {file}"
+        );
+    }
+    for layer in &ledger {
+        assert!(
+            backend.files().contains(&layer.file),
+            "{about}: the ledger names {}, which is gone",
+            layer.file
+        );
     }
     for file in backend.memory_files().keys() {
         let named = records.values().any(|record| record.snapshot.memory.as_ref() == Some(file));

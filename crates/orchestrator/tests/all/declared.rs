@@ -18,6 +18,8 @@ fn effects(backend: &FakeBackend) -> Vec<String> {
         "disks.inventory",
         "overlays.exists",
         "overlays.place",
+        "layers.look",
+        "layers.room",
         "memory.survey",
         "memory_files.size",
         "memory_files.list",

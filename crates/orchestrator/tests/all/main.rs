@@ -3,6 +3,7 @@
 
 mod common;
 mod declared;
+mod external;
 mod findings;
 mod foreign;
 mod mocks;

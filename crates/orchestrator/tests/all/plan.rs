@@ -150,9 +150,10 @@ async fn a_dry_run_names_every_step() {
             ": name /images/vdb.s.qcow2 as the image of disk vdb in the domain's description",
             ": store the record of snapshot s",
             ": note that the domain is at snapshot s",
+            ": note the files of the disks' chains",
         ]
     );
-    let delete = DeleteRequest { name: name("a"), children: false, metadata_only: false };
+    let delete = DeleteRequest::new(name("a"));
     assert_eq!(
         lines(&plan_delete(&ports, &domain, &delete, id).await.unwrap().stages),
         [

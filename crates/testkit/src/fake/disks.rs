@@ -124,6 +124,8 @@ impl Disks for FakeBackend {
                     read_only: disk.read_only,
                     removable: disk.removable,
                     internal: Can::unless((!qcow2).then_some("its format is raw")),
+                    identity: Some(image.identity()),
+                    swap: Can::unless(off.then_some("no process has it open")),
                     bitmaps: image.bitmaps.clone(),
                     snapshots: image.snapshots.iter().map(|kept| kept.snapshot.clone()).collect(),
                     ..Disk::new(disk.name, disk.top, image.format.clone(), image.virtual_size)

@@ -124,7 +124,7 @@ async fn a_run_does_what_its_dry_run_says() {
         ["xl save -p records/m.save".to_owned(), transaction.clone(), "xl unpause ".to_owned()].to_vec();
     let waiting = RevertRequest { run: Some(Run::Waits), ..RevertRequest::new(name("d")) };
     let safe = RevertRequest { safety: Some(name("safe")), ..RevertRequest::new(name("m")) };
-    let delete_m = DeleteRequest { name: name("m"), children: false, metadata_only: false };
+    let delete_m = DeleteRequest::new(name("m"));
     let safe_words: Vec<String> = saving.iter().map(|words| words.replace("m.save", "safe.save")).collect();
     let all: Vec<(Op, Vec<String>)> = vec![
         (Op::create(disks_alone("d")), vec![transaction.clone()]),
@@ -154,7 +154,7 @@ async fn a_run_on_a_domain_that_is_off_does_what_its_dry_run_says() {
     world.store.end(1);
     let each =
         |words: &str| ["xvda.qcow2", "xvdb.qcow2"].map(|image| format!("qemu-img {words} {image}")).to_vec();
-    let delete_d = DeleteRequest { name: name("d"), children: false, metadata_only: false };
+    let delete_d = DeleteRequest::new(name("d"));
     let all = vec![
         (Op::create(disks_alone("d")), each("snapshot -c")),
         (Op::revert("d"), [each("snapshot -c"), each("snapshot -a"), each("snapshot -d")].concat()),

@@ -4,13 +4,14 @@ use xlsnap_conf_store::Record;
 use xlsnap_types::model::{MemoryMeta, MemoryWay};
 
 use super::RevertFacts;
-use crate::plan::refused;
-use crate::{Can, Error, GuestState, MemoryHeader, MemoryInside, RevertRequest, RevertWay, Run};
+use crate::plan::{NewTop, refused};
+use crate::{Can, Error, GuestState, MemoryHeader, MemoryInside, Overlay, RevertRequest, RevertWay, Run};
 
 /// Chooses it, or refuses.
 pub(super) fn choose(
     facts: &RevertFacts<'_>,
     request: &RevertRequest,
+    tops: &[NewTop],
     warnings: &mut Vec<String>,
 ) -> Result<RevertWay, Error> {
     let memory = facts.record.meta.as_ref().and_then(|meta| meta.memory.as_ref());
@@ -21,9 +22,17 @@ pub(super) fn choose(
                 request.name
             ));
         }
-        return disks_alone(facts, request, warnings);
+        return disks_alone(facts, request, tops, warnings);
     }
     match memory {
+        Some(memory) if memory.way == MemoryWay::Internal && !tops.is_empty() => {
+            let message = format!(
+                "snapshot {} of domain {} holds the guest's memory inside an image, and its disk {} is external: they cannot be \
+                 loaded together",
+                request.name, facts.domain.name, tops[0].overlay.disk
+            );
+            Err(refused(message).with_advice("give the memory up: revert --without-memory"))
+        }
         Some(memory) if memory.way == MemoryWay::Internal => load(facts, request),
         Some(memory) if memory.file.as_deref() == facts.record.snapshot.memory.as_deref() => {
             restore(facts, request, memory)
@@ -37,13 +46,14 @@ pub(super) fn choose(
                 "revert with the program that made it, or give the memory up: revert --without-memory",
             ))
         }
-        _ => disks_alone(facts, request, warnings),
+        _ => disks_alone(facts, request, tops, warnings),
     }
 }
 
 fn disks_alone(
     facts: &RevertFacts<'_>,
     request: &RevertRequest,
+    tops: &[NewTop],
     warnings: &mut Vec<String>,
 ) -> Result<RevertWay, Error> {
     let domain = &facts.domain.name;
@@ -68,8 +78,14 @@ fn disks_alone(
         }
     };
     let run = request.run.unwrap_or(Run::if_it(flags.can_run()));
-    let no_release =
-        if request.offline { Some("--offline was asked for") } else { facts.abilities.release.why() };
+    let no_release = if request.offline {
+        Some("--offline was asked for".to_owned())
+    } else if facts.record.snapshot.disks.iter().all(|disk| disk.is_external()) {
+        facts.pause.why().map(str::to_owned)
+    } else {
+        facts.abilities.release.why().map(str::to_owned)
+    };
+    let no_release = no_release.or_else(|| tops.iter().find_map(|top| no_swap(facts, top)));
     match (no_release, no_restart) {
         (None, _) => {
             warnings.push(format!(
@@ -87,6 +103,18 @@ fn disks_alone(
         ))
         .with_advice("shut the domain down first, then revert")),
     }
+}
+
+/// Why the process that has a disk cannot be made to write to its new overlay while it lives, as a clause.
+fn no_swap(facts: &RevertFacts<'_>, top: &NewTop) -> Option<String> {
+    let Overlay { disk: name, virtual_size, .. } = &top.overlay;
+    let disk = facts.inventory.disk(name)?;
+    if let Some(why) = disk.swap.why() {
+        return Some(format!("disk {name}: {why}"));
+    }
+    (disk.virtual_size != *virtual_size).then(|| {
+        format!("disk {name} has {} bytes now, and had {virtual_size} in the snapshot", disk.virtual_size)
+    })
 }
 
 fn restore(

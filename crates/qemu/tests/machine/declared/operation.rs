@@ -39,7 +39,7 @@ impl Op {
     }
 
     pub(super) fn delete(given: &str, children: bool) -> Self {
-        Self::Delete(DeleteRequest { name: name(given), children, metadata_only: false })
+        Self::Delete(DeleteRequest { children, ..DeleteRequest::new(name(given)) })
     }
 
     pub(super) fn revert(given: &str) -> Self {

@@ -149,7 +149,7 @@ pub async fn a_deletion_takes_the_memory_file<W: Backend>(make: impl AsyncFn(&[T
     let report = create(&backend, &with_memory("s1", MemoryRequest::default())).await;
     let report = report.unwrap_or_else(|e| panic!("{}", told(&e)));
     let file = report.record.snapshot.memory.expect("it is in a file");
-    let request = DeleteRequest { name: name("s1"), children: false, metadata_only: false };
+    let request = DeleteRequest::new(name("s1"));
     let deleted = xlsnap_orchestrator::delete(&backend.ports(), &backend.domain(), &request, id()).await;
     deleted.unwrap_or_else(|e| panic!("{}", told(&e)));
     assert_eq!(size(&backend, &file).await, None);
