@@ -1,8 +1,11 @@
 //! A dry run says what a run does: the calls with an effect are those that the plan's steps declare, in their order.
 
+use std::sync::Mutex;
+
 use uuid::Uuid;
 use xlsnap_orchestrator::{
-    MemoryPlace, Run, Stage, plan_create, plan_delete, plan_recover, plan_revert, planned_stages, recover,
+    MemoryPlace, Ports, Progress, Run, Stage, create, delete, plan_create, plan_delete, plan_recover,
+    plan_revert, planned_stages, recover, revert,
 };
 use xlsnap_testkit::fake::{FakeBackend, Fault, Moment};
 use xlsnap_types::model::MemoryWay;
@@ -149,4 +152,46 @@ async fn memory_inside_is_no_transaction_of_its_own() {
     assert_eq!(request.memory.as_ref().unwrap().place, MemoryPlace::Inside);
     let said = of_dry_run(&backend, &op).await;
     assert_eq!(said, ["inside.take_inside", "lock.store", "lock.set_domain_record"]);
+}
+
+/// The steps that were announced, as (number, total).
+#[derive(Default)]
+struct Announced(Mutex<Vec<(usize, usize)>>);
+
+impl Progress for Announced {
+    fn step(&self, number: usize, total: usize, _what: &str) {
+        self.0.lock().unwrap().push((number, total));
+    }
+
+    fn bytes(&self, _done: u64, _total: Option<u64>) {}
+}
+
+/// Every step that the total counts is announced, and in its turn.
+#[tokio::test]
+async fn the_progress_ends_at_its_total() {
+    for (power, op) in operations() {
+        let backend = backend(power).await;
+        let announced = Announced::default();
+        let ports = Ports { progress: &announced, ..backend.ports() };
+        let (domain, id) = (backend.domain(), Uuid::from_u128(7));
+        match &op {
+            Op::Create(request) => drop(create(&ports, &domain, request, id).await.unwrap()),
+            Op::Delete(request) => drop(delete(&ports, &domain, request, id).await.unwrap()),
+            Op::Revert(request) => drop(revert(&ports, &domain, request, id).await.unwrap()),
+        }
+        let announced = announced.0.into_inner().unwrap();
+        let mut lists = 0;
+        let mut rest = announced.as_slice();
+        while let Some((_, total)) = rest.first() {
+            let expected: Vec<_> = (1..=*total).map(|number| (number, *total)).collect();
+            let (list, after) = rest.split_at(expected.len().min(rest.len()));
+            assert_eq!(list, expected, "{power:?} {op:?}: {announced:?}");
+            (lists, rest) = (lists + 1, after);
+        }
+        let expected = match &op {
+            Op::Revert(request) if request.safety.is_some() => 2,
+            _ => 1,
+        };
+        assert_eq!(lists, expected, "{power:?} {op:?}: {announced:?}");
+    }
 }
