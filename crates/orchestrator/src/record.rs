@@ -118,7 +118,7 @@ impl Draft {
             }
         }
         let disks = self.actions.iter().map(|action| match action {
-            SnapshotAction::Internal { disk, tag } => libxl::DiskSnapshot {
+            SnapshotAction::Internal { disk, tag, .. } => libxl::DiskSnapshot {
                 device: Some(disk.to_string()),
                 name: Some(tag.clone()),
                 file: Some(String::new()),

@@ -23,9 +23,11 @@ impl Does {
     pub(super) fn snapshot(&self) -> Option<SnapshotAction> {
         match self {
             Self::Take(action) => Some(action.clone()),
-            Self::MarkUndo(point) => {
-                Some(SnapshotAction::Internal { disk: point.disk.clone(), tag: point.tag.clone() })
-            }
+            Self::MarkUndo(point) => Some(SnapshotAction::Internal {
+                disk: point.disk.clone(),
+                tag: point.tag.clone(),
+                image: point.image.clone(),
+            }),
             _ => None,
         }
     }

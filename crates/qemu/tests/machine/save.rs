@@ -26,7 +26,7 @@ pub(crate) fn files() -> Vec<MemoryWay> {
 }
 
 pub(crate) fn internal(disk: &str, tag: &str) -> SnapshotAction {
-    SnapshotAction::Internal { disk: disk.parse().unwrap(), tag: tag.into() }
+    SnapshotAction::Internal { disk: disk.parse().unwrap(), tag: tag.into(), image: String::new() }
 }
 
 /// The whole of it, with the disks in between.

@@ -47,7 +47,7 @@ impl State {
 
     fn act(&mut self, action: &SnapshotAction, now: u64) -> Result<(), PortError> {
         match action {
-            SnapshotAction::Internal { disk, tag } => {
+            SnapshotAction::Internal { disk, tag, .. } => {
                 let disk = self.find(disk)?;
                 let image = self.writable(&disk)?;
                 if image.format != ImageFormat::Qcow2 {

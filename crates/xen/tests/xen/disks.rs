@@ -14,7 +14,7 @@ use crate::store::{PV, Store};
 use crate::world::World;
 
 fn internal(disk: &str, tag: &str) -> SnapshotAction {
-    SnapshotAction::Internal { disk: disk.parse().unwrap(), tag: tag.into() }
+    SnapshotAction::Internal { disk: disk.parse().unwrap(), tag: tag.into(), image: String::new() }
 }
 
 fn both(tag: &str) -> [SnapshotAction; 2] {
