@@ -129,7 +129,9 @@ impl Disks for FakeBackend {
                     ..Disk::new(disk.name, disk.top, image.format.clone(), image.virtual_size)
                 });
             }
-            Ok(Inventory { disks, ..Inventory::default() })
+            // What runs it is what would run it after a start.
+            let hypervisor = state.abilities.hypervisor.clone();
+            Ok(Inventory { disks, hypervisor, ..Inventory::default() })
         })
     }
 

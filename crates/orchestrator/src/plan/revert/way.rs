@@ -1,7 +1,7 @@
 //! What happens to the domain's process in a revert.
 
 use xlsnap_conf_store::Record;
-use xlsnap_types::model::{MemoryMeta, MemoryWay};
+use xlsnap_types::model::{Hypervisor, MemoryMeta, MemoryWay};
 
 use super::RevertFacts;
 use crate::plan::refused;
@@ -109,7 +109,7 @@ fn restore(
     }
     // What xl saved names its own requirements, and xl compares them.
     if memory.way != MemoryWay::Toolstack
-        && let Err((why, advice)) = fits(facts)
+        && let Err((why, advice)) = fits(facts, &facts.abilities.hypervisor)
     {
         return cannot(&why, advice);
     }
@@ -117,10 +117,10 @@ fn restore(
     Ok(RevertWay::Restore { memory: memory.clone(), run })
 }
 
-/// Whether what would start the domain takes the memory of what ran it then.
-fn fits(facts: &RevertFacts<'_>) -> Result<(), (String, &'static str)> {
+/// Whether what is to take the memory fits what ran the domain then.
+fn fits(facts: &RevertFacts<'_>, now: &Hypervisor) -> Result<(), (String, &'static str)> {
     let Some(meta) = &facts.record.meta else { return Ok(()) };
-    let (then, now) = (&meta.hypervisor, &facts.abilities.hypervisor);
+    let then = &meta.hypervisor;
     if let (Some(then), Some(now)) = (&then.machine, &now.machine)
         && then != now
     {
@@ -149,7 +149,7 @@ fn fits(facts: &RevertFacts<'_>) -> Result<(), (String, &'static str)> {
         && let (Some(old), Some(new)) = (version(then), version(now))
         && new < old
     {
-        let why = format!("QEMU {then} saved it, and QEMU {now}, which is older, would start the domain");
+        let why = format!("QEMU {then} saved it, and QEMU {now}, which is older, would take it");
         return Err((why, "use a QEMU that is not older"));
     }
     Ok(())
@@ -166,6 +166,13 @@ fn load(facts: &RevertFacts<'_>, request: &RevertRequest) -> Result<RevertWay, E
     if let Can::No(why) = &facts.abilities.load {
         return Err(refused(format!("{about}: the memory inside its images cannot be loaded: {why}"))
             .with_advice("mend that, or give the memory up: revert --without-memory"));
+    }
+    // The process that there is loads it; where there is none, one is started for it.
+    let taker = if facts.guest.is_on() { &facts.inventory.hypervisor } else { &facts.abilities.hypervisor };
+    if let Err((why, advice)) = fits(facts, taker) {
+        return Err(
+            refused(format!("{about}: the guest's memory cannot be restored: {why}")).with_advice(advice)
+        );
     }
     let tag = request.name.as_str();
     let holds = |disk: &&crate::Disk| disk.snapshots.iter().any(|s| s.name == tag && s.vm_state_size > 0);
