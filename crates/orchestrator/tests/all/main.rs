@@ -9,5 +9,6 @@ mod mocks;
 mod model;
 mod obstacles;
 mod plan;
+mod reversibility;
 mod sweep;
 mod sweep_machine;
