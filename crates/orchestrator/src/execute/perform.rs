@@ -339,7 +339,7 @@ impl<'e> Execution<'e> {
     }
 
     /// Whether every disk has its part of a snapshot now.
-    pub(super) async fn are_taken(
+    pub(crate) async fn are_taken(
         &self,
         actions: &[SnapshotAction],
         inside: bool,

@@ -8,6 +8,7 @@ mod foreign;
 mod mocks;
 mod model;
 mod obstacles;
+mod overlays;
 mod plan;
 mod reversibility;
 mod sweep;
