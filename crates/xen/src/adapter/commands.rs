@@ -9,8 +9,8 @@ use xlsnap_types::model::DiskName;
 use crate::vbd;
 
 use super::XlDomain;
+use super::look::{spec, spec_kept};
 use super::pause::stands_still;
-use super::seen::{spec, spec_kept};
 
 /// What the domain is at some stage of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
