@@ -191,7 +191,7 @@ impl Reversibility {
 
 /// Why a memory file cannot be restored, as far as its size tells.
 async fn lost(ports: &Ports<'_>, domain: &DomainRef, memory: &MemoryMeta) -> Result<Option<Undo>, Error> {
-    let file = memory.file.as_deref().unwrap_or_default();
+    let file = memory.file().unwrap_or_default();
     let subject = format!("the memory file {file} of domain {} cannot be looked at", domain.name);
     let size = ports.memory_files.need(&subject)?.size(file).await.map_err(|e| from_port(e, subject))?;
     let why = match size {
@@ -205,7 +205,7 @@ async fn lost(ports: &Ports<'_>, domain: &DomainRef, memory: &MemoryMeta) -> Res
 
 /// How a snapshot whose parts are all ours is reverted to.
 fn how(memory: Option<&MemoryMeta>) -> &'static str {
-    match memory.map(|memory| memory.way) {
+    match memory.map(|memory| memory.way()) {
         None => "a domain that is off stays off; the guest of one that runs is reset",
         Some(MemoryWay::Internal) => "disks and memory are loaded from inside the images",
         Some(_) => "the domain's process is ended if it has one, and the guest goes on where it was",

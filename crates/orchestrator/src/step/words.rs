@@ -99,7 +99,7 @@ impl Step {
             Does::Start { run } => (format!("start the domain from its disks; {}", then(*run)), Vec::new()),
             Does::Restore { memory, run } => (
                 format!("start the domain with the memory of the snapshot; {}", then(*run)),
-                memory.file.clone().into_iter().collect(),
+                memory.file().map(str::to_owned).into_iter().collect(),
             ),
             Does::Load { inside, run, undo, .. } => (
                 format!("load memory and disks of {} from inside the images; {}", inside.tag, then(*run)),

@@ -1,19 +1,19 @@
 //! Ending a domain and starting it.
 
 use xlsnap_orchestrator::{Effect, PortErrorKind, Power, Run};
-use xlsnap_types::model::{Compression, MemoryMeta, MemoryWay};
+use xlsnap_types::model::{Compression, MemoryMeta, MemoryWay, SavedIn};
 use xlsnap_xen::xl::Kind;
 
 use crate::rig::{Rig, Unwatched};
 
 fn memory() -> MemoryMeta {
-    MemoryMeta {
+    let place = SavedIn::File {
+        file: "/srv/s1.save".into(),
         way: MemoryWay::Toolstack,
-        file: Some("/srv/s1.save".into()),
-        bytes: 0,
         checksum: None,
         compression: Compression::None,
-    }
+    };
+    MemoryMeta { place, bytes: 0 }
 }
 
 #[tokio::test]

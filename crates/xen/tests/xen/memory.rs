@@ -7,7 +7,7 @@ use uuid::Uuid;
 use xlsnap_orchestrator::{
     Can, Effect, Memory, MemoryFiles, MemorySave, PortErrorKind, Run, SaveTo, SavedMemory,
 };
-use xlsnap_types::model::{AbsoluteFile, Compression, MemoryMeta, MemoryWay};
+use xlsnap_types::model::{AbsoluteFile, Compression, MemoryMeta, MemoryWay, SavedIn};
 use xlsnap_xen::XlDomain;
 use xlsnap_xen::xl::Kind;
 
@@ -36,13 +36,12 @@ async fn saved(domain: &XlDomain, save: &MemorySave) -> SavedMemory {
 }
 
 fn meta_of(file: &Path, saved: SavedMemory) -> MemoryMeta {
-    MemoryMeta {
-        way: MemoryWay::Toolstack,
-        file: Some(file.to_str().unwrap().to_owned()),
-        bytes: saved.bytes,
-        checksum: saved.checksum,
-        compression: Compression::None,
-    }
+    recorded(file, saved.bytes, saved.checksum, Compression::None)
+}
+
+fn recorded(file: &Path, bytes: u64, checksum: Option<String>, compression: Compression) -> MemoryMeta {
+    let file = file.to_str().unwrap().to_owned();
+    MemoryMeta { place: SavedIn::File { file, way: MemoryWay::Toolstack, checksum, compression }, bytes }
 }
 
 fn left(rig: &Rig) -> Vec<String> {
@@ -202,7 +201,7 @@ async fn a_memory_file_is_read_to_its_end() {
     assert_eq!(error.kind, PortErrorKind::Busy, "xl would refuse the name, when it is too late");
     assert!(error.to_string().contains("domain 9"), "{error}");
     rig.store.end(9);
-    let unknown = MemoryMeta { checksum: Some("md5:1".into()), ..meta.clone() };
+    let unknown = recorded(&file, meta.bytes, Some("md5:1".into()), Compression::None);
     std::fs::write(&file, &good).unwrap();
     assert_eq!(domain.verify(&unknown, &Unwatched).await.unwrap_err().kind, PortErrorKind::Refused);
     domain.remove(file.to_str().unwrap()).await.unwrap();
@@ -240,7 +239,7 @@ async fn what_is_no_file_of_its_own_is_not_taken_for_memory() {
     assert!(error.to_string().contains(&format!("rm '{name}'")), "{error}");
     std::fs::rename(&away, &file).unwrap();
     domain.remove(name).await.unwrap();
-    let packed = MemoryMeta { compression: Compression::Zstd, ..meta };
+    let packed = recorded(&file, meta.bytes, None, Compression::Zstd);
     assert_eq!(domain.verify(&packed, &Unwatched).await.unwrap_err().kind, PortErrorKind::Refused);
 }
 

@@ -24,8 +24,8 @@ pub(super) fn choose(
         return disks_alone(facts, request, warnings);
     }
     match memory {
-        Some(memory) if memory.way == MemoryWay::Internal => load(facts, request),
-        Some(memory) if memory.file.as_deref() == facts.record.snapshot.memory.as_deref() => {
+        Some(memory) if memory.way() == MemoryWay::Internal => load(facts, request),
+        Some(memory) if memory.file() == facts.record.snapshot.memory.as_deref() => {
             restore(facts, request, memory)
         }
         _ if facts.record.snapshot.has_memory() => {
@@ -100,7 +100,7 @@ fn restore(
     };
     // A toolstack's file holds how the domain is started, too.
     if let Can::No(why) = &facts.abilities.restart
-        && memory.way != MemoryWay::Toolstack
+        && memory.way() != MemoryWay::Toolstack
     {
         return cannot(why.as_str(), "mend that, or give the memory up: revert --without-memory");
     }
@@ -108,7 +108,7 @@ fn restore(
         return cannot(why.as_str(), "mend that, or give the memory up: revert --without-memory");
     }
     // What xl saved names its own requirements, and xl compares them.
-    if memory.way != MemoryWay::Toolstack
+    if memory.way() != MemoryWay::Toolstack
         && let Err((why, advice)) = fits(facts, &facts.abilities.hypervisor)
     {
         return cannot(&why, advice);
@@ -201,7 +201,7 @@ pub(crate) fn header(
     memory: &MemoryMeta,
     header: &MemoryHeader,
 ) -> Result<(), Error> {
-    let file = memory.file.as_deref().unwrap_or_default();
+    let file = memory.file().unwrap_or_default();
     let about = format!("snapshot {} of domain {}: its memory file {file}", request.name, facts.domain.name);
     let recorded = facts.record.meta.as_ref().and_then(|meta| meta.hypervisor.machine.as_deref());
     let now = facts.abilities.hypervisor.machine.as_deref();
