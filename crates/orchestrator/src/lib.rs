@@ -46,7 +46,7 @@ pub use request::{
     CheckRequest, CreateRequest, DeleteRequest, DiskChoice, DomainRef, MemoryPlace, MemoryRequest,
     OverlayFile, RevertRequest, Selection,
 };
-pub use reversibility::{Now, Reversibility, Undo};
+pub use reversibility::{Basis, Reversibility, Undo};
 pub use session::Session;
 pub use step::{Adoption, Does, Ended, Expected, ImageTarget, Stage, Step, StepText, UndoPoint};
 pub use tree::{Node, tree};

@@ -10,7 +10,7 @@ mod stages;
 
 pub(crate) use create::{CreateFacts, create, token};
 pub(crate) use delete::{DeleteFacts, Parents, delete, heir, new_parents, no_such, order};
-pub(crate) use memory::{MemoryFacts, left_out, memory};
+pub(crate) use memory::{MemoryFacts, left_out, memory, run_to_save};
 pub use names::overlay_beside;
 pub(crate) use quiesce::quiesce;
 pub(crate) use revert::{Marks, RevertFacts, Reverting, header, revert};

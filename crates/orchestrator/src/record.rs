@@ -2,11 +2,12 @@
 
 use xlsnap_conf_store::Record;
 use xlsnap_types::libxl;
-use xlsnap_types::model::{DiskMeta, DiskName, ImageFormat, MemoryMeta, SnapshotName};
+use xlsnap_types::model::{DiskMeta, DiskName, ImageFormat, MemoryMeta, SavedIn, SnapshotName};
 
 use crate::journal::Draft;
 use crate::{
-    Disk, DomainRef, Effect, Error, Inventory, Kind, MemorySave, SavedMemory, SnapshotAction, SnapshotId,
+    Disk, DomainRef, Effect, Error, Inventory, Kind, MemorySave, SaveTo, SavedMemory, SnapshotAction,
+    SnapshotId,
 };
 
 /// One disk of a record.
@@ -118,7 +119,7 @@ impl Draft {
             }
         }
         let disks = self.actions.iter().map(|action| match action {
-            SnapshotAction::Internal { disk, tag } => libxl::DiskSnapshot {
+            SnapshotAction::Internal { disk, tag, .. } => libxl::DiskSnapshot {
                 device: Some(disk.to_string()),
                 name: Some(tag.clone()),
                 file: Some(String::new()),
@@ -164,11 +165,16 @@ impl Draft {
             .map(|snapshot| snapshot.vm_state_size)
             .max();
         MemoryMeta {
-            way: save.way(),
-            file: save.file().map(str::to_owned),
+            place: match &save.to {
+                SaveTo::Inside => SavedIn::Inside,
+                SaveTo::File { file, way, compression } => SavedIn::File {
+                    file: file.to_string(),
+                    way: *way,
+                    checksum: saved.and_then(|saved| saved.checksum.clone()),
+                    compression: *compression,
+                },
+            },
             bytes: saved.map_or(inside.unwrap_or_default(), |saved| saved.bytes),
-            checksum: saved.and_then(|saved| saved.checksum.clone()),
-            compression: save.compression(),
         }
     }
 }

@@ -18,7 +18,7 @@ pub(super) struct RecordedMemory {
 /// The memory file that a record of ours names; one that another program's record names is not ours to judge.
 pub(super) fn of_record(name: &SnapshotName, record: &Record) -> Option<RecordedMemory> {
     let memory = record.meta.as_ref()?.memory.as_ref()?;
-    memory.file.as_ref()?;
+    memory.file()?;
     Some(RecordedMemory { memory: memory.clone(), name: name.clone() })
 }
 
@@ -27,14 +27,14 @@ pub(super) fn inside(name: &SnapshotName, record: &Record, inventory: &Inventory
     let memory = record.meta.as_ref()?.memory.as_ref()?;
     let mut snapshots = inventory.disks.iter().flat_map(|disk| &disk.snapshots);
     let there = snapshots.any(|snapshot| snapshot.name == name.as_str() && snapshot.vm_state_size > 0);
-    (memory.way == MemoryWay::Internal && !there)
+    (memory.way() == MemoryWay::Internal && !there)
         .then(|| finding(FindingCode::MemoryMissing, name, "no image holds the guest's memory".to_owned()))
 }
 
 impl RecordedMemory {
     /// Its file.
     pub(super) fn file(&self) -> Option<String> {
-        self.memory.file.clone()
+        self.memory.file().map(str::to_owned)
     }
 
     /// Looks for it; with `deep` it is read as a whole.
@@ -45,9 +45,9 @@ impl RecordedMemory {
         deep: bool,
     ) -> Result<Option<Finding>, Error> {
         let Some(files) = ports.memory_files.get() else { return Ok(None) };
-        let file = self.memory.file.clone().unwrap_or_default();
+        let file = self.memory.file().unwrap_or_default();
         let about = format!("the memory file {file} of domain {}", domain.name);
-        let size = files.size(&file).await;
+        let size = files.size(file).await;
         let size = size.map_err(|e| from_port(e, format!("{about} cannot be looked for")))?;
         Ok(match size {
             Some(bytes) if bytes == self.memory.bytes && deep => {

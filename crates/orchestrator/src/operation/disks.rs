@@ -210,7 +210,11 @@ async fn action(
             if disk.named(tag.as_str()).next().is_some() {
                 return Err(refused(format!("disk {} has a snapshot {tag} already", disk.name)));
             }
-            (&disk.internal, SnapshotAction::Internal { disk: disk.name.clone(), tag: tag.to_string() })
+            let image = disk.image.clone();
+            (
+                &disk.internal,
+                SnapshotAction::Internal { disk: disk.name.clone(), tag: tag.to_string(), image },
+            )
         }
         TakeHow::External { file, format } => {
             let overlays = ports.overlays.need(&format!("disk {} takes no overlay", disk.name))?;

@@ -124,7 +124,7 @@ impl Planner<'_> {
         let one = |when, does| vec![(when, vec![does])];
         Ok(match does {
             Does::MakeLayer(overlay) => self.layer(overlay),
-            Does::Take(SnapshotAction::Internal { disk, tag }) => self
+            Does::Take(SnapshotAction::Internal { disk, tag, .. }) => self
                 .taken(disk, tag)?
                 .map(|target| (InTurn, vec![Does::DeleteInside(target)]))
                 .into_iter()
@@ -133,7 +133,7 @@ impl Planner<'_> {
                 let mut groups = one(First, Does::AbandonMemory(save.clone()));
                 let mut deletions = Vec::new();
                 for action in actions {
-                    if let SnapshotAction::Internal { disk, tag } = action {
+                    if let SnapshotAction::Internal { disk, tag, .. } = action {
                         deletions.extend(self.taken(disk, tag)?.map(Does::DeleteInside));
                     }
                 }

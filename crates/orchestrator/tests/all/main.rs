@@ -8,6 +8,8 @@ mod foreign;
 mod mocks;
 mod model;
 mod obstacles;
+mod overlays;
 mod plan;
+mod reversibility;
 mod sweep;
 mod sweep_machine;

@@ -230,7 +230,7 @@ impl Machine {
         let mut disks = Vec::with_capacity(actions.len());
         for action in actions {
             match action {
-                SnapshotAction::Internal { disk, tag } if found.is_none_or(|found| found == tag) => {
+                SnapshotAction::Internal { disk, tag, .. } if found.is_none_or(|found| found == tag) => {
                     found = Some(tag);
                     disks.push(disk);
                 }

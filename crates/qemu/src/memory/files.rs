@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use xlsnap_memory_file::{Header, MemoryFile, Packing, Recorded};
 use xlsnap_orchestrator::{Effect, MemoryFiles, MemoryHeader, PortError, PortErrorKind, Progress};
-use xlsnap_types::model::{Compression, MemoryMeta, SnapshotName};
+use xlsnap_types::model::{Compression, MemoryMeta, SavedIn, SnapshotName};
 
 use crate::error::of_memory_file;
 
@@ -71,17 +71,16 @@ impl MemoryFiles for Saves {
 /// [`PortErrorKind::Refused`] when the memory is in no file, and for a checksum or a packing that is not known here.
 pub fn recorded_memory(memory: &MemoryMeta) -> Result<(MemoryFile, Recorded), PortError> {
     let refused = |message: String| PortError::new(PortErrorKind::Refused, Effect::None, message);
-    let Some(name) = memory.file.as_deref() else {
+    let SavedIn::File { file: name, checksum, compression, .. } = &memory.place else {
         return Err(refused("the memory is inside the images, and in no file".to_owned()));
     };
     let file = MemoryFile::new(name).map_err(of_memory_file)?;
-    let checksum = memory
-        .checksum
+    let checksum = checksum
         .as_deref()
         .map(str::parse)
         .transpose()
         .map_err(|error| refused(format!("the memory file {name} cannot be verified: {error}")))?;
-    Ok((file, Recorded { bytes: memory.bytes, checksum, packing: packing(memory.compression)? }))
+    Ok((file, Recorded { bytes: memory.bytes, checksum, packing: packing(*compression)? }))
 }
 
 /// How a file is packed.
