@@ -8,6 +8,7 @@ mod foreign;
 mod mocks;
 mod model;
 mod obstacles;
+mod orphans;
 mod plan;
 mod sweep;
 mod sweep_machine;

@@ -211,7 +211,7 @@ async fn an_interrupt_at_any_moment_goes_back() {
             let done = match &op {
                 Op::Create(request) => create(&ports, &backend.domain(), request, id).await.map(drop),
                 Op::Revert(request) => revert(&ports, &backend.domain(), request, id).await.map(drop),
-                Op::Delete(_) => unreachable!("it is not among them"),
+                Op::Delete(_) | Op::Adopt(_) | Op::DeleteOrphan(_) => unreachable!("it is not among them"),
             };
             if let Err(error) = done {
                 went_back += 1;
