@@ -89,7 +89,7 @@ pub(crate) fn deleting(domain: &DomainRef, orphan: &str) -> String {
 }
 
 /// A word for a POSIX shell.
-fn word(text: &str) -> Cow<'_, str> {
+pub(crate) fn word(text: &str) -> Cow<'_, str> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:+@%=,".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {
         return Cow::Borrowed(text);

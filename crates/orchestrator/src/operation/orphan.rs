@@ -290,9 +290,10 @@ async fn deletion(
     }
     if orphan.starts_with('/') && !files.contains(orphan) {
         let message = format!("domain {} has no memory file {orphan} that no record names", domain.name);
-        return Err(Error::new(Kind::NotFound, Effect::None, message).with_advice(format!(
-            "check lists what no record names; an overlay is removed by hand, once no image has it as its base (qemu-img info --backing-chain IMAGE): rm {orphan}"
-        )));
+        return Err(Error::new(Kind::NotFound, Effect::None, message).with_advice(
+            "check lists what no record names; an image or an overlay is not deleted by xlsnap: before it is removed by hand, see that no disk \
+             stands on it (qemu-img info --backing-chain IMAGE)",
+        ));
     }
     let inventory = inventory(ports, domain).await?;
     let facts = OrphanFacts { domain, inventory: &inventory, named: &named };

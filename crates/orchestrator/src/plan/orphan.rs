@@ -11,7 +11,7 @@ use xlsnap_types::model::{
 
 use super::{adopting_stages, orphan_stages, refused};
 use crate::journal::Draft;
-use crate::orphan::{Named, deleting};
+use crate::orphan::{Named, deleting, word};
 use crate::record::SAME_TIME;
 use crate::step::{ImageTarget, UndoPoint};
 use crate::{
@@ -87,7 +87,9 @@ pub(crate) fn adopt(
     if facts.named.has_record(name.as_str()) {
         return Err(refused(format!("domain {domain} has a record of a snapshot {name} already"))
             .with_advice(format!(
-                "see it: xlsnap show {domain} {name}; what no record names is left: xlsnap check {domain}"
+                "to see it: xlsnap show {0} {1}; to see what no record names: xlsnap check {0}",
+                word(domain),
+                word(name.as_str())
             )));
     }
     let mut holders = facts.holders(name.as_str(), &request.disks)?;
@@ -100,11 +102,15 @@ pub(crate) fn adopt(
     let memory = of_memory(facts, name, &holders, memory, &mut warnings);
     let hypervisor =
         Hypervisor { machine: machine.filter(|_| file_of(&memory).is_some()), ..Hypervisor::default() };
-    if memory.is_some() {
-        warnings.push(format!(
+    warnings.push(if memory.is_some() {
+        format!(
             "whether the guest ran when {name} was taken is not known: the record says that it ran (revert --paused leaves it paused)"
-        ));
-    }
+        )
+    } else {
+        format!(
+            "what the guest did when {name} was taken is not known: the record says that it was off, and that its disks are as after a power cut"
+        )
+    });
     let disks = holders.iter().map(|(disk, snapshot)| DiskMeta {
         disk: disk.name.clone(),
         image: disk.image.clone(),
