@@ -4,12 +4,14 @@ mod back;
 mod create;
 mod delete;
 mod disks;
+mod orphan;
 mod recover;
 mod revert;
 
 pub use create::{create, plan_create};
 pub use delete::{delete, plan_delete};
 pub use disks::{DiskTake, DiskTarget, TakeHow};
+pub use orphan::{plan_adopt, plan_delete_orphan};
 pub use recover::{plan_recover, recover, recover_without_memory};
 pub use revert::{plan_revert, revert};
 

@@ -3,9 +3,10 @@
 use uuid::Uuid;
 use xlsnap_conf_store::{ConfStore, Record};
 use xlsnap_orchestrator::{
-    self as orchestrator, CheckReport, CheckRequest, CreatePlan, CreateReport, CreateRequest, DeletePlan,
-    DeleteReport, DeleteRequest, Error, GuestState, Listing, RecoverPlan, Recovered, Reversibility,
-    RevertPlan, RevertReport, RevertRequest,
+    self as orchestrator, AdoptPlan, AdoptReport, AdoptRequest, CheckReport, CheckRequest, CreatePlan,
+    CreateReport, CreateRequest, DeletePlan, DeleteReport, DeleteRequest, Error, GuestState, Listing,
+    OrphanDeletion, OrphanReport, OrphanRequest, RecoverPlan, Recovered, Reversibility, RevertPlan,
+    RevertReport, RevertRequest,
 };
 use xlsnap_types::model::SnapshotName;
 
@@ -294,6 +295,68 @@ impl Host {
         request: &CheckRequest,
     ) -> Result<Planned<CheckReport>, Error> {
         self.planned(selector, &operation::Check(request)).await
+    }
+
+    /// Makes a record of a snapshot that stands in the domain's images and that no record names. No image is changed.
+    ///
+    /// # Errors
+    /// See [`xlsnap_orchestrator::Session::adopt`].
+    ///
+    /// # Cancel safety
+    /// As [`xlsnap_orchestrator::Session::adopt`]: what it leaves is recovered by the next operation on the domain.
+    pub async fn adopt(
+        &self,
+        selector: &Selector,
+        request: &AdoptRequest,
+        call: Call<'_>,
+    ) -> Result<AdoptReport, Error> {
+        self.on(selector, &operation::Adopt(request), call).await
+    }
+
+    /// What [`Host::adopt`] would do. Changes nothing, and takes no lock.
+    ///
+    /// # Errors
+    /// As [`Host::adopt`] before its first effect.
+    ///
+    /// # Cancel safety
+    /// It only looks.
+    pub async fn plan_adopt(
+        &self,
+        selector: &Selector,
+        request: &AdoptRequest,
+    ) -> Result<Planned<AdoptPlan>, Error> {
+        self.planned(selector, &operation::Adopt(request)).await
+    }
+
+    /// Deletes what no record names: a snapshot inside images, or a memory file of the domain's.
+    ///
+    /// # Errors
+    /// See [`xlsnap_orchestrator::Session::delete_orphan`].
+    ///
+    /// # Cancel safety
+    /// As [`xlsnap_orchestrator::Session::delete_orphan`]: what it leaves is recovered by the next operation on the domain.
+    pub async fn delete_orphan(
+        &self,
+        selector: &Selector,
+        request: &OrphanRequest,
+        call: Call<'_>,
+    ) -> Result<OrphanReport, Error> {
+        self.on(selector, &operation::DeleteOrphan(request), call).await
+    }
+
+    /// What [`Host::delete_orphan`] would do. Changes nothing, and takes no lock.
+    ///
+    /// # Errors
+    /// As [`Host::delete_orphan`] before its first effect.
+    ///
+    /// # Cancel safety
+    /// It only looks.
+    pub async fn plan_delete_orphan(
+        &self,
+        selector: &Selector,
+        request: &OrphanRequest,
+    ) -> Result<Planned<OrphanDeletion>, Error> {
+        self.planned(selector, &operation::DeleteOrphan(request)).await
     }
 
     /// What [`Host::recover`] would do, or [`Host::recover_without_memory`]; a plan of `None` when nothing was left. Changes

@@ -190,7 +190,7 @@ impl Session<'_> {
 }
 
 /// A snapshot's name for the journal; a foreign one that is no valid name is called `disks` there.
-fn named(tag: &str) -> SnapshotName {
+pub(super) fn named(tag: &str) -> SnapshotName {
     SnapshotName::new(tag).or_else(|_| SnapshotName::new("disks")).expect("the word is a valid name")
 }
 

@@ -185,6 +185,16 @@ impl Planner<'_> {
             ));
             return vec![(When::InTurn, vec![adopt(&overlay.file, &overlay.format)])];
         }
+        let is_this = |does: &Does| matches!(does, Does::Take(SnapshotAction::External(taken)) if taken.file == overlay.file);
+        let ran_on = self.any(|does| matches!(does, Does::RunOn(save) if save.was.runs()));
+        if self.look.guest == GuestState::Off && ran_on && self.any(is_this) {
+            // The guest may have run on it before its process died: then what it wrote is there, and nowhere else.
+            self.kept.push(format!(
+                "disk {} writes to {} from then on, which stays on {}: the guest may have written to it",
+                overlay.disk, overlay.file, overlay.base
+            ));
+            return vec![(When::InTurn, vec![adopt(&overlay.file, &overlay.format)])];
+        }
         let remove = (When::InTurn, vec![Does::RemoveLayer(overlay.clone())]);
         if attached {
             return vec![(When::InTurn, vec![adopt(&overlay.base, &overlay.base_format)]), remove];

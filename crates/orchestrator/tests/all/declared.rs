@@ -5,13 +5,14 @@ use std::sync::Mutex;
 
 use uuid::Uuid;
 use xlsnap_orchestrator::{
-    Does, MemoryPlace, Ports, Progress, Run, Stage, create, delete, plan_create, plan_delete, plan_recover,
-    plan_revert, planned_stages, recover, revert,
+    Does, MemoryPlace, Ports, Progress, Run, Stage, plan_adopt, plan_create, plan_delete, plan_delete_orphan,
+    plan_recover, plan_revert, planned_stages, recover,
 };
 use xlsnap_testkit::fake::{FakeBackend, Fault, Image, Moment};
 use xlsnap_types::model::MemoryWay;
 
 use crate::common::{Op, see};
+use crate::orphans::with_orphans;
 use crate::sweep::{Power, with_snapshots};
 
 /// The calls since the last time that they were forgotten, without looks. The journal is how every operation is kept, and no step
@@ -26,6 +27,7 @@ fn effects(backend: &FakeBackend) -> Vec<String> {
         "memory_files.size",
         "memory_files.list",
         "memory_files.verify",
+        "memory_files.examine",
         "power.abilities",
         "lock.set_journal",
     ];
@@ -52,6 +54,10 @@ async fn dry_run(backend: &FakeBackend, op: &Op) -> Vec<Vec<Stage>> {
     match op {
         Op::Create(request) => vec![plan_create(&ports, &domain, request, id).await.unwrap().stages],
         Op::Delete(request) => vec![plan_delete(&ports, &domain, request, id).await.unwrap().stages],
+        Op::Adopt(request) => vec![plan_adopt(&ports, &domain, request, id).await.unwrap().stages],
+        Op::DeleteOrphan(request) => {
+            vec![plan_delete_orphan(&ports, &domain, request, id).await.unwrap().stages]
+        }
         Op::Revert(request) => {
             let plan = plan_revert(&ports, &domain, request, id).await.unwrap();
             plan.safety.map(|safety| safety.stages).into_iter().chain([plan.stages]).collect()
@@ -117,6 +123,26 @@ async fn a_run_does_what_its_dry_run_says() {
         backend.faults().clear();
         op.run(&backend).await.unwrap();
         assert_eq!(effects(&backend), said, "{power:?} {op:?}");
+    }
+}
+
+/// The same of what no record names.
+#[tokio::test]
+async fn a_run_on_an_orphan_does_what_its_dry_run_says() {
+    for power in [Power::Running, Power::Off] {
+        for (op, calls) in [
+            (Op::adopt("orphan-disks"), vec!["lock.store"]),
+            (Op::adopt("orphan-file"), vec!["lock.store"]),
+            (Op::adopt("orphan-inside"), vec!["lock.store"]),
+            (Op::delete_orphan("orphan-disks"), vec!["disks.delete"; 2]),
+            (Op::delete_orphan("/saves/orphan-file.save"), vec!["memory_files.remove"]),
+        ] {
+            let backend = with_orphans(&["vda", "vdb"], power).await;
+            assert_eq!(of_dry_run(&backend, &op).await, calls, "{power:?} {op:?}");
+            backend.faults().clear();
+            op.run(&backend).await.unwrap();
+            assert_eq!(effects(&backend), calls, "{power:?} {op:?}");
+        }
     }
 }
 
@@ -210,12 +236,7 @@ async fn the_progress_ends_at_its_total() {
         let backend = backend(power).await;
         let announced = Announced::default();
         let ports = Ports { progress: &announced, ..backend.ports() };
-        let (domain, id) = (backend.domain(), Uuid::from_u128(7));
-        match &op {
-            Op::Create(request) => drop(create(&ports, &domain, request, id).await.unwrap()),
-            Op::Delete(request) => drop(delete(&ports, &domain, request, id).await.unwrap()),
-            Op::Revert(request) => drop(revert(&ports, &domain, request, id).await.unwrap()),
-        }
+        op.run_with(&ports, &backend.domain()).await.unwrap();
         let announced = announced.0.into_inner().unwrap();
         let mut lists = 0;
         let mut rest = announced.as_slice();

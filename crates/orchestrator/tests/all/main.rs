@@ -8,6 +8,7 @@ mod foreign;
 mod mocks;
 mod model;
 mod obstacles;
+mod orphans;
 mod overlays;
 mod plan;
 mod reversibility;

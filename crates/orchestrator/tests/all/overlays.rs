@@ -4,7 +4,7 @@ use xlsnap_orchestrator::{GuestState, Kind, Outcome, recover};
 use xlsnap_testkit::fake::{Fault, Moment};
 
 use crate::common::{Op, assert_whole, name, see, told};
-use crate::sweep::{Power, backend};
+use crate::sweep::{Power, backend, with_snapshots, write};
 
 /// QEMU is lost within the transaction, and cannot be looked at then. What the guest writes to overlays afterwards is part of the
 /// disk, so the snapshot is completed where a later look finds them in use.
@@ -66,4 +66,25 @@ async fn overlays_that_the_guest_may_write_to_wait_for_a_look() {
             assert_whole(&backend, &about).await;
         }
     }
+}
+
+/// The guest runs on while its memory is written, and its process dies before the record is stored. What it wrote is in the
+/// overlays, and stays in the domain.
+#[tokio::test]
+async fn what_a_guest_wrote_while_its_memory_was_saved_is_not_lost_with_its_process() {
+    let op = Op::external_memory("s", &["vda", "vdb"]);
+    let start = with_snapshots(&["vda", "vdb"], Power::Running).await;
+    let clean = start.fork();
+    op.run(&clean).await.unwrap();
+    let finishing = clean.faults().calls().iter().position(|call| call.method == "memory.finish").unwrap();
+    let backend = start.fork();
+    backend.faults().plan(finishing, Fault::Crash(Moment::Before));
+    op.run(&backend).await.unwrap_err();
+    backend.restart();
+    write(&backend, 5);
+    backend.stop();
+    let recovered = recover(&backend.ports(), &backend.domain()).await.unwrap().unwrap();
+    assert_eq!(recovered.outcome, Outcome::Undone);
+    assert!(recovered.warnings.iter().any(|warning| warning.contains("may have written")), "{recovered:?}");
+    assert!(see(&backend).contents.values().all(|read| *read == 5), "{:?}", see(&backend));
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use xlsnap_orchestrator::{
     Abilities, Can, Effect, GuestState, Interrupt, Kind, Memory, MemorySave, MemorySurvey, Outcome, Port,
     PortError, Ports, Progress, Run, SavedMemory, StoppedGuest, UnfinishedMemory, async_trait, create,
-    delete, recover, recover_without_memory, revert,
+    recover, recover_without_memory,
 };
 use xlsnap_testkit::fake::{FakeBackend, Fault, Moment};
 use xlsnap_types::model::{Consistency, MemoryWay};
@@ -207,12 +207,7 @@ async fn an_interrupt_at_any_moment_goes_back() {
             let before = see(&backend);
             let wish = Late::from(from);
             let ports = Ports { interrupt: Port::Has(&wish), ..backend.ports() };
-            let id = Uuid::from_u128(7);
-            let done = match &op {
-                Op::Create(request) => create(&ports, &backend.domain(), request, id).await.map(drop),
-                Op::Revert(request) => revert(&ports, &backend.domain(), request, id).await.map(drop),
-                Op::Delete(_) => unreachable!("it is not among them"),
-            };
+            let done = op.run_with(&ports, &backend.domain()).await;
             if let Err(error) = done {
                 went_back += 1;
                 assert_eq!((error.kind(), error.effect()), (Kind::Failed, Effect::None), "{}", told(&error));
@@ -272,12 +267,7 @@ async fn an_interrupt_at_the_commit_point_comes_too_late() {
         let backend = start.fork();
         let wish = AtStep { step: commit, announced: AtomicBool::new(false) };
         let ports = Ports { interrupt: Port::Has(&wish), progress: &wish, ..backend.ports() };
-        let (domain, id) = (backend.domain(), Uuid::from_u128(7));
-        let done = match &op {
-            Op::Create(request) => create(&ports, &domain, request, id).await.map(|done| done.warnings),
-            Op::Revert(request) => revert(&ports, &domain, request, id).await.map(|done| done.warnings),
-            Op::Delete(request) => delete(&ports, &domain, request, id).await.map(|done| done.warnings),
-        };
+        let done = op.run_with(&ports, &backend.domain()).await;
         let warnings = done.unwrap_or_else(|e| panic!("{op:?}: {}", told(&e)));
         assert!(wish.announced.into_inner(), "{op:?}: its commit was announced");
         assert!(!warnings.iter().any(|warning| warning.contains("interrupted")), "{op:?}: {warnings:?}");

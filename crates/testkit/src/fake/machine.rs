@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
-    Abilities, Agent, Can, Effect, GuestState, InsideMemory, Memory, MemoryFiles, MemoryHeader, MemoryInside,
-    MemorySave, MemorySurvey, Pause, PortError, PortErrorKind, Power, Progress, Release, Run, SaveTo,
-    SavedMemory, SnapshotAction, StoppedGuest, UnfinishedMemory,
+    Abilities, Agent, Can, Effect, FoundMemory, GuestState, InsideMemory, Memory, MemoryFiles, MemoryHeader,
+    MemoryInside, MemorySave, MemorySurvey, Pause, PortError, PortErrorKind, Power, Progress, Release, Run,
+    SaveTo, SavedMemory, SnapshotAction, StoppedGuest, UnfinishedMemory,
 };
-use xlsnap_types::model::{MemoryMeta, MemoryWay, Meta, SavedIn, SnapshotName, StateFlags};
+use xlsnap_types::model::{Compression, MemoryMeta, MemoryWay, Meta, SavedIn, SnapshotName, StateFlags};
 
 use super::FakeBackend;
 use super::backend::{State, paused, refuse, running};
@@ -306,6 +306,23 @@ impl MemoryFiles for FakeBackend {
                 );
             }
             Ok(MemoryHeader::default())
+        })
+    }
+
+    async fn examine(&self, file: &str, _progress: &dyn Progress) -> Result<FoundMemory, PortError> {
+        let written = self.seconds();
+        self.machine("memory_files.examine", |state| {
+            let Some(found) = state.memory_files.get(file) else {
+                return refuse(PortErrorKind::NotFound, format!("the memory file {file} is not there"));
+            };
+            let Some(SavedMemory { bytes, checksum }) = found.memory.as_ref().map(saved) else {
+                return refuse(PortErrorKind::Corrupt, format!("the memory file {file} is not whole"));
+            };
+            let way = MemoryWay::Unknown;
+            let file = file.to_owned();
+            let place = SavedIn::File { file, way, checksum, compression: Compression::None };
+            let memory = MemoryMeta { place, bytes };
+            Ok(FoundMemory { memory, header: MemoryHeader::default(), written })
         })
     }
 

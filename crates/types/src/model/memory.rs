@@ -17,6 +17,8 @@ pub enum MemoryWay {
     Toolstack,
     /// Inside the disks' images, together with their internal snapshots; the guest stops for all of it.
     Internal,
+    /// In a file that was found: how the guest was stopped for it is not known.
+    Unknown,
 }
 
 impl MemoryWay {
@@ -28,6 +30,7 @@ impl MemoryWay {
             Self::Stopped => "stopped",
             Self::Toolstack => "toolstack",
             Self::Internal => "internal",
+            Self::Unknown => "unknown",
         }
     }
 }
