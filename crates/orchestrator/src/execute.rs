@@ -140,17 +140,7 @@ impl<'e> Execution<'e> {
             }
             let done = if is_commit(stage) {
                 journal.at = at + 1;
-                // Once more, so that one refusal of the store gives up nothing that is done.
-                let mut noted = self.flush(journal, stages).await;
-                if noted.is_err() {
-                    noted = self.flush(journal, stages).await;
-                }
-                noted.map_err(|e| Failed {
-                    does: Does::Commit,
-                    begun: Some(stage.clone()),
-                    error: Error::new(e.kind().into(), Effect::Unknown, Does::Commit.failure())
-                        .with_source(e),
-                })
+                steps.run(stage, self.commit(stage, journal, stages)).await
             } else {
                 let done = steps.run(stage, self.stage(stage)).await;
                 // Once more, as with the commit itself: each of these may be done again.
@@ -175,6 +165,20 @@ impl<'e> Execution<'e> {
             }
         }
         Ok(())
+    }
+
+    /// The commit point of a revert: the journal says durably that the operation is done.
+    async fn commit(&self, stage: &Stage, journal: &mut Journal, stages: &[Stage]) -> Result<(), Failed> {
+        // Once more, so that one refusal of the store gives up nothing that is done.
+        let mut noted = self.flush(journal, stages).await;
+        if noted.is_err() {
+            noted = self.flush(journal, stages).await;
+        }
+        noted.map_err(|e| Failed {
+            does: Does::Commit,
+            begun: Some(stage.clone()),
+            error: Error::new(e.kind().into(), Effect::Unknown, Does::Commit.failure()).with_source(e),
+        })
     }
 
     async fn flush(&self, journal: &mut Journal, stages: &[Stage]) -> Result<(), xlsnap_conf_store::Error> {

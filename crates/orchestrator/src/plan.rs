@@ -4,6 +4,7 @@ mod create;
 mod delete;
 mod memory;
 mod names;
+mod orphan;
 mod quiesce;
 mod revert;
 mod stages;
@@ -12,16 +13,20 @@ pub(crate) use create::{CreateFacts, create, token};
 pub(crate) use delete::{
     DeleteFacts, LayerFacts, Merges, Parents, delete, heir, new_parents, no_such, order,
 };
-pub(crate) use memory::{MemoryFacts, left_out, memory};
+pub(crate) use memory::{MemoryFacts, left_out, memory, run_to_save};
 pub(crate) use names::file_beside;
 pub use names::overlay_beside;
+pub(crate) use orphan::{OrphanFacts, adopt, delete_orphan};
 pub(crate) use quiesce::quiesce;
 pub(crate) use revert::{Marks, RevertFacts, Reverting, header, revert};
-pub(crate) use stages::{creation_stages, deletion_stages, disk_stages, reverting_stages};
+pub(crate) use stages::{
+    adopting_stages, creation_stages, deletion_stages, disk_stages, orphan_stages, reverting_stages,
+};
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use xlsnap_conf_store::Record;
 use xlsnap_types::model::{DiskName, MemoryMeta, PassedOver, SnapshotName};
 
 use crate::step::ImageTarget;
@@ -93,6 +98,36 @@ pub(crate) struct NewParent {
     pub(crate) old: SnapshotName,
     /// Its parent from then on.
     pub(crate) new: Option<SnapshotName>,
+}
+
+/// How an orphan will get a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdoptPlan {
+    /// Its name.
+    pub name: SnapshotName,
+    /// The record.
+    pub record: Record,
+    /// The disks that are not in it, and why.
+    pub passed_over: Vec<PassedOver>,
+    /// Sentences for people: what is not known of it.
+    pub warnings: Vec<String>,
+    /// What is done, in this order.
+    pub stages: Vec<Stage>,
+}
+
+/// How an orphan will be deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrphanDeletion {
+    /// Its name, or its file.
+    pub orphan: String,
+    /// What is deleted inside images.
+    pub disks: Vec<ImageTarget>,
+    /// The memory file that is removed.
+    pub file: Option<String>,
+    /// Sentences for people: what stays.
+    pub warnings: Vec<String>,
+    /// What is done, in this order.
+    pub stages: Vec<Stage>,
 }
 
 /// How the disks will go back to a snapshot.

@@ -23,8 +23,8 @@ pub use guest::{Guest, GuestState, Pause, Run};
 pub use health::{Health, ImageHealth};
 pub use layers::{Below, Layer, LayerFile, Layers, Merge};
 pub use memory::{
-    InsideMemory, Memory, MemoryFiles, MemoryHeader, MemoryInside, MemorySave, MemorySurvey, SaveTo,
-    SavedMemory, StoppedGuest, UnfinishedMemory,
+    FoundMemory, InsideMemory, Memory, MemoryFiles, MemoryHeader, MemoryInside, MemorySave, MemorySurvey,
+    SaveTo, SavedMemory, StoppedGuest, UnfinishedMemory,
 };
 pub use overlays::{Overlay, Overlays};
 pub use power::{Abilities, Power, Release};

@@ -133,6 +133,24 @@ impl DeleteRequest {
     }
 }
 
+/// A snapshot in images that is to get a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdoptRequest {
+    /// Its name in the images.
+    pub name: SnapshotName,
+    /// Only of these disks; empty for every disk that holds it.
+    pub disks: BTreeSet<DiskName>,
+}
+
+/// What no record names, to be deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrphanRequest {
+    /// The snapshot's name in the images, which another program may have chosen; or a memory file in the domain's own directory.
+    pub orphan: String,
+    /// Only from these disks; empty for every disk that holds it.
+    pub disks: BTreeSet<DiskName>,
+}
+
 /// A snapshot to go back to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevertRequest {

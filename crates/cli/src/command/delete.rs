@@ -35,7 +35,8 @@ pub(crate) fn remove(
         let plan = Plan {
             domain,
             operation: Operation::Delete,
-            name: &request.name,
+            name: request.name.as_str(),
+            snapshot: None,
             stages: &planned.stages,
             passed_over: &[],
             warnings: &planned.plan.warnings,

@@ -24,9 +24,11 @@ impl Does {
     pub(super) fn snapshot(&self) -> Option<SnapshotAction> {
         match self {
             Self::Take(action) => Some(action.clone()),
-            Self::MarkUndo(point) => {
-                Some(SnapshotAction::Internal { disk: point.disk.clone(), tag: point.tag.clone() })
-            }
+            Self::MarkUndo(point) => Some(SnapshotAction::Internal {
+                disk: point.disk.clone(),
+                tag: point.tag.clone(),
+                image: point.image.clone(),
+            }),
             _ => None,
         }
     }
@@ -362,7 +364,7 @@ impl<'e> Execution<'e> {
     }
 
     /// Whether every disk has its part of a snapshot now.
-    pub(super) async fn are_taken(
+    pub(crate) async fn are_taken(
         &self,
         actions: &[SnapshotAction],
         inside: bool,

@@ -158,7 +158,13 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Journal, JournalError> {
 
 impl FirstDraft {
     fn draft(self) -> Result<Draft, &'static str> {
-        let Self { name, description, creation_time, state, actions, memory, quiesced, meta } = self;
+        let Self { name, description, creation_time, state, mut actions, memory, quiesced, meta } = self;
+        for (action, found) in actions.iter_mut().zip(&meta.disks) {
+            // Format 1 has it in the record alone.
+            if let SnapshotAction::Internal { image, .. } = action {
+                image.clone_from(&found.image);
+            }
+        }
         let memory = memory.map(Save::save).transpose()?;
         Ok(Draft { name, description, creation_time, state, actions, memory, quiesced, meta })
     }

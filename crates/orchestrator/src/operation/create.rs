@@ -18,8 +18,8 @@ use crate::session::{Session, chain, pending};
 use crate::step::Does;
 use crate::{
     CreatePlan, CreateReport, CreateRequest, DomainRef, Effect, Error, GuestState, Inventory, Kind,
-    LayerNote, MemoryPlace, MemoryRequest, MemorySave, MemorySurvey, Operation, Overlay, Ports,
-    Reversibility, SnapshotAction,
+    LayerNote, MemoryPlace, MemoryRequest, MemorySave, Operation, Overlay, Ports, Reversibility,
+    SnapshotAction,
 };
 
 /// Plans a snapshot, with no effect: a dry run. It asks the store, the guest and the disks.
@@ -175,10 +175,12 @@ impl Creation {
         let found = execution.into_found();
         let record = found.record.expect("a creation that went through its list stored its record");
         warnings.extend(found.warnings);
-        let reversibility = match now.as_ref().zip(found.looked.as_ref()) {
-            Some((now, looked)) => Reversibility::of_now(&record, looked, now),
-            None => Reversibility::of(&record),
+        let reversibility = match (now, &found.looked) {
+            (Ok(now), Some(looked)) => Reversibility::of_now(ports, domain, &record, looked, &now).await,
+            (Err(error), _) => Err(error),
+            (Ok(_), None) => Reversibility::look(ports, domain, &record).await,
         };
+        let reversibility = reversibility.unwrap_or_else(|e| Reversibility::without_look(&record, &e));
         Ok(CreateReport {
             record,
             passed_over: plan.passed_over,
@@ -200,21 +202,18 @@ async fn memory(
     request: &MemoryRequest,
     id: Uuid,
 ) -> Result<MemorySave, Error> {
+    let was = plan::run_to_save(&domain.name, guest)?;
     let subject = format!("the memory of domain {} cannot be saved", domain.name);
     let file = match &request.place {
         MemoryPlace::Inside => None,
         MemoryPlace::File(file) => Some(file.clone()),
         MemoryPlace::Default => Some(ports.memory_files.need(&subject)?.place(&plan.name)),
     };
-    let survey = if guest.is_on() {
-        let asked = ports.memory.need(&subject)?.survey(file.as_deref()).await;
-        asked.map_err(|e| {
-            from_port(e, format!("how the memory of domain {} can be saved cannot be told", domain.name))
-        })?
-    } else {
-        MemorySurvey::default()
-    };
-    let facts = MemoryFacts { domain: &domain.name, guest, survey: &survey, file: file.as_deref(), id };
+    let asked = ports.memory.need(&subject)?.survey(file.as_deref()).await;
+    let survey = asked.map_err(|e| {
+        from_port(e, format!("how the memory of domain {} can be saved cannot be told", domain.name))
+    })?;
+    let facts = MemoryFacts { domain: &domain.name, was, survey: &survey, file: file.as_deref(), id };
     plan::memory(&facts, plan, request)
 }
 

@@ -13,7 +13,7 @@ use crate::step::{Does, Stage};
 use crate::{Can, DomainRef, Effect, Error, Inventory, Kind, Overlay, Ports};
 
 /// The records with external parts. Others, and those that cannot be read, are left out.
-pub(super) async fn external_records(
+pub(crate) async fn external_records(
     ports: &Ports<'_>,
     domain: &DomainRef,
 ) -> Result<BTreeMap<SnapshotName, Record>, Error> {
@@ -32,7 +32,7 @@ pub(super) async fn external_records(
 }
 
 /// Looks at the layers of a domain.
-pub(super) async fn layer_facts(
+pub(crate) async fn layer_facts(
     ports: &Ports<'_>,
     domain: &DomainRef,
     inventory: &Inventory,

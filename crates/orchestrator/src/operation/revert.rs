@@ -119,7 +119,7 @@ async fn revert_in(
                 .meta
                 .as_ref()
                 .and_then(|meta| meta.memory.clone())
-                .filter(|memory| memory.file.is_some()),
+                .filter(|memory| memory.file().is_some()),
         };
         safety = Some(made);
         // The disks have changed since they were looked at.

@@ -212,7 +212,7 @@ pub(crate) fn heir(
 
 /// The memory file that goes with it: one that we made, as both parts of the record say.
 fn memory(facts: &DeleteFacts<'_>, name: &SnapshotName, record: &Record) -> Result<Option<String>, Error> {
-    let ours = record.meta.as_ref().and_then(|meta| meta.memory.as_ref()?.file.as_deref());
+    let ours = record.meta.as_ref().and_then(|meta| meta.memory.as_ref()?.file());
     match record.snapshot.memory.as_deref().filter(|file| !file.is_empty()) {
         None => Ok(None),
         Some(file) if Some(file) == ours => Ok(Some(file.to_owned())),

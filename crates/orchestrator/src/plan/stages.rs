@@ -5,7 +5,7 @@ use xlsnap_types::model::SnapshotName;
 
 use super::{NewParent, NewTop, Reverting, SnapshotDeletion};
 use crate::journal::Draft;
-use crate::step::{Adoption, Does, Ended, Expected, ImageFile, LayerNote, Stage, Step};
+use crate::step::{Adoption, Does, Ended, Expected, ImageFile, ImageTarget, LayerNote, Stage, Step};
 use crate::{LayerFile, Overlay, RevertWay, Run, SaveTo, SnapshotAction};
 
 /// A list under way.
@@ -110,6 +110,23 @@ pub(crate) fn disk_stages(domain: Uuid, actions: &[SnapshotAction]) -> Vec<Stage
     list.take(actions);
     list.look_for(actions, false);
     list.adopt(actions);
+    list.stages
+}
+
+/// Makes a record of what is in the images already. The commit point is the storing of it.
+pub(crate) fn adopting_stages(domain: Uuid, draft: Draft) -> Vec<Stage> {
+    vec![Stage::one(domain, Does::StoreRecord(Box::new(draft)))]
+}
+
+/// Deletes what no record names: snapshots inside images, or a memory file with the name of what it is of.
+pub(crate) fn orphan_stages(
+    domain: Uuid,
+    disks: &[ImageTarget],
+    file: Option<(&str, SnapshotName)>,
+) -> Vec<Stage> {
+    let mut list = List::new(domain);
+    list.side_by_side(disks.iter().cloned().map(Does::DeleteInside));
+    list.each(file.map(|(file, snapshot)| Does::RemoveMemory { file: file.to_owned(), snapshot }));
     list.stages
 }
 

@@ -136,7 +136,7 @@ impl Planner<'_> {
                 one(InTurn, Does::Adopt(Adoption { disk: disk.clone(), file, format, was }))
             }
             Does::SwapTop { to, from } => self.swap_back(to, from),
-            Does::Take(SnapshotAction::Internal { disk, tag }) => self
+            Does::Take(SnapshotAction::Internal { disk, tag, .. }) => self
                 .taken(disk, tag)?
                 .map(|target| (InTurn, vec![Does::DeleteInside(target)]))
                 .into_iter()
@@ -145,7 +145,7 @@ impl Planner<'_> {
                 let mut groups = one(First, Does::AbandonMemory(save.clone()));
                 let mut deletions = Vec::new();
                 for action in actions {
-                    if let SnapshotAction::Internal { disk, tag } = action {
+                    if let SnapshotAction::Internal { disk, tag, .. } = action {
                         deletions.extend(self.taken(disk, tag)?.map(Does::DeleteInside));
                     }
                 }
@@ -228,6 +228,16 @@ impl Planner<'_> {
             // A guest's writes are in it.
             self.kept.push(format!(
                 "disk {} goes on writing to {}, which stays on {}",
+                overlay.disk, overlay.file, overlay.base
+            ));
+            return vec![(When::InTurn, vec![adopt(&overlay.file, &overlay.format)])];
+        }
+        let is_this = |does: &Does| matches!(does, Does::Take(SnapshotAction::External(taken)) if taken.file == overlay.file);
+        let ran_on = self.any(|does| matches!(does, Does::RunOn(save) if save.was.runs()));
+        if self.look.guest == GuestState::Off && ran_on && self.any(is_this) {
+            // The guest may have run on it before its process died: then what it wrote is there, and nowhere else.
+            self.kept.push(format!(
+                "disk {} writes to {} from then on, which stays on {}: the guest may have written to it",
                 overlay.disk, overlay.file, overlay.base
             ));
             return vec![(When::InTurn, vec![adopt(&overlay.file, &overlay.format)])];

@@ -78,8 +78,8 @@ impl Step {
                 "end the saving of the guest's memory, and remove what was saved".to_owned(),
                 save.file().map(str::to_owned).into_iter().collect(),
             ),
-            Does::Take(SnapshotAction::Internal { disk, tag }) => {
-                (format!("take the internal snapshot {tag} of disk {disk}"), Vec::new())
+            Does::Take(SnapshotAction::Internal { disk, tag, image }) => {
+                (format!("take the internal snapshot {tag} of disk {disk}"), vec![image.clone()])
             }
             Does::Take(SnapshotAction::External(overlay)) => (
                 format!(
@@ -95,7 +95,7 @@ impl Step {
                         "take internal snapshots of {}, with the guest's memory inside",
                         disk_list(&disks)
                     ),
-                    Vec::new(),
+                    actions.iter().filter_map(SnapshotAction::image).map(str::to_owned).collect(),
                 )
             }
             Does::MarkUndo(point) => {
@@ -125,11 +125,11 @@ impl Step {
             Does::Start { run } => (format!("start the domain from its disks; {}", then(*run)), Vec::new()),
             Does::Restore { memory, run } => (
                 format!("start the domain with the memory of the snapshot; {}", then(*run)),
-                memory.file.clone().into_iter().collect(),
+                memory.file().map(str::to_owned).into_iter().collect(),
             ),
-            Does::Load { inside, run, .. } => (
+            Does::Load { inside, run, undo, .. } => (
                 format!("load memory and disks of {} from inside the images; {}", inside.tag, then(*run)),
-                Vec::new(),
+                undo.iter().map(|point| point.image.clone()).collect(),
             ),
             Does::Release => ("make the domain's process let go of its disks".to_owned(), Vec::new()),
             Does::TakeBack => ("give the domain's process its disks back".to_owned(), Vec::new()),

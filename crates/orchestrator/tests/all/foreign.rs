@@ -83,7 +83,7 @@ async fn a_hostile_record_is_refused_by_name() {
     let mut memory = foreign("memory", &["vda", "vdb"]);
     memory.snapshot.memory = Some("/etc/passwd".to_owned());
     backend.store().plant(FakeBackend::UUID, memory.clone());
-    assert!(!Reversibility::of(&memory).delete.is_possible());
+    assert!(!Reversibility::of(&memory, "only the record is known").delete.is_possible());
     for given in ["twice", "odd", "memory"] {
         for op in [Op::revert(given), Op::delete(given)] {
             let error = op.run(&backend).await.unwrap_err();

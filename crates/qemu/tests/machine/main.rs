@@ -6,6 +6,7 @@ mod behaviour;
 mod declared;
 mod guest;
 mod inside;
+mod keys;
 mod release;
 mod restore;
 mod rig;

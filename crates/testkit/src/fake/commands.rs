@@ -1,7 +1,7 @@
 //! The backend's own words for steps: the calls of its ports that have an effect.
 
 use async_trait::async_trait;
-use xlsnap_orchestrator::{Command, Commands, Does, PortError, SnapshotAction, Stage, Step};
+use xlsnap_orchestrator::{Command, Commands, Does, PortError, Stage, Step};
 
 use super::FakeBackend;
 
@@ -24,10 +24,7 @@ impl Commands for FakeBackend {
 impl FakeBackend {
     fn files_of(&self, step: &Step) -> Vec<String> {
         match &step.does {
-            Does::Take(SnapshotAction::Internal { disk, .. }) => vec![self.disk(disk.as_str()).top],
-            Does::TakeInside { actions, .. } => {
-                actions.iter().map(|action| self.disk(action.disk().as_str()).top).collect()
-            }
+            // It holds no images where the revert only goes forward.
             Does::Load { inside, .. } => {
                 inside.disks.iter().map(|disk| self.disk(disk.as_str()).top).collect()
             }

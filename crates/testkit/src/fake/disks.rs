@@ -47,7 +47,7 @@ impl State {
 
     fn act(&mut self, action: &SnapshotAction, now: u64) -> Result<(), PortError> {
         match action {
-            SnapshotAction::Internal { disk, tag } => {
+            SnapshotAction::Internal { disk, tag, .. } => {
                 let disk = self.find(disk)?;
                 let image = self.writable(&disk)?;
                 if image.format != ImageFormat::Qcow2 {
@@ -131,7 +131,9 @@ impl Disks for FakeBackend {
                     ..Disk::new(disk.name, disk.top, image.format.clone(), image.virtual_size)
                 });
             }
-            Ok(Inventory { disks, ..Inventory::default() })
+            // What runs it is what would run it after a start.
+            let hypervisor = state.abilities.hypervisor.clone();
+            Ok(Inventory { disks, hypervisor, ..Inventory::default() })
         })
     }
 

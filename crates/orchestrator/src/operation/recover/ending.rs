@@ -55,6 +55,9 @@ impl Ending {
             Operation::Create => Self::of_creation(domain, journal, &facts),
             Operation::Delete => Self::of_deletion(domain, journal, &facts, &tree),
             Operation::Revert => Self::of_revert(domain, journal, &facts),
+            // Its record is all that it makes.
+            Operation::Adopt if facts.stored => Ok(Self::completed(Vec::new())),
+            Operation::Adopt => Self::undone(&[], &look),
         };
         Ok((ending?, look))
     }
@@ -124,14 +127,16 @@ impl Ending {
     ) -> Result<Self, Error> {
         let names = names(journal);
         if names.is_empty() {
-            // Snapshots of disks that no record names.
+            // What no record names.
             let mut stages = Vec::new();
             for does in journal.does() {
-                if let Does::DeleteInside(target) = does
-                    && is_there(domain, target, facts.look, journal.name())?
-                {
-                    stages.push(Stage::one(domain.uuid, does.clone()));
-                }
+                let left = match does {
+                    Does::DeleteInside(target) => is_there(domain, target, facts.look, journal.name())?,
+                    // One that is gone is removed.
+                    Does::RemoveMemory { .. } => true,
+                    _ => false,
+                };
+                stages.extend(left.then(|| Stage::one(domain.uuid, does.clone())));
             }
             return Ok(Self::completed(stages));
         }

@@ -1,7 +1,7 @@
 //! What happens to the domain's process in a revert.
 
 use xlsnap_conf_store::Record;
-use xlsnap_types::model::{MemoryMeta, MemoryWay};
+use xlsnap_types::model::{Hypervisor, MemoryMeta, MemoryWay};
 
 use super::RevertFacts;
 use crate::plan::{NewTop, refused};
@@ -25,7 +25,7 @@ pub(super) fn choose(
         return disks_alone(facts, request, tops, warnings);
     }
     match memory {
-        Some(memory) if memory.way == MemoryWay::Internal && !tops.is_empty() => {
+        Some(memory) if memory.way() == MemoryWay::Internal && !tops.is_empty() => {
             let message = format!(
                 "snapshot {} of domain {} holds the guest's memory inside an image, and its disk {} is external: they cannot be \
                  loaded together",
@@ -33,8 +33,8 @@ pub(super) fn choose(
             );
             Err(refused(message).with_advice("give the memory up: revert --without-memory"))
         }
-        Some(memory) if memory.way == MemoryWay::Internal => load(facts, request),
-        Some(memory) if memory.file.as_deref() == facts.record.snapshot.memory.as_deref() => {
+        Some(memory) if memory.way() == MemoryWay::Internal => load(facts, request),
+        Some(memory) if memory.file() == facts.record.snapshot.memory.as_deref() => {
             restore(facts, request, memory)
         }
         _ if facts.record.snapshot.has_memory() => {
@@ -128,7 +128,7 @@ fn restore(
     };
     // A toolstack's file holds how the domain is started, too.
     if let Can::No(why) = &facts.abilities.restart
-        && memory.way != MemoryWay::Toolstack
+        && memory.way() != MemoryWay::Toolstack
     {
         return cannot(why.as_str(), "mend that, or give the memory up: revert --without-memory");
     }
@@ -136,8 +136,8 @@ fn restore(
         return cannot(why.as_str(), "mend that, or give the memory up: revert --without-memory");
     }
     // What xl saved names its own requirements, and xl compares them.
-    if memory.way != MemoryWay::Toolstack
-        && let Err((why, advice)) = fits(facts)
+    if memory.way() != MemoryWay::Toolstack
+        && let Err((why, advice)) = fits(facts, &facts.abilities.hypervisor)
     {
         return cannot(&why, advice);
     }
@@ -145,10 +145,10 @@ fn restore(
     Ok(RevertWay::Restore { memory: memory.clone(), run })
 }
 
-/// Whether what would start the domain takes the memory of what ran it then.
-fn fits(facts: &RevertFacts<'_>) -> Result<(), (String, &'static str)> {
+/// Whether what is to take the memory fits what ran the domain then.
+fn fits(facts: &RevertFacts<'_>, now: &Hypervisor) -> Result<(), (String, &'static str)> {
     let Some(meta) = &facts.record.meta else { return Ok(()) };
-    let (then, now) = (&meta.hypervisor, &facts.abilities.hypervisor);
+    let then = &meta.hypervisor;
     if let (Some(then), Some(now)) = (&then.machine, &now.machine)
         && then != now
     {
@@ -177,7 +177,7 @@ fn fits(facts: &RevertFacts<'_>) -> Result<(), (String, &'static str)> {
         && let (Some(old), Some(new)) = (version(then), version(now))
         && new < old
     {
-        let why = format!("QEMU {then} saved it, and QEMU {now}, which is older, would start the domain");
+        let why = format!("QEMU {then} saved it, and QEMU {now}, which is older, would take it");
         return Err((why, "use a QEMU that is not older"));
     }
     Ok(())
@@ -194,6 +194,13 @@ fn load(facts: &RevertFacts<'_>, request: &RevertRequest) -> Result<RevertWay, E
     if let Can::No(why) = &facts.abilities.load {
         return Err(refused(format!("{about}: the memory inside its images cannot be loaded: {why}"))
             .with_advice("mend that, or give the memory up: revert --without-memory"));
+    }
+    // The process that there is loads it; where there is none, one is started for it.
+    let taker = if facts.guest.is_on() { &facts.inventory.hypervisor } else { &facts.abilities.hypervisor };
+    if let Err((why, advice)) = fits(facts, taker) {
+        return Err(
+            refused(format!("{about}: the guest's memory cannot be restored: {why}")).with_advice(advice)
+        );
     }
     let tag = request.name.as_str();
     let holds = |disk: &&crate::Disk| disk.snapshots.iter().any(|s| s.name == tag && s.vm_state_size > 0);
@@ -222,7 +229,7 @@ pub(crate) fn header(
     memory: &MemoryMeta,
     header: &MemoryHeader,
 ) -> Result<(), Error> {
-    let file = memory.file.as_deref().unwrap_or_default();
+    let file = memory.file().unwrap_or_default();
     let about = format!("snapshot {} of domain {}: its memory file {file}", request.name, facts.domain.name);
     let recorded = facts.record.meta.as_ref().and_then(|meta| meta.hypervisor.machine.as_deref());
     let now = facts.abilities.hypervisor.machine.as_deref();
