@@ -9,6 +9,7 @@
 
 mod collect;
 mod header;
+mod neighbours;
 mod shared;
 
 use std::collections::HashMap;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 use xlsnap_types::model::{DiskName, SnapshotName};
 
+pub(crate) use neighbours::Neighbours;
 pub(crate) use shared::Writes;
 
 /// A file, whatever it is called.

@@ -9,7 +9,7 @@ use xlsnap_orchestrator::{
     RevertPlan, RevertReport, RevertRequest, Session, Stage, planned_stages,
 };
 
-use crate::claims::Writes;
+use crate::claims::{Neighbours, Writes};
 use crate::connect::Connected;
 use crate::failures::from_port;
 use crate::lock::LockLender;
@@ -302,7 +302,9 @@ impl Host {
             self.keep_xen(session, &connected.domain, keep).await?;
         }
         self.refuse_shared(connected, operation.writes()).await?;
-        operation.run(session, &connected.ports(&self.store, self, call)).await
+        let neighbours = Neighbours { host: self, domain: connected.domain.uuid };
+        let ports = connected.ports(&self.store, self, call);
+        operation.run(session, &Ports { claims: Port::Has(&neighbours), ..ports }).await
     }
 
     /// As [`Host::on`], for what only plans, and takes no lock.
@@ -326,7 +328,9 @@ impl Host {
         operation: &D,
     ) -> Result<(D::Plan, Vec<PlannedStage>), Error> {
         self.refuse_shared(connected, operation.writes()).await?;
+        let neighbours = Neighbours { host: self, domain: connected.domain.uuid };
         let ports = connected.ports(&self.store, self, Call::new());
+        let ports = Ports { claims: Port::Has(&neighbours), ..ports };
         let (plan, stages) = operation.plan(&ports, &connected.domain).await?;
         let records = self.records_of(connected.domain.uuid);
         let own;
