@@ -11,7 +11,7 @@ mod stages;
 
 pub(crate) use create::{CreateFacts, create, token};
 pub(crate) use delete::{
-    DeleteFacts, LayerFacts, Merges, Parents, delete, heir, new_parents, no_such, order,
+    DeleteFacts, LayerFacts, Merges, Parents, delete, heir, new_parents, no_such, note, order,
 };
 pub(crate) use memory::{MemoryFacts, left_out, memory, run_to_save};
 pub(crate) use names::file_beside;

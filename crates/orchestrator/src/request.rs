@@ -178,10 +178,13 @@ impl RevertRequest {
 }
 
 /// A comparison of records, images and journal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CheckRequest {
     /// Do the repairs that can lose nothing.
     pub repair: bool,
     /// Read whole memory files, and have each image checked by its own tool.
     pub deep: bool,
+    /// Of these disks, take the layers that were written to, or replaced, for what they are now: from then on the snapshots in them
+    /// hold that.
+    pub keep_base: BTreeSet<DiskName>,
 }

@@ -258,6 +258,10 @@ pub(crate) struct Check {
     #[arg(long)]
     pub(crate) deep: bool,
 
+    /// Take the files below this disk for what they hold now, although they were written to or replaced; may be repeated.
+    #[arg(long, value_name = "DISK", value_delimiter = ',', requires = "domain", conflicts_with_all = ["adopt", "delete_orphan"])]
+    pub(crate) keep_base: Vec<DiskName>,
+
     /// Make a record of this snapshot, which stands in the images and which no record names: it can be reverted to and deleted then.
     #[arg(long, value_name = "NAME", requires = "domain", conflicts_with_all = ["repair", "deep", "delete_orphan"])]
     pub(crate) adopt: Option<SnapshotName>,

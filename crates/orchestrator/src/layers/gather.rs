@@ -111,7 +111,11 @@ fn node(
     let is = |name: &str| layer.file == name;
     let entry = ledger.iter().find(|entry| is(&entry.file));
     let (owner, guard) = match entry {
-        Some(entry) if layer.identity != (FileIdentity { device: entry.device, inode: entry.inode }) => {
+        // One of the same length and time was moved, or restored from a backup.
+        Some(entry)
+            if layer.identity != (FileIdentity { device: entry.device, inode: entry.inode })
+                && (entry.stamp.is_none() || entry.stamp != layer.stamp) =>
+        {
             (Owner::Foreign, Guard::Replaced)
         }
         Some(entry) => {

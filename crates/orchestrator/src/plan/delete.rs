@@ -88,7 +88,7 @@ impl LayerFacts {
     }
 }
 
-fn note(node: &LayerNode, frozen: bool) -> LayerNote {
+pub(crate) fn note(node: &LayerNode, frozen: bool) -> LayerNote {
     LayerNote {
         file: LayerFile { identity: None, ..node.file() },
         owner: node.owner,

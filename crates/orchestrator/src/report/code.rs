@@ -40,6 +40,12 @@ pub enum FindingCode {
     OverlayMissing,
     /// The disk writes to the image that holds an external snapshot's state.
     OverlayUnused,
+    /// A file that a chain stands on is not there.
+    LayerMissing,
+    /// A file that a chain stands on was written to.
+    LayerWritten,
+    /// Another file has the name of one of a chain.
+    LayerReplaced,
     /// A snapshot in an image that no record names.
     OrphanInImage,
     /// A mark that a revert left in an image.
@@ -73,6 +79,9 @@ impl FindingCode {
         Self::MemoryOrphan,
         Self::OverlayMissing,
         Self::OverlayUnused,
+        Self::LayerMissing,
+        Self::LayerWritten,
+        Self::LayerReplaced,
         Self::OrphanInImage,
         Self::UndoPointLeft,
         Self::ImageLeaks,
@@ -100,6 +109,9 @@ impl FindingCode {
             Self::MemoryOrphan => "memory-orphan",
             Self::OverlayMissing => "overlay-missing",
             Self::OverlayUnused => "overlay-unused",
+            Self::LayerMissing => "layer-missing",
+            Self::LayerWritten => "layer-written",
+            Self::LayerReplaced => "layer-replaced",
             Self::OrphanInImage => "orphan-in-image",
             Self::UndoPointLeft => "undo-point-left",
             Self::ImageLeaks => "image-leaks",

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use xlsnap_orchestrator::{CheckRequest, check};
 use xlsnap_testkit::fake::FakeBackend;
 use xlsnap_types::model::{Owner, SnapshotName};
 
-use crate::common::{Op, assert_whole, name, see, told};
+use crate::common::{Op, assert_whole, disk, name, see, told};
 use crate::sweep::{Power, sweep_from, write};
 
 /// A machine whose disks read 4, with the external snapshots a (1), b (2) and c (3), each on the one before.
@@ -148,13 +149,21 @@ async fn a_base_that_was_written_is_named_and_neither_gone_back_to_nor_merged() 
     backend.change("/images/vda.a.qcow2", |image| image.modified += 1);
     let error = Op::revert("b").run(&backend).await.unwrap_err();
     assert!(told(&error).contains("/images/vda.a.qcow2 was written to"), "{}", told(&error));
-    run(&backend, &Op::revert("c")).await;
+    Op::revert("c").run(&backend).await.unwrap();
     let warnings = Op::delete("b").run(&backend).await.unwrap();
     assert!(
         warnings.iter().any(|warning| warning.contains("/images/vda.a.qcow2") && warning.contains("written")),
         "{warnings:?}"
     );
     assert!(backend.files().contains("/images/vda.a.b.qcow2"));
+    // Taken for what it holds now, it is a layer like the others.
+    let accept = CheckRequest { keep_base: [disk("vda")].into(), ..CheckRequest::default() };
+    let report = check(&backend.ports(), &backend.domain(), &accept).await.unwrap();
+    assert_eq!(report.findings.len(), 1, "{:?}", report.findings);
+    assert_whole(&backend, "accepted").await;
+    run(&backend, &Op::delete("c")).await;
+    run(&backend, &Op::delete("a")).await;
+    assert_eq!(backend.files().len(), 2, "{:?}", backend.files());
 }
 
 #[tokio::test]

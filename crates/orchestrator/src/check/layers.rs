@@ -1,0 +1,80 @@
+//! The layers of chains: those that are gone, those that were written to although something stands on them, and files that took their
+//! names.
+
+use crate::layers::{Guard, LayerNode};
+use crate::operation::{external_records, layer_facts};
+use crate::plan::note;
+use crate::step::Does;
+use crate::{CheckRequest, DomainRef, Error, Finding, FindingCode, Inventory, Ports, Repair};
+
+/// Compares the layers with the ledger, the records and the headers.
+pub(super) async fn compare(
+    ports: &Ports<'_>,
+    domain: &DomainRef,
+    inventory: &Inventory,
+    request: &CheckRequest,
+) -> Result<Vec<(Finding, Option<Does>)>, Error> {
+    let records = external_records(ports, domain).await?;
+    let facts = layer_facts(ports, domain, inventory, &records).await?;
+    let mut found = Vec::new();
+    for (layer, by) in &facts.tree.missing {
+        // Of an overlay that a record names the comparison of records tells.
+        let is_overlay = facts.parts.iter().any(|part| part.files.overlay == layer.file);
+        if is_overlay {
+            continue;
+        }
+        let finding = Finding {
+            code: FindingCode::LayerMissing,
+            disk: Some(layer.disk.clone()),
+            snapshot: None,
+            what: format!("{}, which {by} names, is not there", layer.file),
+            risk: "what stands on it cannot be opened".to_owned(),
+            repair: Repair::ByHand,
+            advice: format!("bring {} back, from a backup if it has to be", layer.file),
+        };
+        found.push((finding, None));
+    }
+    for node in facts.tree.nodes() {
+        found.extend(of_layer(domain, node, &facts.parts, request));
+    }
+    Ok(found)
+}
+
+fn of_layer(
+    domain: &DomainRef,
+    node: &LayerNode,
+    parts: &[crate::layers::ExternalPart],
+    request: &CheckRequest,
+) -> Option<(Finding, Option<Does>)> {
+    let file = &node.layer.file;
+    let snapshot = parts.iter().find(|part| part.files.image == *file).map(|part| part.snapshot.to_string());
+    let disk = &node.disk;
+    let accept = format!("xlsnap check {} --keep-base {disk}", domain.name);
+    let (code, what, risk) = match node.guard {
+        Guard::Same => return None,
+        Guard::Written => (
+            FindingCode::LayerWritten,
+            format!("{file} was written to, although it is read-only for what stands on it"),
+            "the snapshot's state and every layer above it may read wrong data",
+        ),
+        Guard::Replaced => (
+            FindingCode::LayerReplaced,
+            format!("{file} is another file than the one that the ledger of the domain has"),
+            "it is neither written to nor removed; what stands on it may read wrong data",
+        ),
+    };
+    let is_accepted = request.keep_base.contains(disk);
+    let finding = Finding {
+        code,
+        disk: Some(disk.clone()),
+        snapshot,
+        what,
+        risk: risk.to_owned(),
+        repair: if is_accepted { Repair::Possible } else { Repair::ByHand },
+        advice: format!(
+            "put the file of before back; or, where what it holds now is what it shall hold: {accept}"
+        ),
+    };
+    let fix = is_accepted.then(|| Does::NoteLayers { add: vec![note(node, true)], remove: Vec::new() });
+    Some((finding, fix))
+}
