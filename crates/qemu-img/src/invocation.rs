@@ -100,6 +100,15 @@ impl<'a> Invocation<'a> {
 
     /// Runs it to its end, whatever that is.
     pub(crate) async fn run(&self, limits: Limits) -> Result<Ended, Error> {
+        self.run_heard(limits, &|_| ()).await
+    }
+
+    /// The same; `hear` is told what comes on standard output, as it comes.
+    pub(crate) async fn run_heard(
+        &self,
+        limits: Limits,
+        hear: &(dyn Fn(&[u8]) + Send + Sync),
+    ) -> Result<Ended, Error> {
         if self.arguments.iter().any(|a| a.as_encoded_bytes().contains(&0)) {
             return Err(Error::new(Kind::Unsupported, "a name with a zero byte can't be given to qemu-img"));
         }
@@ -107,10 +116,10 @@ impl<'a> Invocation<'a> {
         let mut child = self.spawn()?;
         let effect = if self.does == Does::Write { Effect::Unknown } else { Effect::None };
         let ended = match self.does {
-            Does::Look => tokio::time::timeout(limits.time, self.wait(&mut child, limits))
+            Does::Look => tokio::time::timeout(limits.time, self.wait(&mut child, limits, hear))
                 .await
                 .unwrap_or_else(|_| Err(self.error(Kind::Failed, "did not end in time"))),
-            Does::Read | Does::Write => self.wait(&mut child, limits).await,
+            Does::Read | Does::Write => self.wait(&mut child, limits, hear).await,
         };
         if ended.is_err() && self.does != Does::Write {
             // One whose output has no end, or that does not end.
@@ -169,7 +178,12 @@ impl<'a> Invocation<'a> {
             })
     }
 
-    async fn wait(&self, child: &mut Child, limits: Limits) -> Result<Ended, Error> {
+    async fn wait(
+        &self,
+        child: &mut Child,
+        limits: Limits,
+        hear: &(dyn Fn(&[u8]) + Send + Sync),
+    ) -> Result<Ended, Error> {
         let stdout = child.stdout.take().expect("standard output was asked for as a pipe");
         let stderr = child.stderr.take().expect("standard error was asked for as a pipe");
         let endless = if self.does == Does::Write { usize::MAX } else { limits.output };
@@ -177,9 +191,11 @@ impl<'a> Invocation<'a> {
             Fault::TooMuch => self.error(Kind::Failed, &format!("wrote more than {} bytes", limits.output)),
             Fault::Io(source) => self.error(Kind::Failed, "can't be listened to").with_source(source),
         };
-        let (stdout, stderr) =
-            tokio::try_join!(read(stdout, endless, limits.output), read(stderr, endless, KEPT))
-                .map_err(broken)?;
+        let (stdout, stderr) = tokio::try_join!(
+            read(stdout, endless, limits.output, hear),
+            read(stderr, endless, KEPT, &|_| ())
+        )
+        .map_err(broken)?;
         let status = child.wait().await.map_err(|source| broken(Fault::Io(source)))?;
         Ok(Ended { status, stdout, stderr: String::from_utf8_lossy(&stderr).into_owned() })
     }
@@ -221,7 +237,12 @@ enum Fault {
 }
 
 /// Reads to the end, at most `limit` bytes, and keeps the last `keep` or a little more.
-async fn read(mut from: impl AsyncRead + Unpin, limit: usize, keep: usize) -> Result<Vec<u8>, Fault> {
+async fn read(
+    mut from: impl AsyncRead + Unpin,
+    limit: usize,
+    keep: usize,
+    hear: &(dyn Fn(&[u8]) + Send + Sync),
+) -> Result<Vec<u8>, Fault> {
     let mut kept = Vec::new();
     let mut total = 0_usize;
     loop {
@@ -230,6 +251,7 @@ async fn read(mut from: impl AsyncRead + Unpin, limit: usize, keep: usize) -> Re
         if from.read_buf(&mut kept).await.map_err(Fault::Io)? == 0 {
             break;
         }
+        hear(&kept[before..]);
         total = total.saturating_add(kept.len() - before);
         if total > limit {
             return Err(Fault::TooMuch);

@@ -21,6 +21,7 @@ pub(crate) mod commands;
 mod failure;
 mod health;
 pub(crate) mod inventory;
+mod layers;
 
 use failure::{During, failed};
 

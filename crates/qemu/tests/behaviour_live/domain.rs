@@ -158,7 +158,12 @@ impl Backend for Domain {
             None => {
                 let images = &self.images;
                 let ports = Ports::new(images, images, store, clock, progress);
-                Ports { overlays: Port::Has(images), health: Port::Has(images), ..ports }
+                Ports {
+                    overlays: Port::Has(images),
+                    layers: Port::Has(images),
+                    health: Port::Has(images),
+                    ..ports
+                }
             }
         }
     }
