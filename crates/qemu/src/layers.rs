@@ -157,6 +157,15 @@ pub(crate) fn unlink(layer: &LayerFile) -> Result<(), PortError> {
     }
 }
 
+/// Whether nothing is there.
+pub(crate) fn is_gone(layer: &LayerFile) -> Result<bool, PortError> {
+    match std::fs::symlink_metadata(&layer.file) {
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+        Err(source) => Err(unlooked(layer).with_source(source)),
+    }
+}
+
 /// The file, if it is the one that was planned.
 ///
 /// # Errors

@@ -89,15 +89,29 @@ pub trait Layers: Send + Sync {
     /// The bytes that are free where the file is, or is to be.
     async fn room(&self, file: &str) -> Result<u64, PortError>;
 
-    /// Merges, and returns when the result is durable. Again, after a part of it or all of it, gives the same. A guest that
-    /// writes to `from` goes on: then `into` takes its writes before this returns, and the domain's description has to follow.
+    /// Merges, and returns when the result is durable. Again, after a part of it or all of it, gives the same, until `from` is
+    /// unlinked. Layers that no process has open are merged in this process; one that is in the middle of a running disk's chain,
+    /// by its process, which writes the header of the layer above it in that chain. The headers of other children are
+    /// [`Layers::reheader`]'s.
+    ///
+    /// **When `from` takes the writes of a running disk**, the guest goes on while its data moves; then it is stopped, `into` takes
+    /// the writes, and this returns **with the guest standing still**, if it ran: both layers hold the same until it runs again, and
+    /// nothing but the domain's description tells which one is right then. So what follows is [`crate::Overlays::adopt`] of `into`,
+    /// [`Layers::unlink`] of `from`, and [`crate::Pause::resume`] if the guest ran before. Until it is adopted
+    /// [`crate::Disks::inventory`] has `into` as the disk's image, as what takes the writes. A storage daemon's clients cannot be
+    /// stopped: there the description has to follow at once. After an error the guest is as it was.
     ///
     /// # Errors
-    /// [`crate::PortErrorKind::Refused`] when a file is not the one that was planned.
+    /// [`crate::PortErrorKind::Refused`] when a file is not the one that was planned, `from` is not right above `into`, is smaller,
+    /// or holds snapshots. [`crate::PortErrorKind::Busy`] when another process has one of them open.
     async fn merge(&self, merge: &Merge, progress: &dyn Progress) -> Result<(), PortError>;
 
     /// Makes the header of `child` name `base`, which has the content of what it named before. Nothing is copied. One that names
-    /// it already stays as it is.
+    /// it already stays as it is. The name stays relative if it was.
+    ///
+    /// # Errors
+    /// [`crate::PortErrorKind::Busy`] when a process has `child` open and its header names another; [`Layers::merge`] is how that
+    /// one's changes.
     async fn reheader(&self, child: &LayerFile, base: &LayerFile) -> Result<(), PortError>;
 
     /// Unlinks a file that no disk writes to and no layer stands on. One that is gone is unlinked.

@@ -5,6 +5,7 @@ mod agent;
 mod delete;
 mod described;
 mod inventory;
+mod layers;
 mod overlay;
 mod revertible;
 mod snapshot;
