@@ -62,7 +62,7 @@ impl Live {
         self.check(merge).await?;
         let mut run =
             Run { live: self, merge, id: format!("{PREFIX}{}", merge.token), begun: false, stopped: false };
-        let done = run.to_its_end(progress).await;
+        let done = run.carry_out(progress).await;
         self.forget();
         if done.is_err() && run.stopped {
             // It has not pivoted: the guest goes on as it was.
@@ -198,7 +198,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn to_its_end(&mut self, progress: &dyn Progress) -> Result<(), PortError> {
+    async fn carry_out(&mut self, progress: &dyn Progress) -> Result<(), PortError> {
         let mut wait = SOON;
         loop {
             let Some(job) = self.live.jobs().await?.into_iter().find(|job| job.id == self.id) else {
