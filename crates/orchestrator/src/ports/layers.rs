@@ -99,7 +99,8 @@ pub trait Layers: Send + Sync {
     /// nothing but the domain's description tells which one is right then. So what follows is [`crate::Overlays::adopt`] of `into`,
     /// [`Layers::unlink`] of `from`, and [`crate::Pause::resume`] if the guest ran before. Until it is adopted
     /// [`crate::Disks::inventory`] has `into` as the disk's image, as what takes the writes. A storage daemon's clients cannot be
-    /// stopped: there the description has to follow at once. After an error the guest is as it was.
+    /// stopped: there the description has to follow at once. After an error the guest is as it was, unless it is not known which layer takes
+    /// its writes: then it stands still.
     ///
     /// # Errors
     /// [`crate::PortErrorKind::Refused`] when a file is not the one that was planned, `from` is not right above `into`, is smaller,

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use xlsnap_qemu_img::{Effect, Image, Kind, QemuImg};
 
-use crate::scratch::{Holder, Scratch, holds, image, named, program, qemu_img, write};
+use crate::scratch::{Holder, Scratch, SmallFs, holds, image, named, program, qemu_img, write};
 
 /// An overlay on `base`, by this name of it, that holds `byte`.
 fn overlay(scratch: &Scratch, name: &str, base: &str, format: &str, byte: u8) -> Image {
@@ -132,6 +132,23 @@ async fn what_is_in_use_or_damaged_is_not_merged() {
     bytes[79] |= 2;
     fs::write(&base.path, bytes).unwrap();
     assert_eq!(merge(&top, &base).await.unwrap_err().kind(), Kind::Corrupt);
+}
+
+#[tokio::test]
+async fn a_full_file_system_leaves_the_overlay_right() {
+    let (scratch, small) = (Scratch::new(), SmallFs::new());
+    let base = image(small.root.join("base"), "qcow2");
+    let below = base.path.to_str().unwrap();
+    qemu_img(["create", "-q", "-f", "qcow2", below, "4M"]);
+    let top = image(scratch.path("top"), "qcow2");
+    let file = top.path.to_str().unwrap();
+    qemu_img(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", below, file, "4M"]);
+    write(&top, 2);
+    let io = std::process::Command::new("qemu-io").args(["-c", "write -P 7 1M 2M", file]).output().unwrap();
+    assert!(io.status.success());
+    let error = merge(&top, &base).await.unwrap_err();
+    assert_eq!((error.kind(), error.effect()), (Kind::NoSpace, Effect::Unknown), "{error}");
+    assert!(holds(&top, 2));
 }
 
 #[tokio::test]

@@ -60,12 +60,18 @@ impl Live {
         layers::as_planned(&merge.from)?;
         layers::as_planned(&merge.into)?;
         self.check(merge).await?;
-        let mut run =
-            Run { live: self, merge, id: format!("{PREFIX}{}", merge.token), begun: false, stopped: false };
+        let mut run = Run {
+            live: self,
+            merge,
+            id: format!("{PREFIX}{}", merge.token),
+            begun: false,
+            stopped: false,
+            pivots: false,
+        };
         let done = run.carry_out(progress).await;
         self.forget();
-        if done.is_err() && run.stopped {
-            // It has not pivoted: the guest goes on as it was.
+        if done.is_err() && run.stopped && !run.pivots {
+            // The guest goes on as it was. One whose writes may go to the other layer now stands until that is described.
             if let Err(error) = self.qmp.execute(Cont).await {
                 tracing::warn!(%error, disk = %merge.from.disk, "the guest stands still after a merge that failed");
             }
@@ -195,6 +201,8 @@ struct Run<'a> {
     begun: bool,
     /// Whether the guest was stopped here.
     stopped: bool,
+    /// Whether the layer below may take the writes by now.
+    pivots: bool,
 }
 
 impl Run<'_> {
@@ -221,6 +229,9 @@ impl Run<'_> {
                     let is_above = matches!(place, Place::Top(_) | Place::Middle(_));
                     if job.error.is_none() && !is_above {
                         return self.durable();
+                    }
+                    if is_above {
+                        self.pivots = false;
                     }
                     let said = job.error.unwrap_or_else(|| "its job was cancelled".to_owned());
                     self.command("QEMU's job could not be dismissed", JobDismiss { id: self.id.clone() })
@@ -269,7 +280,9 @@ impl Run<'_> {
             self.stopped = true;
             self.command("the guest was not stopped", Stop).await?;
         }
-        self.command("QEMU did not complete the job", JobComplete { id: self.id.clone() }).await?;
+        let done = self.command("QEMU did not complete the job", JobComplete { id: self.id.clone() }).await;
+        self.pivots = !done.as_ref().is_err_and(|error| error.effect == Effect::None);
+        done?;
         self.settle(JobStatus::Ready).await
     }
 

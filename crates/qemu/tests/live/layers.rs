@@ -374,6 +374,64 @@ async fn after_qemu_was_killed_the_merge_is_done_without_it() {
     }
 }
 
+#[tokio::test]
+async fn what_was_merged_is_in_the_files_when_qemu_is_killed_then() {
+    for with_guest in [true, false] {
+        for in_the_middle in [true, false] {
+            let tree = Tree::new();
+            let Tree { base, middle, top, second, .. } = &tree;
+            let (mut vm, mut daemon) =
+                if with_guest { (Some(tree.vm()), None) } else { (None, Some(tree.daemon())) };
+            let qmp = vm.as_ref().map_or_else(|| daemon.as_ref().unwrap().qmp(), Vm::qmp);
+            let live = live(qmp, vec![spec("vda", top)]).await;
+            let (from, into) = if in_the_middle { (middle, base) } else { (top, middle) };
+            live.merge(&merge(from, into), &Unwatched).await.unwrap();
+            vm.iter_mut().for_each(Vm::kill);
+            daemon.iter_mut().for_each(StorageDaemon::kill);
+            let now = if in_the_middle { top } else { middle };
+            let held = [Data::of(1), own(2), own(3)];
+            assert!(holds(into, if in_the_middle { &held[..2] } else { &held[..] }));
+            std::fs::remove_file(from).unwrap();
+            assert!(holds(now, &held), "with a guest: {with_guest}, in the middle: {in_the_middle}");
+            if in_the_middle {
+                tree.images(top).reheader(&layer(second), &layer(base)).await.unwrap();
+                assert!(holds(second, &[Data::of(1), own(2), own(4)]));
+            }
+            assert!(tree.inside_is_right());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_merge_that_was_dropped_goes_on_with_its_job() {
+    let tree = Tree::new();
+    let Tree { base, middle, top, .. } = &tree;
+    let vm = tree.vm();
+    let live = live(vm.qmp(), vec![spec("vda", top)]).await;
+    let (child, from, into) = {
+        let mut monitor = vm.monitor();
+        (node(&mut monitor, top), node(&mut monitor, middle), node(&mut monitor, base))
+    };
+    // As slow as a job can be told to be.
+    let slow = json!({
+        "job-id": JOB, "device": child, "top-node": from, "base-node": into, "backing-file": "base", "speed": 1,
+        "auto-finalize": false, "auto-dismiss": false,
+    });
+    vm.monitor().must("block-commit", slow);
+    let merge = merge(middle, base);
+    for _ in 0..2 {
+        let waited =
+            tokio::time::timeout(std::time::Duration::from_millis(50), live.merge(&merge, &Unwatched)).await;
+        assert!(waited.is_err(), "it waits for the job");
+        assert_eq!(jobs(&mut vm.monitor()), [(JOB.to_owned(), "running".to_owned())]);
+    }
+    vm.monitor().must("block-job-set-speed", json!({"device": JOB, "speed": 0}));
+    live.merge(&merge, &Unwatched).await.unwrap();
+    assert_eq!((backing(top).as_str(), status(&vm).as_str()), ("base", "running"));
+    live.unlink(&layer(middle)).await.unwrap();
+    assert!(vm.holds("vda", own(2)) && vm.holds("vda", own(3)));
+}
+
 /// Each way of attaching a disk: further arguments, and the name of its device in QEMU's object tree.
 fn devices(file: &Path) -> Vec<(Vec<String>, &'static str)> {
     let node =

@@ -6,6 +6,7 @@ mod behaviour;
 mod declared;
 mod guest;
 mod inside;
+mod layers;
 mod release;
 mod restore;
 mod rig;
