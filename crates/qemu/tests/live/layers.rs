@@ -36,28 +36,28 @@ pub(crate) fn layer(file: &Path) -> LayerFile {
     }
 }
 
-fn merge(from: &Path, into: &Path) -> Merge {
+pub(crate) fn merge(from: &Path, into: &Path) -> Merge {
     Merge { from: layer(from), into: layer(into), token: "0123456789abcdefghijklmn".into() }
 }
 
 const JOB: &str = "xls-0123456789abcdefghijklmn";
 
 /// What the layer of this number holds, where no other does.
-fn own(number: u8) -> Data {
+pub(crate) fn own(number: u8) -> Data {
     Data::of(number).at(u64::from(number) * 256 * 1024)
 }
 
 /// `base` with a snapshot inside, `middle` on it, `top` on that, which is disk vda; `second` is on the middle too.
-struct Tree {
-    scratch: Scratch,
-    base: PathBuf,
-    middle: PathBuf,
-    top: PathBuf,
-    second: PathBuf,
+pub(crate) struct Tree {
+    pub(crate) scratch: Scratch,
+    pub(crate) base: PathBuf,
+    pub(crate) middle: PathBuf,
+    pub(crate) top: PathBuf,
+    pub(crate) second: PathBuf,
 }
 
 impl Tree {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let scratch = Scratch::new();
         let base = scratch.qcow2_with("base", 4 * MIB, 1);
         qemu_img(&["snapshot", "-c", "inside", base.to_str().unwrap()]);
@@ -72,7 +72,7 @@ impl Tree {
         Self { scratch, base, middle, top, second }
     }
 
-    fn vm(&self) -> Vm {
+    pub(crate) fn vm(&self) -> Vm {
         let options = VmOptions { running: true, ..VmOptions::default() };
         Vm::start(&self.scratch, &[Fixture::qcow2("vda", &self.top)], &options)
     }
@@ -81,19 +81,19 @@ impl Tree {
         StorageDaemon::start(&self.scratch, &[Fixture::qcow2("vda", &self.top)])
     }
 
-    fn images(&self, image: &Path) -> Images {
+    pub(crate) fn images(&self, image: &Path) -> Images {
         Images::new(vec![spec("vda", image)], Arc::new(Program::default()), Arc::new(Told::default()))
     }
 
     /// Whether the snapshot inside the base is what it was; nothing else is of the base after it.
-    fn inside_is_right(&self) -> bool {
+    pub(crate) fn inside_is_right(&self) -> bool {
         apply(&self.base, "inside");
         holds_offline(&self.base, "qcow2", Data::of(1))
             && holds_offline(&self.base, "qcow2", Data { byte: 0, ..own(2) })
     }
 }
 
-fn holds(file: &Path, data: &[Data]) -> bool {
+pub(crate) fn holds(file: &Path, data: &[Data]) -> bool {
     data.iter().all(|data| holds_offline(file, "qcow2", *data))
 }
 
@@ -406,6 +406,8 @@ async fn what_was_merged_is_in_the_files_when_qemu_is_killed_then() {
 async fn a_merge_that_was_dropped_goes_on_with_its_job() {
     let tree = Tree::new();
     let Tree { base, middle, top, .. } = &tree;
+    // More than what goes down before QEMU looks at the limit for the first time.
+    write_offline(middle, "qcow2", Data { byte: 8, offset: 2 * MIB, len: 2 * MIB });
     let vm = tree.vm();
     let live = live(vm.qmp(), vec![spec("vda", top)]).await;
     let (child, from, into) = {

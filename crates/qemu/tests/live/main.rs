@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod agent;
+mod cut_short;
 mod delete;
 mod described;
 mod inventory;
