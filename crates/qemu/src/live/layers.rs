@@ -55,12 +55,11 @@ impl Layers for Live {
             return self.dismiss_merges().await;
         }
         layers::as_planned(layer)?;
-        if !self.close_unused(&layer.file).await? {
+        if self.close_unused(&layer.file).await?.is_some() {
             // The job of a merge holds the layer until it is dismissed.
             self.dismiss_merges().await?;
         }
-        if !self.close_unused(&layer.file).await? {
-            let node = self.nodes().await?.any(&layer.file).unwrap_or("of before").to_owned();
+        if let Some(node) = self.close_unused(&layer.file).await? {
             return Err(stays(&format!("QEMU has it open (node {node})")));
         }
         self.forget();

@@ -30,8 +30,8 @@ impl Live {
         Ok(Nodes { nodes, files })
     }
 
-    /// Closes the nodes that QEMU has on the file, as far as nothing uses them: whether it has none any more.
-    pub(super) async fn close_unused(&self, file: &str) -> Result<bool, PortError> {
+    /// Closes the nodes that QEMU has on the file, as far as nothing uses them: one that it still has.
+    pub(super) async fn close_unused(&self, file: &str) -> Result<Option<String>, PortError> {
         let mut nodes = self.nodes().await?;
         for node_name in nodes.images(file) {
             match self.qmp.execute(BlockdevDel { node_name }).await {
@@ -41,7 +41,7 @@ impl Live {
                 Err(error) => return Err(error::of_qmp(format!("QEMU could not close {file}"), error)),
             }
         }
-        Ok(self.nodes().await?.any(file).is_none())
+        Ok(self.nodes().await?.any(file).map(str::to_owned))
     }
 }
 

@@ -16,7 +16,7 @@ use xlsnap_testkit::real::{
 };
 use xlsnap_types::model::ImageFormat;
 
-use crate::{MIB, Told, apply, disk, disk_name, live, spec, text};
+use crate::{MIB, Told, apply, disk, disk_name, live, overlay, spec, text};
 
 pub(crate) struct Unwatched;
 
@@ -494,6 +494,13 @@ async fn each_device_is_given_another_image_and_its_old_one() {
             live.swap(&vda, &layer(top)).await.unwrap();
             assert_eq!(disk(&live, "vda").await.image, text(top), "{device}");
         }
+        // As a revert that fails goes back: what was made for it goes.
+        let thrown = overlay("vda", &scratch.path("thrown"), middle);
+        live.make(&thrown).await.unwrap();
+        live.swap(&vda, &layer(thrown.file.as_ref())).await.unwrap();
+        assert_eq!(live.discard(&thrown).await.unwrap_err().kind, PortErrorKind::Busy);
+        live.swap(&vda, &layer(top)).await.unwrap();
+        live.discard(&thrown).await.unwrap();
         // What stands on another base, of which QEMU has a part open.
         live.swap(&vda, &layer(second)).await.unwrap();
         live.swap(&vda, &layer(&fresh)).await.unwrap();
