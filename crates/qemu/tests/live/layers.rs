@@ -250,6 +250,54 @@ async fn what_would_lose_something_is_refused() {
     assert!(holds(top, &[Data::of(1), own(2), own(3)]) && holds(second, &[Data::of(1), own(2), own(4)]));
 }
 
+#[tokio::test]
+async fn a_raw_base_and_a_smaller_one_take_what_comes_down() {
+    for in_the_middle in [false, true] {
+        let scratch = Scratch::new();
+        let base = scratch.raw("base", 4 * MIB);
+        write_offline(&base, "raw", Data::of(1));
+        let (middle, top) = (scratch.path("middle"), scratch.path("top"));
+        for (file, on, format) in [(&middle, "base", "raw"), (&top, "middle", "qcow2")] {
+            let file = file.to_str().unwrap();
+            qemu_img(&["create", "-q", "-f", "qcow2", "-F", format, "-b", on, file, "8M"]);
+        }
+        write_offline(&middle, "qcow2", own(2));
+        write_offline(&top, "qcow2", own(3));
+        let image = if in_the_middle { &top } else { &middle };
+        let options = VmOptions { running: true, ..VmOptions::default() };
+        let vm = Vm::start(&scratch, &[Fixture::qcow2("vda", image)], &options);
+        let live = live(vm.qmp(), vec![spec("vda", image)]).await;
+        let into = LayerFile { format: ImageFormat::Raw, ..layer(&base) };
+        let merge = Merge { into: into.clone(), ..merge(&middle, &base) };
+        live.merge(&merge, &Unwatched).await.unwrap();
+        let wrong = LayerFile { format: ImageFormat::Qcow2, ..into.clone() };
+        if in_the_middle {
+            live.reheader(&layer(&top), &into).await.unwrap();
+            assert_eq!(live.reheader(&layer(&top), &wrong).await.unwrap_err().kind, PortErrorKind::Busy);
+        } else {
+            live.adopt(&disk_name("vda"), &text(&base), &ImageFormat::Raw).await.unwrap();
+            assert_eq!(disk(&live, "vda").await.virtual_size, 8 * MIB);
+        }
+        live.unlink(&layer(&middle)).await.unwrap();
+        vm.write("vda", Data::of(5).at(7 * MIB));
+        vm.quit();
+        let (now, format) = if in_the_middle { (&top, "qcow2") } else { (&base, "raw") };
+        for data in [Data::of(1), own(2), Data::of(5).at(7 * MIB)] {
+            assert!(holds_offline(now, format, data), "in the middle: {in_the_middle}");
+        }
+        assert_eq!(std::fs::metadata(&base).unwrap().len(), 8 * MIB);
+        // The other way round the disk would show what it had not.
+        let small = scratch.path("small");
+        let name = small.to_str().unwrap();
+        qemu_img(&["create", "-q", "-f", "qcow2", "-F", "raw", "-b", "base", name, "4M"]);
+        let alone =
+            Images::new(vec![spec("vda", &small)], Arc::new(Program::default()), Arc::new(Told::default()));
+        let merge =
+            Merge { from: layer(&small), into: LayerFile { identity: None, ..into }, token: "x".into() };
+        assert_eq!(alone.merge(&merge, &Unwatched).await.unwrap_err().kind, PortErrorKind::Refused);
+    }
+}
+
 /// Begins the job as a program that was killed meanwhile did.
 fn begin(monitor: &mut Monitor, from: &Path, into: &Path, child: Option<&Path>) {
     let (top, base) = (node(monitor, from), node(monitor, into));
