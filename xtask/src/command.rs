@@ -59,6 +59,12 @@ pub(crate) fn cargo(line: &str) -> Command {
     command(cargo, line.split_whitespace())
 }
 
+/// Builds the workspace's programs and examples with the features that its tests are built with. One package alone has others, and
+/// what it needs would be built once more for it.
+pub(crate) fn build_programs() -> Done {
+    run(Echo::Failures, cargo("build --quiet --locked --workspace --bins --examples"))
+}
+
 /// How long a program may run where no person watches, as coreutils' `timeout` reads it.
 const UNWATCHED: &str = "20m";
 

@@ -109,9 +109,9 @@ pub unsafe extern "C" fn xlsnap_delete(
         let (call, name, options) =
             unsafe { (Call::new(host, domain, cancel)?, snapshot(name)?, read(options)?) };
         let request = DeleteRequest {
-            name,
             children: options.children != 0,
             metadata_only: options.metadata_only != 0,
+            ..DeleteRequest::new(name)
         };
         call.run(async |host, domain| host.host.delete(domain, &request, host.call()).await).map(drop)
     };

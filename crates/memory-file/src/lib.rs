@@ -3,6 +3,7 @@
 mod all;
 mod checksum;
 mod error;
+mod examine;
 mod file;
 mod header;
 mod mark;
@@ -17,6 +18,7 @@ mod write_back;
 
 pub use checksum::Checksum;
 pub use error::{Effect, Error, Kind};
+pub use examine::Examined;
 pub use file::MemoryFile;
 pub use header::{Header, XL_MAGIC};
 pub use pack::Packing;

@@ -1,6 +1,6 @@
 //! From a file: to verify it, or to hand it to a hypervisor, unpacked.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::fs::FileExt;
@@ -48,28 +48,33 @@ impl MemoryFile {
     pub async fn open(&self, recorded: &Recorded) -> Result<Opened, Error> {
         let (file, recorded) = (self.clone(), recorded.clone());
         worker::run(self.path(), move |_| {
-            let path = file.path();
-            let failed = |e| Error::io(path, "cannot be opened", e);
-            let found = path.symlink_metadata().map_err(failed)?;
-            // A device may do something when it is opened.
-            if !found.is_file() {
-                return Err(Error::not_regular(path, found.file_type().is_symlink()));
-            }
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            let handle = match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
-                Ok(opened) => File::from(opened),
-                Err(Errno::LOOP) => return Err(Error::not_regular(path, true)),
-                Err(errno) => return Err(failed(errno.into())),
-            };
-            let found = handle.metadata().map_err(failed)?;
-            if !found.is_file() {
-                return Err(Error::not_regular(path, false));
-            }
-            compare_size(path, &recorded, found.len())?;
+            let (handle, found) = open(file.path())?;
+            compare_size(file.path(), &recorded, found.len())?;
             Ok(Opened { file, recorded, handle })
         })
         .await
     }
+}
+
+/// Opens a regular file, and follows no link.
+pub(crate) fn open(path: &Path) -> Result<(File, Metadata), Error> {
+    let failed = |e| Error::io(path, "cannot be opened", e);
+    let found = path.symlink_metadata().map_err(failed)?;
+    // A device may do something when it is opened.
+    if !found.is_file() {
+        return Err(Error::not_regular(path, found.file_type().is_symlink()));
+    }
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let handle = match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
+        Ok(opened) => File::from(opened),
+        Err(Errno::LOOP) => return Err(Error::not_regular(path, true)),
+        Err(errno) => return Err(failed(errno.into())),
+    };
+    let found = handle.metadata().map_err(failed)?;
+    if !found.is_file() {
+        return Err(Error::not_regular(path, false));
+    }
+    Ok((handle, found))
 }
 
 impl Opened {

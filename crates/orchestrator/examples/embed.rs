@@ -92,7 +92,7 @@ impl Disks for Machine {
 
     async fn snapshot(&self, actions: &[SnapshotAction]) -> Result<(), PortError> {
         for action in actions {
-            let SnapshotAction::Internal { disk, tag } = action else {
+            let SnapshotAction::Internal { disk, tag, .. } = action else {
                 let message = "the machine's disks are not files";
                 return Err(PortError::new(PortErrorKind::Refused, Effect::None, message));
             };

@@ -3,8 +3,6 @@
 mod compare;
 mod memory;
 
-use std::collections::BTreeSet;
-
 use tracing::Instrument;
 use uuid::Uuid;
 
@@ -130,14 +128,17 @@ async fn compare(
     let record = record.map_err(|e| {
         from_store(e, format!("what is stored of domain {} itself cannot be read", domain.name))
     })?;
-    let (mut found, overlays, memories) = compared.end(record.and_then(|record| record.current));
-    let named: BTreeSet<String> = memories.iter().filter_map(memory::RecordedMemory::file).collect();
+    let (mut found, overlays, memories, named) = compared.end(record.and_then(|record| record.current));
     for memory in memories {
         found.extend(memory.look(ports, domain, request.deep).await?.map(|finding| (finding, None)));
     }
     if pending.is_none() {
-        found
-            .extend(memory::orphans(ports, domain, &named).await?.into_iter().map(|finding| (finding, None)));
+        found.extend(
+            memory::orphans(ports, domain, &inventory, &named)
+                .await?
+                .into_iter()
+                .map(|finding| (finding, None)),
+        );
     }
     for overlay in overlays {
         let Some(port) = ports.overlays.get() else { continue };

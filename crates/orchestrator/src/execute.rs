@@ -1,5 +1,6 @@
 //! Carrying out a list of stages. Nothing here decides: a stage is done, or the fault says how far it came.
 
+mod layers;
 mod perform;
 
 use std::sync::{Mutex, PoisonError};
@@ -34,6 +35,8 @@ pub(crate) struct Found {
     pub(crate) record: Option<Record>,
     /// Sentences for people.
     pub(crate) warnings: Vec<String>,
+    /// The operation is done, but for what the journal says and the next operation goes on with.
+    pub(crate) is_left: bool,
 }
 
 /// A guest's memory that is being saved.
@@ -124,7 +127,10 @@ impl<'e> Execution<'e> {
             if last_wish.is_some_and(|last| at <= last) && self.is_interrupted() {
                 return Err(fault(interrupted(Effect::None), None, None));
             }
-            if stage.any(Does::flushes) {
+            // Whether a guest was reset looking cannot tell, when its disks go back without one.
+            let resets = stage.any(|does| *does == Does::ResetGuest)
+                && stages.iter().any(|stage| stage.any(|does| matches!(does, Does::SwapTop { .. })));
+            if resets || stage.any(Does::flushes) {
                 journal.at = at;
                 if let Err(e) = self.flush(journal, stages).await {
                     let error =
@@ -134,28 +140,45 @@ impl<'e> Execution<'e> {
             }
             let done = if is_commit(stage) {
                 journal.at = at + 1;
-                // Once more, so that one refusal of the store gives up nothing that is done.
-                let mut noted = self.flush(journal, stages).await;
-                if noted.is_err() {
-                    noted = self.flush(journal, stages).await;
-                }
-                noted.map_err(|e| Failed {
-                    does: Does::Commit,
-                    begun: Some(stage.clone()),
-                    error: Error::new(e.kind().into(), Effect::Unknown, Does::Commit.failure())
-                        .with_source(e),
-                })
+                steps.run(stage, self.commit(stage, journal, stages)).await
             } else {
-                steps.run(stage, self.stage(stage)).await
+                let done = steps.run(stage, self.stage(stage)).await;
+                // Once more, as with the commit itself: each of these may be done again.
+                if done.is_err() && committed.is_some_and(|commit| at > commit) && stage.any(Does::is_tidying)
+                {
+                    self.stage(stage).await
+                } else {
+                    done
+                }
             };
             match done {
                 Ok(()) => {}
-                // The operation is done: what is left over is found by a check.
-                Err(failed) if committed.is_some_and(|commit| at > commit) => self.warn(chain(&failed.error)),
+                // The operation is done: what is left over is found by a check. A step on layers relies on those before it.
+                Err(failed) if committed.is_some_and(|commit| at > commit) => {
+                    self.warn(chain(&failed.error));
+                    if !matches!(failed.does, Does::DropUndo(_)) {
+                        self.found().is_left = true;
+                        return Ok(());
+                    }
+                }
                 Err(Failed { does, begun, error }) => return Err(fault(error, Some(&does), begun)),
             }
         }
         Ok(())
+    }
+
+    /// The commit point of a revert: the journal says durably that the operation is done.
+    async fn commit(&self, stage: &Stage, journal: &mut Journal, stages: &[Stage]) -> Result<(), Failed> {
+        // Once more, so that one refusal of the store gives up nothing that is done.
+        let mut noted = self.flush(journal, stages).await;
+        if noted.is_err() {
+            noted = self.flush(journal, stages).await;
+        }
+        noted.map_err(|e| Failed {
+            does: Does::Commit,
+            begun: Some(stage.clone()),
+            error: Error::new(e.kind().into(), Effect::Unknown, Does::Commit.failure()).with_source(e),
+        })
     }
 
     async fn flush(&self, journal: &mut Journal, stages: &[Stage]) -> Result<(), xlsnap_conf_store::Error> {

@@ -63,7 +63,7 @@ pub struct Journal {
     pub(crate) stages: Vec<Stage>,
 }
 
-/// A snapshot that is being made: all of its record but what only the images know.
+/// A snapshot that is being made: all of its record but what only the images know; of one that is adopted, all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Draft {
     pub(crate) name: SnapshotName,

@@ -5,9 +5,11 @@ mod check;
 mod error;
 mod execute;
 mod journal;
+mod layers;
 mod list;
 mod look;
 mod operation;
+mod orphan;
 mod plan;
 mod ports;
 mod record;
@@ -22,33 +24,36 @@ pub use can::{Can, Port, Why};
 pub use check::{check, plan_check};
 pub use error::{Effect, Error, Kind, PortError, PortErrorKind};
 pub use journal::{Draft, Journal, JournalError};
+pub use layers::PartFiles;
 pub use list::{Listing, Row, list};
 pub use operation::{
-    DiskTake, DiskTarget, TakeHow, create, delete, plan_create, plan_delete, plan_recover, plan_revert,
-    recover, recover_without_memory, revert,
+    DiskTake, DiskTarget, TakeHow, create, delete, plan_adopt, plan_create, plan_delete, plan_delete_orphan,
+    plan_recover, plan_revert, recover, recover_without_memory, revert,
 };
 pub use plan::{
-    CreatePlan, DeletePlan, DiskPlan, PlannedStage, RecoverPlan, RevertPlan, RevertWay, SnapshotDeletion,
-    overlay_beside, planned_stages,
+    AdoptPlan, CreatePlan, DeletePlan, DiskPlan, NewTop, OrphanDeletion, PlannedStage, RecoverPlan,
+    RevertPlan, RevertWay, SnapshotDeletion, overlay_beside, planned_stages,
 };
 pub use ports::{
-    Abilities, Agent, Below, Bitmap, Clock, Command, Commands, Disk, Disks, FileIdentity, Guest, GuestState,
-    Health, ImageHealth, ImageSnapshot, InsideMemory, Interrupt, Inventory, Layer, LayerFile, Layers, Memory,
-    MemoryFiles, MemoryHeader, MemoryInside, MemorySave, MemorySurvey, Merge, Overlay, Overlays, Pause,
-    Ports, Power, Progress, Release, Run, SaveTo, SavedMemory, SnapshotAction, SnapshotId, StoppedGuest,
-    Undescribed, UndescribedKind, UnfinishedMemory,
+    Abilities, Agent, Below, Bitmap, Claims, Clock, Command, Commands, Disk, Disks, FileIdentity,
+    FoundMemory, Guest, GuestState, Health, ImageHealth, ImageSnapshot, InsideMemory, Interrupt, Inventory,
+    Layer, LayerFile, Layers, Memory, MemoryFiles, MemoryHeader, MemoryInside, MemorySave, MemorySurvey,
+    Merge, Overlay, Overlays, Pause, Ports, Power, Progress, Release, Run, SaveTo, SavedMemory,
+    SnapshotAction, SnapshotId, StoppedGuest, Undescribed, UndescribedKind, UnfinishedMemory,
 };
 pub use report::{
-    CheckReport, CreateReport, DeleteReport, Finding, FindingCode, Operation, Outcome, Recovered, Repair,
-    RevertReport,
+    AdoptReport, CheckReport, CreateReport, DeleteReport, Finding, FindingCode, Operation, OrphanReport,
+    Outcome, Recovered, Repair, RevertReport,
 };
 pub use request::{
-    CheckRequest, CreateRequest, DeleteRequest, DiskChoice, DomainRef, MemoryPlace, MemoryRequest,
-    OverlayFile, RevertRequest, Selection,
+    AdoptRequest, CheckRequest, CreateRequest, DeleteRequest, DiskChoice, DomainRef, MemoryPlace,
+    MemoryRequest, OrphanRequest, OverlayFile, RevertRequest, Selection,
 };
-pub use reversibility::{Now, Reversibility, Undo};
+pub use reversibility::{Basis, Reversibility, Undo};
 pub use session::Session;
-pub use step::{Adoption, Does, Ended, Expected, ImageTarget, Stage, Step, StepText, UndoPoint};
+pub use step::{
+    Adoption, Does, Ended, Expected, ImageFile, ImageTarget, LayerNote, Stage, Step, StepText, UndoPoint,
+};
 pub use tree::{Node, tree};
 
 // What the ports and requests are made of, so that a backend of one's own needs no other crates of the right version.

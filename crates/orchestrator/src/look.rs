@@ -11,7 +11,7 @@ use crate::{GuestState, Inventory, SnapshotAction};
 /// guest wrote before it ended.
 pub(crate) fn is_taken(actions: &[SnapshotAction], guest: GuestState, inventory: &Inventory) -> bool {
     actions.iter().all(|action| match action {
-        SnapshotAction::Internal { disk, tag } => {
+        SnapshotAction::Internal { disk, tag, .. } => {
             inventory.disk(disk).is_some_and(|disk| disk.named(tag).next().is_some())
         }
         SnapshotAction::External(overlay) => {
@@ -24,7 +24,7 @@ pub(crate) fn is_taken(actions: &[SnapshotAction], guest: GuestState, inventory:
 /// Whether an image holds the memory of the snapshot.
 pub(crate) fn holds_memory(actions: &[SnapshotAction], inventory: &Inventory) -> bool {
     actions.iter().any(|action| {
-        let SnapshotAction::Internal { disk, tag } = action else { return false };
+        let SnapshotAction::Internal { disk, tag, .. } = action else { return false };
         inventory.disk(disk).is_some_and(|disk| {
             disk.snapshots.iter().any(|snapshot| snapshot.name == *tag && snapshot.vm_state_size > 0)
         })

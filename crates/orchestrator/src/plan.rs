@@ -4,27 +4,35 @@ mod create;
 mod delete;
 mod memory;
 mod names;
+mod orphan;
 mod quiesce;
 mod revert;
 mod stages;
 
 pub(crate) use create::{CreateFacts, create, token};
-pub(crate) use delete::{DeleteFacts, Parents, delete, heir, new_parents, no_such, order};
-pub(crate) use memory::{MemoryFacts, left_out, memory};
+pub(crate) use delete::{
+    DeleteFacts, LayerFacts, Merges, Parents, delete, heir, new_parents, no_such, order,
+};
+pub(crate) use memory::{MemoryFacts, left_out, memory, run_to_save};
+pub(crate) use names::file_beside;
 pub use names::overlay_beside;
+pub(crate) use orphan::{OrphanFacts, adopt, delete_orphan};
 pub(crate) use quiesce::quiesce;
 pub(crate) use revert::{Marks, RevertFacts, Reverting, header, revert};
-pub(crate) use stages::{creation_stages, deletion_stages, disk_stages, reverting_stages};
+pub(crate) use stages::{
+    adopting_stages, creation_stages, deletion_stages, disk_stages, orphan_stages, reverting_stages,
+};
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use xlsnap_conf_store::Record;
 use xlsnap_types::model::{DiskName, MemoryMeta, PassedOver, SnapshotName};
 
 use crate::step::ImageTarget;
 use crate::{
-    Command, Commands, Effect, Error, Kind, MemoryInside, MemorySave, Operation, Outcome, Port, PortError,
-    Run, SnapshotAction, Stage, StepText,
+    Command, Commands, Effect, Error, Kind, LayerFile, MemoryInside, MemorySave, Operation, Outcome, Overlay,
+    Port, PortError, Run, SnapshotAction, Stage, StepText,
 };
 
 /// What is planned for one disk.
@@ -92,6 +100,36 @@ pub(crate) struct NewParent {
     pub(crate) new: Option<SnapshotName>,
 }
 
+/// How an orphan will get a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdoptPlan {
+    /// Its name.
+    pub name: SnapshotName,
+    /// The record.
+    pub record: Record,
+    /// The disks that are not in it, and why.
+    pub passed_over: Vec<PassedOver>,
+    /// Sentences for people: what is not known of it.
+    pub warnings: Vec<String>,
+    /// What is done, in this order.
+    pub stages: Vec<Stage>,
+}
+
+/// How an orphan will be deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrphanDeletion {
+    /// Its name, or its file.
+    pub orphan: String,
+    /// What is deleted inside images.
+    pub disks: Vec<ImageTarget>,
+    /// The memory file that is removed.
+    pub file: Option<String>,
+    /// Sentences for people: what stays.
+    pub warnings: Vec<String>,
+    /// What is done, in this order.
+    pub stages: Vec<Stage>,
+}
+
 /// How the disks will go back to a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevertPlan {
@@ -99,8 +137,10 @@ pub struct RevertPlan {
     pub name: SnapshotName,
     /// The snapshot that is made first.
     pub safety: Option<CreatePlan>,
-    /// The disks that go back.
+    /// The disks that go back inside their images.
     pub disks: Vec<ImageTarget>,
+    /// The disks that go back to the image below: each gets a new overlay on it.
+    pub overlays: Vec<NewTop>,
     /// The domain's other disks, and why they are left alone.
     pub untouched: Vec<PassedOver>,
     /// What happens to the domain's process.
@@ -109,6 +149,15 @@ pub struct RevertPlan {
     pub warnings: Vec<String>,
     /// What is done after the safety snapshot, in this order.
     pub stages: Vec<Stage>,
+}
+
+/// A new overlay that takes a disk's writes, in place of the image that takes them now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewTop {
+    /// The overlay, on the image that holds the snapshot's state.
+    pub overlay: Overlay,
+    /// The disk's image before.
+    pub old: LayerFile,
 }
 
 /// How an interrupted operation will be brought to its end.

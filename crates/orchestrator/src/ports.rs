@@ -2,6 +2,7 @@
 //! ([`Port::Lacks`], [`Can::No`]) that planning refuses by.
 
 mod agent;
+mod claims;
 mod commands;
 mod disks;
 mod guest;
@@ -12,6 +13,7 @@ mod overlays;
 mod power;
 
 pub use agent::Agent;
+pub use claims::Claims;
 pub use commands::{Command, Commands};
 pub use disks::{
     Bitmap, Disk, Disks, FileIdentity, ImageSnapshot, Inventory, SnapshotAction, SnapshotId, Undescribed,
@@ -21,8 +23,8 @@ pub use guest::{Guest, GuestState, Pause, Run};
 pub use health::{Health, ImageHealth};
 pub use layers::{Below, Layer, LayerFile, Layers, Merge};
 pub use memory::{
-    InsideMemory, Memory, MemoryFiles, MemoryHeader, MemoryInside, MemorySave, MemorySurvey, SaveTo,
-    SavedMemory, StoppedGuest, UnfinishedMemory,
+    FoundMemory, InsideMemory, Memory, MemoryFiles, MemoryHeader, MemoryInside, MemorySave, MemorySurvey,
+    SaveTo, SavedMemory, StoppedGuest, UnfinishedMemory,
 };
 pub use overlays::{Overlay, Overlays};
 pub use power::{Abilities, Power, Release};
@@ -81,6 +83,8 @@ pub struct Ports<'a> {
     pub overlays: Port<'a, dyn Overlays>,
     /// The files of chains, for what becomes of external snapshots.
     pub layers: Port<'a, dyn Layers>,
+    /// What other domains say of the files.
+    pub claims: Port<'a, dyn Claims>,
     /// Stopping the guest and letting it run.
     pub pause: Port<'a, dyn Pause>,
     /// Saving the guest's memory to a file.
@@ -118,6 +122,7 @@ impl<'a> Ports<'a> {
             commands: Port::Lacks("the backend does not tell its commands"),
             overlays: Port::Lacks("the backend makes no overlays"),
             layers: Port::Lacks("the backend does not look below an image"),
+            claims: Port::Lacks("no other domains are known"),
             pause: Port::Lacks("the backend cannot stop the guest"),
             memory: Port::Lacks("the backend cannot save a guest's memory to a file"),
             inside: Port::Lacks("the backend keeps no memory inside images"),

@@ -2,12 +2,17 @@
 
 use xlsnap_conf_store::Record;
 use xlsnap_types::libxl;
-use xlsnap_types::model::{DiskMeta, DiskName, ImageFormat, MemoryMeta, SnapshotName};
+use xlsnap_types::model::{DiskMeta, DiskName, ImageFormat, MemoryMeta, SavedIn, SnapshotName};
 
 use crate::journal::Draft;
 use crate::{
-    Disk, DomainRef, Effect, Error, Inventory, Kind, MemorySave, SavedMemory, SnapshotAction, SnapshotId,
+    Disk, DomainRef, Effect, Error, Inventory, Kind, MemorySave, SaveTo, SavedMemory, SnapshotAction,
+    SnapshotId,
 };
+
+/// How far, in seconds, the dates of what is one snapshot may be apart: the record's is taken before the snapshot, and the time that
+/// many full disks take lies between.
+pub(crate) const SAME_TIME: u64 = 60;
 
 /// One disk of a record.
 #[derive(Debug)]
@@ -110,15 +115,17 @@ impl Draft {
     /// The record, with the ids that the images gave.
     pub(crate) fn record(&self, inventory: Option<&Inventory>, saved: Option<&SavedMemory>) -> Record {
         let mut meta = self.meta.clone();
-        meta.memory = self.memory.as_ref().map(|save| self.memory_meta(save, inventory, saved));
+        if let Some(save) = &self.memory {
+            meta.memory = Some(self.memory_meta(save, inventory, saved));
+        }
         for (disk, action) in meta.disks.iter_mut().zip(&self.actions) {
             if let SnapshotAction::Internal { tag, .. } = action {
                 let found = inventory.and_then(|inventory| inventory.disk(&disk.disk)?.named(tag).next());
-                disk.id = found.map(|snapshot| snapshot.id);
+                disk.id = found.map(|snapshot| snapshot.id).or(disk.id.take());
             }
         }
         let disks = self.actions.iter().map(|action| match action {
-            SnapshotAction::Internal { disk, tag } => libxl::DiskSnapshot {
+            SnapshotAction::Internal { disk, tag, .. } => libxl::DiskSnapshot {
                 device: Some(disk.to_string()),
                 name: Some(tag.clone()),
                 file: Some(String::new()),
@@ -139,7 +146,9 @@ impl Draft {
             // The design wants "" where there is nothing, not NULL: in the description, the memory and the file.
             description: Some(self.description.clone()),
             creation_time: self.creation_time,
-            memory: Some(self.memory.as_ref().and_then(MemorySave::file).unwrap_or_default().to_owned()),
+            memory: Some(
+                meta.memory.as_ref().and_then(|memory| memory.file().map(str::to_owned)).unwrap_or_default(),
+            ),
             running: self.state.running,
             blocked: self.state.blocked,
             paused: self.state.paused,
@@ -164,16 +173,21 @@ impl Draft {
             .map(|snapshot| snapshot.vm_state_size)
             .max();
         MemoryMeta {
-            way: save.way(),
-            file: save.file().map(str::to_owned),
+            place: match &save.to {
+                SaveTo::Inside => SavedIn::Inside,
+                SaveTo::File { file, way, compression } => SavedIn::File {
+                    file: file.to_string(),
+                    way: *way,
+                    checksum: saved.and_then(|saved| saved.checksum.clone()),
+                    compression: *compression,
+                },
+            },
             bytes: saved.map_or(inside.unwrap_or_default(), |saved| saved.bytes),
-            checksum: saved.and_then(|saved| saved.checksum.clone()),
-            compression: save.compression(),
         }
     }
 }
 
-fn libxl_format(format: &ImageFormat) -> libxl::DiskFormat {
+pub(crate) fn libxl_format(format: &ImageFormat) -> libxl::DiskFormat {
     match format {
         ImageFormat::Qcow2 => libxl::DiskFormat::Qcow2,
         ImageFormat::Raw => libxl::DiskFormat::Raw,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use xlsnap_conf_store::Record;
 use xlsnap_types::model::{DiskName, PassedOver, SnapshotName};
 
-use crate::{Reversibility, RevertWay};
+use crate::{ImageTarget, Reversibility, RevertWay};
 
 /// A snapshot was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +38,34 @@ pub struct DeleteReport {
     /// Their names, in the order of deletion.
     pub deleted: Vec<SnapshotName>,
     /// Sentences for people: what is worth knowing, although it worked.
+    pub warnings: Vec<String>,
+    /// What was finished or undone before.
+    pub recovered: Option<Recovered>,
+}
+
+/// An orphan has a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdoptReport {
+    /// The record, as stored.
+    pub record: Record,
+    /// Whether it can be reverted to and deleted, and how.
+    pub reversibility: Reversibility,
+    /// Sentences for people: what is not known of it.
+    pub warnings: Vec<String>,
+    /// What was finished or undone before.
+    pub recovered: Option<Recovered>,
+}
+
+/// An orphan was deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrphanReport {
+    /// Its name, or its file.
+    pub orphan: String,
+    /// What was deleted inside images.
+    pub disks: Vec<ImageTarget>,
+    /// The memory file that was removed.
+    pub file: Option<String>,
+    /// Sentences for people: what stays.
     pub warnings: Vec<String>,
     /// What was finished or undone before.
     pub recovered: Option<Recovered>,
@@ -73,6 +101,8 @@ pub enum Operation {
     Delete,
     /// The disks go back to a snapshot.
     Revert,
+    /// What stands in images gets a record.
+    Adopt,
 }
 
 impl fmt::Display for Operation {
@@ -81,6 +111,7 @@ impl fmt::Display for Operation {
             Self::Create => "create",
             Self::Delete => "delete",
             Self::Revert => "revert",
+            Self::Adopt => "adopt",
         })
     }
 }

@@ -121,6 +121,34 @@ pub struct DeleteRequest {
     pub children: bool,
     /// Forget the records, and leave images and files alone.
     pub metadata_only: bool,
+    /// Merge no layers, although no snapshot needs them any more: that is the longest part of a deletion, and a later one, or
+    /// flattening the disk, does it.
+    pub no_merge: bool,
+}
+
+impl DeleteRequest {
+    /// This snapshot alone, with its data.
+    pub fn new(name: SnapshotName) -> Self {
+        Self { name, children: false, metadata_only: false, no_merge: false }
+    }
+}
+
+/// A snapshot in images that is to get a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdoptRequest {
+    /// Its name in the images.
+    pub name: SnapshotName,
+    /// Only of these disks; empty for every disk that holds it.
+    pub disks: BTreeSet<DiskName>,
+}
+
+/// What no record names, to be deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrphanRequest {
+    /// The snapshot's name in the images, which another program may have chosen; or a memory file in the domain's own directory.
+    pub orphan: String,
+    /// Only from these disks; empty for every disk that holds it.
+    pub disks: BTreeSet<DiskName>,
 }
 
 /// A snapshot to go back to.

@@ -2,7 +2,7 @@
 
 use futures_util::lock::Mutex;
 use xlsnap_conf_store::{ConfStore, DomainLock, Owner, Record};
-use xlsnap_types::model::{DomainRecord, SnapshotName};
+use xlsnap_types::model::{DomainRecord, LayerRecord, SnapshotName};
 
 use crate::error::from_store;
 use crate::journal::{Journal, parse};
@@ -107,6 +107,18 @@ impl<'a> Session<'a> {
                 chain(&error)
             ));
         }
+    }
+
+    /// Changes the ledger of the domain's layers.
+    pub(crate) async fn set_layers(
+        &self,
+        change: impl FnOnce(&mut Vec<LayerRecord>),
+    ) -> Result<(), xlsnap_conf_store::Error> {
+        let old = self.store.domain_record(self.domain.uuid).await?.unwrap_or_default();
+        let mut layers = old.layers.clone();
+        change(&mut layers);
+        let record = DomainRecord { name: Some(self.domain.name.clone()), layers, ..old };
+        self.set_domain_record(&record).await
     }
 
     /// Makes `name` the domain's current snapshot.

@@ -10,10 +10,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-use xlsnap_types::model::{DiskName, ImageFormat, MemoryMeta, SnapshotName};
+use xlsnap_types::model::{DiskName, ImageFormat, MemoryMeta, Owner, SnapshotName};
 
 use crate::journal::Draft;
-use crate::{Bitmap, Disk, FileIdentity, MemoryInside, MemorySave, Overlay, Run, SnapshotAction, SnapshotId};
+use crate::layers::PartFiles;
+use crate::{
+    Bitmap, Disk, FileIdentity, LayerFile, MemoryInside, MemorySave, Merge, Overlay, Run, SnapshotAction,
+    SnapshotId,
+};
 
 /// A part of a plan: its steps are begun together, and it ends when all have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +77,49 @@ pub enum Does {
     RemoveLayer(Overlay),
     /// Makes the domain's description name a file as the disk's image.
     Adopt(Adoption),
+    /// Makes the process that has the disk open write to another layer from then on. The one before stays as it is.
+    SwapTop {
+        /// The layer that takes the writes.
+        to: LayerFile,
+        /// The layer that took them before, to which the way back leads.
+        from: LayerFile,
+    },
+    /// Moves what a layer holds down into the one below it.
+    Merge(Merge),
+    /// Makes the header of a layer name another base, which has the content of the one before.
+    Reheader {
+        /// The layer.
+        child: LayerFile,
+        /// The base.
+        base: LayerFile,
+    },
+    /// Unlinks a layer that no disk and no snapshot needs. A file that has its name and is another one stays.
+    Unlink(LayerFile),
+    /// Takes the data out of a layer that no disk and no snapshot needs, and whose name a record has.
+    EmptyLayer {
+        /// The layer.
+        layer: LayerFile,
+        /// The same, empty.
+        overlay: Overlay,
+    },
+    /// Changes the files that a record names for an external part.
+    SetPart {
+        /// The snapshot.
+        snapshot: SnapshotName,
+        /// The disk.
+        disk: DiskName,
+        /// The files before.
+        from: PartFiles,
+        /// The files from then on.
+        to: PartFiles,
+    },
+    /// Notes in the domain's ledger whose the files of its chains are.
+    NoteLayers {
+        /// Files that are there from then on, or have changed.
+        add: Vec<LayerNote>,
+        /// Files that are gone.
+        remove: Vec<String>,
+    },
     /// Freezes the guest's file systems through its agent.
     Freeze {
         /// How long the agent has for an answer.
@@ -216,6 +263,49 @@ pub struct Adoption {
     pub file: String,
     /// The file's format.
     pub format: ImageFormat,
+    /// The file that it named before, to which the way back leads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub was: Option<ImageFile>,
+}
+
+/// A file as the image of a disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageFile {
+    /// The file.
+    pub file: String,
+    /// Its format.
+    pub format: ImageFormat,
+}
+
+/// What the ledger is to say of a file; its identity and its stamp are looked up when it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerNote {
+    /// The file.
+    pub file: LayerFile,
+    /// Whose it is, unless the ledger knows it already.
+    pub owner: Owner,
+    /// The file below it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// Whether it is read-only from then on.
+    pub frozen: bool,
+}
+
+impl LayerNote {
+    /// A file that was made to take a disk's writes.
+    pub(crate) fn made(disk: &DiskName, file: &str, format: &ImageFormat, base: &str) -> Self {
+        Self {
+            file: LayerFile {
+                disk: disk.clone(),
+                file: file.to_owned(),
+                format: format.clone(),
+                identity: None,
+            },
+            owner: Owner::Made,
+            base: Some(base.to_owned()),
+            frozen: false,
+        }
+    }
 }
 
 /// A mark of what is on a disk: an internal snapshot under a reserved name.
@@ -312,11 +402,29 @@ impl Does {
         }
     }
 
+    /// Whether it is a step on layers that no snapshot needs any more. Each may be done again, in the order of the list.
+    pub(crate) fn is_tidying(&self) -> bool {
+        matches!(
+            self,
+            Self::Merge(_)
+                | Self::Adopt(_)
+                | Self::Reheader { .. }
+                | Self::Unlink(_)
+                | Self::EmptyLayer { .. }
+                | Self::SetPart { .. }
+                | Self::NoteLayers { .. }
+        )
+    }
+
     /// Whether the step may take long, so that a wish to end early is heard while it goes on.
     pub(crate) fn is_long(&self) -> bool {
         matches!(
             self,
-            Self::BeginMemory(_) | Self::RunOn(_) | Self::FinishMemory(_) | Self::TakeInside { .. }
+            Self::BeginMemory(_)
+                | Self::RunOn(_)
+                | Self::FinishMemory(_)
+                | Self::TakeInside { .. }
+                | Self::Merge(_)
         )
     }
 
@@ -325,6 +433,12 @@ impl Does {
         Some(match self {
             Self::MakeLayer(overlay) | Self::RemoveLayer(overlay) => &overlay.disk,
             Self::Adopt(adoption) => &adoption.disk,
+            Self::SwapTop { to: layer, .. }
+            | Self::Unlink(layer)
+            | Self::EmptyLayer { layer, .. }
+            | Self::Reheader { child: layer, .. } => &layer.disk,
+            Self::Merge(merge) => &merge.from.disk,
+            Self::SetPart { disk, .. } => disk,
             Self::Take(action) => action.disk(),
             Self::MarkUndo(point) | Self::DropUndo(point) => &point.disk,
             Self::DropBitmap { disk, .. } | Self::MendImage { disk, .. } => disk,

@@ -147,7 +147,7 @@ pub trait QemuImg: Send + Sync {
     async fn check(&self, image: &Image, repair: Option<Repair>) -> Result<Check, Error>;
 
     /// Writes what `top` holds into `base`, the image right below it, which has the content of `top` afterwards; durably. `top`
-    /// stays as it is, and both give the same content all the time, so it may be done again. `done` is told which part of it is
+    /// stays as it is and gives its content all the time, so it may be done again; a future that is dropped ends it half-way. `done` is told which part of it is
     /// done, from 0 to 1.
     ///
     /// # Errors

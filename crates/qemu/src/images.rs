@@ -74,7 +74,7 @@ impl Images {
 
     async fn act(&self, action: &SnapshotAction) -> Result<(), PortError> {
         match action {
-            SnapshotAction::Internal { disk, tag } => {
+            SnapshotAction::Internal { disk, tag, .. } => {
                 let spec = self.writable(disk)?;
                 let made = self.qemu_img.snapshot_create(&image_of(&spec), tag).await;
                 made.map_err(|error| failed(&During::Create { disk, tag, file: &spec.file }, error))

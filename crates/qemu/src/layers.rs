@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use xlsnap_orchestrator::{
     Below, Effect, FileIdentity, Layer, LayerFile, Merge, PortError, PortErrorKind, Progress,
@@ -13,6 +14,10 @@ use xlsnap_types::model::{ImageFormat, Stamp};
 
 use crate::images::inventory::image_snapshot;
 use crate::{error, revertible};
+
+/// How long a program that was ended may take to be gone.
+const ENDING: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_millis(5);
 
 /// What the layer is. Its header is read, and no other file.
 pub(crate) async fn look(qemu_img: &dyn QemuImg, layer: &LayerFile) -> Result<Option<Layer>, PortError> {
@@ -85,6 +90,21 @@ pub(crate) async fn merge(
     let done = |part: f64| progress.bytes((part * total as f64) as u64, Some(total));
     let (top, base) = (image(from).with_key_file(key_file), image(into));
     qemu_img.commit(&top, &base, &done).await.map_err(|e| error::of_qemu_img(about(merge), e))
+}
+
+/// Waits until no process works on the layers any more: a qemu-img whose merge was dropped is ended, and takes a moment to be gone.
+pub(crate) async fn at_rest(merge: &Merge) -> Result<(), PortError> {
+    let begin = Instant::now();
+    loop {
+        let files = [&merge.from.file, &merge.into.file];
+        match files.into_iter().find_map(|file| revertible::locked(file)) {
+            None => return Ok(()),
+            Some(why) if begin.elapsed() > ENDING => {
+                return Err(unmerged(PortErrorKind::Busy, merge, &why));
+            }
+            Some(_) => tokio::time::sleep(SOON).await,
+        }
+    }
 }
 
 /// Makes the header of `child` name `base`, unless it does.

@@ -18,5 +18,5 @@ pub use error::of_memory_file;
 pub use images::Images;
 pub use live::Live;
 pub use machine::{Machine, MachineParts};
-pub use memory::{Saves, recorded_memory};
+pub use memory::{Saves, found_memory, recorded_memory};
 pub use spec::{Description, DiskSpec};

@@ -74,6 +74,7 @@ macro_rules! behaviour_suite {
             a_paused_guest_stays_paused
             a_check_of_a_sound_domain_finds_nothing
             a_check_finds_what_others_did
+            what_others_made_is_adopted_and_deleted
         }
     };
     (@cases $make:path: $($case:ident)*) => {

@@ -13,6 +13,7 @@ mod commands;
 mod disks;
 mod faults;
 mod image;
+mod layers;
 mod machine;
 mod store;
 

@@ -14,13 +14,19 @@ fn example(package: &str, name: &str, arguments: &[&Path]) -> String {
 
 /// What the example prints, which reads `input`.
 fn example_that_reads(package: &str, name: &str, arguments: &[&Path], input: &[u8]) -> String {
+    // All of the workspace's, as its tests are built: one package alone has other features, and would be built anew with all that it
+    // needs.
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["run", "--quiet", "--locked", "--package", package, "--example", name, "--"]);
-    cargo.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = cargo.spawn().expect("cargo starts");
+    cargo.args(["build", "--quiet", "--locked", "--workspace", "--examples"]);
+    assert!(cargo.status().expect("cargo starts").success(), "the examples are not built");
+    let test = std::env::current_exe().expect("a test has a program");
+    let built = test.ancestors().nth(2).expect("it is in a directory of the target directory");
+    let mut program = Command::new(built.join("examples").join(name));
+    program.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = program.spawn().expect("the example starts");
     // An example that reads nothing may have ended.
     let _ = child.stdin.take().expect("it is piped").write_all(input);
-    let output = child.wait_with_output().expect("cargo ends");
+    let output = child.wait_with_output().expect("the example ends");
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{package}, {name}: {}: {complaint}", output.status);
     String::from_utf8(output.stdout).expect("an example prints text")
@@ -39,7 +45,7 @@ fn without_a_machine() {
 
     let memory = b"QEVM\0\0\0\x03\x07\0\0\0\x0bpc-q35-10.0 and more";
     let directory = [scratch.dir(), Path::new("before")];
-    let told = example_that_reads("xlsnap-memory-file", "keep", &directory, memory);
+    let told = example_that_reads("xlsnap-memory-file", "keep_memory", &directory, memory);
     assert!(
         told.contains("before.save\nQEMU, pc-q35-10.0\n") && told.ends_with("verified and removed\n"),
         "{told}"

@@ -32,7 +32,7 @@ impl Identity {
 
 /// Refuses when a domain has one of `images` as a disk, or a process has one open to write to.
 ///
-/// What begins just afterwards is not seen. xlsnap's own lock keeps other xlsnaps away; nothing keeps `xl create` away.
+/// What begins just afterwards is not found. xlsnap's own lock keeps other xlsnaps away; nothing keeps `xl create` away.
 ///
 /// # Errors
 /// [`PortErrorKind::Busy`] names the image, and the domain or the process that uses it; [`PortErrorKind::Unreachable`] and

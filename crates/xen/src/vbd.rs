@@ -71,8 +71,8 @@ pub async fn list(store: &dyn Nodes, domid: Domid) -> Result<Vec<Vbd>, PortError
     let read = |name: String| read(store, domid, base.clone(), name);
     let mut vbds: Vec<Vbd> = stream::iter(names).map(read).buffered(AT_A_TIME).try_collect().await?;
     vbds.sort_unstable_by_key(|vbd| vbd.devid);
-    let mut seen = HashSet::new();
-    if let Some(twice) = vbds.iter().find(|vbd| !seen.insert(&vbd.name)) {
+    let mut names = HashSet::new();
+    if let Some(twice) = vbds.iter().find(|vbd| !names.insert(&vbd.name)) {
         return Err(nonsense(domid, &format!("two of its disks are called {}", twice.name)));
     }
     Ok(vbds)

@@ -29,7 +29,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("made {}", made.record.snapshot.name.unwrap_or_default());
     let back = host.revert(&web, &RevertRequest::new("before".parse()?), Call::new()).await?;
     println!("at {} again", back.name);
-    let gone = DeleteRequest { name: "before".parse()?, children: false, metadata_only: false };
+    let gone = DeleteRequest::new("before".parse()?);
     let deleted = host.delete(&web, &gone, Call::new()).await?;
     println!("deleted {}", deleted.deleted.len());
     Ok(())

@@ -3,9 +3,10 @@
 use async_trait::async_trait;
 use uuid::Uuid;
 use xlsnap_orchestrator::{
-    self as orchestrator, CheckReport, CheckRequest, Commands, CreatePlan, CreateReport, CreateRequest,
-    DeletePlan, DeleteReport, DeleteRequest, DomainRef, Error, PlannedStage, Port, Ports, RecoverPlan,
-    Recovered, RevertPlan, RevertReport, RevertRequest, Session, Stage, planned_stages,
+    self as orchestrator, AdoptPlan, AdoptReport, AdoptRequest, CheckReport, CheckRequest, Commands,
+    CreatePlan, CreateReport, CreateRequest, DeletePlan, DeleteReport, DeleteRequest, DomainRef, Error,
+    OrphanDeletion, OrphanReport, OrphanRequest, PlannedStage, Port, Ports, RecoverPlan, Recovered,
+    RevertPlan, RevertReport, RevertRequest, Session, Stage, planned_stages,
 };
 
 use crate::claims::Writes;
@@ -52,6 +53,8 @@ pub(crate) struct Create<'r>(pub(crate) &'r CreateRequest);
 pub(crate) struct Revert<'r>(pub(crate) &'r RevertRequest);
 pub(crate) struct Delete<'r>(pub(crate) &'r DeleteRequest);
 pub(crate) struct Check<'r>(pub(crate) &'r CheckRequest);
+pub(crate) struct Adopt<'r>(pub(crate) &'r AdoptRequest);
+pub(crate) struct DeleteOrphan<'r>(pub(crate) &'r OrphanRequest);
 pub(crate) struct Recover {
     /// A revert whose memory cannot be restored is finished with the disks alone.
     pub(crate) without_memory: bool,
@@ -122,6 +125,36 @@ impl Operation for Check<'_> {
 }
 
 #[async_trait]
+impl Operation for Adopt<'_> {
+    type Report = AdoptReport;
+
+    fn name(&self) -> &'static str {
+        "adopt"
+    }
+
+    async fn run(&self, session: &Session<'_>, ports: &Ports<'_>) -> Result<AdoptReport, Error> {
+        session.adopt(ports, self.0, Uuid::new_v4()).await
+    }
+}
+
+#[async_trait]
+impl Operation for DeleteOrphan<'_> {
+    type Report = OrphanReport;
+
+    fn name(&self) -> &'static str {
+        "delete"
+    }
+
+    fn writes(&self) -> Writes<'_> {
+        Writes::Orphan(self.0)
+    }
+
+    async fn run(&self, session: &Session<'_>, ports: &Ports<'_>) -> Result<OrphanReport, Error> {
+        session.delete_orphan(ports, self.0, Uuid::new_v4()).await
+    }
+}
+
+#[async_trait]
 impl Operation for Recover {
     type Report = Option<Recovered>;
 
@@ -181,6 +214,32 @@ impl DryRun for Delete<'_> {
 
     async fn plan(&self, ports: &Ports<'_>, domain: &DomainRef) -> Result<(Self::Plan, Vec<Stage>), Error> {
         let plan = orchestrator::plan_delete(ports, domain, self.0, Uuid::new_v4()).await?;
+        let stages = plan.stages.clone();
+        Ok((plan, stages))
+    }
+}
+
+#[async_trait]
+impl DryRun for Adopt<'_> {
+    type Plan = AdoptPlan;
+
+    async fn plan(&self, ports: &Ports<'_>, domain: &DomainRef) -> Result<(Self::Plan, Vec<Stage>), Error> {
+        let plan = orchestrator::plan_adopt(ports, domain, self.0, Uuid::new_v4()).await?;
+        let stages = plan.stages.clone();
+        Ok((plan, stages))
+    }
+}
+
+#[async_trait]
+impl DryRun for DeleteOrphan<'_> {
+    type Plan = OrphanDeletion;
+
+    fn writes(&self) -> Writes<'_> {
+        Writes::Orphan(self.0)
+    }
+
+    async fn plan(&self, ports: &Ports<'_>, domain: &DomainRef) -> Result<(Self::Plan, Vec<Stage>), Error> {
+        let plan = orchestrator::plan_delete_orphan(ports, domain, self.0, Uuid::new_v4()).await?;
         let stages = plan.stages.clone();
         Ok((plan, stages))
     }

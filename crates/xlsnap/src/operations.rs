@@ -3,12 +3,15 @@
 use uuid::Uuid;
 use xlsnap_conf_store::{ConfStore, Record};
 use xlsnap_orchestrator::{
-    self as orchestrator, CheckReport, CheckRequest, CreatePlan, CreateReport, CreateRequest, DeletePlan,
-    DeleteReport, DeleteRequest, Error, GuestState, Listing, RecoverPlan, Recovered, Reversibility,
-    RevertPlan, RevertReport, RevertRequest,
+    self as orchestrator, AdoptPlan, AdoptReport, AdoptRequest, CheckReport, CheckRequest, CreatePlan,
+    CreateReport, CreateRequest, DeletePlan, DeleteReport, DeleteRequest, Error, GuestState, Listing,
+    OrphanDeletion, OrphanReport, OrphanRequest, RecoverPlan, Recovered, Reversibility, RevertPlan,
+    RevertReport, RevertRequest,
 };
 use xlsnap_types::model::SnapshotName;
 
+use crate::claims::Writes;
+use crate::connect::Connected;
 use crate::failures::from_store;
 use crate::lock::LockLender;
 use crate::{Call, Host, PendingRecovery, Planned, Selector, operation};
@@ -104,7 +107,8 @@ impl Host {
         self.all_domains().await
     }
 
-    /// All that is stored of one snapshot.
+    /// All that is stored of one snapshot, and whether it could be reverted to now: the domain is looked at unless an operation on
+    /// it goes on or was interrupted. Where it cannot be looked at, the record alone tells ([`crate::Basis::Record`]).
     ///
     /// # Errors
     /// [`crate::Kind::NotFound`] when there is no such domain or snapshot.
@@ -123,8 +127,21 @@ impl Host {
         })?;
         let of_domain = self.store.domain_record(domain.uuid).await.map_err(cannot)?;
         let current = of_domain.and_then(|of_domain| of_domain.current).as_ref() == Some(name);
-        let reversibility = Reversibility::of(&record);
         let pending = self.pending(domain.uuid, &domain.name).await?;
+        // An operation that goes on needs the monitor, and changes what a look would find.
+        let unlooked = if pending.is_some() {
+            Some("an operation on the domain was interrupted".to_owned())
+        } else {
+            let locked = self.store.is_locked(domain.uuid).await.map_err(cannot)?;
+            locked.then(|| "an operation on the domain goes on".to_owned())
+        };
+        let reversibility = match unlooked {
+            Some(why) => Reversibility::of(&record, why),
+            None => match self.reversibility(selector, &record, name).await {
+                Ok(looked) => looked,
+                Err(e) => Reversibility::without_look(&record, &e),
+            },
+        };
         Ok(SnapshotDetails {
             domain: domain.name,
             uuid: domain.uuid,
@@ -133,6 +150,37 @@ impl Host {
             reversibility,
             pending,
         })
+    }
+
+    /// What a revert to the snapshot would find now.
+    async fn reversibility(
+        &self,
+        selector: &Selector,
+        record: &Record,
+        name: &SnapshotName,
+    ) -> Result<Reversibility, Error> {
+        let identified = self.identify(selector).await?;
+        let connected = self.connect(selector, identified, LockLender::default()).await?;
+        let looked = self.reversibility_of(&connected, record, name).await;
+        connected.leave().await;
+        looked
+    }
+
+    async fn reversibility_of(
+        &self,
+        connected: &Connected,
+        record: &Record,
+        name: &SnapshotName,
+    ) -> Result<Reversibility, Error> {
+        let ports = connected.ports(&self.store, self, Call::new());
+        let mut found = Reversibility::look(&ports, &connected.domain, record).await?;
+        if found.revert.is_possible() {
+            match self.refuse_shared(connected, Writes::Revert(&RevertRequest::new(name.clone()))).await {
+                Err(e) if e.kind() == crate::Kind::Refused => found.refuse(&e),
+                done => done?,
+            }
+        }
+        Ok(found)
     }
 
     /// Whether the domain's guest is on now, running or paused: whether it has a memory that could be saved.
@@ -247,6 +295,68 @@ impl Host {
         request: &CheckRequest,
     ) -> Result<Planned<CheckReport>, Error> {
         self.planned(selector, &operation::Check(request)).await
+    }
+
+    /// Makes a record of a snapshot that stands in the domain's images and that no record names. No image is changed.
+    ///
+    /// # Errors
+    /// See [`xlsnap_orchestrator::Session::adopt`].
+    ///
+    /// # Cancel safety
+    /// As [`xlsnap_orchestrator::Session::adopt`]: what it leaves is recovered by the next operation on the domain.
+    pub async fn adopt(
+        &self,
+        selector: &Selector,
+        request: &AdoptRequest,
+        call: Call<'_>,
+    ) -> Result<AdoptReport, Error> {
+        self.on(selector, &operation::Adopt(request), call).await
+    }
+
+    /// What [`Host::adopt`] would do. Changes nothing, and takes no lock.
+    ///
+    /// # Errors
+    /// As [`Host::adopt`] before its first effect.
+    ///
+    /// # Cancel safety
+    /// It only looks.
+    pub async fn plan_adopt(
+        &self,
+        selector: &Selector,
+        request: &AdoptRequest,
+    ) -> Result<Planned<AdoptPlan>, Error> {
+        self.planned(selector, &operation::Adopt(request)).await
+    }
+
+    /// Deletes what no record names: a snapshot inside images, or a memory file of the domain's.
+    ///
+    /// # Errors
+    /// See [`xlsnap_orchestrator::Session::delete_orphan`].
+    ///
+    /// # Cancel safety
+    /// As [`xlsnap_orchestrator::Session::delete_orphan`]: what it leaves is recovered by the next operation on the domain.
+    pub async fn delete_orphan(
+        &self,
+        selector: &Selector,
+        request: &OrphanRequest,
+        call: Call<'_>,
+    ) -> Result<OrphanReport, Error> {
+        self.on(selector, &operation::DeleteOrphan(request), call).await
+    }
+
+    /// What [`Host::delete_orphan`] would do. Changes nothing, and takes no lock.
+    ///
+    /// # Errors
+    /// As [`Host::delete_orphan`] before its first effect.
+    ///
+    /// # Cancel safety
+    /// It only looks.
+    pub async fn plan_delete_orphan(
+        &self,
+        selector: &Selector,
+        request: &OrphanRequest,
+    ) -> Result<Planned<OrphanDeletion>, Error> {
+        self.planned(selector, &operation::DeleteOrphan(request)).await
     }
 
     /// What [`Host::recover`] would do, or [`Host::recover_without_memory`]; a plan of `None` when nothing was left. Changes

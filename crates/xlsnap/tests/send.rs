@@ -6,8 +6,8 @@ use std::path::Path;
 use xlsnap::types::libxl::{DiskSnapshot, DomainSnapshot};
 use xlsnap::types::model::SnapshotName;
 use xlsnap::{
-    Call, CheckRequest, CreateRequest, DeleteRequest, Host, NewDomain, RevertRequest, Selector, StartOptions,
-    StopOptions, design,
+    AdoptRequest, Call, CheckRequest, CreateRequest, DeleteRequest, Host, NewDomain, OrphanRequest,
+    RevertRequest, Selector, StartOptions, StopOptions, design,
 };
 
 fn send(_: impl Send) {}
@@ -30,6 +30,8 @@ fn every_future_is_send(
     create: &CreateRequest,
     revert: &RevertRequest,
     delete: &DeleteRequest,
+    adopt: &AdoptRequest,
+    orphan: &OrphanRequest,
 ) {
     let Given { host, domain, name, disks, snapshot, call } = *given;
     send(host.create(domain, create, call));
@@ -43,6 +45,10 @@ fn every_future_is_send(
     send(host.plan_delete(domain, delete));
     send(host.check(domain, &CheckRequest::default(), call));
     send(host.plan_check(domain, &CheckRequest::default()));
+    send(host.adopt(domain, adopt, call));
+    send(host.plan_adopt(domain, adopt));
+    send(host.delete_orphan(domain, orphan, call));
+    send(host.plan_delete_orphan(domain, orphan));
     send(host.recover(domain, call));
     send(host.plan_recover(domain, true));
     send(host.recover_without_memory(domain, call));

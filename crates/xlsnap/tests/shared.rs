@@ -36,7 +36,7 @@ fn external(name: &str) -> CreateRequest {
 }
 
 fn deletion(name: &str, metadata_only: bool) -> DeleteRequest {
-    DeleteRequest { name: snapshot(name), children: false, metadata_only }
+    DeleteRequest { metadata_only, ..DeleteRequest::new(snapshot(name)) }
 }
 
 async fn add(host: &Host, name: &str, disks: &[(&str, &Path)]) -> Result<Vec<String>, Error> {

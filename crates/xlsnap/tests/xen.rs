@@ -103,7 +103,7 @@ async fn a_domain_is_one_by_domid_name_and_uuid_running_and_off() {
     assert!(fixture.host().xen_domains().await.unwrap().is_empty());
     let shown = fixture.host().domain_show(&selector("pv1")).await.unwrap();
     assert_eq!((shown.connection.unwrap(), shown.domain.disks.len()), (Connection::Xen { domid: None }, 2));
-    let delete = DeleteRequest { name: "by-name".parse().unwrap(), children: false, metadata_only: false };
+    let delete = DeleteRequest::new("by-name".parse().unwrap());
     fixture.host().delete(&selector("pv1"), &delete, Call::new()).await.unwrap();
     fixture.host().create(&selector(UUID), &named("off"), Call::new()).await.unwrap();
     fixture
@@ -155,7 +155,7 @@ async fn a_domain_that_was_started_with_another_uuid_is_told() {
     }
     fixture.host().create(&selector(other), &named("s2"), Call::new()).await.unwrap();
     // The old one's images are in use.
-    let delete = DeleteRequest { name: "s1".parse().unwrap(), children: false, metadata_only: false };
+    let delete = DeleteRequest::new("s1".parse().unwrap());
     let error = fixture.host().delete(&selector(UUID), &delete, Call::new()).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Busy);
     assert_eq!(snapshots_in(&fixture.scratch.path("xvda.qcow2")), ["s1", "s2"]);

@@ -8,8 +8,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::dom0::Dom0;
-use crate::command::{cargo, command, output, run, target, top};
-use crate::{Done, Echo, Failure};
+use crate::command::{build_programs, cargo, command, output, target, top};
+use crate::{Done, Failure};
 
 /// Where the scenarios are in dom0.
 pub(super) const SCENARIOS: &str = "/lab/scenarios";
@@ -26,8 +26,8 @@ pub(super) struct Files {
 
 /// Builds what is to be installed.
 pub(super) fn stage() -> Result<Files, Failure> {
-    run(Echo::Failures, cargo("build --quiet --locked --package xlsnap-cli"))?;
-    let xenstore = test_program("xlsnap-xenstore", "xenstored")?;
+    build_programs()?;
+    let xenstore = test_program("xenstored")?;
 
     let directory = tempfile::tempdir().map_err(|e| cannot("make a directory", &e))?;
     let root = directory.path().join("root");
@@ -56,16 +56,15 @@ fn strip(program: &Path, to: &Path) -> Done {
 }
 
 /// The program of a test target, built.
-fn test_program(package: &str, test: &str) -> Result<PathBuf, Failure> {
-    let line =
-        format!("test --quiet --locked --package {package} --test {test} --no-run --message-format=json");
+fn test_program(test: &str) -> Result<PathBuf, Failure> {
+    let line = format!("test --quiet --locked --workspace --test {test} --no-run --message-format=json");
     let told = output(cargo(&line))?;
     String::from_utf8_lossy(&told)
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .filter(|message| message["target"]["name"] == test)
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .ok_or_else(|| Failure(format!("cargo does not tell where the test {test} of {package} is")))
+        .ok_or_else(|| Failure(format!("cargo does not tell where the test {test} is")))
 }
 
 /// Puts the files into dom0, where they take the place of those of an earlier time.

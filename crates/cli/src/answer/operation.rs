@@ -1,10 +1,10 @@
-//! What the operations answer: `xlsnap.plan/2`, `xlsnap.create/1`, `xlsnap.delete/1`, `xlsnap.revert/1`,
+//! What the operations answer: `xlsnap.plan/2`, `xlsnap.create/1`, `xlsnap.delete/1`, `xlsnap.adopt/1`, `xlsnap.delete-orphan/1`, `xlsnap.revert/1`,
 //! `xlsnap.check/1`, `xlsnap.recover/1`, `xlsnap.repair-plan/1`, `xlsnap.recover-plan/1`.
 
 use serde::Serialize;
 use xlsnap::{
-    CheckReport, Command, CreateReport, DeleteReport, Operation, Outcome, Planned, PlannedStage, RecoverPlan,
-    Recovered, RevertReport,
+    AdoptReport, CheckReport, Command, CreateReport, DeleteReport, Operation, OrphanReport, Outcome, Planned,
+    PlannedStage, RecoverPlan, Recovered, RevertReport,
 };
 use xlsnap_types::model::{DiskName, PassedOver, SnapshotName};
 
@@ -15,7 +15,8 @@ pub(crate) struct PlanAnswer<'a> {
     schema: &'static str,
     domain: &'a str,
     operation: Operation,
-    name: &'a SnapshotName,
+    name: &'a str,
+    snapshot: Option<&'a SnapshotForm<'a>>,
     stages: Vec<StageForm<'a>>,
     passed_over: &'a [PassedOver],
     warnings: &'a [String],
@@ -45,13 +46,14 @@ impl<'a> PlanAnswer<'a> {
     pub(crate) fn new(
         domain: &'a str,
         operation: Operation,
-        name: &'a SnapshotName,
+        name: &'a str,
+        snapshot: Option<&'a SnapshotForm<'a>>,
         stages: &'a [PlannedStage],
         passed_over: &'a [PassedOver],
         warnings: &'a [String],
     ) -> Self {
         let stages = stages.iter().map(StageForm::of).collect();
-        Self { schema: "xlsnap.plan/2", domain, operation, name, stages, passed_over, warnings }
+        Self { schema: "xlsnap.plan/2", domain, operation, name, snapshot, stages, passed_over, warnings }
     }
 }
 
@@ -93,6 +95,64 @@ impl<'a> DeleteAnswer<'a> {
             schema: "xlsnap.delete/1",
             domain,
             deleted: &report.deleted,
+            warnings: &report.warnings,
+            recovered: report.recovered.as_ref(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(crate) struct AdoptAnswer<'a> {
+    schema: &'static str,
+    domain: &'a str,
+    pub(crate) snapshot: SnapshotForm<'a>,
+    warnings: &'a [String],
+    recovered: Option<&'a Recovered>,
+}
+
+impl<'a> AdoptAnswer<'a> {
+    pub(crate) fn new(domain: &'a str, report: &'a AdoptReport) -> Self {
+        Self {
+            schema: "xlsnap.adopt/1",
+            domain,
+            snapshot: SnapshotForm::new(&report.record, &report.reversibility),
+            warnings: &report.warnings,
+            recovered: report.recovered.as_ref(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(crate) struct OrphanAnswer<'a> {
+    schema: &'static str,
+    domain: &'a str,
+    orphan: &'a str,
+    disks: Vec<OrphanDisk<'a>>,
+    file: Option<&'a str>,
+    warnings: &'a [String],
+    recovered: Option<&'a Recovered>,
+}
+
+#[derive(Serialize)]
+struct OrphanDisk<'a> {
+    disk: &'a DiskName,
+    image: &'a str,
+    id: &'a str,
+}
+
+impl<'a> OrphanAnswer<'a> {
+    pub(crate) fn new(domain: &'a str, report: &'a OrphanReport) -> Self {
+        let disks = report.disks.iter().map(|target| OrphanDisk {
+            disk: &target.disk,
+            image: &target.image,
+            id: &target.snapshot.id,
+        });
+        Self {
+            schema: "xlsnap.delete-orphan/1",
+            domain,
+            orphan: &report.orphan,
+            disks: disks.collect(),
+            file: report.file.as_deref(),
             warnings: &report.warnings,
             recovered: report.recovered.as_ref(),
         }

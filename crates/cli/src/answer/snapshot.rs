@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use uuid::Uuid;
-use xlsnap::{Record, Reversibility, SnapshotDetails, Undo};
+use xlsnap::{Basis, Record, Reversibility, SnapshotDetails, Undo};
 use xlsnap_types::libxl;
 use xlsnap_types::model::{Consistency, Hypervisor, MemoryMeta, Meta, PassedOver, SnapshotName, StateFlags};
 
@@ -57,6 +57,8 @@ pub(crate) struct SnapshotForm<'a> {
     pub(crate) expires: Option<u64>,
     pub(crate) revert: &'a Undo,
     pub(crate) delete: &'a Undo,
+    /// What the two are told by.
+    pub(crate) basis: &'a Basis,
 }
 
 /// One disk of a snapshot.
@@ -102,6 +104,7 @@ impl<'a> SnapshotForm<'a> {
             expires: meta.and_then(|meta| meta.expires),
             revert: &reversibility.revert,
             delete: &reversibility.delete,
+            basis: &reversibility.basis,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use xlsnap_types::model::{DiskName, SnapshotName};
 
 use super::{MaybeDomain, OneDomain, split};
@@ -234,12 +234,18 @@ pub(crate) struct Delete {
     #[arg(long)]
     pub(crate) metadata_only: bool,
 
+    /// Merge no files, although no snapshot needs them any more: that is what takes long, and a later deletion does it.
+    #[arg(long, conflicts_with = "metadata_only")]
+    pub(crate) no_merge: bool,
+
     /// Only say what would be done, and to which images and files.
     #[arg(short = 'n', long, visible_short_alias = 'N')]
     pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("orphan").args(["adopt", "delete_orphan"])))]
+#[command(group(ArgGroup::new("change").args(["repair", "adopt", "delete_orphan"])))]
 pub(crate) struct Check {
     #[command(flatten)]
     pub(crate) domain: MaybeDomain,
@@ -252,8 +258,20 @@ pub(crate) struct Check {
     #[arg(long)]
     pub(crate) deep: bool,
 
-    /// Only say what a repair would do, and to which images and files.
-    #[arg(short = 'n', long, visible_short_alias = 'N', requires = "repair")]
+    /// Make a record of this snapshot, which stands in the images and which no record names: it can be reverted to and deleted then.
+    #[arg(long, value_name = "NAME", requires = "domain", conflicts_with_all = ["repair", "deep", "delete_orphan"])]
+    pub(crate) adopt: Option<SnapshotName>,
+
+    /// Delete what no record names: a snapshot of this name in the images, or a memory file that a check has listed.
+    #[arg(long, value_name = "NAME|FILE", requires = "domain", conflicts_with_all = ["repair", "deep"], allow_hyphen_values = true)]
+    pub(crate) delete_orphan: Option<String>,
+
+    /// Adopt the snapshot of this disk, or delete it from this one, and from no other that is not named; may be repeated.
+    #[arg(long, value_name = "DISK", value_delimiter = ',', requires = "orphan")]
+    pub(crate) disk: Vec<DiskName>,
+
+    /// Only say what would be done, and to which images and files.
+    #[arg(short = 'n', long, visible_short_alias = 'N', requires = "change")]
     pub(crate) dry_run: bool,
 }
 

@@ -38,7 +38,8 @@ pub(crate) fn make(
         let plan = Plan {
             domain,
             operation: Operation::Create,
-            name: &planned.plan.name,
+            name: planned.plan.name.as_str(),
+            snapshot: None,
             stages: &planned.stages,
             passed_over: &planned.plan.passed_over,
             warnings: &planned.plan.warnings,

@@ -12,8 +12,12 @@ use crate::render::text::visible;
 use crate::render::words::notes;
 
 pub(crate) fn run(context: &Context, args: &Delete) -> Result<Exit, Failure> {
-    let request =
-        DeleteRequest { name: args.name.clone(), children: args.children, metadata_only: args.metadata_only };
+    let request = DeleteRequest {
+        name: args.name.clone(),
+        children: args.children,
+        metadata_only: args.metadata_only,
+        no_merge: args.no_merge,
+    };
     remove(context, &args.domain.selector()?, &request, args.dry_run)
 }
 
@@ -31,7 +35,8 @@ pub(crate) fn remove(
         let plan = Plan {
             domain,
             operation: Operation::Delete,
-            name: &request.name,
+            name: request.name.as_str(),
+            snapshot: None,
             stages: &planned.stages,
             passed_over: &[],
             warnings: &planned.plan.warnings,

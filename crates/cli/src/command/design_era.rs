@@ -59,7 +59,7 @@ fn domain_name(word: &Path) -> Result<DomainName, Failure> {
 }
 
 pub(crate) fn delete(context: &Context, args: &SnapshotDelete) -> Result<Exit, Failure> {
-    let request = DeleteRequest { name: args.name.clone(), children: false, metadata_only: false };
+    let request = DeleteRequest::new(args.name.clone());
     delete::remove(context, &selector(&args.domain, &args.monitor)?, &request, args.dry_run)
 }
 

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use xlsnap::{CheckReport, CheckRequest, Finding, Host, Outcome, Repair, Selector};
 
+use super::orphan;
 use super::plan::tell_stages;
 use crate::answer::{
     CheckAnswer, CheckOfDomain, RecoverAnswer, RecoverOfDomain, RecoverPlanAnswer, RepairPlanAnswer,
@@ -17,6 +18,9 @@ use crate::render::text::visible;
 use crate::render::words::notes;
 
 pub(crate) fn check(context: &Context, args: &Check) -> Result<Exit, Failure> {
+    if args.adopt.is_some() || args.delete_orphan.is_some() {
+        return orphan::run(context, args);
+    }
     let host = context.host()?;
     let watch = context.watch();
     let request = CheckRequest { repair: args.repair && !args.dry_run, deep: args.deep };

@@ -9,6 +9,7 @@ mod health;
 mod json;
 mod list;
 mod manual;
+mod orphan;
 mod plan;
 mod revert;
 mod run;

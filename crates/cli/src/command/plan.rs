@@ -3,20 +3,23 @@
 use std::io::Write;
 
 use xlsnap::{Operation, PlannedStage};
-use xlsnap_types::model::{PassedOver, SnapshotName};
+use xlsnap_types::model::PassedOver;
 
-use crate::answer::PlanAnswer;
+use crate::answer::{PlanAnswer, SnapshotForm};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::render::text::visible;
-use crate::render::words::notes;
+use crate::render::time::Times;
+use crate::render::words::{self, disks, notes};
 
 /// A plan to be told.
 pub(crate) struct Plan<'a> {
     pub(crate) domain: &'a str,
     pub(crate) operation: Operation,
-    pub(crate) name: &'a SnapshotName,
+    pub(crate) name: &'a str,
+    /// The record that it makes of what is there.
+    pub(crate) snapshot: Option<&'a SnapshotForm<'a>>,
     pub(crate) stages: &'a [PlannedStage],
     pub(crate) passed_over: &'a [PassedOver],
     pub(crate) warnings: &'a [String],
@@ -24,16 +27,24 @@ pub(crate) struct Plan<'a> {
 
 impl Plan<'_> {
     pub(crate) fn tell(&self, context: &Context) -> Result<Exit, Failure> {
-        let Self { domain, operation, name, stages, passed_over, warnings } = *self;
-        let json = PlanAnswer::new(domain, operation, name, stages, passed_over, warnings);
+        let Self { domain, operation, name, snapshot, stages, passed_over, warnings } = *self;
+        let json = PlanAnswer::new(domain, operation, name, snapshot, stages, passed_over, warnings);
         context.answer(&json, |out, _| {
             writeln!(
                 out,
                 "to {operation} snapshot {} of domain {}, xlsnap would:",
-                visible(name.as_str()),
+                visible(name),
                 visible(domain)
             )?;
             tell_stages(out, stages)?;
+            if let Some(snapshot) = snapshot {
+                writeln!(out, "the record will have:")?;
+                writeln!(out, "  made:     {}", Times::local().human(snapshot.creation_time))?;
+                writeln!(out, "  disks:    {}", disks(&snapshot.disks))?;
+                if let Some(memory) = words::memory(snapshot) {
+                    writeln!(out, "  memory:   {memory}")?;
+                }
+            }
             left_out(out, passed_over)?;
             notes(out, None, warnings)
         })?;

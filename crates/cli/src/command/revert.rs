@@ -37,7 +37,8 @@ pub(crate) fn bring_back(
         let plan = Plan {
             domain,
             operation: Operation::Revert,
-            name: &planned.plan.name,
+            name: planned.plan.name.as_str(),
+            snapshot: None,
             stages: &planned.stages,
             passed_over: &planned.plan.untouched,
             warnings: &planned.plan.warnings,

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use xlsnap::Basis;
+
 use crate::answer::ShowAnswer;
 use crate::args::Show;
 use crate::context::Context;
@@ -52,6 +54,9 @@ pub(crate) fn run(context: &Context, args: &Show) -> Result<Exit, Failure> {
         }
         writeln!(out, "  revert:      {}", words::can(snapshot.revert))?;
         writeln!(out, "  delete:      {}", words::can(snapshot.delete))?;
+        if let Basis::Record { why } = snapshot.basis {
+            writeln!(out, "  told by:     the record alone, since {}", visible(why))?;
+        }
         left_out(out, snapshot.passed_over)?;
         writeln!(out)?;
         let rows = snapshot.disks.iter().map(|disk| {

@@ -73,7 +73,7 @@ pub(crate) fn memory(snapshot: &SnapshotForm<'_>) -> Option<String> {
         (None, Some(_)) => Cow::Borrowed("inside the images"),
     };
     Some(match snapshot.saved_memory {
-        Some(saved) => format!("{place} ({}, {})", bytes(saved.bytes), saved.way.word()),
+        Some(saved) => format!("{place} ({}, {})", bytes(saved.bytes), saved.way().word()),
         None => place.into_owned(),
     })
 }

@@ -51,6 +51,8 @@ fn a_running_machine_comes_back_to_what_it_was() {
     for word in ["known good", "by=me", "vda", "vdb", "as after a power cut"] {
         assert!(show.ok().out.contains(word), "{word} is not in {}", show.out);
     }
+    let promised = &host.json(&["show", "web", "before"])["snapshot"];
+    assert_eq!((&promised["revert"], &promised["basis"]), (&made["snapshot"]["revert"], &json!("now")));
 
     // Under the machine, whose guest is reset.
     let reverted = host.json(&["revert", "web", "before"]);

@@ -16,6 +16,7 @@ mod listing;
 mod memory;
 mod memory_crash;
 mod nothing_there;
+mod orphans;
 mod pending;
 mod process;
 mod quiesce;

@@ -36,7 +36,11 @@ fn an_interrupted_operation_is_told_until_it_is_recovered() {
 
     let told = json!({ "operation": "create", "name": "s1" });
     wait_until("the program that xlsnap left has ended", || (pending(&host) == told).then_some(()));
-    assert_eq!(host.json(&["show", "web", "s0"])["pending"], told);
+    let shown = host.json(&["show", "web", "s0"]);
+    assert_eq!(shown["pending"], told);
+    let why = "an operation on the domain was interrupted";
+    assert_eq!(shown["snapshot"]["basis"]["record"]["why"], why);
+    assert!(host.run(["show", "web", "s0"]).ok().out.contains(&format!("the record alone, since {why}")));
     assert_eq!(host.json(&["domain", "status", "web"])["pending"], told);
     for words in [
         ["list", "web"].as_slice(),
@@ -50,6 +54,7 @@ fn an_interrupted_operation_is_told_until_it_is_recovered() {
     }
     host.run(["recover", "web"]).ok();
     assert_eq!(pending(&host), Value::Null);
+    assert_eq!(host.json(&["show", "web", "s0"])["snapshot"]["basis"], "now");
     assert!(!host.run(["list", "web"]).ok().out.contains("pending"));
 }
 

@@ -143,3 +143,29 @@ async fn a_side_that_takes_no_more_is_told() {
     assert!(got.len() < stream().len());
     assert!(theirs.write_all(b"x").is_err());
 }
+
+/// Of a file of which nothing was written down, all is found that would have been.
+#[tokio::test]
+async fn what_was_not_written_down_is_found() {
+    for packing in [Packing::None, Packing::Zstd] {
+        let (_scratch, file) = in_scratch("s.save");
+        let recorded = saved(&file, packing).await;
+        let mut told = 0;
+        let examined = file.examine(|bytes| told = bytes).await.unwrap();
+        assert_eq!((&examined.recorded, told), (&recorded, recorded.bytes));
+        assert_eq!(examined.header, Header::Qemu { machine: Some("pc-q35-10.0".into()) });
+        let written = file.path().metadata().unwrap().modified().unwrap();
+        let written = written.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        assert_eq!(examined.written, written);
+        // A copy has no mark; and what is no memory is told.
+        std::fs::copy(file.path(), file.path().with_extension("copy")).unwrap();
+        let copy = MemoryFile::new(file.path().with_extension("copy")).unwrap();
+        assert_eq!(copy.examine(|_| {}).await.unwrap_err().kind(), Kind::Foreign);
+        std::fs::OpenOptions::new().write(true).open(file.path()).unwrap().set_len(2).unwrap();
+        assert_eq!(file.examine(|_| {}).await.unwrap_err().kind(), Kind::Damaged);
+        std::fs::remove_file(file.path()).unwrap();
+        assert_eq!(file.examine(|_| {}).await.unwrap_err().kind(), Kind::NotFound);
+        symlink(copy.path(), file.path()).unwrap();
+        assert_eq!(file.examine(|_| {}).await.unwrap_err().kind(), Kind::Foreign);
+    }
+}

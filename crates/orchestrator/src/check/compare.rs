@@ -6,14 +6,11 @@ use xlsnap_conf_store::{Entry, Record};
 use xlsnap_types::model::{DiskName, SnapshotName};
 
 use super::memory::{self, RecordedMemory};
-use crate::record::{Found, Part, find, parts};
+use crate::orphan::{Named, adopting, deleting};
+use crate::record::{Found, Part, SAME_TIME, find, parts};
 use crate::session::chain;
 use crate::step::{Does, UndoPoint};
 use crate::{Disk, DomainRef, Finding, FindingCode, Inventory, Repair, SnapshotId};
-
-/// How far, in seconds, an image's date of a snapshot may be from the record's, so that they are taken for the same: the
-/// record's is taken before the snapshot, and the time that many full disks take lies between them.
-const SAME_TIME: u64 = 60;
 
 /// An overlay that a record names, to be looked for.
 #[derive(Debug)]
@@ -55,14 +52,11 @@ pub(super) struct Compared<'a> {
     changed: Vec<((DiskName, String), Finding)>,
     overlays: Vec<RecordedOverlay>,
     memories: Vec<RecordedMemory>,
-    /// The names met, readable or not.
-    names: BTreeSet<String>,
-    unreadable: BTreeSet<String>,
+    /// What the records met name.
+    named: Named,
     parents: BTreeMap<SnapshotName, SnapshotName>,
     /// The images that our own external snapshots moved the disks away from.
     bases: BTreeSet<(DiskName, String)>,
-    /// What records name inside images.
-    named: BTreeSet<(DiskName, String)>,
 }
 
 impl<'a> Compared<'a> {
@@ -75,17 +69,15 @@ impl<'a> Compared<'a> {
             changed: Vec::new(),
             overlays: Vec::new(),
             memories: Vec::new(),
-            names: BTreeSet::new(),
-            unreadable: BTreeSet::new(),
+            named: Named::default(),
             parents: BTreeMap::new(),
             bases: BTreeSet::new(),
-            named: BTreeSet::new(),
         }
     }
 
     /// Compares one record.
     pub(super) fn meet(&mut self, entry: Entry) {
-        self.names.insert(entry.name.clone());
+        self.named.meet(self.domain, &entry);
         if self.pending.as_ref() == Some(&entry.name) {
             return;
         }
@@ -95,7 +87,6 @@ impl<'a> Compared<'a> {
             (Err(e), _) => Err(chain(&e)),
         };
         if let Err(what) = read {
-            self.unreadable.insert(entry.name.clone());
             self.findings.push((
                 Finding {
                     code: FindingCode::RecordUnreadable,
@@ -114,7 +105,6 @@ impl<'a> Compared<'a> {
     fn compare(&mut self, name: &SnapshotName, record: &Record) -> Result<(), crate::Error> {
         let parts = parts(self.domain, name, record)?;
         for part in &parts {
-            self.named.insert((part.disk.clone(), part.tag.to_owned()));
             match part.overlay {
                 Some(file) => self.external(name, part, file),
                 None => self.internal(name, record, part),
@@ -293,9 +283,9 @@ impl<'a> Compared<'a> {
     pub(super) fn end(
         mut self,
         current: Option<SnapshotName>,
-    ) -> (Findings, Vec<RecordedOverlay>, Vec<RecordedMemory>) {
+    ) -> (Findings, Vec<RecordedOverlay>, Vec<RecordedMemory>, Named) {
         for (name, parent) in &self.parents {
-            if !self.names.contains(parent.as_str()) {
+            if !self.named.has_record(parent.as_str()) {
                 let finding = Finding {
                     code: FindingCode::ParentMissing,
                     disk: None,
@@ -308,7 +298,7 @@ impl<'a> Compared<'a> {
                 self.findings.push((finding, Some(Does::SetParent { snapshot: name.clone(), parent: None })));
             }
         }
-        if let Some(current) = current.filter(|current| !self.names.contains(current.as_str())) {
+        if let Some(current) = current.filter(|current| !self.named.has_record(current.as_str())) {
             let fix = Does::SetCurrent { to: None, from: Some(current.clone()) };
             let finding = Finding {
                 code: FindingCode::CurrentMissing,
@@ -324,7 +314,7 @@ impl<'a> Compared<'a> {
         let unexplained = self.changed.drain(..).filter(|(at, _)| !self.bases.contains(at));
         self.findings.extend(unexplained.map(|(_, finding)| (finding, None)));
         self.orphans();
-        (self.findings, self.overlays, self.memories)
+        (self.findings, self.overlays, self.memories, self.named)
     }
 
     /// Snapshots inside images that no record names. They stay: `qemu-img` or a program with records of its own made them,
@@ -332,17 +322,16 @@ impl<'a> Compared<'a> {
     fn orphans(&mut self) {
         for disk in &self.inventory.disks {
             for snapshot in &disk.snapshots {
-                let known = self.named.contains(&(disk.name.clone(), snapshot.name.clone()))
-                    || self.unreadable.contains(&snapshot.name)
-                    || self.pending.as_ref() == Some(&snapshot.name);
-                if known {
-                    continue;
-                }
                 if UndoPoint::is_one(&snapshot.name) {
                     // Of a revert that goes on or was interrupted it is no finding of its own.
                     if self.pending.is_none() {
                         self.findings.push(undo_point_left(disk, &snapshot.name));
                     }
+                    continue;
+                }
+                let known = !self.named.is_orphan(&disk.name, &snapshot.name)
+                    || self.pending.as_ref() == Some(&snapshot.name);
+                if known {
                     continue;
                 }
                 let machine = if snapshot.vm_state_size > 0 { ", with a machine's state" } else { "" };
@@ -356,10 +345,23 @@ impl<'a> Compared<'a> {
                     ),
                     risk: "it takes space, and its name cannot be used".to_owned(),
                     repair: Repair::ByHand,
-                    advice: "delete it from the image by its id, if it is not needed".to_owned(),
+                    advice: self.orphan_advice(&snapshot.name),
                 };
                 self.findings.push((finding, None));
             }
+        }
+    }
+}
+
+impl Compared<'_> {
+    /// The lines to copy: what has a record's name already, or no name that a record can have, is not adopted.
+    fn orphan_advice(&self, tag: &str) -> String {
+        let delete = deleting(self.domain, tag);
+        match SnapshotName::new(tag) {
+            Ok(name) if !self.named.has_record(tag) => {
+                format!("give it a record: {}; or delete it: {delete}", adopting(self.domain, &name))
+            }
+            _ => format!("delete it, if it is not needed: {delete}"),
         }
     }
 }

@@ -1,11 +1,10 @@
 //! The memory that a record names, against what is there.
 
-use std::collections::BTreeSet;
-
 use xlsnap_conf_store::Record;
 use xlsnap_types::model::{MemoryMeta, MemoryWay, SnapshotName};
 
 use crate::error::from_port;
+use crate::orphan::{Named, adopting, deleting};
 use crate::{DomainRef, Error, Finding, FindingCode, Inventory, PortErrorKind, Ports, Repair};
 
 /// A memory file that a record names, to be looked for.
@@ -18,7 +17,7 @@ pub(super) struct RecordedMemory {
 /// The memory file that a record of ours names; one that another program's record names is not ours to judge.
 pub(super) fn of_record(name: &SnapshotName, record: &Record) -> Option<RecordedMemory> {
     let memory = record.meta.as_ref()?.memory.as_ref()?;
-    memory.file.as_ref()?;
+    memory.file()?;
     Some(RecordedMemory { memory: memory.clone(), name: name.clone() })
 }
 
@@ -27,16 +26,11 @@ pub(super) fn inside(name: &SnapshotName, record: &Record, inventory: &Inventory
     let memory = record.meta.as_ref()?.memory.as_ref()?;
     let mut snapshots = inventory.disks.iter().flat_map(|disk| &disk.snapshots);
     let there = snapshots.any(|snapshot| snapshot.name == name.as_str() && snapshot.vm_state_size > 0);
-    (memory.way == MemoryWay::Internal && !there)
+    (memory.way() == MemoryWay::Internal && !there)
         .then(|| finding(FindingCode::MemoryMissing, name, "no image holds the guest's memory".to_owned()))
 }
 
 impl RecordedMemory {
-    /// Its file.
-    pub(super) fn file(&self) -> Option<String> {
-        self.memory.file.clone()
-    }
-
     /// Looks for it; with `deep` it is read as a whole.
     pub(super) async fn look(
         &self,
@@ -45,9 +39,9 @@ impl RecordedMemory {
         deep: bool,
     ) -> Result<Option<Finding>, Error> {
         let Some(files) = ports.memory_files.get() else { return Ok(None) };
-        let file = self.memory.file.clone().unwrap_or_default();
+        let file = self.memory.file().unwrap_or_default();
         let about = format!("the memory file {file} of domain {}", domain.name);
-        let size = files.size(&file).await;
+        let size = files.size(file).await;
         let size = size.map_err(|e| from_port(e, format!("{about} cannot be looked for")))?;
         Ok(match size {
             Some(bytes) if bytes == self.memory.bytes && deep => {
@@ -91,13 +85,39 @@ fn finding(code: FindingCode, name: &SnapshotName, what: String) -> Finding {
 pub(super) async fn orphans(
     ports: &Ports<'_>,
     domain: &DomainRef,
-    named: &BTreeSet<String>,
+    inventory: &Inventory,
+    named: &Named,
 ) -> Result<Vec<Finding>, Error> {
     let Some(files) = ports.memory_files.get() else { return Ok(Vec::new()) };
     let there = files.list().await;
     let there = there
         .map_err(|e| from_port(e, format!("the memory files of domain {} cannot be listed", domain.name)))?;
-    let orphans = there.into_iter().filter(|file| !named.contains(file));
+    let orphans = there.into_iter().filter(|file| named.is_orphan_file(file));
+    let disks = &inventory.disks;
+    let snapshots =
+        || disks.iter().flat_map(|disk| disk.snapshots.iter().map(move |inside| (&disk.name, inside)));
+    // A snapshot in the images that has its name, and no record either.
+    let owner = |file: &String| {
+        snapshots().find_map(|(disk, inside)| {
+            let name = SnapshotName::new(inside.name.as_str()).ok()?;
+            let is_it = named.is_orphan(disk, &inside.name)
+                && !named.has_record(&inside.name)
+                && files.place(&name) == *file;
+            is_it.then_some(name)
+        })
+    };
+    let advice = |file: &String| {
+        let delete = deleting(domain, file);
+        match owner(file) {
+            Some(name) => {
+                format!(
+                    "give it a record with the snapshot {name}: {}; or delete it: {delete}",
+                    adopting(domain, &name)
+                )
+            }
+            None => format!("delete it, if it is not needed: {delete}"),
+        }
+    };
     Ok(orphans
         .map(|file| Finding {
             code: FindingCode::MemoryOrphan,
@@ -106,7 +126,7 @@ pub(super) async fn orphans(
             what: format!("no record names the memory file {file}"),
             risk: "it takes space".to_owned(),
             repair: Repair::ByHand,
-            advice: format!("rm {file}, if it is not needed"),
+            advice: advice(&file),
         })
         .collect())
 }

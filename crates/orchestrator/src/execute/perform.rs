@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
+use xlsnap_conf_store::Record;
 use xlsnap_types::model::{DiskName, MemoryWay, Meta, SnapshotName};
 
 use super::{Execution, Saving, interrupted};
@@ -23,18 +24,20 @@ impl Does {
     pub(super) fn snapshot(&self) -> Option<SnapshotAction> {
         match self {
             Self::Take(action) => Some(action.clone()),
-            Self::MarkUndo(point) => {
-                Some(SnapshotAction::Internal { disk: point.disk.clone(), tag: point.tag.clone() })
-            }
+            Self::MarkUndo(point) => Some(SnapshotAction::Internal {
+                disk: point.disk.clone(),
+                tag: point.tag.clone(),
+                image: point.image.clone(),
+            }),
             _ => None,
         }
     }
 
-    fn failed(&self, error: PortError) -> Error {
+    pub(super) fn failed(&self, error: PortError) -> Error {
         Error::new(error.kind.into(), error.effect, self.failure()).with_source(error)
     }
 
-    fn unstored(&self, error: xlsnap_conf_store::Error) -> Error {
+    pub(super) fn unstored(&self, error: xlsnap_conf_store::Error) -> Error {
         Error::new(error.kind().into(), error.effect().into(), self.failure()).with_source(error)
     }
 }
@@ -51,10 +54,14 @@ impl<'e> Execution<'e> {
 
     async fn interruptible(&self, does: &Does) -> Result<(), Error> {
         let Some(interrupt) = self.ports.interrupt.get() else { return self.act(does).await };
-        match select(Box::pin(self.act(does)), interrupt.requested()).await {
-            Either::Left((done, _)) => done,
-            Either::Right(((), _)) => Err(interrupted(Effect::Unknown)),
-        }
+        let wish = match select(Box::pin(self.act(does)), interrupt.requested()).await {
+            Either::Left((done, _)) => return done,
+            Either::Right(((), _)) => interrupted(Effect::Unknown),
+        };
+        let Does::Merge(merge) = does else { return Err(wish) };
+        let layers = self.ports.layers.need(&does.failure())?;
+        layers.park(merge).await.map_err(|e| does.failed(e))?;
+        Err(wish.ended_as(Kind::Failed, Effect::None))
     }
 
     async fn act(&self, does: &Does) -> Result<(), Error> {
@@ -67,6 +74,13 @@ impl<'e> Execution<'e> {
             Does::Adopt(to) => {
                 port(ports.overlays.need(&subject)?.adopt(&to.disk, &to.file, &to.format).await)
             }
+            Does::SwapTop { to, .. } => port(ports.layers.need(&subject)?.swap(&to.disk, to).await),
+            Does::Merge(merge) => port(ports.layers.need(&subject)?.merge(merge, progress).await),
+            Does::Reheader { child, base } => port(ports.layers.need(&subject)?.reheader(child, base).await),
+            Does::Unlink(layer) => self.unlink(does, layer).await,
+            Does::EmptyLayer { layer, overlay } => self.empty_layer(does, layer, overlay).await,
+            Does::SetPart { snapshot, disk, to, .. } => self.set_part(does, snapshot, disk, to).await,
+            Does::NoteLayers { add, remove } => self.note_layers(does, add, remove).await,
             Does::Freeze { bound } => self.freeze(does, *bound).await,
             Does::Thaw { bound } => {
                 self.thaw(*bound).await;
@@ -302,6 +316,20 @@ impl<'e> Execution<'e> {
         name: &SnapshotName,
         change: impl FnOnce(&mut Meta),
     ) -> Result<(), Error> {
+        self.change_record(does, name, |record| {
+            if let Some(meta) = &mut record.meta {
+                change(meta);
+            }
+        })
+        .await
+    }
+
+    pub(super) async fn change_record(
+        &self,
+        does: &Does,
+        name: &SnapshotName,
+        change: impl FnOnce(&mut Record),
+    ) -> Result<(), Error> {
         let (store, uuid) = (self.session.store, self.session.domain.uuid);
         let mut record = match store.load(uuid, name).await {
             Ok(record) => record,
@@ -309,17 +337,16 @@ impl<'e> Execution<'e> {
             Err(e) if e.kind() == xlsnap_conf_store::Kind::NotFound => return Ok(()),
             Err(e) => return Err(does.unstored(e)),
         };
-        let Some(meta) = &mut record.meta else { return Ok(()) };
-        if meta.format_version > Meta::FORMAT_VERSION {
+        if record.meta.as_ref().is_some_and(|meta| meta.format_version > Meta::FORMAT_VERSION) {
             self.warn(format!(
                 "the record of snapshot {name} stays as it is, since a newer version of xlsnap wrote it: {}",
                 does.failure()
             ));
             return Ok(());
         }
-        let before = meta.clone();
-        change(meta);
-        if *meta == before {
+        let before = record.clone();
+        change(&mut record);
+        if record == before {
             return Ok(());
         }
         self.session.store_record(&record, true).await.map_err(|e| does.unstored(e))
@@ -337,7 +364,7 @@ impl<'e> Execution<'e> {
     }
 
     /// Whether every disk has its part of a snapshot now.
-    pub(super) async fn are_taken(
+    pub(crate) async fn are_taken(
         &self,
         actions: &[SnapshotAction],
         inside: bool,

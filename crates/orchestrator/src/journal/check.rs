@@ -6,7 +6,7 @@ use xlsnap_types::model::{AbsoluteFile, DiskName};
 
 use super::{Draft, Journal};
 use crate::step::{Does, UndoPoint};
-use crate::{MemorySave, Overlay, SaveTo, SnapshotAction, Stage};
+use crate::{MemorySave, Operation, Overlay, SaveTo, SnapshotAction, Stage};
 
 type Verdict = Result<(), &'static str>;
 
@@ -30,9 +30,28 @@ pub(super) fn check(journal: &Journal) -> Verdict {
             return Err("it stores the record of another snapshot");
         }
         let taken: Vec<&SnapshotAction> = journal.does().flat_map(taken).collect();
+        if journal.operation() == Operation::Adopt {
+            return adopted(journal, draft);
+        }
+        if draft.meta.memory.is_some() {
+            return Err("it makes a snapshot whose memory was there before");
+        }
         if !taken.into_iter().eq(&draft.actions) {
             return Err("the record is of other disks than are taken");
         }
+    }
+    Ok(())
+}
+
+/// What gets a record stands in the images already: nothing else is done.
+fn adopted(journal: &Journal, draft: &Draft) -> Verdict {
+    if journal.does().any(|does| !matches!(does, Does::StoreRecord(_))) {
+        return Err("it adopts a snapshot, and does more");
+    }
+    if draft.memory.is_some()
+        || draft.actions.iter().any(|action| matches!(action, SnapshotAction::External(_)))
+    {
+        return Err("it adopts what is not there");
     }
     Ok(())
 }
@@ -109,9 +128,10 @@ impl Draft {
             return Err("it does not do one thing for each disk");
         }
         each_once(self.meta.disks.iter().map(|meta| &meta.disk))?;
-        if let Some(SaveTo::File { file, .. }) = self.memory.as_ref().map(|save| &save.to) {
+        let saved = self.memory.as_ref().and_then(MemorySave::file);
+        if let Some(file) = saved.or(self.meta.memory.as_ref().and_then(|memory| memory.file())) {
             let mut disks = self.meta.disks.iter();
-            if disks.any(|meta| meta.image == file.as_str() || meta.made.as_deref() == Some(file.as_str())) {
+            if disks.any(|meta| meta.image == file || meta.made.as_deref() == Some(file)) {
                 return Err("the memory's file is a disk's");
             }
         }

@@ -119,7 +119,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Journal, JournalError> {
         Intent::Create { phase, draft } => {
             let draft = draft.draft().map_err(contradiction)?;
             let name = draft.name.clone();
-            let mut journal = Journal::new(id, Operation::Create, name, creation_stages(domain, draft));
+            let mut journal =
+                Journal::new(id, Operation::Create, name, creation_stages(domain, draft, Vec::new()));
             let taken = |does: &Does| matches!(does, Does::Take(_) | Does::TakeInside { .. });
             match phase {
                 Phase::Preparing => {}
@@ -157,7 +158,13 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Journal, JournalError> {
 
 impl FirstDraft {
     fn draft(self) -> Result<Draft, &'static str> {
-        let Self { name, description, creation_time, state, actions, memory, quiesced, meta } = self;
+        let Self { name, description, creation_time, state, mut actions, memory, quiesced, meta } = self;
+        for (action, found) in actions.iter_mut().zip(&meta.disks) {
+            // Format 1 has it in the record alone.
+            if let SnapshotAction::Internal { image, .. } = action {
+                image.clone_from(&found.image);
+            }
+        }
         let memory = memory.map(Save::save).transpose()?;
         Ok(Draft { name, description, creation_time, state, actions, memory, quiesced, meta })
     }

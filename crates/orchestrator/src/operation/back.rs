@@ -7,8 +7,8 @@ use crate::execute::{Execution, Fault};
 use crate::journal::{Direction, Journal};
 use crate::look::is_ours;
 use crate::session::{chain, pending};
-use crate::step::{Look, back};
-use crate::{DomainRef, Effect, Error, Kind, Ports};
+use crate::step::{Does, Look, back};
+use crate::{DomainRef, Effect, Error, Kind, Ports, SnapshotAction, Stage};
 
 /// Looks at all that a way back is planned from.
 pub(super) async fn look(ports: &Ports<'_>, domain: &DomainRef, journal: &Journal) -> Result<Look, Error> {
@@ -38,9 +38,27 @@ pub(super) async fn go_back(
     head: &str,
 ) -> Error {
     let Fault { at, begun, error, .. } = fault;
-    if begun.iter().flat_map(crate::Stage::steps).any(|step| step.does.has_no_way_back()) {
+    if begun.iter().flat_map(Stage::steps).any(|step| step.does.has_no_way_back()) {
         let message = format!("{head}, and part of it is done, which nothing leads back from");
         return pending(message, Effect::Unknown).with_source(error);
+    }
+    if let Some(overlays) = perhaps_written(journal, at, &begun) {
+        // The journal goes on saying that it goes forward: recovery looks, and completes what was taken.
+        match execution.are_taken(&overlays, false).await {
+            Ok(false) => {}
+            Ok(true) => {
+                let message =
+                    format!("{head} yet ({}); the guest writes to the overlays already", chain(&error));
+                return pending(message, Effect::Done).with_source(error);
+            }
+            Err(unseen) => {
+                let message = format!(
+                    "{head} ({}), or it was: whether the guest writes to its overlays cannot be looked at now",
+                    chain(&error)
+                );
+                return pending(message, Effect::Unknown).with_source(unseen);
+            }
+        }
     }
     let ended = match undo(execution, journal, at, &begun).await {
         Ok(kept) => kept,
@@ -63,12 +81,29 @@ pub(super) async fn go_back(
     error.ended_as(kind, Effect::None).reworded(message)
 }
 
+/// The disks of a stage that failed, not knowing whether it had its effect, when overlays are among them: the guest may write to
+/// these. A snapshot with memory outside the images is never completed, so that it is undone in either case.
+fn perhaps_written(journal: &Journal, at: usize, begun: &[Stage]) -> Option<Vec<SnapshotAction>> {
+    let failed = begun.last().filter(|stage| journal.stages.get(at) == Some(*stage))?;
+    let saves = begun.iter().any(|stage| stage.any(|does| matches!(does, Does::BeginMemory(_))));
+    let actions: Vec<SnapshotAction> = failed
+        .steps()
+        .iter()
+        .filter_map(|step| match &step.does {
+            Does::Take(action) => Some(action.clone()),
+            _ => None,
+        })
+        .collect();
+    let external = actions.iter().any(|action| matches!(action, SnapshotAction::External(_)));
+    (external && !saves).then_some(actions)
+}
+
 /// Undoes what was begun up to the stage `at`, and removes the journal; what cannot be as it was comes back as sentences.
 pub(super) async fn undo(
     execution: &Execution<'_>,
     journal: &mut Journal,
     at: usize,
-    begun: &[crate::Stage],
+    begun: &[Stage],
 ) -> Result<Vec<String>, Error> {
     let session = execution.session;
     let unwritten = |e| {

@@ -7,12 +7,13 @@ use uuid::Uuid;
 use xlsnap_conf_store::{ConfStore, Entry, Record};
 use xlsnap_types::model::SnapshotName;
 
+use super::layers::{external_records, layer_facts};
 use super::{finish, inventory, refuse_pending};
 use crate::error::from_store;
 use crate::execute::{Execution, Fault};
 use crate::journal::Journal;
-use crate::plan::{self, DeleteFacts, Parents, no_such};
-use crate::session::{Session, pending};
+use crate::plan::{self, DeleteFacts, LayerFacts, Parents, no_such};
+use crate::session::{Session, chain, pending};
 use crate::step::Does;
 use crate::{
     DeletePlan, DeleteReport, DeleteRequest, DomainRef, Effect, Error, Inventory, Kind, Operation, Outcome,
@@ -34,7 +35,7 @@ pub async fn plan_delete(
     id: Uuid,
 ) -> Result<DeletePlan, Error> {
     refuse_pending(ports, domain).await?;
-    plan(ports, domain, request)
+    plan(ports, domain, request, id)
         .instrument(tracing::info_span!("plan_delete", domain = %domain.name, %id))
         .await
 }
@@ -120,7 +121,12 @@ impl Tree {
     }
 }
 
-async fn plan(ports: &Ports<'_>, domain: &DomainRef, request: &DeleteRequest) -> Result<DeletePlan, Error> {
+async fn plan(
+    ports: &Ports<'_>,
+    domain: &DomainRef,
+    request: &DeleteRequest,
+    id: Uuid,
+) -> Result<DeletePlan, Error> {
     let unreadable = |e| from_store(e, format!("what is stored of domain {} cannot be read", domain.name));
     let Tree { parents, mut spoilt } = Tree::read(ports.store, domain).await?;
     if !parents.contains_key(&request.name) {
@@ -148,19 +154,33 @@ async fn plan(ports: &Ports<'_>, domain: &DomainRef, request: &DeleteRequest) ->
             }
         }
     }
+    let mut layers = LayerFacts::default();
     if !request.metadata_only {
         inventory = self::inventory(ports, domain).await?;
+        let external =
+            records.values().any(|record| record.snapshot.disks.iter().any(|disk| disk.is_external()));
+        if external {
+            let all = external_records(ports, domain).await?;
+            layers = layer_facts(ports, domain, &inventory, &all).await?;
+        }
     }
     let current =
         ports.store.domain_record(domain.uuid).await.map_err(unreadable)?.and_then(|record| record.current);
-    let facts = DeleteFacts {
-        domain,
-        inventory: &inventory,
-        parents: &parents,
-        records: &records,
-        current: current.as_ref(),
+    let plan = loop {
+        let facts = DeleteFacts {
+            domain,
+            inventory: &inventory,
+            parents: &parents,
+            records: &records,
+            current: current.as_ref(),
+            layers: &layers,
+            id,
+        };
+        let plan = plan::delete(&facts, request)?;
+        if !layers.close_full(ports, &plan.stages).await? {
+            break plan;
+        }
     };
-    let plan = plan::delete(&facts, request)?;
     if plan.snapshots.iter().any(|deletion| deletion.memory.is_some()) {
         let subject = format!("the memory file of snapshot {} of domain {}", request.name, domain.name);
         ports.memory_files.need(&format!("{subject} cannot be removed"))?;
@@ -174,12 +194,16 @@ async fn delete_in(
     request: &DeleteRequest,
     id: Uuid,
 ) -> Result<DeleteReport, Error> {
-    let DeletePlan { snapshots, mut warnings, stages } = plan(ports, session.domain, request).await?;
+    let DeletePlan { snapshots, mut warnings, stages } = plan(ports, session.domain, request, id).await?;
     let mut journal = Journal::new(id, Operation::Delete, request.name.clone(), stages);
     session.intend(&journal).await?;
     let execution = Execution::new(session, ports, id);
     if let Err(fault) = execution.forward(&mut journal).await {
-        return Err(stopped(session, &journal, fault).await);
+        if !fault.is(|does| matches!(does, Does::Merge(_))) || fault.error.effect() != Effect::None {
+            return Err(stopped(session, &journal, fault).await);
+        }
+        // The snapshot is deleted; the layers are as they were, and read as before.
+        warnings.push(format!("{}; the next deletion tries it again", chain(&fault.error)));
     }
     session.close_journal(&mut warnings).await;
     warnings.extend(execution.into_found().warnings);

@@ -190,7 +190,7 @@ impl Session<'_> {
 }
 
 /// A snapshot's name for the journal; a foreign one that is no valid name is called `disks` there.
-fn named(tag: &str) -> SnapshotName {
+pub(super) fn named(tag: &str) -> SnapshotName {
     SnapshotName::new(tag).or_else(|_| SnapshotName::new("disks")).expect("the word is a valid name")
 }
 
@@ -210,7 +210,11 @@ async fn action(
             if disk.named(tag.as_str()).next().is_some() {
                 return Err(refused(format!("disk {} has a snapshot {tag} already", disk.name)));
             }
-            (&disk.internal, SnapshotAction::Internal { disk: disk.name.clone(), tag: tag.to_string() })
+            let image = disk.image.clone();
+            (
+                &disk.internal,
+                SnapshotAction::Internal { disk: disk.name.clone(), tag: tag.to_string(), image },
+            )
         }
         TakeHow::External { file, format } => {
             let overlays = ports.overlays.need(&format!("disk {} takes no overlay", disk.name))?;

@@ -188,7 +188,7 @@ async fn unadopted(execution: &Execution<'_>, journal: &Journal, guest: GuestSta
     });
     let adopt = |overlay: &Overlay| {
         let (disk, file, format) = (overlay.disk.clone(), overlay.base.clone(), overlay.base_format.clone());
-        Stage::one(execution.session.domain.uuid, Does::Adopt(Adoption { disk, file, format }))
+        Stage::one(execution.session.domain.uuid, Does::Adopt(Adoption { disk, file, format, was: None }))
     };
     let stages: Vec<Stage> = overlays.map(adopt).collect();
     match execution.backward(&stages).await {

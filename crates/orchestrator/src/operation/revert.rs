@@ -7,11 +7,12 @@ use xlsnap_types::model::{MemoryMeta, MemoryWay};
 
 use super::back::go_back;
 use super::create::Creation;
+use super::layers::{external_records, layer_facts};
 use super::{abilities, finish, guest, inventory, refuse_pending};
 use crate::error::{from_port, from_store};
 use crate::execute::{Execution, interrupted};
 use crate::journal::Journal;
-use crate::plan::{self, Marks, RevertFacts, no_such};
+use crate::plan::{self, LayerFacts, Marks, RevertFacts, no_such};
 use crate::session::Session;
 use crate::{
     CreateReport, CreateRequest, DomainRef, Effect, Error, GuestState, MemoryPlace, MemoryRequest, Operation,
@@ -118,7 +119,7 @@ async fn revert_in(
                 .meta
                 .as_ref()
                 .and_then(|meta| meta.memory.clone())
-                .filter(|memory| memory.file.is_some()),
+                .filter(|memory| memory.file().is_some()),
         };
         safety = Some(made);
         // The disks have changed since they were looked at.
@@ -185,7 +186,14 @@ impl Reverting {
         let guest = guest(ports, domain).await?;
         let inventory = inventory(ports, domain).await?;
         let abilities = abilities(ports, domain).await?;
-        let facts = RevertFacts {
+        let mut layers = LayerFacts::default();
+        if record.snapshot.disks.iter().any(|disk| disk.is_external()) {
+            ports.layers.need(&format!("{about} cannot be reverted to"))?;
+            let records = external_records(ports, domain).await?;
+            layers = layer_facts(ports, domain, &inventory, &records).await?;
+        }
+        let mut facts = RevertFacts {
+            layers,
             domain,
             guest,
             inventory: &inventory,
@@ -197,7 +205,13 @@ impl Reverting {
             marks: verified.marks,
             id,
         };
-        let plan = plan::revert(&facts, request)?;
+        let plan = loop {
+            let plan = plan::revert(&facts, request)?;
+            if !facts.layers.find_taken(ports, &plan.stages).await? {
+                break plan;
+            }
+        };
+        facts.layers.refuse_places(ports, &about, &plan.stages).await?;
         if let RevertWay::Restore { memory, .. } = &plan.way
             && !verified.contents
         {
@@ -244,7 +258,7 @@ impl Reverting {
         safety: &mut Option<CreateReport>,
     ) -> Result<RevertReport, Error> {
         let Self { plan, id, .. } = self;
-        let RevertPlan { name, disks, way, untouched, mut warnings, stages, safety: _ } = plan;
+        let RevertPlan { name, disks, way, untouched, mut warnings, stages, overlays, safety: _ } = plan;
         let mut journal = Journal::new(id, Operation::Revert, name.clone(), stages);
         session.intend(&journal).await.map_err(|e| after_safety(e, request))?;
         let execution = Execution::new(session, ports, id);
@@ -253,9 +267,13 @@ impl Reverting {
             let error = go_back(&execution, &mut journal, fault, &head).await;
             return Err(after_safety(error, request));
         }
-        session.close_journal(&mut warnings).await;
-        warnings.extend(execution.into_found().warnings);
-        let disks = disks.into_iter().map(|target| target.disk).collect();
+        let found = execution.into_found();
+        if !found.is_left {
+            session.close_journal(&mut warnings).await;
+        }
+        warnings.extend(found.warnings);
+        let inside = disks.into_iter().map(|target| target.disk);
+        let disks = inside.chain(overlays.into_iter().map(|top| top.overlay.disk)).collect();
         Ok(RevertReport { name, disks, untouched, way, safety: safety.take(), warnings, recovered: None })
     }
 }

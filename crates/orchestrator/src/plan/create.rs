@@ -210,7 +210,7 @@ fn internal(
         return Err(refused(message)
             .with_advice(format!("remove the cause, or leave the disk out (--exclude {})", disk.name)));
     }
-    Ok(SnapshotAction::Internal { disk: disk.name.clone(), tag: name.to_string() })
+    Ok(SnapshotAction::Internal { disk: disk.name.clone(), tag: name.to_string(), image: disk.image.clone() })
 }
 
 fn overlay(

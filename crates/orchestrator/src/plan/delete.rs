@@ -2,13 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use uuid::Uuid;
 use xlsnap_conf_store::Record;
 use xlsnap_types::model::SnapshotName;
 
+use super::NewTop;
 use super::{NewParent, deletion_stages, refused};
-use crate::record::{Found, find, parts};
+use crate::layers::{ExternalPart, LayerNode, LayerTree, Tidied, Tidy};
+use crate::record::{Found, Part, find, parts};
 use crate::step::ImageTarget;
-use crate::{DeletePlan, DeleteRequest, DomainRef, Effect, Error, Inventory, Kind, SnapshotDeletion};
+use crate::step::LayerNote;
+use crate::{Below, LayerFile, Overlay};
+use crate::{DeletePlan, DeleteRequest, DomainRef, Effect, Error, Inventory, Kind, Run, SnapshotDeletion};
 
 /// What planning a deletion is to know.
 #[derive(Debug)]
@@ -19,6 +24,89 @@ pub(crate) struct DeleteFacts<'a> {
     /// The records of the snapshots that [`order`] names; one that cannot be read is not here.
     pub(crate) records: &'a BTreeMap<SnapshotName, Record>,
     pub(crate) current: Option<&'a SnapshotName>,
+    pub(crate) layers: &'a LayerFacts,
+    /// The operation's own id.
+    pub(crate) id: Uuid,
+}
+
+/// What planning is to know of the layers of a domain; of one without external snapshots nothing.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LayerFacts {
+    pub(crate) tree: LayerTree,
+    /// The external parts of all records.
+    pub(crate) parts: Vec<ExternalPart>,
+    /// What the guest does.
+    pub(crate) guest: Option<Run>,
+    /// The layers that are not written to and not removed, and why, as a clause.
+    pub(crate) closed: BTreeMap<String, String>,
+    /// The names that something has which is no layer.
+    pub(crate) taken: BTreeSet<String>,
+}
+
+impl LayerFacts {
+    /// What the ledger does not say yet, because its snapshots are older than it.
+    pub(crate) fn unnoted(&self, inventory: &Inventory, tops: &[NewTop]) -> Vec<LayerNote> {
+        let replaced = |file: &str| tops.iter().any(|top| top.old.file == file);
+        let is_top = |file: &str| inventory.disks.iter().any(|disk| disk.image == file) && !replaced(file);
+        let unnoted = self.tree.nodes().iter().filter(|node| !node.noted);
+        unnoted.map(|node| note(node, !is_top(&node.layer.file))).collect()
+    }
+
+    /// The layers below new overlays: the first becomes read-only, of the others the ledger may know nothing.
+    pub(crate) fn below(&self, overlays: &[Overlay]) -> Vec<LayerNote> {
+        let mut notes = Vec::new();
+        for overlay in overlays {
+            for (depth, node) in self.tree.chain(&overlay.base).into_iter().enumerate() {
+                if depth == 0 || !node.noted {
+                    notes.push(note(node, true));
+                }
+            }
+        }
+        notes
+    }
+
+    /// What tidying takes when the records of `gone` are deleted.
+    pub(crate) fn tidy(
+        &self,
+        domain: Uuid,
+        inventory: &Inventory,
+        gone: &BTreeSet<&SnapshotName>,
+        (merges, id): (Merges, Uuid),
+    ) -> Tidied {
+        let stay = |part: &&ExternalPart| !gone.contains(&part.snapshot);
+        Tidy {
+            tree: self.tree.clone(),
+            parts: self.parts.iter().filter(stay).cloned().collect(),
+            tops: inventory.disks.iter().map(|disk| (disk.name.clone(), disk.image.clone())).collect(),
+            runs: self.guest.is_some_and(Run::runs),
+            merges: merges == Merges::Done,
+            closed: self.closed.clone(),
+            domain,
+            id,
+        }
+        .plan()
+    }
+}
+
+fn note(node: &LayerNode, frozen: bool) -> LayerNote {
+    LayerNote {
+        file: LayerFile { identity: None, ..node.file() },
+        owner: node.owner,
+        base: match &node.layer.base {
+            Below::File { file, .. } => Some(file.clone()),
+            Below::Nothing | Below::Foreign(_) => None,
+        },
+        frozen,
+    }
+}
+
+/// Whether layers that no snapshot needs any more are merged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Merges {
+    /// They are.
+    Done,
+    /// They stay.
+    Left,
 }
 
 /// The parent of every snapshot whose record can be read.
@@ -65,7 +153,13 @@ pub(crate) fn delete(facts: &DeleteFacts<'_>, request: &DeleteRequest) -> Result
     let parents = new_parents(facts.parents, &gone);
     let current = facts.current.filter(|current| gone.contains(current));
     let current = current.map(|current| (current, heir(facts.parents, &gone, current)));
-    let stages = deletion_stages(facts.domain.uuid, &snapshots, &parents, current);
+    let mut stages = deletion_stages(facts.domain.uuid, &snapshots, &parents, current);
+    if !request.metadata_only {
+        let merges = if request.no_merge { Merges::Left } else { Merges::Done };
+        let tidied = facts.layers.tidy(facts.domain.uuid, facts.inventory, &gone, (merges, facts.id));
+        stages.extend(tidied.stages);
+        warnings.extend(tidied.kept);
+    }
     Ok(DeletePlan { snapshots, warnings, stages })
 }
 
@@ -118,7 +212,7 @@ pub(crate) fn heir(
 
 /// The memory file that goes with it: one that we made, as both parts of the record say.
 fn memory(facts: &DeleteFacts<'_>, name: &SnapshotName, record: &Record) -> Result<Option<String>, Error> {
-    let ours = record.meta.as_ref().and_then(|meta| meta.memory.as_ref()?.file.as_deref());
+    let ours = record.meta.as_ref().and_then(|meta| meta.memory.as_ref()?.file());
     match record.snapshot.memory.as_deref().filter(|file| !file.is_empty()) {
         None => Ok(None),
         Some(file) if Some(file) == ours => Ok(Some(file.to_owned())),
@@ -145,11 +239,10 @@ fn targets(
     let mut targets = Vec::new();
     for part in parts(facts.domain, name, record)? {
         let about = format!("snapshot {name} of domain {domain}: disk {}", part.disk);
-        if let Some(overlay) = part.overlay {
-            let message =
-                format!("{about}: its part is external, and {overlay} holds what was written since");
-            let advice = format!("keep it, {metadata}: every image and file stays");
-            return Err(refused(message).with_advice(advice));
+        if part.overlay.is_some() {
+            // What becomes of its layers is judged for the whole tree.
+            warnings.extend(without_layers(facts, &about, &part));
+            continue;
         }
         match find(&part, facts.inventory) {
             // Its id tells which one is meant, but qemu-img deletes by name only, and would fail half-way.
@@ -188,6 +281,18 @@ fn targets(
         }
     }
     Ok(targets)
+}
+
+/// Of an external part whose layers nothing is known of: that they stay.
+fn without_layers(facts: &DeleteFacts<'_>, about: &str, part: &Part<'_>) -> Option<String> {
+    let overlay = part.overlay.unwrap_or_default();
+    let Some(meta) = part.meta else {
+        return Some(format!(
+            "{about}: another program made it, and its files stay: {overlay} and what is below it"
+        ));
+    };
+    let known = facts.layers.tree.get(&meta.image).is_some();
+    (!known).then(|| format!("{about}: {} is not there, and {overlay} stays as it is", meta.image))
 }
 
 /// There is no such snapshot.

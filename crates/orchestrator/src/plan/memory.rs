@@ -15,7 +15,8 @@ use crate::{
 pub(crate) struct MemoryFacts<'a> {
     /// What the domain is called.
     pub(crate) domain: &'a str,
-    pub(crate) guest: GuestState,
+    /// What its guest does.
+    pub(crate) was: Run,
     pub(crate) survey: &'a MemorySurvey,
     /// The file that was looked for.
     pub(crate) file: Option<&'a str>,
@@ -45,7 +46,6 @@ pub(crate) fn memory(
     plan: &CreatePlan,
     request: &MemoryRequest,
 ) -> Result<MemorySave, Error> {
-    let was = run(facts)?;
     let inside = request.place == MemoryPlace::Inside;
     let way = way(facts, request, inside)?;
     let file = if inside { None } else { Some(place(facts, plan)?) };
@@ -74,19 +74,22 @@ pub(crate) fn memory(
         None => SaveTo::Inside,
         Some(file) => SaveTo::File { file, way, compression: request.compression },
     };
-    Ok(MemorySave { to, was, token: token(facts.id, 0) })
+    Ok(MemorySave { to, was: facts.was, token: token(facts.id, 0) })
 }
 
 fn is_internal(plan: &DiskPlan) -> bool {
     matches!(plan.action, SnapshotAction::Internal { .. })
 }
 
-/// What the guest does; refuses where there is none.
-fn run(facts: &MemoryFacts<'_>) -> Result<Run, Error> {
+/// What the guest does whose memory is to be saved.
+///
+/// # Errors
+/// [`crate::Kind::Refused`] where there is no guest with a memory.
+pub(crate) fn run_to_save(domain: &str, guest: GuestState) -> Result<Run, Error> {
     let none = |why: &str, advice: &str| {
-        Err(refused(format!("domain {} has no memory to save: {why}", facts.domain)).with_advice(advice))
+        Err(refused(format!("domain {domain} has no memory to save: {why}")).with_advice(advice))
     };
-    match facts.guest {
+    match guest {
         GuestState::Off => none("it is off", "start it first, or take a snapshot of its disks alone"),
         GuestState::Serving => none(
             "a storage daemon has its disks, and there is no guest",

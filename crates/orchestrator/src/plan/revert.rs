@@ -1,5 +1,6 @@
 //! Planning a revert: everything is verified before anything is lost.
 
+mod external;
 mod way;
 
 pub(crate) use way::header;
@@ -9,12 +10,12 @@ use xlsnap_conf_store::Record;
 use xlsnap_types::model::{MemoryMeta, PassedOver, SnapshotName};
 
 use super::create::token;
-use super::{refused, reverting_stages};
+use super::{LayerFacts, NewTop, refused, reverting_stages};
 use crate::record::{Found, cannot_go_back, find, parts};
 use crate::step::{Does, ImageTarget, UndoPoint};
 use crate::{
-    Abilities, Can, Disk, DomainRef, Error, GuestState, Inventory, RevertPlan, RevertRequest, RevertWay, Run,
-    UndescribedKind,
+    Abilities, Can, Disk, DomainRef, Error, GuestState, Inventory, Overlay, RevertPlan, RevertRequest,
+    RevertWay, Run, Stage, UndescribedKind,
 };
 
 /// What planning a revert is to know.
@@ -32,6 +33,8 @@ pub(crate) struct RevertFacts<'a> {
     pub(crate) current: Option<&'a SnapshotName>,
     /// The memory of the safety snapshot, from which the guest goes on when the revert fails.
     pub(crate) safety: Option<&'a MemoryMeta>,
+    /// What is known of the layers; of a snapshot without external parts nothing.
+    pub(crate) layers: LayerFacts,
     /// Whether what is on the disks is marked first.
     pub(crate) marks: Marks,
     /// The operation's own id.
@@ -53,6 +56,7 @@ pub(crate) enum Marks {
 pub(crate) struct Reverting {
     pub(crate) name: SnapshotName,
     pub(crate) disks: Vec<ImageTarget>,
+    pub(crate) tops: Vec<NewTop>,
     pub(crate) way: RevertWay,
     /// What the guest does before; `None` when the domain is off.
     pub(crate) was: Option<Run>,
@@ -64,6 +68,8 @@ pub(crate) struct Reverting {
     pub(crate) bitmaps: Vec<Does>,
     pub(crate) safety: Option<MemoryMeta>,
     pub(crate) from: Option<SnapshotName>,
+    /// What becomes, after the commit, of layers that no disk and no snapshot needs any more.
+    pub(crate) tidying: Vec<Stage>,
 }
 
 impl Reverting {
@@ -81,6 +87,8 @@ impl Reverting {
             from: Some(name.clone()),
             name,
             disks,
+            tops: Vec::new(),
+            tidying: Vec::new(),
             way,
             points: Vec::new(),
             bitmaps: Vec::new(),
@@ -94,18 +102,16 @@ pub(crate) fn revert(facts: &RevertFacts<'_>, request: &RevertRequest) -> Result
     let name = &request.name;
     let domain = &facts.domain.name;
     let mut warnings = Vec::new();
-    let way = way::choose(facts, request, &mut warnings)?;
+    let tops = external::tops(facts, request)?;
+    let way = way::choose(facts, request, &tops, &mut warnings)?;
     refuse_undescribed(facts, name, &mut warnings)?;
     let mut disks = Vec::new();
     let mut points = Vec::new();
     let mut bitmaps = Vec::new();
     for part in parts(facts.domain, name, facts.record)? {
         let about = format!("snapshot {name} of domain {domain}: disk {}", part.disk);
-        if let Some(overlay) = part.overlay {
-            let message = format!("{about}: its part is external, below {overlay}");
-            return Err(refused(message).with_advice(
-                "start the domain from copies of the images that hold the state (show names them)",
-            ));
+        if part.overlay.is_some() {
+            continue;
         }
         let (disk, snapshot) = match find(&part, facts.inventory) {
             Found::Here(disk, snapshot) => (disk, snapshot),
@@ -145,7 +151,7 @@ pub(crate) fn revert(facts: &RevertFacts<'_>, request: &RevertRequest) -> Result
         });
         disks.push(ImageTarget::on(disk, snapshot, recorded));
     }
-    if disks.is_empty() {
+    if disks.is_empty() && tops.is_empty() {
         return Err(refused(format!(
             "snapshot {name} of domain {domain} has no disks, so there is nothing to go back to"
         )));
@@ -155,13 +161,18 @@ pub(crate) fn revert(facts: &RevertFacts<'_>, request: &RevertRequest) -> Result
         .disks
         .iter()
         .filter(|disk| !disks.iter().any(|target| target.disk == disk.name))
+        .filter(|disk| !tops.iter().any(|top| top.overlay.disk == disk.name))
         .collect();
     let untouched = untouched
         .into_iter()
         .map(|disk| PassedOver { disk: disk.name.clone(), why: "it is not part of the snapshot".to_owned() })
         .collect();
     warn_of_bitmaps(&bitmaps, &mut warnings);
-    if facts.marks == Marks::NoRoom {
+    warnings.extend(tops.iter().map(|top| {
+        let Overlay { disk, file, base, .. } = &top.overlay;
+        format!("disk {disk} writes to {file} from then on, which stands on {base}; what was written to {} since is lost", top.old.file)
+    }));
+    if facts.marks == Marks::NoRoom && !points.is_empty() {
         points.clear();
         warnings.push(format!(
             "there was no room to mark what was on the disks of domain {domain} before: had a step failed, the revert could not \
@@ -170,7 +181,9 @@ pub(crate) fn revert(facts: &RevertFacts<'_>, request: &RevertRequest) -> Result
     }
     let reverting = Reverting {
         name: name.clone(),
+        tidying: external::tidying(facts, &tops),
         disks,
+        tops,
         way,
         was: facts.guest.run(),
         stops: facts.pause.is_yes(),
@@ -180,8 +193,8 @@ pub(crate) fn revert(facts: &RevertFacts<'_>, request: &RevertRequest) -> Result
         from: facts.current.cloned(),
     };
     let stages = reverting_stages(facts.domain.uuid, &reverting);
-    let Reverting { disks, way, .. } = reverting;
-    Ok(RevertPlan { name: name.clone(), safety: None, disks, untouched, way, warnings, stages })
+    let Reverting { disks, tops: overlays, way, .. } = reverting;
+    Ok(RevertPlan { name: name.clone(), safety: None, disks, overlays, untouched, way, warnings, stages })
 }
 
 fn warn_of_bitmaps(bitmaps: &[Does], warnings: &mut Vec<String>) {

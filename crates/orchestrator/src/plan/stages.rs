@@ -3,10 +3,10 @@
 use uuid::Uuid;
 use xlsnap_types::model::SnapshotName;
 
-use super::{NewParent, Reverting, SnapshotDeletion};
+use super::{NewParent, NewTop, Reverting, SnapshotDeletion};
 use crate::journal::Draft;
-use crate::step::{Adoption, Does, Ended, Expected, Stage, Step};
-use crate::{Overlay, RevertWay, Run, SaveTo, SnapshotAction};
+use crate::step::{Adoption, Does, Ended, Expected, ImageFile, ImageTarget, LayerNote, Stage, Step};
+use crate::{LayerFile, Overlay, RevertWay, Run, SaveTo, SnapshotAction};
 
 /// A list under way.
 struct List {
@@ -63,6 +63,7 @@ impl List {
                 disk: overlay.disk.clone(),
                 file: overlay.file.clone(),
                 format: overlay.format.clone(),
+                was: None,
             })
         }));
     }
@@ -76,7 +77,7 @@ fn overlays(actions: &[SnapshotAction]) -> impl Iterator<Item = &Overlay> {
 }
 
 /// Makes a snapshot. The commit point is the storing of its record.
-pub(crate) fn creation_stages(domain: Uuid, draft: Draft) -> Vec<Stage> {
+pub(crate) fn creation_stages(domain: Uuid, draft: Draft, layers: Vec<LayerNote>) -> Vec<Stage> {
     let mut list = List::new(domain);
     list.each(overlays(&draft.actions).cloned().map(Does::MakeLayer));
     list.each(draft.quiesced.map(|bound| Does::Freeze { bound }));
@@ -98,6 +99,7 @@ pub(crate) fn creation_stages(domain: Uuid, draft: Draft) -> Vec<Stage> {
     let (to, from) = (Some(draft.name.clone()), draft.meta.parent.clone());
     list.one(Does::StoreRecord(Box::new(draft)));
     list.one(Does::SetCurrent { to, from });
+    list.each((!layers.is_empty()).then_some(Does::NoteLayers { add: layers, remove: Vec::new() }));
     list.stages
 }
 
@@ -108,6 +110,23 @@ pub(crate) fn disk_stages(domain: Uuid, actions: &[SnapshotAction]) -> Vec<Stage
     list.take(actions);
     list.look_for(actions, false);
     list.adopt(actions);
+    list.stages
+}
+
+/// Makes a record of what is in the images already. The commit point is the storing of it.
+pub(crate) fn adopting_stages(domain: Uuid, draft: Draft) -> Vec<Stage> {
+    vec![Stage::one(domain, Does::StoreRecord(Box::new(draft)))]
+}
+
+/// Deletes what no record names: snapshots inside images, or a memory file with the name of what it is of.
+pub(crate) fn orphan_stages(
+    domain: Uuid,
+    disks: &[ImageTarget],
+    file: Option<(&str, SnapshotName)>,
+) -> Vec<Stage> {
+    let mut list = List::new(domain);
+    list.side_by_side(disks.iter().cloned().map(Does::DeleteInside));
+    list.each(file.map(|(file, snapshot)| Does::RemoveMemory { file: file.to_owned(), snapshot }));
     list.stages
 }
 
@@ -137,6 +156,19 @@ pub(crate) fn deletion_stages(
     list.stages
 }
 
+/// The new overlay as the disk's image in the description.
+fn adoption(NewTop { overlay, old }: &NewTop) -> Does {
+    let was = Some(ImageFile { file: old.file.clone(), format: old.format.clone() });
+    let Overlay { disk, file, format, .. } = overlay.clone();
+    Does::Adopt(Adoption { disk, file, format, was })
+}
+
+/// The new overlay under the disk's device.
+fn swap(NewTop { overlay, old }: &NewTop) -> Does {
+    let Overlay { disk, file, format, .. } = overlay.clone();
+    Does::SwapTop { to: LayerFile { disk, file, format, identity: None }, from: old.clone() }
+}
+
 /// Goes back to a snapshot. The commit point is the step [`Does::Commit`]; up to it there is a way back.
 pub(crate) fn reverting_stages(domain: Uuid, revert: &Reverting) -> Vec<Stage> {
     let mut list = List::new(domain);
@@ -148,25 +180,36 @@ pub(crate) fn reverting_stages(domain: Uuid, revert: &Reverting) -> Vec<Stage> {
     // From here to the end nothing is written that an undo point does not hold.
     list.each(revert.was.filter(|_| revert.stops).map(|was| Does::StopGuest { was }));
     list.at_once(points().map(Does::MarkUndo));
+    list.each(revert.tops.iter().map(|top| Does::MakeLayer(top.overlay.clone())));
     list.each(revert.bitmaps.iter().cloned());
+    let adopt = || revert.tops.iter().map(adoption);
     let ended = || Does::EndProcess(Ended { was: revert.was, memory: revert.safety.clone() });
     match &revert.way {
-        RevertWay::Off => list.side_by_side(apply()),
-        RevertWay::Release { run } => {
-            list.one(Does::Release);
+        RevertWay::Off => {
             list.side_by_side(apply());
-            list.one(Does::TakeBack);
+            list.each(adopt());
+        }
+        RevertWay::Release { run } => {
+            if !revert.disks.is_empty() {
+                list.one(Does::Release);
+                list.side_by_side(apply());
+                list.one(Does::TakeBack);
+            }
+            list.each(revert.tops.iter().map(swap));
+            list.each(adopt());
             list.one(Does::ResetGuest);
             list.each(run.runs().then_some(Does::ResumeGuest));
         }
         RevertWay::Restart { run } => {
             list.each(revert.was.is_some().then(ended));
             list.side_by_side(apply());
+            list.each(adopt());
             list.one(Does::Start { run: *run });
         }
         RevertWay::Restore { memory, run } => {
             list.each(revert.was.is_some().then(ended));
             list.side_by_side(apply());
+            list.each(adopt());
             list.one(Does::Restore { memory: memory.clone(), run: *run });
         }
         RevertWay::Load { inside, run } => {
@@ -181,9 +224,10 @@ pub(crate) fn reverting_stages(domain: Uuid, revert: &Reverting) -> Vec<Stage> {
     }
     list.one(Does::Look(Expected::Sizes(revert.disks.clone())));
     list.one(Does::SetCurrent { to: Some(revert.name.clone()), from: revert.from.clone() });
-    if !revert.points.is_empty() {
+    if !revert.points.is_empty() || !revert.tops.is_empty() {
         list.one(Does::Commit);
         list.side_by_side(points().map(Does::DropUndo));
     }
+    list.stages.extend(revert.tidying.iter().cloned());
     list.stages
 }

@@ -167,6 +167,9 @@ pub enum SnapshotAction {
         disk: DiskName,
         /// The snapshot's name.
         tag: String,
+        /// The disk's image; empty in a journal that an earlier version wrote.
+        #[serde(default)]
+        image: String,
     },
     /// The overlay, made before, takes the disk's writes from now on.
     External(Overlay),
@@ -178,6 +181,14 @@ impl SnapshotAction {
         match self {
             Self::Internal { disk, .. } => disk,
             Self::External(overlay) => &overlay.disk,
+        }
+    }
+
+    /// The image that an internal snapshot is written to.
+    pub(crate) fn image(&self) -> Option<&str> {
+        match self {
+            Self::Internal { image, .. } => Some(image),
+            Self::External(_) => None,
         }
     }
 }

@@ -69,6 +69,8 @@ pub struct Merge {
     pub from: LayerFile,
     /// The layer below it, which has the content of `from` afterwards.
     pub into: LayerFile,
+    /// Whether the disk writes to `from`.
+    pub active: bool,
     /// A word that no other operation has, at most 24 ASCII letters and digits: the job's name is made of it.
     pub token: String,
 }
@@ -89,8 +91,8 @@ pub trait Layers: Send + Sync {
     /// The bytes that are free where the file is, or is to be.
     async fn room(&self, file: &str) -> Result<u64, PortError>;
 
-    /// Merges, and returns when the result is durable. Again, after a part of it or all of it, gives the same, until `from` is
-    /// unlinked. Layers that no process has open are merged in this process; one that is in the middle of a running disk's chain,
+    /// Merges, and returns when the result is durable. Again, after a part of it or all of it, gives the same; a merge whose `from`
+    /// is gone, or into the image that the disk writes to already, is done. Layers that no process has open are merged in this process; one that is in the middle of a running disk's chain,
     /// by its process, which writes the header of the layer above it in that chain. The headers of other children are
     /// [`Layers::reheader`]'s.
     ///
@@ -106,6 +108,10 @@ pub trait Layers: Send + Sync {
     /// [`crate::PortErrorKind::Refused`] when a file is not the one that was planned, `from` is not right above `into`, is smaller,
     /// or holds snapshots. [`crate::PortErrorKind::Busy`] when another process has one of them open.
     async fn merge(&self, merge: &Merge, progress: &dyn Progress) -> Result<(), PortError>;
+
+    /// Ends a merge that was begun and is not to go on now. Both layers stay, and read as before. One that is not under way is
+    /// ended.
+    async fn park(&self, merge: &Merge) -> Result<(), PortError>;
 
     /// Makes the header of `child` name `base`, which has the content of what it named before. Nothing is copied. One that names
     /// it already stays as it is. The name stays relative if it was.

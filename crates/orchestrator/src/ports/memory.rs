@@ -181,6 +181,17 @@ pub struct MemoryHeader {
     pub domain: Option<String>,
 }
 
+/// A memory file that no record names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundMemory {
+    /// What a record says of it.
+    pub memory: MemoryMeta,
+    /// What its beginning says.
+    pub header: MemoryHeader,
+    /// When it was written to last, in seconds since 1970-01-01 UTC.
+    pub written: u64,
+}
+
 /// The files that memory is saved in; they are there whether the domain runs or not.
 ///
 /// # Cancel safety
@@ -199,6 +210,10 @@ pub trait MemoryFiles: Send + Sync {
     /// Reads the whole file of `memory`, compares size and checksum, and gives what its beginning says.
     /// [`crate::PortErrorKind::Corrupt`] when it is not what was recorded.
     async fn verify(&self, memory: &MemoryMeta, progress: &dyn Progress) -> Result<MemoryHeader, PortError>;
+
+    /// Reads a whole memory file that xlsnap made and no record names. [`crate::PortErrorKind::NotFound`] when it is not there;
+    /// [`crate::PortErrorKind::Corrupt`] when it is not whole, not of this domain, or another program's.
+    async fn examine(&self, file: &str, progress: &dyn Progress) -> Result<FoundMemory, PortError>;
 
     /// Removes a memory file. One that is gone is removed.
     async fn remove(&self, file: &str) -> Result<(), PortError>;

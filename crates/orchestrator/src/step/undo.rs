@@ -2,8 +2,10 @@
 
 use xlsnap_types::model::DiskName;
 
-use super::{Adoption, Does, Ended, ImageTarget, Stage, Step, UndoPoint};
-use crate::{Can, Effect, Error, GuestState, Inventory, Kind, Overlay, Run, SnapshotAction, SnapshotId};
+use super::{Adoption, Does, Ended, ImageFile, ImageTarget, Stage, Step, UndoPoint};
+use crate::{
+    Can, Effect, Error, GuestState, Inventory, Kind, LayerFile, Overlay, Run, SnapshotAction, SnapshotId,
+};
 
 /// What a look found.
 #[derive(Debug, Clone)]
@@ -123,8 +125,18 @@ impl Planner<'_> {
         use When::{First, InTurn};
         let one = |when, does| vec![(when, vec![does])];
         Ok(match does {
+            // One that no snapshot was to be taken with is of a revert: what was written to it is what is undone.
+            Does::MakeLayer(overlay) if !self.is_taken_with(overlay) => {
+                one(InTurn, Does::RemoveLayer(overlay.clone()))
+            }
             Does::MakeLayer(overlay) => self.layer(overlay),
-            Does::Take(SnapshotAction::Internal { disk, tag }) => self
+            Does::Adopt(Adoption { disk, file, format, was: Some(before) }) => {
+                let was = Some(ImageFile { file: file.clone(), format: format.clone() });
+                let ImageFile { file, format } = before.clone();
+                one(InTurn, Does::Adopt(Adoption { disk: disk.clone(), file, format, was }))
+            }
+            Does::SwapTop { to, from } => self.swap_back(to, from),
+            Does::Take(SnapshotAction::Internal { disk, tag, .. }) => self
                 .taken(disk, tag)?
                 .map(|target| (InTurn, vec![Does::DeleteInside(target)]))
                 .into_iter()
@@ -133,7 +145,7 @@ impl Planner<'_> {
                 let mut groups = one(First, Does::AbandonMemory(save.clone()));
                 let mut deletions = Vec::new();
                 for action in actions {
-                    if let SnapshotAction::Internal { disk, tag } = action {
+                    if let SnapshotAction::Internal { disk, tag, .. } = action {
                         deletions.extend(self.taken(disk, tag)?.map(Does::DeleteInside));
                     }
                 }
@@ -168,6 +180,40 @@ impl Planner<'_> {
         })
     }
 
+    fn is_taken_with(&self, overlay: &Overlay) -> bool {
+        self.any(
+            |does| matches!(does, Does::Take(SnapshotAction::External(taken)) if taken.file == overlay.file),
+        ) || self.begun.iter().all(|stage| {
+            !stage
+                .any(|does| matches!(does, Does::Adopt(Adoption { was: Some(_), .. }) | Does::SwapTop { .. }))
+        }) && self.look.inventory.disk(&overlay.disk).is_some_and(|disk| disk.image == overlay.file)
+    }
+
+    /// The layer of before under the disk's device. A guest that was reset on the new ones is reset once more, when all are back.
+    fn swap_back(&self, to: &LayerFile, from: &LayerFile) -> Vec<Group> {
+        let mut groups = Vec::new();
+        if self.writes_to(to) {
+            let back = Does::SwapTop { to: from.clone(), from: to.clone() };
+            groups.push((When::InTurn, vec![back]));
+        }
+        // A process that lets go of its disks too is reset when it has them back.
+        let was_reset =
+            self.any(|does| *does == Does::ResetGuest) && !self.any(|does| *does == Does::Release);
+        let mut swaps = self.begun.iter().flat_map(Stage::steps).filter_map(|step| match &step.does {
+            Does::SwapTop { to, .. } => Some(to),
+            _ => None,
+        });
+        if was_reset && self.is_on() && swaps.next() == Some(to) {
+            groups.push((When::InTurn, vec![Does::ResetGuest]));
+        }
+        groups
+    }
+
+    /// Whether the domain's process writes a disk to this layer.
+    fn writes_to(&self, layer: &LayerFile) -> bool {
+        self.is_on() && self.look.inventory.disk(&layer.disk).is_some_and(|disk| disk.image == layer.file)
+    }
+
     fn layer(&mut self, overlay: &Overlay) -> Vec<Group> {
         let attached = self.look.inventory.disk(&overlay.disk).is_some_and(|disk| disk.image == overlay.file);
         let adopt = |file: &str, format: &_| {
@@ -175,12 +221,23 @@ impl Planner<'_> {
                 disk: overlay.disk.clone(),
                 file: file.to_owned(),
                 format: Clone::clone(format),
+                was: None,
             })
         };
         if attached && self.look.guest != GuestState::Off {
             // A guest's writes are in it.
             self.kept.push(format!(
                 "disk {} goes on writing to {}, which stays on {}",
+                overlay.disk, overlay.file, overlay.base
+            ));
+            return vec![(When::InTurn, vec![adopt(&overlay.file, &overlay.format)])];
+        }
+        let is_this = |does: &Does| matches!(does, Does::Take(SnapshotAction::External(taken)) if taken.file == overlay.file);
+        let ran_on = self.any(|does| matches!(does, Does::RunOn(save) if save.was.runs()));
+        if self.look.guest == GuestState::Off && ran_on && self.any(is_this) {
+            // The guest may have run on it before its process died: then what it wrote is there, and nowhere else.
+            self.kept.push(format!(
+                "disk {} writes to {} from then on, which stays on {}: the guest may have written to it",
                 overlay.disk, overlay.file, overlay.base
             ));
             return vec![(When::InTurn, vec![adopt(&overlay.file, &overlay.format)])];

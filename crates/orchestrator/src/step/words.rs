@@ -1,6 +1,6 @@
 //! Steps in words: what a step does, what it touches, and what is said when it fails.
 
-use crate::{Does, Run, SnapshotAction, Stage, Step};
+use crate::{Does, Merge, Run, SnapshotAction, Stage, Step};
 
 /// A step for people: one line of a dry run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,32 @@ impl Step {
                 ),
                 Vec::new(),
             ),
+            Does::SwapTop { to, .. } => (
+                format!("make the domain's process write disk {} to {}", to.disk, to.file),
+                vec![to.file.clone()],
+            ),
+            Does::Merge(Merge { from, into, .. }) => (
+                format!("merge what {} holds of disk {} into {}", from.file, from.disk, into.file),
+                vec![into.file.clone()],
+            ),
+            Does::Reheader { child, base } => (
+                format!("make {} (disk {}) stand on {}", child.file, child.disk, base.file),
+                vec![child.file.clone()],
+            ),
+            Does::Unlink(layer) => {
+                (format!("remove {} (disk {})", layer.file, layer.disk), vec![layer.file.clone()])
+            }
+            Does::EmptyLayer { layer, .. } => {
+                (format!("empty {} (disk {})", layer.file, layer.disk), vec![layer.file.clone()])
+            }
+            Does::SetPart { snapshot, disk, to, .. } => (
+                format!(
+                    "note in the record of snapshot {snapshot} that the state of disk {disk} is in {}, below {}",
+                    to.image, to.overlay
+                ),
+                Vec::new(),
+            ),
+            Does::NoteLayers { .. } => ("note the files of the disks' chains".to_owned(), Vec::new()),
             Does::Freeze { .. } => ("freeze the guest's file systems".to_owned(), Vec::new()),
             Does::Thaw { .. } => ("thaw the guest's file systems".to_owned(), Vec::new()),
             Does::StopGuest { .. } => ("stop the guest".to_owned(), Vec::new()),
@@ -52,8 +78,8 @@ impl Step {
                 "end the saving of the guest's memory, and remove what was saved".to_owned(),
                 save.file().map(str::to_owned).into_iter().collect(),
             ),
-            Does::Take(SnapshotAction::Internal { disk, tag }) => {
-                (format!("take the internal snapshot {tag} of disk {disk}"), Vec::new())
+            Does::Take(SnapshotAction::Internal { disk, tag, image }) => {
+                (format!("take the internal snapshot {tag} of disk {disk}"), vec![image.clone()])
             }
             Does::Take(SnapshotAction::External(overlay)) => (
                 format!(
@@ -69,7 +95,7 @@ impl Step {
                         "take internal snapshots of {}, with the guest's memory inside",
                         disk_list(&disks)
                     ),
-                    Vec::new(),
+                    actions.iter().filter_map(SnapshotAction::image).map(str::to_owned).collect(),
                 )
             }
             Does::MarkUndo(point) => {
@@ -99,11 +125,11 @@ impl Step {
             Does::Start { run } => (format!("start the domain from its disks; {}", then(*run)), Vec::new()),
             Does::Restore { memory, run } => (
                 format!("start the domain with the memory of the snapshot; {}", then(*run)),
-                memory.file.clone().into_iter().collect(),
+                memory.file().map(str::to_owned).into_iter().collect(),
             ),
-            Does::Load { inside, run, .. } => (
+            Does::Load { inside, run, undo, .. } => (
                 format!("load memory and disks of {} from inside the images; {}", inside.tag, then(*run)),
-                Vec::new(),
+                undo.iter().map(|point| point.image.clone()).collect(),
             ),
             Does::Release => ("make the domain's process let go of its disks".to_owned(), Vec::new()),
             Does::TakeBack => ("give the domain's process its disks back".to_owned(), Vec::new()),
@@ -181,6 +207,23 @@ impl Does {
                 "the domain's description cannot name {} as the image of disk {}",
                 adoption.file, adoption.disk
             ),
+            Self::SwapTop { to, .. } => {
+                format!("the domain's process cannot write disk {} to {}", to.disk, to.file)
+            }
+            Self::Merge(Merge { from, into, .. }) => {
+                format!("{} (disk {}) cannot be merged into {}", from.file, from.disk, into.file)
+            }
+            Self::Reheader { child, base } => {
+                format!("{} (disk {}) cannot be made to stand on {}", child.file, child.disk, base.file)
+            }
+            Self::Unlink(layer) => format!("{} (disk {}) cannot be removed", layer.file, layer.disk),
+            Self::EmptyLayer { layer, .. } => {
+                format!("{} (disk {}) cannot be emptied", layer.file, layer.disk)
+            }
+            Self::SetPart { snapshot, disk, .. } => {
+                format!("the files of disk {disk} in the record of snapshot {snapshot} cannot be changed")
+            }
+            Self::NoteLayers { .. } => "the files of the disks' chains cannot be noted".to_owned(),
             Self::Freeze { .. } => "the guest's file systems cannot be frozen".to_owned(),
             Self::Thaw { .. } => "the guest's file systems cannot be thawed".to_owned(),
             Self::StopGuest { .. } => "the guest cannot be stopped".to_owned(),

@@ -1,13 +1,18 @@
 //! A dry run says what a run does: the calls with an effect are those that the plan's steps declare, in their order.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+
 use uuid::Uuid;
 use xlsnap_orchestrator::{
-    MemoryPlace, Run, Stage, plan_create, plan_delete, plan_recover, plan_revert, planned_stages, recover,
+    Does, MemoryPlace, Ports, Progress, Run, Stage, plan_adopt, plan_create, plan_delete, plan_delete_orphan,
+    plan_recover, plan_revert, planned_stages, recover,
 };
-use xlsnap_testkit::fake::{FakeBackend, Fault, Moment};
+use xlsnap_testkit::fake::{FakeBackend, Fault, Image, Moment};
 use xlsnap_types::model::MemoryWay;
 
 use crate::common::{Op, see};
+use crate::orphans::with_orphans;
 use crate::sweep::{Power, with_snapshots};
 
 /// The calls since the last time that they were forgotten, without looks. The journal is how every operation is kept, and no step
@@ -18,10 +23,13 @@ fn effects(backend: &FakeBackend) -> Vec<String> {
         "disks.inventory",
         "overlays.exists",
         "overlays.place",
+        "layers.look",
+        "layers.room",
         "memory.survey",
         "memory_files.size",
         "memory_files.list",
         "memory_files.verify",
+        "memory_files.examine",
         "power.abilities",
         "lock.set_journal",
     ];
@@ -42,18 +50,27 @@ async fn declared(backend: &FakeBackend, lists: &[&[Stage]]) -> Vec<String> {
     declared
 }
 
-/// What the dry run of an operation declares.
-async fn of_dry_run(backend: &FakeBackend, op: &Op) -> Vec<String> {
+/// The lists of an operation's dry run.
+async fn dry_run(backend: &FakeBackend, op: &Op) -> Vec<Vec<Stage>> {
     let (ports, domain, id) = (backend.ports(), backend.domain(), Uuid::from_u128(7));
-    let before = see(backend);
-    let lists = match op {
+    match op {
         Op::Create(request) => vec![plan_create(&ports, &domain, request, id).await.unwrap().stages],
         Op::Delete(request) => vec![plan_delete(&ports, &domain, request, id).await.unwrap().stages],
+        Op::Adopt(request) => vec![plan_adopt(&ports, &domain, request, id).await.unwrap().stages],
+        Op::DeleteOrphan(request) => {
+            vec![plan_delete_orphan(&ports, &domain, request, id).await.unwrap().stages]
+        }
         Op::Revert(request) => {
             let plan = plan_revert(&ports, &domain, request, id).await.unwrap();
             plan.safety.map(|safety| safety.stages).into_iter().chain([plan.stages]).collect()
         }
-    };
+    }
+}
+
+/// What the dry run of an operation declares.
+async fn of_dry_run(backend: &FakeBackend, op: &Op) -> Vec<String> {
+    let before = see(backend);
+    let lists = dry_run(backend, op).await;
     assert_eq!(see(backend), before, "{op:?}: a dry run changed something");
     assert!(
         !backend.faults().calls().iter().any(|call| call.method.starts_with("lock.")),
@@ -111,6 +128,26 @@ async fn a_run_does_what_its_dry_run_says() {
     }
 }
 
+/// The same of what no record names.
+#[tokio::test]
+async fn a_run_on_an_orphan_does_what_its_dry_run_says() {
+    for power in [Power::Running, Power::Off] {
+        for (op, calls) in [
+            (Op::adopt("orphan-disks"), vec!["lock.store"]),
+            (Op::adopt("orphan-file"), vec!["lock.store"]),
+            (Op::adopt("orphan-inside"), vec!["lock.store"]),
+            (Op::delete_orphan("orphan-disks"), vec!["disks.delete"; 2]),
+            (Op::delete_orphan("/saves/orphan-file.save"), vec!["memory_files.remove"]),
+        ] {
+            let backend = with_orphans(&["vda", "vdb"], power).await;
+            assert_eq!(of_dry_run(&backend, &op).await, calls, "{power:?} {op:?}");
+            backend.faults().clear();
+            op.run(&backend).await.unwrap();
+            assert_eq!(effects(&backend), calls, "{power:?} {op:?}");
+        }
+    }
+}
+
 /// The same of recoveries, whatever was left.
 #[tokio::test]
 async fn a_recovery_does_what_its_dry_run_says() {
@@ -149,4 +186,72 @@ async fn memory_inside_is_no_transaction_of_its_own() {
     assert_eq!(request.memory.as_ref().unwrap().place, MemoryPlace::Inside);
     let said = of_dry_run(&backend, &op).await;
     assert_eq!(said, ["inside.take_inside", "lock.store", "lock.set_domain_record"]);
+}
+
+/// A file that a run changes is one that a step of its dry run touches.
+#[tokio::test]
+async fn a_dry_run_names_every_file_that_the_run_changes() {
+    for (power, op) in operations() {
+        let backend = backend(power).await;
+        let lists = dry_run(&backend, &op).await;
+        let mut touched: BTreeSet<String> = BTreeSet::new();
+        for step in lists.iter().flatten().flat_map(Stage::steps) {
+            let touches = step.text().map(|text| text.touches).unwrap_or_default();
+            let writes = matches!(step.does, Does::Take(_) | Does::TakeInside { .. } | Does::Load { .. });
+            assert!(!writes || !touches.is_empty(), "{power:?} {op:?}: it touches nothing: {step:?}");
+            assert!(!touches.contains(&String::new()), "{power:?} {op:?}: {step:?}");
+            touched.extend(touches);
+        }
+        let files = || -> BTreeMap<String, Image> {
+            let image = |file: &String| backend.change(file, |image| image.clone());
+            backend.files().iter().map(|file| (file.clone(), image(file))).collect()
+        };
+        let before = (files(), backend.memory_files());
+        op.run(&backend).await.unwrap();
+        let after = (files(), backend.memory_files());
+        let differs = |file: &&String| {
+            before.0.get(*file) != after.0.get(*file) || before.1.get(*file) != after.1.get(*file)
+        };
+        let all = before.0.keys().chain(after.0.keys()).chain(before.1.keys()).chain(after.1.keys());
+        for file in all.filter(differs) {
+            assert!(touched.contains(file), "{power:?} {op:?}: no step touches {file}: {touched:?}");
+        }
+    }
+}
+
+/// The steps that were announced, as (number, total).
+#[derive(Default)]
+struct Announced(Mutex<Vec<(usize, usize)>>);
+
+impl Progress for Announced {
+    fn step(&self, number: usize, total: usize, _what: &str) {
+        self.0.lock().unwrap().push((number, total));
+    }
+
+    fn bytes(&self, _done: u64, _total: Option<u64>) {}
+}
+
+/// Every step that the total counts is announced, and in its turn.
+#[tokio::test]
+async fn the_progress_ends_at_its_total() {
+    for (power, op) in operations() {
+        let backend = backend(power).await;
+        let announced = Announced::default();
+        let ports = Ports { progress: &announced, ..backend.ports() };
+        op.run_with(&ports, &backend.domain()).await.unwrap();
+        let announced = announced.0.into_inner().unwrap();
+        let mut lists = 0;
+        let mut rest = announced.as_slice();
+        while let Some((_, total)) = rest.first() {
+            let expected: Vec<_> = (1..=*total).map(|number| (number, *total)).collect();
+            let (list, after) = rest.split_at(expected.len().min(rest.len()));
+            assert_eq!(list, expected, "{power:?} {op:?}: {announced:?}");
+            (lists, rest) = (lists + 1, after);
+        }
+        let expected = match &op {
+            Op::Revert(request) if request.safety.is_some() => 2,
+            _ => 1,
+        };
+        assert_eq!(lists, expected, "{power:?} {op:?}: {announced:?}");
+    }
 }

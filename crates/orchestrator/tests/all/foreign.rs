@@ -83,7 +83,7 @@ async fn a_hostile_record_is_refused_by_name() {
     let mut memory = foreign("memory", &["vda", "vdb"]);
     memory.snapshot.memory = Some("/etc/passwd".to_owned());
     backend.store().plant(FakeBackend::UUID, memory.clone());
-    assert!(!Reversibility::of(&memory).delete.is_possible());
+    assert!(!Reversibility::of(&memory, "only the record is known").delete.is_possible());
     for given in ["twice", "odd", "memory"] {
         for op in [Op::revert(given), Op::delete(given)] {
             let error = op.run(&backend).await.unwrap_err();
@@ -94,8 +94,10 @@ async fn a_hostile_record_is_refused_by_name() {
     backend.store().spoil(FakeBackend::UUID, &name("spoilt"));
     let error = Op::delete("spoilt").run(&backend).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Refused, "{}", told(&error));
-    let forget =
-        xlsnap_orchestrator::DeleteRequest { name: name("spoilt"), children: false, metadata_only: true };
+    let forget = xlsnap_orchestrator::DeleteRequest {
+        metadata_only: true,
+        ..xlsnap_orchestrator::DeleteRequest::new(name("spoilt"))
+    };
     Op::Delete(forget).run(&backend).await.unwrap();
     assert!(!list(backend.store(), FakeBackend::UUID).await.unwrap().rows.is_empty());
 }
@@ -283,7 +285,10 @@ async fn a_repeat_of_a_deletion_finishes_it() {
 async fn what_stays_without_its_record_is_told() {
     let backend = FakeBackend::qcow2(&["vda", "vdb"]);
     Op::external("s", &["vdb"]).run(&backend).await.unwrap();
-    let forget = xlsnap_orchestrator::DeleteRequest { name: name("s"), children: false, metadata_only: true };
+    let forget = xlsnap_orchestrator::DeleteRequest {
+        metadata_only: true,
+        ..xlsnap_orchestrator::DeleteRequest::new(name("s"))
+    };
     let warnings = Op::Delete(forget).run(&backend).await.unwrap();
     assert!(warnings[0].contains("disk vda") && warnings[0].contains("/images/vdb.s.qcow2"), "{warnings:?}");
     assert!(backend.store().records(FakeBackend::UUID).is_empty());

@@ -3,11 +3,15 @@
 
 mod common;
 mod declared;
+mod external;
 mod findings;
 mod foreign;
 mod mocks;
 mod model;
 mod obstacles;
+mod orphans;
+mod overlays;
 mod plan;
+mod reversibility;
 mod sweep;
 mod sweep_machine;

@@ -7,10 +7,11 @@ use xlsnap_orchestrator::{
     plan_create, plan_revert,
 };
 use xlsnap_testkit::fake::FakeBackend;
-use xlsnap_types::model::ImageFormat;
+use xlsnap_types::model::{Hypervisor, ImageFormat};
 
-use crate::common::{Op, disk, name, refused};
+use crate::common::{Op, disk, name, refused, see};
 use crate::mocks::MockBackend;
+use crate::sweep::{Power, with_snapshots};
 
 /// A backend with one disk, of which another backend says what it says after `change`.
 async fn looked(backend: &FakeBackend, change: impl FnOnce(&mut Inventory)) -> MockBackend {
@@ -152,4 +153,40 @@ async fn an_overlay_is_made_in_the_directory_for_overlays_and_never_where_it_is_
         "{}",
         overlay.file
     );
+}
+
+/// Memory fits only the machine that it was saved of, whether it is in a file or inside the images.
+#[tokio::test]
+async fn memory_of_another_machine_is_refused_in_either_way() {
+    let of = |machine: &str, mib: u64, device: &str, qemu: &str| Hypervisor {
+        machine: Some(machine.to_owned()),
+        memory_bytes: Some(mib << 20),
+        devices: vec![device.to_owned()],
+        qemu: Some(qemu.to_owned()),
+    };
+    let then = of("pc-q35-7.2", 64, "vda (virtio-blk)", "10.0.2");
+    let cases = [
+        (then.clone(), None),
+        (of("pc-q35-10.0", 64, "vda (virtio-blk)", "10.0.2"), Some(["pc-q35-7.2", "pc-q35-10.0"])),
+        (of("pc-q35-7.2", 128, "vda (virtio-blk)", "10.0.2"), Some(["64 MiB", "128 MiB"])),
+        (of("pc-q35-7.2", 64, "vda (nvme)", "10.0.2"), Some(["vda (virtio-blk)", "devices"])),
+        (of("pc-q35-7.2", 64, "vda (virtio-blk)", "7.2.22"), Some(["10.0.2", "7.2.22"])),
+    ];
+    for power in [Power::Running, Power::Off] {
+        for given in ["b", "c"] {
+            for (now, expected) in &cases {
+                let backend = with_snapshots(&["vda", "vdb"], power).await;
+                backend.change_record(given, |meta| meta.hypervisor = then.clone());
+                backend.abilities(|abilities| abilities.hypervisor = now.clone());
+                let before = see(&backend);
+                let reverted = Op::revert(given).run(&backend).await;
+                let Some(words) = expected else {
+                    reverted.unwrap();
+                    continue;
+                };
+                refused(reverted, &["the guest's memory cannot be restored", words[0], words[1]]);
+                assert_eq!(see(&backend), before, "{power:?} {given}");
+            }
+        }
+    }
 }

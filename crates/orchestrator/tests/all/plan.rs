@@ -145,14 +145,15 @@ async fn a_dry_run_names_every_step() {
         lines(&plan(&backend, &create).await.unwrap().stages),
         [
             "/images/vdb.s.qcow2: make an empty overlay for disk vdb on /images/vdb.qcow2",
-            ": take the internal snapshot s of disk vda",
+            "/images/vda.qcow2: take the internal snapshot s of disk vda",
             "/images/vdb.s.qcow2: write disk vdb to /images/vdb.s.qcow2 from now on; /images/vdb.qcow2 stays as it is",
             ": name /images/vdb.s.qcow2 as the image of disk vdb in the domain's description",
             ": store the record of snapshot s",
             ": note that the domain is at snapshot s",
+            ": note the files of the disks' chains",
         ]
     );
-    let delete = DeleteRequest { name: name("a"), children: false, metadata_only: false };
+    let delete = DeleteRequest::new(name("a"));
     assert_eq!(
         lines(&plan_delete(&ports, &domain, &delete, id).await.unwrap().stages),
         [
@@ -172,8 +173,8 @@ async fn a_dry_run_names_every_step() {
     assert_eq!(
         lines(&plan.safety.unwrap().stages),
         [
-            ": take the internal snapshot safe of disk vda",
-            ": take the internal snapshot safe of disk vdb",
+            "/images/vda.qcow2: take the internal snapshot safe of disk vda",
+            "/images/vdb.qcow2: take the internal snapshot safe of disk vdb",
             ": store the record of snapshot safe",
             ": note that the domain is at snapshot safe",
         ]

@@ -30,7 +30,7 @@ impl Power {
 }
 
 /// Three disks that read 4, with the snapshots a (1), b (2) and c (3), each on the one before.
-async fn backend(power: Power) -> FakeBackend {
+pub(crate) async fn backend(power: Power) -> FakeBackend {
     let backend = FakeBackend::qcow2(&["vda", "vdb", "vdc"]);
     for (content, given) in [(1, "a"), (2, "b"), (3, "c")] {
         write(&backend, content);

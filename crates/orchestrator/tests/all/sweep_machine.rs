@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use uuid::Uuid;
 
 use xlsnap_orchestrator::{
     Abilities, Can, Effect, GuestState, Interrupt, Kind, Memory, MemorySave, MemorySurvey, Outcome, Port,
     PortError, Ports, Progress, Run, SavedMemory, StoppedGuest, UnfinishedMemory, async_trait, create,
-    recover, recover_without_memory, revert,
+    recover, recover_without_memory,
 };
 use xlsnap_testkit::fake::{FakeBackend, Fault, Moment};
 use xlsnap_types::model::{Consistency, MemoryWay};
@@ -207,12 +207,7 @@ async fn an_interrupt_at_any_moment_goes_back() {
             let before = see(&backend);
             let wish = Late::from(from);
             let ports = Ports { interrupt: Port::Has(&wish), ..backend.ports() };
-            let id = Uuid::from_u128(7);
-            let done = match &op {
-                Op::Create(request) => create(&ports, &backend.domain(), request, id).await.map(drop),
-                Op::Revert(request) => revert(&ports, &backend.domain(), request, id).await.map(drop),
-                Op::Delete(_) => unreachable!("it is not among them"),
-            };
+            let done = op.run_with(&ports, &backend.domain()).await;
             if let Err(error) = done {
                 went_back += 1;
                 assert_eq!((error.kind(), error.effect()), (Kind::Failed, Effect::None), "{}", told(&error));
@@ -223,6 +218,61 @@ async fn an_interrupt_at_any_moment_goes_back() {
         }
     }
     assert!(went_back > 20, "the moments fell into the operations: {went_back}");
+}
+
+/// A wish to end early from the moment on that a step is announced.
+struct AtStep<'s> {
+    step: &'s str,
+    announced: AtomicBool,
+}
+
+impl Progress for AtStep<'_> {
+    fn step(&self, _number: usize, _total: usize, what: &str) {
+        if what.starts_with(self.step) {
+            self.announced.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn bytes(&self, _done: u64, _total: Option<u64>) {}
+}
+
+#[async_trait]
+impl Interrupt for AtStep<'_> {
+    async fn requested(&self) {
+        if !self.announced.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// From its commit point on an operation is done, and ends as such: nothing is undone, and the wish is no error.
+#[tokio::test]
+async fn an_interrupt_at_the_commit_point_comes_too_late() {
+    let journaled = "note in the journal that the operation is done";
+    let stored = "store the record of snapshot";
+    for (op, commit) in [
+        (Op::revert("a"), journaled),
+        (Op::offline_revert("a"), journaled),
+        (Op::revert("b"), journaled),
+        (Op::revert("c"), journaled),
+        (Op::create("s"), stored),
+        (Op::external("s", &["vda"]), stored),
+        (Op::memory("s", MemoryWay::Background), stored),
+        (Op::memory("s", MemoryWay::Internal), stored),
+        (Op::delete("b"), "delete the record of snapshot"),
+    ] {
+        let start = backend(Power::Running).await;
+        let clean = start.fork();
+        op.run(&clean).await.unwrap();
+        let backend = start.fork();
+        let wish = AtStep { step: commit, announced: AtomicBool::new(false) };
+        let ports = Ports { interrupt: Port::Has(&wish), progress: &wish, ..backend.ports() };
+        let done = op.run_with(&ports, &backend.domain()).await;
+        let warnings = done.unwrap_or_else(|e| panic!("{op:?}: {}", told(&e)));
+        assert!(wish.announced.into_inner(), "{op:?}: its commit was announced");
+        assert!(!warnings.iter().any(|warning| warning.contains("interrupted")), "{op:?}: {warnings:?}");
+        assert_eq!(see(&backend), see(&clean), "{op:?}");
+    }
 }
 
 /// A memory whose file is never finished.

@@ -42,7 +42,7 @@ impl Program {
             );
         }
         let tree = self.tree(top, &info, base).await?;
-        let mut invocation = self.invoke(Does::Write, &["commit", "-d", "-p"]).about(top.path.as_os_str());
+        let mut invocation = self.invoke(Does::Move, &["commit", "-d", "-p"]).about(top.path.as_os_str());
         invocation = invocation.about(base.path.as_os_str());
         if tree.encrypted
             && let Some(key) = &top.key_file

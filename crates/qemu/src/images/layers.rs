@@ -19,7 +19,16 @@ impl Layers for Images {
 
     async fn merge(&self, merge: &Merge, progress: &dyn Progress) -> Result<(), PortError> {
         let key = self.spec(&merge.from.disk)?.key_file;
+        if layers::is_gone(&merge.from)?
+            || self.specs().iter().any(|spec| same_file(&spec.file, &merge.into.file))
+        {
+            return Ok(());
+        }
         layers::merge(&*self.qemu_img, merge, key, progress).await
+    }
+
+    async fn park(&self, merge: &Merge) -> Result<(), PortError> {
+        layers::at_rest(merge).await
     }
 
     async fn reheader(&self, child: &LayerFile, base: &LayerFile) -> Result<(), PortError> {

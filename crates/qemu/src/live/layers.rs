@@ -28,6 +28,10 @@ impl Layers for Live {
         self.merge_layers(merge, progress).await
     }
 
+    async fn park(&self, merge: &Merge) -> Result<(), PortError> {
+        self.park_merge(merge).await
+    }
+
     async fn reheader(&self, child: &LayerFile, base: &LayerFile) -> Result<(), PortError> {
         layers::as_planned(child)?;
         if layers::names(&*self.qemu_img, child, base).await? {

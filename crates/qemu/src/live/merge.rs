@@ -14,6 +14,7 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -46,6 +47,8 @@ enum Place {
     Unused(String),
     /// QEMU has the layer below open, and not this one.
     OnlyBelow(String),
+    /// The layer below takes the writes of a disk, and this one none.
+    Pivoted,
     /// QEMU has neither open.
     Closed,
 }
@@ -57,6 +60,9 @@ pub(super) fn is_done(id: &str, job_type: &str, status: JobStatus, error: Option
 
 impl Live {
     pub(super) async fn merge_layers(&self, merge: &Merge, progress: &dyn Progress) -> Result<(), PortError> {
+        if layers::is_gone(&merge.from)? {
+            return Ok(());
+        }
         layers::as_planned(&merge.from)?;
         layers::as_planned(&merge.into)?;
         self.check(merge).await?;
@@ -70,6 +76,7 @@ impl Live {
         };
         let done = run.carry_out(progress).await;
         self.forget();
+        self.holds_guest.store(false, Ordering::Relaxed);
         if done.is_err() && run.stopped && !run.pivots {
             // The guest goes on as it was. One whose writes may go to the other layer now stands until that is described.
             if let Err(error) = self.qmp.execute(Cont).await {
@@ -77,6 +84,36 @@ impl Live {
             }
         }
         done
+    }
+
+    /// Cancels the job, unless it is done, and lets a guest go on that was stopped for it.
+    pub(super) async fn park_merge(&self, merge: &Merge) -> Result<(), PortError> {
+        let id = format!("{PREFIX}{}", merge.token);
+        let failed = |e| error::of_qmp(format!("{}, and its job was not cancelled", about(merge)), e);
+        let mut cancelled = false;
+        while let Some(job) = self.jobs().await?.into_iter().find(|job| job.id == id) {
+            match job.status {
+                JobStatus::Concluded if job.error.is_none() => return Ok(()),
+                JobStatus::Concluded => {
+                    self.qmp.execute(JobDismiss { id: id.clone() }).await.map_err(failed)?;
+                }
+                _ if cancelled => sleep(SOON).await,
+                _ => match self.qmp.execute(JobCancel { id: id.clone() }).await {
+                    Ok(_) => cancelled = true,
+                    // It has come further meanwhile.
+                    Err(e) if e.kind() == Kind::Rejected => sleep(SOON).await,
+                    Err(e) => return Err(failed(e)),
+                },
+            }
+        }
+        self.forget();
+        if self.holds_guest.swap(false, Ordering::Relaxed) {
+            self.qmp.execute(Cont).await.map_err(failed)?;
+        }
+        // Where QEMU has neither, qemu-img merged them.
+        let mut nodes = self.nodes().await?;
+        let is_open = [&merge.from.file, &merge.into.file].into_iter().any(|file| nodes.any(file).is_some());
+        if is_open { Ok(()) } else { layers::at_rest(merge).await }
     }
 
     /// Refuses what would not give the content of `from`, or lose what is in it.
@@ -102,13 +139,17 @@ impl Live {
     }
 
     async fn place(&self, merge: &Merge) -> Result<Place, PortError> {
-        let Merge { from, into, token } = merge;
+        let Merge { from, into, active, token } = merge;
         let looked = self.look_again().await?;
         let mut nodes = self.nodes().await?;
         nodes.refuse_replaced(from)?;
         nodes.refuse_replaced(into)?;
         let (of_from, of_into) = (nodes.images(&from.file), nodes.images(&into.file));
         let Some(from_node) = of_from.first() else {
+            let mut media = looked.disks.iter().filter_map(|found| found.medium.as_ref());
+            if *active && media.any(|medium| nodes.same(&into.file, &medium.file)) {
+                return Ok(Place::Pivoted);
+            }
             return Ok(match nodes.any(&into.file) {
                 Some(node) => Place::OnlyBelow(node.to_owned()),
                 None => Place::Closed,
@@ -258,6 +299,7 @@ impl Run<'_> {
                 self.command("QEMU could not close the layer", BlockdevDel { node_name }).await?;
                 return Ok(false);
             }
+            Place::Pivoted => return Ok(true),
             Place::OnlyBelow(node) => {
                 let why = format!("QEMU has the image below it open (node {node}), and not this one");
                 return Err(unmerged(PortErrorKind::Busy, self.merge, &why));
@@ -278,6 +320,7 @@ impl Run<'_> {
         self.begun = true;
         if self.live.runs().await? {
             self.stopped = true;
+            self.live.holds_guest.store(true, Ordering::Relaxed);
             self.command("the guest was not stopped", Stop).await?;
         }
         let done = self.command("QEMU did not complete the job", JobComplete { id: self.id.clone() }).await;

@@ -24,7 +24,7 @@ impl Live {
         let mut overlays = Vec::new();
         for action in actions {
             match action {
-                SnapshotAction::Internal { disk, tag } => {
+                SnapshotAction::Internal { disk, tag, .. } => {
                     transaction.push(Action::internal(&medium(found, disk)?.node, tag));
                 }
                 SnapshotAction::External(overlay) => {

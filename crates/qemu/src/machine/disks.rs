@@ -122,6 +122,13 @@ impl Layers for Machine {
         }
     }
 
+    async fn park(&self, merge: &Merge) -> Result<(), PortError> {
+        match self.holder()? {
+            Holder::Live(on) => on.live.park(merge).await,
+            Holder::Images(images) => images.park(merge).await,
+        }
+    }
+
     async fn reheader(&self, child: &LayerFile, base: &LayerFile) -> Result<(), PortError> {
         match self.holder()? {
             Holder::Live(on) => on.live.reheader(child, base).await,

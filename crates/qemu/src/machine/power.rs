@@ -161,6 +161,9 @@ impl Machine {
         if process.start_spec().is_none() {
             return Ok(Some("its description does not say how it is started ([start])".to_owned()));
         }
+        if let Err(why) = process.command() {
+            return Ok(Some(why.to_string()));
+        }
         let Some(on) = on else { return Ok(None) };
         if process.is_ours(on.peer())? {
             return Ok(None);

@@ -10,7 +10,9 @@
 //! an image is held, and what was taken back is let go of and taken back again.
 
 use std::path::Path;
+use std::time::Duration;
 
+use tokio::time::{Instant, sleep};
 use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
 use xlsnap_qemu_img::Image;
 use xlsnap_qmp_transport::commands::{
@@ -30,6 +32,9 @@ const SAVE_DEVICES: &str = "xen-save-devices-state";
 
 /// The export that activates a node.
 const EXPORT: &str = "xlsnap-activate";
+
+/// How long QEMU has to end that export. No client knows of it, so it ends at once.
+const EXPORT_ENDS: Duration = Duration::from_secs(10);
 
 impl Machine {
     /// Why it cannot let go of its disks now, as a clause.
@@ -200,6 +205,7 @@ impl Machine {
         let qmp = on.qmp();
         for node in ask(qmp, QueryNamedBlockNodes::FLAT).await? {
             let Some(node_name) = node.node_name else { continue };
+            let removed = node_name.clone();
             let export = BlockExportAdd {
                 export_type: ExportType::Nbd,
                 id: EXPORT.to_owned(),
@@ -214,9 +220,7 @@ impl Machine {
             }
             let remove = BlockExportDel { id: EXPORT.to_owned(), mode: Some(RemovalMode::Hard) };
             qmp.execute(remove).await.map_err(unanswered)?;
-            while ask(qmp, QueryBlockExports).await?.iter().any(|export| export.id == EXPORT) {
-                tokio::time::sleep(migration::SOON).await;
-            }
+            export_ended(qmp, &removed).await?;
         }
         let asked = self.inactive(on).await?;
         if let Some((node, _)) = asked.into_iter().find(|(_, inactive)| *inactive) {
@@ -226,6 +230,22 @@ impl Machine {
         }
         Ok(())
     }
+}
+
+/// Waits until QEMU has ended the export that it was told to remove.
+async fn export_ended(qmp: &dyn Qmp, node: &str) -> Result<(), PortError> {
+    let deadline = Instant::now() + EXPORT_ENDS;
+    while ask(qmp, QueryBlockExports).await?.iter().any(|export| export.id == EXPORT) {
+        if Instant::now() >= deadline {
+            let message = format!(
+                "QEMU does not end its export {EXPORT:?} of node {node} within {} s after block-export-del",
+                EXPORT_ENDS.as_secs()
+            );
+            return Err(PortError::new(PortErrorKind::Failed, Effect::Unknown, message));
+        }
+        sleep(migration::SOON).await;
+    }
+    Ok(())
 }
 
 fn all_inactive(asked: &[(String, bool)]) -> bool {
@@ -261,4 +281,50 @@ async fn ask<C: Command>(qmp: &dyn Qmp, command: C) -> Result<C::Ok, PortError> 
 
 fn unanswered(error: xlsnap_qmp_transport::Error) -> PortError {
     error::of_query("QEMU could not be asked what it does with its disks".into(), error)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, Value, json};
+    use tokio::time::timeout;
+    use xlsnap_orchestrator::async_trait;
+    use xlsnap_qmp_transport::{Error, EventStream};
+
+    use super::*;
+
+    /// A QEMU that lists the export so many times after it was told to remove it.
+    struct Exporting(std::sync::Mutex<usize>);
+
+    #[async_trait]
+    impl Qmp for Exporting {
+        async fn execute_raw(&self, command: &str, _arguments: Map<String, Value>) -> Result<Value, Error> {
+            assert_eq!(command, "query-block-exports");
+            let mut left = self.0.lock().expect("no test panics while it asks");
+            let listed = *left > 0;
+            *left = left.saturating_sub(1);
+            let export = json!({ "id": EXPORT, "type": "nbd", "node-name": "vda", "shutting-down": true });
+            Ok(if listed { json!([export]) } else { json!([]) })
+        }
+
+        fn events(&self) -> EventStream {
+            unreachable!("an export's end is asked for")
+        }
+
+        fn version(&self) -> (u32, u32, u32) {
+            (7, 2, 22)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_export_that_does_not_end_is_given_up_by_name() {
+        let wait = |listed| async move {
+            let qemu = Exporting(std::sync::Mutex::new(listed));
+            timeout(EXPORT_ENDS * 2, export_ended(&qemu, "vda")).await.expect("it has a deadline")
+        };
+        wait(3).await.expect("it ended soon");
+        let error = wait(usize::MAX).await.expect_err("it never ends");
+        assert_eq!((error.kind, error.effect), (PortErrorKind::Failed, Effect::Unknown));
+        let text = error.to_string();
+        assert!(text.contains(EXPORT) && text.contains("node vda"), "{text}");
+    }
 }

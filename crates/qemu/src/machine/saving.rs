@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
-    Effect, InsideMemory, Memory, MemoryFiles, MemoryHeader, MemoryInside, MemorySave, MemorySurvey,
-    PortError, PortErrorKind, Progress, Run, SavedMemory, SnapshotAction, StoppedGuest, UnfinishedMemory,
+    Effect, FoundMemory, InsideMemory, Memory, MemoryFiles, MemoryHeader, MemoryInside, MemorySave,
+    MemorySurvey, PortError, PortErrorKind, Progress, Run, SavedMemory, SnapshotAction, StoppedGuest,
+    UnfinishedMemory,
 };
 use xlsnap_qmp_transport::Qmp;
 use xlsnap_qmp_transport::commands::SnapshotSave;
@@ -230,7 +231,7 @@ impl Machine {
         let mut disks = Vec::with_capacity(actions.len());
         for action in actions {
             match action {
-                SnapshotAction::Internal { disk, tag } if found.is_none_or(|found| found == tag) => {
+                SnapshotAction::Internal { disk, tag, .. } if found.is_none_or(|found| found == tag) => {
                     found = Some(tag);
                     disks.push(disk);
                 }
@@ -279,6 +280,10 @@ impl MemoryFiles for Machine {
 
     async fn verify(&self, memory: &MemoryMeta, progress: &dyn Progress) -> Result<MemoryHeader, PortError> {
         self.saves.verify(memory, progress).await
+    }
+
+    async fn examine(&self, file: &str, progress: &dyn Progress) -> Result<FoundMemory, PortError> {
+        self.saves.examine(file, progress).await
     }
 
     async fn remove(&self, file: &str) -> Result<(), PortError> {

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use xlsnap_memory_file::{Header, MemoryFile, Packing, Recorded};
-use xlsnap_orchestrator::{Effect, MemoryFiles, MemoryHeader, PortError, PortErrorKind, Progress};
-use xlsnap_types::model::{Compression, MemoryMeta, SnapshotName};
+use xlsnap_memory_file::{Examined, Header, MemoryFile, Packing, Recorded};
+use xlsnap_orchestrator::{
+    Effect, FoundMemory, MemoryFiles, MemoryHeader, PortError, PortErrorKind, Progress,
+};
+use xlsnap_types::model::{Compression, MemoryMeta, MemoryWay, SavedIn, SnapshotName};
 
 use crate::error::of_memory_file;
 
@@ -47,22 +49,41 @@ impl MemoryFiles for Saves {
         // First what takes no time.
         let machine = match opened.header().await.map_err(of_memory_file)? {
             Header::Qemu { machine } => machine,
-            Header::Xl { .. } => {
-                let message = format!(
-                    "the memory file {} is a save file of Xen's, and no QEMU reads it",
-                    file.path().display()
-                );
-                return Err(PortError::new(PortErrorKind::Corrupt, Effect::None, message));
-            }
+            Header::Xl { .. } => return Err(of_xen(&file.path().display().to_string())),
         };
         let report = |done| progress.bytes(done, Some(recorded.bytes));
         opened.verify(report).await.map_err(of_memory_file)?;
         Ok(MemoryHeader { machine, domain: None })
     }
 
+    async fn examine(&self, file: &str, progress: &dyn Progress) -> Result<FoundMemory, PortError> {
+        let of_qemu = MemoryFile::new(file).map_err(of_memory_file)?;
+        let examined = of_qemu.examine(|done| progress.bytes(done, None)).await.map_err(of_memory_file)?;
+        let Header::Qemu { machine } = &examined.header else { return Err(of_xen(file)) };
+        let header = MemoryHeader { machine: machine.clone(), domain: None };
+        Ok(found_memory(file, &examined, MemoryWay::Unknown, header))
+    }
+
     async fn remove(&self, file: &str) -> Result<(), PortError> {
         MemoryFile::new(file).map_err(of_memory_file)?.remove().await.map_err(of_memory_file)
     }
+}
+
+fn of_xen(file: &str) -> PortError {
+    let message = format!("the memory file {file} is a save file of Xen's, and no QEMU reads it");
+    PortError::new(PortErrorKind::Corrupt, Effect::None, message)
+}
+
+/// What a record says of a file that was found.
+pub fn found_memory(file: &str, examined: &Examined, way: MemoryWay, header: MemoryHeader) -> FoundMemory {
+    let Recorded { bytes, checksum, packing } = &examined.recorded;
+    let compression = match packing {
+        Packing::None => Compression::None,
+        Packing::Zstd => Compression::Zstd,
+    };
+    let (file, checksum) = (file.to_owned(), checksum.as_ref().map(ToString::to_string));
+    let memory = MemoryMeta { place: SavedIn::File { file, way, checksum, compression }, bytes: *bytes };
+    FoundMemory { memory, header, written: examined.written }
 }
 
 /// The file of `memory`, and what was recorded of it.
@@ -71,17 +92,16 @@ impl MemoryFiles for Saves {
 /// [`PortErrorKind::Refused`] when the memory is in no file, and for a checksum or a packing that is not known here.
 pub fn recorded_memory(memory: &MemoryMeta) -> Result<(MemoryFile, Recorded), PortError> {
     let refused = |message: String| PortError::new(PortErrorKind::Refused, Effect::None, message);
-    let Some(name) = memory.file.as_deref() else {
+    let SavedIn::File { file: name, checksum, compression, .. } = &memory.place else {
         return Err(refused("the memory is inside the images, and in no file".to_owned()));
     };
     let file = MemoryFile::new(name).map_err(of_memory_file)?;
-    let checksum = memory
-        .checksum
+    let checksum = checksum
         .as_deref()
         .map(str::parse)
         .transpose()
         .map_err(|error| refused(format!("the memory file {name} cannot be verified: {error}")))?;
-    Ok((file, Recorded { bytes: memory.bytes, checksum, packing: packing(memory.compression)? }))
+    Ok((file, Recorded { bytes: memory.bytes, checksum, packing: packing(*compression)? }))
 }
 
 /// How a file is packed.

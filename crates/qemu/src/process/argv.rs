@@ -4,7 +4,9 @@ use std::path::Path;
 
 use serde_json::json;
 use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
+use xlsnap_types::model::ImageFormat;
 
+use super::words::{self, Keys};
 use super::{Bus, Launch, MachineSpec, StartOptions, StartSpec, images};
 use crate::DiskSpec;
 
@@ -18,11 +20,11 @@ const MAX_NODE_NAME: usize = 31;
 ///
 /// Disks are given as `-blockdev` in JSON, which needs no quoting. A disk's node and its device have the name that its
 /// description has for it (`node`), else the disk's own, where QEMU takes that as a name. In a command line of the user's
-/// `{disk:NAME}` and `{format:NAME}` stand for a disk's image and its format.
+/// `{disk:NAME}` and `{format:NAME}` stand for a disk's image and its format. An encrypted disk's key-file is given as a secret.
 ///
 /// # Errors
-/// [`PortErrorKind::Refused`] when there is nothing to start it from, a placeholder names a disk that the domain has not, or a
-/// socket's path is too long or no text.
+/// [`PortErrorKind::Refused`] when there is nothing to start it from, a placeholder names a disk that the domain has not, a command
+/// line of the user's gives no secret for a disk with a key-file, or a socket's path is too long or no text.
 pub fn argv(
     domain: &Launch,
     options: &StartOptions,
@@ -34,7 +36,10 @@ pub fn argv(
                 format!("domain {}: its description does not say how it is started ([start])", domain.name);
             return Err(refused(message));
         }
-        Some(StartSpec::Argv(argv)) => images::put_in(&domain.name, argv, &domain.disks)?,
+        Some(StartSpec::Argv(argv)) => {
+            keys_are_given(domain, argv)?;
+            images::put_in(&domain.name, argv, &domain.disks)?
+        }
         Some(StartSpec::Machine(spec)) => machine(domain, spec, is_device)?,
     };
     let qmp = socket(domain, &domain.qmp)?;
@@ -103,12 +108,27 @@ fn machine(
         device.push_str(&format!(",id={name}"));
         if !disk.file.is_empty() {
             let driver = if is_device(&disk.file) { "host_device" } else { "file" };
-            let node = json!({
+            let mut node = json!({
                 "driver": disk.format.driver(),
                 "node-name": name,
                 "read-only": disk.read_only || disk.removable,
                 "file": {"driver": driver, "filename": disk.file},
             });
+            if let Some(key_file) = key_of(disk) {
+                let key = format!("xlsnap-key-{name}");
+                let file = key_file.to_str().ok_or_else(|| {
+                    let message =
+                        format!("the key-file {} of disk {} is no UTF-8 text", key_file.display(), disk.name);
+                    refused(format!("domain {}: {message}", domain.name))
+                })?;
+                if disk.format == ImageFormat::Qcow2 {
+                    // An emulator opens no other encryption of qcow2 (QEMU, block/qcow2.c).
+                    node["encrypt"] = json!({"format": "luks", "key-secret": key});
+                } else {
+                    node["key-secret"] = json!(key);
+                }
+                add(&["-object", &format!("secret,id={key},file={}", quoted(file))]);
+            }
             add(&["-blockdev", &node.to_string()]);
             device.push_str(&format!(",drive={name},bootindex={}", at + 1));
         }
@@ -116,6 +136,38 @@ fn machine(
     }
     line.extend(spec.arguments.iter().cloned());
     Ok(line)
+}
+
+/// Refuses a command line of the user's that gives QEMU no secret for an encrypted disk. A program that only starts QEMU may add one.
+fn keys_are_given(domain: &Launch, argv: &[String]) -> Result<(), PortError> {
+    let Some(options) = words::of_qemu(argv) else { return Ok(()) };
+    let gives_secret = |word: &words::Word<'_>| {
+        word.option == "object" && Keys::of(word.value, "qom-type").get("qom-type") == Some("secret")
+    };
+    if options.iter().any(gives_secret) {
+        return Ok(());
+    }
+    for (at, disk) in domain.disks.iter().enumerate() {
+        let Some(key_file) = key_of(disk) else { continue };
+        let key = format!("key-{}", name_of(disk, at));
+        let option = if disk.format == ImageFormat::Qcow2 {
+            format!("encrypt.format=luks,encrypt.key-secret={key}")
+        } else {
+            format!("key-secret={key}")
+        };
+        let object = format!("secret,id={key},file={}", quoted(&key_file.to_string_lossy()));
+        return Err(refused(format!(
+            "domain {}: its disk {} has a key-file, and its start.argv gives QEMU no secret: add \"-object\", {object:?} to \
+             argv, and {option} to the option of that disk",
+            domain.name, disk.name
+        )));
+    }
+    Ok(())
+}
+
+/// The file with the key of a disk whose format can be encrypted.
+fn key_of(disk: &DiskSpec) -> Option<&Path> {
+    disk.key_file.as_deref().filter(|_| matches!(disk.format.driver(), "qcow2" | "luks"))
 }
 
 fn on_scsi(bus: Bus, disk: &DiskSpec) -> bool {

@@ -31,6 +31,10 @@ fn line(domain: &Launch, options: &StartOptions) -> Vec<String> {
     argv(domain, options, &|file| file.starts_with("/dev/")).unwrap()
 }
 
+fn argv_of(domain: &Launch) -> Result<Vec<String>, xlsnap_orchestrator::PortError> {
+    argv(domain, &StartOptions::default(), &|_| false)
+}
+
 /// The values of an option.
 fn of<'a>(line: &'a [String], option: &str) -> Vec<&'a str> {
     line.windows(2).filter(|pair| pair[0] == option).map(|pair| pair[1].as_str()).collect()
@@ -129,6 +133,47 @@ fn disks_have_names_that_are_found_again() {
     assert_eq!(of(&on(Bus::Ide), "-device")[0], "ide-hd,id=vda,drive=vda,bootindex=1");
     assert_eq!(of(&on(Bus::Ide), "-device")[3], "ide-cd,id=cd1");
     assert_eq!(of(&on(Bus::Scsi), "-device")[1], "scsi-hd,bus=xlsnap-scsi.0,id=vda,drive=vda,bootindex=1");
+}
+
+#[test]
+fn an_encrypted_disk_comes_with_its_secret() {
+    let encrypted = |name: &str, format: ImageFormat| DiskSpec {
+        format,
+        key_file: Some(PathBuf::from("/keys/a,b")),
+        ..disk(name, "/a")
+    };
+    let luks = ImageFormat::from_driver("luks");
+    let disks = vec![encrypted("vda", ImageFormat::Qcow2), encrypted("vdb", luks), disk("vdc", "/c")];
+    let made = line(&domain(machine(MachineSpec::default()), disks.clone()), &StartOptions::default());
+    assert_eq!(
+        of(&made, "-object"),
+        ["secret,id=xlsnap-key-vda,file=/keys/a,,b", "secret,id=xlsnap-key-vdb,file=/keys/a,,b"]
+    );
+    let nodes: Vec<serde_json::Value> =
+        of(&made, "-blockdev").iter().map(|node| serde_json::from_str(node).unwrap()).collect();
+    assert_eq!(nodes[0]["encrypt"], serde_json::json!({"format": "luks", "key-secret": "xlsnap-key-vda"}));
+    assert_eq!(nodes[1]["key-secret"], "xlsnap-key-vdb");
+    assert!(nodes[2].get("encrypt").is_none() && nodes[2].get("key-secret").is_none());
+
+    // A command line of the user's has to give it by itself, unless another program starts QEMU.
+    let written = |words: &[&str]| {
+        let argv = words.iter().map(|word| (*word).to_owned()).collect();
+        argv_of(&domain(Some(StartSpec::Argv(argv)), disks.clone()))
+    };
+    let error = written(&["qemu-system-x86_64", "-drive", "file={disk:vda}"]).unwrap_err();
+    assert_eq!(error.kind, PortErrorKind::Refused);
+    for word in [
+        "we,b",
+        "disk vda",
+        r#""-object", "secret,id=key-vda,file=/keys/a,,b""#,
+        "encrypt.key-secret=key-vda",
+    ] {
+        assert!(error.to_string().contains(word), "{word} is not in {error}");
+    }
+    for given in ["secret,id=k,file=/k", r#"{"qom-type": "secret", "id": "k", "data": "x"}"#] {
+        written(&["qemu-system-x86_64", "-object", given, "-drive", "file={disk:vda}"]).unwrap();
+    }
+    written(&["/usr/local/bin/start-web", "{disk:vda}"]).unwrap();
 }
 
 #[test]

@@ -54,11 +54,23 @@ pub(super) struct Word<'a> {
 /// QEMU's options in a command line. Where the first word is a program that starts QEMU, as `taskset` or `sudo` does, they come
 /// after QEMU's name; where no such name is found, after the first word.
 pub(super) fn of(line: &[String]) -> Vec<Word<'_>> {
-    let is_qemu = |word: &String| {
+    after(line, qemu_at(line).unwrap_or(0))
+}
+
+/// The same of a command line that has QEMU's name; `None` of another, whose program may add options of its own.
+pub(super) fn of_qemu(line: &[String]) -> Option<Vec<Word<'_>>> {
+    Some(after(line, qemu_at(line)?))
+}
+
+fn qemu_at(line: &[String]) -> Option<usize> {
+    line.iter().position(|word| {
         let name = Path::new(word).file_name().and_then(|name| name.to_str()).unwrap_or_default();
         PROGRAMS.iter().any(|program| name.starts_with(program))
-    };
-    let begin = line.iter().position(is_qemu).unwrap_or(0) + 1;
+    })
+}
+
+fn after(line: &[String], program: usize) -> Vec<Word<'_>> {
+    let begin = program + 1;
     let mut words = Vec::new();
     let mut rest = line.get(begin..).unwrap_or_default().iter().map(String::as_str).peekable();
     while let Some(word) = rest.next() {

@@ -51,7 +51,7 @@ fn images(disks: Vec<DiskSpec>) -> Images {
 }
 
 fn internal(disk: &str, tag: &str) -> SnapshotAction {
-    SnapshotAction::Internal { disk: name(disk), tag: tag.into() }
+    SnapshotAction::Internal { disk: name(disk), tag: tag.into(), image: String::new() }
 }
 
 fn snapshot(name: &str, id: &str) -> SnapshotId {

@@ -80,7 +80,10 @@ async fn an_encrypted_image_goes_back_with_its_key_alone_and_takes_no_overlay() 
     assert_eq!(look(with.clone()).await.revert, Can::Yes);
     let domain = domain(with);
     let (vda, tag) = ("vda".parse::<DiskName>().unwrap(), "s".to_owned());
-    domain.snapshot(&[SnapshotAction::Internal { disk: vda.clone(), tag: tag.clone() }]).await.unwrap();
+    domain
+        .snapshot(&[SnapshotAction::Internal { disk: vda.clone(), tag: tag.clone(), image: String::new() }])
+        .await
+        .unwrap();
     let snapshot = SnapshotId { name: tag, id: "1".to_owned() };
     domain.revert(&vda, &snapshot).await.unwrap();
     domain.delete(&vda, &snapshot).await.unwrap();

@@ -37,7 +37,8 @@ pub(crate) fn layer(file: &Path) -> LayerFile {
 }
 
 pub(crate) fn merge(from: &Path, into: &Path) -> Merge {
-    Merge { from: layer(from), into: layer(into), token: "0123456789abcdefghijklmn".into() }
+    let active = from.file_name().unwrap() == "top";
+    Merge { from: layer(from), into: layer(into), active, token: "0123456789abcdefghijklmn".into() }
 }
 
 const JOB: &str = "xls-0123456789abcdefghijklmn";
@@ -268,7 +269,7 @@ async fn a_raw_base_and_a_smaller_one_take_what_comes_down() {
         let vm = Vm::start(&scratch, &[Fixture::qcow2("vda", image)], &options);
         let live = live(vm.qmp(), vec![spec("vda", image)]).await;
         let into = LayerFile { format: ImageFormat::Raw, ..layer(&base) };
-        let merge = Merge { into: into.clone(), ..merge(&middle, &base) };
+        let merge = Merge { into: into.clone(), active: !in_the_middle, ..merge(&middle, &base) };
         live.merge(&merge, &Unwatched).await.unwrap();
         let wrong = LayerFile { format: ImageFormat::Qcow2, ..into.clone() };
         if in_the_middle {
@@ -292,8 +293,12 @@ async fn a_raw_base_and_a_smaller_one_take_what_comes_down() {
         qemu_img(&["create", "-q", "-f", "qcow2", "-F", "raw", "-b", "base", name, "4M"]);
         let alone =
             Images::new(vec![spec("vda", &small)], Arc::new(Program::default()), Arc::new(Told::default()));
-        let merge =
-            Merge { from: layer(&small), into: LayerFile { identity: None, ..into }, token: "x".into() };
+        let merge = Merge {
+            from: layer(&small),
+            into: LayerFile { identity: None, ..into },
+            active: true,
+            token: "x".into(),
+        };
         assert_eq!(alone.merge(&merge, &Unwatched).await.unwrap_err().kind, PortErrorKind::Refused);
     }
 }

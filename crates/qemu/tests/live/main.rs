@@ -95,7 +95,7 @@ async fn tags(live: &Live, name: &str) -> Vec<String> {
 }
 
 fn internal(disk: &str, tag: &str) -> SnapshotAction {
-    SnapshotAction::Internal { disk: disk_name(disk), tag: tag.into() }
+    SnapshotAction::Internal { disk: disk_name(disk), tag: tag.into(), image: String::new() }
 }
 
 /// An overlay of 4 MiB for `disk` on `base`.

@@ -27,7 +27,7 @@ fn layer(file: &Path) -> LayerFile {
 }
 
 fn merge(from: &Path, into: &Path, token: &str) -> Merge {
-    Merge { from: layer(from), into: layer(into), token: token.to_owned() }
+    Merge { from: layer(from), into: layer(into), active: false, token: token.to_owned() }
 }
 
 /// An overlay that is made, and not used yet.
@@ -95,7 +95,7 @@ async fn two_snapshots_there_back_and_gone() {
     machine.unlink(&layer(&first)).await.unwrap();
     assert_eq!((rig.pid(), rig.read("vda"), image(&machine).await), (pid, 4, again.clone()));
     // And the other's: the guest stands until the description says which file is the disk.
-    machine.merge(&merge(&again, &base, "two"), &Unwatched).await.unwrap();
+    machine.merge(&Merge { active: true, ..merge(&again, &base, "two") }, &Unwatched).await.unwrap();
     assert_eq!((rig.status(), image(&machine).await), ("paused".to_owned(), base.clone()));
     adopt(&machine, &base).await;
     machine.unlink(&layer(&again)).await.unwrap();
@@ -116,16 +116,16 @@ async fn a_process_that_dies_between_the_pivot_and_the_description_loses_nothing
     taken(&machine, &top, &base).await;
     rig.write("vda", 2);
     // Another xlsnap finds the process as this one left it, and the guest standing.
-    machine.merge(&merge(&top, &base, "one"), &Unwatched).await.unwrap();
+    machine.merge(&Merge { active: true, ..merge(&top, &base, "one") }, &Unwatched).await.unwrap();
     machine.close().await;
     let next = rig.reach().await;
     assert_eq!(image(&next).await, base);
-    next.merge(&merge(&top, &base, "one"), &Unwatched).await.unwrap();
+    next.merge(&Merge { active: true, ..merge(&top, &base, "one") }, &Unwatched).await.unwrap();
     rig.kill();
     // The layer holds the same still, so either is right, and the merge again gives the same.
     let next = rig.reach().await;
     assert_eq!(image(&next).await, top);
-    next.merge(&merge(&top, &base, "one"), &Unwatched).await.unwrap();
+    next.merge(&Merge { active: true, ..merge(&top, &base, "one") }, &Unwatched).await.unwrap();
     adopt(&next, &base).await;
     next.unlink(&layer(&top)).await.unwrap();
     assert!(!top.exists());

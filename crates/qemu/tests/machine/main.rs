@@ -6,6 +6,7 @@ mod behaviour;
 mod declared;
 mod guest;
 mod inside;
+mod keys;
 mod layers;
 mod release;
 mod restore;

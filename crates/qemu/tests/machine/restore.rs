@@ -5,7 +5,7 @@ use std::path::Path;
 use xlsnap_orchestrator::{Can, Disks, Effect, MemoryFiles, PortErrorKind, Power, Run, SnapshotId};
 use xlsnap_qemu::Machine;
 use xlsnap_testkit::real::qemu_version;
-use xlsnap_types::model::{Compression, MemoryMeta, MemoryWay};
+use xlsnap_types::model::{Compression, MemoryMeta, MemoryWay, SavedIn};
 
 use crate::rig::{MIB, Rig, Unwatched, told};
 use crate::save::{files, whole};
@@ -50,6 +50,15 @@ async fn memory_and_disks_come_back() {
     }
 }
 
+/// A record of the same file that says this of it.
+fn recorded(meta: &MemoryMeta, bytes: usize, sum: Option<&str>) -> MemoryMeta {
+    let mut meta = MemoryMeta { bytes: bytes as u64, ..meta.clone() };
+    if let SavedIn::File { checksum, .. } = &mut meta.place {
+        *checksum = sum.map(str::to_owned);
+    }
+    meta
+}
+
 async fn refused(rig: &Rig, machine: &Machine, meta: &MemoryMeta) -> (PortErrorKind, String) {
     let error = machine.restore(meta, Run::Runs, &Unwatched).await.unwrap_err();
     assert_eq!(error.effect, Effect::None, "{error}");
@@ -63,7 +72,7 @@ async fn refused(rig: &Rig, machine: &Machine, meta: &MemoryMeta) -> (PortErrorK
 async fn a_file_that_is_not_what_was_saved_leaves_the_domain_off() {
     let rig = Rig::new();
     let (machine, meta) = saved(&rig, MemoryWay::Stopped, Compression::None).await;
-    let file = Path::new(meta.file.as_deref().unwrap());
+    let file = Path::new(meta.file().unwrap());
     let whole = std::fs::read(file).unwrap();
 
     // One byte is another: in the pattern, which no QEMU would notice.
@@ -82,7 +91,7 @@ async fn a_file_that_is_not_what_was_saved_leaves_the_domain_off() {
     assert_eq!(machine.verify(&meta, &Unwatched).await.unwrap_err().kind, PortErrorKind::Corrupt);
     let error = machine.restore(&meta, Run::Runs, &Unwatched).await.unwrap_err();
     assert_eq!(error.kind, PortErrorKind::Corrupt, "{error}");
-    let unknown = MemoryMeta { bytes: middle as u64, checksum: None, ..meta.clone() };
+    let unknown = recorded(&meta, middle, None);
     let (kind, told) = refused(&rig, &machine, &unknown).await;
     assert!(matches!(kind, PortErrorKind::Refused | PortErrorKind::Failed), "{kind:?}");
     assert!(told.contains("load of migration failed"), "the log's end is told: {told}");
@@ -94,7 +103,7 @@ async fn a_file_that_is_not_what_was_saved_leaves_the_domain_off() {
         (b"", "ends within"),
     ] {
         std::fs::write(file, content).unwrap();
-        let other = MemoryMeta { bytes: content.len() as u64, checksum: None, ..meta.clone() };
+        let other = recorded(&meta, content.len(), None);
         let error = machine.verify(&other, &Unwatched).await.unwrap_err();
         assert_eq!(error.kind, PortErrorKind::Corrupt);
         assert!(error.to_string().contains(says), "{error}");
@@ -104,7 +113,7 @@ async fn a_file_that_is_not_what_was_saved_leaves_the_domain_off() {
     std::fs::remove_file(file).unwrap();
     let error = machine.restore(&meta, Run::Runs, &Unwatched).await.unwrap_err();
     assert_eq!((error.kind, rig.pid()), (PortErrorKind::NotFound, None), "{error}");
-    let md5 = MemoryMeta { checksum: Some("md5:00".into()), ..meta.clone() };
+    let md5 = recorded(&meta, whole.len(), Some("md5:00"));
     assert_eq!(machine.verify(&md5, &Unwatched).await.unwrap_err().kind, PortErrorKind::Refused);
 
     // And the one that was saved is good still.
@@ -117,17 +126,17 @@ async fn a_file_that_is_not_what_was_saved_leaves_the_domain_off() {
 async fn a_packed_file_that_is_cut_or_changed_is_refused() {
     let rig = Rig::new();
     let (machine, meta) = saved(&rig, MemoryWay::Stopped, Compression::Zstd).await;
-    let file = Path::new(meta.file.as_deref().unwrap());
+    let file = Path::new(meta.file().unwrap());
     let whole = std::fs::read(file).unwrap();
     let cut = &whole[..whole.len() - 7];
     std::fs::write(file, cut).unwrap();
-    let unknown = MemoryMeta { bytes: cut.len() as u64, checksum: None, ..meta.clone() };
+    let unknown = recorded(&meta, cut.len(), None);
     let (kind, told) = refused(&rig, &machine, &unknown).await;
     assert_eq!(kind, PortErrorKind::Corrupt, "{told}");
     // With something behind its end.
     let longer = [&whole[..], b"more"].concat();
     std::fs::write(file, &longer).unwrap();
-    let unknown = MemoryMeta { bytes: longer.len() as u64, checksum: None, ..meta.clone() };
+    let unknown = recorded(&meta, longer.len(), None);
     assert_eq!(refused(&rig, &machine, &unknown).await.0, PortErrorKind::Corrupt);
     std::fs::write(file, &whole).unwrap();
     machine.restore(&meta, Run::Waits, &Unwatched).await.unwrap();

@@ -14,7 +14,7 @@ use xlsnap_qemu::{Description, DiskSpec, Machine, MachineParts};
 use xlsnap_qemu_img::Program;
 use xlsnap_qmp_transport::{Client, Options};
 use xlsnap_testkit::real::{DEADLINE, Monitor, Scratch, wait_until};
-use xlsnap_types::model::{AbsoluteFile, Compression, DiskName, ImageFormat, MemoryMeta, MemoryWay};
+use xlsnap_types::model::{AbsoluteFile, Compression, DiskName, ImageFormat, MemoryMeta, MemoryWay, SavedIn};
 
 pub(crate) const MIB: u64 = 1 << 20;
 
@@ -351,13 +351,9 @@ pub(crate) fn to_file(file: &str, way: MemoryWay, compression: Compression) -> S
 
 /// What a record would say of a finished save.
 pub(crate) fn meta(save: &MemorySave, saved: &xlsnap_orchestrator::SavedMemory) -> MemoryMeta {
-    MemoryMeta {
-        way: save.way(),
-        file: save.file().map(str::to_owned),
-        bytes: saved.bytes,
-        checksum: saved.checksum.clone(),
-        compression: save.compression(),
-    }
+    let file = save.file().expect("it is saved to a file").to_owned();
+    let (way, checksum, compression) = (save.way(), saved.checksum.clone(), save.compression());
+    MemoryMeta { place: SavedIn::File { file, way, checksum, compression }, bytes: saved.bytes }
 }
 
 /// An error with its causes.

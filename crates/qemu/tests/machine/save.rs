@@ -26,7 +26,7 @@ pub(crate) fn files() -> Vec<MemoryWay> {
 }
 
 pub(crate) fn internal(disk: &str, tag: &str) -> SnapshotAction {
-    SnapshotAction::Internal { disk: disk.parse().unwrap(), tag: tag.into() }
+    SnapshotAction::Internal { disk: disk.parse().unwrap(), tag: tag.into(), image: String::new() }
 }
 
 /// The whole of it, with the disks in between.
@@ -57,7 +57,7 @@ async fn every_way_saves_and_the_guest_goes_on() {
             let (pause, meta) = whole(&machine, &save, &tag).await;
             assert_eq!(rig.status(), "running", "{tag}");
             assert!(pause > Duration::ZERO && pause < Duration::from_secs(5), "{tag}: {pause:?}");
-            let file = meta.file.as_deref().unwrap();
+            let file = meta.file().unwrap();
             assert_eq!(machine.size(file).await.unwrap(), Some(meta.bytes));
             assert!(meta.bytes > PATTERN as u64 && meta.bytes < survey.needed, "{tag}: {}", meta.bytes);
             let header = machine.verify(&meta, &Unwatched).await.unwrap();

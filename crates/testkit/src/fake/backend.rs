@@ -45,6 +45,8 @@ pub(super) struct State {
     /// The guest's file systems are frozen.
     pub(super) frozen: bool,
     pub(super) abilities: Abilities,
+    /// The bytes that are free.
+    pub(super) room: u64,
 }
 
 /// A refusal without effect.
@@ -90,6 +92,7 @@ impl FakeBackend {
                 released: false,
                 frozen: false,
                 abilities: Abilities::default(),
+                room: u64::MAX,
             })),
             machine: false,
             store: MemStore::with_faults(faults.clone()),
@@ -142,7 +145,8 @@ impl FakeBackend {
     /// All ports.
     pub fn ports(&self) -> Ports<'_> {
         let ports = Ports::new(self, self, &self.store, self, self);
-        let ports = Ports { overlays: Port::Has(self), commands: Port::Has(self), ..ports };
+        let ports =
+            Ports { overlays: Port::Has(self), layers: Port::Has(self), commands: Port::Has(self), ..ports };
         if !self.machine {
             return ports;
         }
@@ -208,6 +212,16 @@ impl FakeBackend {
         if matches!(state.guest, GuestState::On(_)) {
             state.memory.insert(disk.to_owned(), content);
         }
+    }
+
+    /// Leaves so many bytes free.
+    pub fn set_room(&self, bytes: u64) {
+        self.state().room = bytes;
+    }
+
+    /// What is read from an image, whatever stands on it.
+    pub fn read_image(&self, file: &str) -> u64 {
+        self.state().content(file)
     }
 
     /// What the guest reads from a disk.

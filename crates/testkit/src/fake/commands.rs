@@ -1,7 +1,7 @@
 //! The backend's own words for steps: the calls of its ports that have an effect.
 
 use async_trait::async_trait;
-use xlsnap_orchestrator::{Command, Commands, Does, PortError, SnapshotAction, Stage, Step};
+use xlsnap_orchestrator::{Command, Commands, Does, PortError, Stage, Step};
 
 use super::FakeBackend;
 
@@ -13,6 +13,10 @@ impl Commands for FakeBackend {
             return Ok(vec![Command::on_all("disks.snapshot", files)]);
         }
         let steps = stage.steps().iter();
+        if let [Step { does: Does::EmptyLayer { layer, .. }, .. }] = stage.steps() {
+            let calls = ["layers.unlink", "overlays.make"];
+            return Ok(calls.map(|call| Command::on_all(call, [layer.file.clone()])).into());
+        }
         Ok(steps.filter_map(|step| Some(Command::on_all(call(&step.does)?, self.files_of(step)))).collect())
     }
 }
@@ -20,10 +24,7 @@ impl Commands for FakeBackend {
 impl FakeBackend {
     fn files_of(&self, step: &Step) -> Vec<String> {
         match &step.does {
-            Does::Take(SnapshotAction::Internal { disk, .. }) => vec![self.disk(disk.as_str()).top],
-            Does::TakeInside { actions, .. } => {
-                actions.iter().map(|action| self.disk(action.disk().as_str()).top).collect()
-            }
+            // It holds no images where the revert only goes forward.
             Does::Load { inside, .. } => {
                 inside.disks.iter().map(|disk| self.disk(disk.as_str()).top).collect()
             }
@@ -37,6 +38,10 @@ fn call(does: &Does) -> Option<&'static str> {
     Some(match does {
         Does::MakeLayer(_) => "overlays.make",
         Does::RemoveLayer(_) => "overlays.discard",
+        Does::SwapTop { .. } => "layers.swap",
+        Does::Merge(_) => "layers.merge",
+        Does::Reheader { .. } => "layers.reheader",
+        Does::Unlink(_) => "layers.unlink",
         Does::Adopt(_) => "overlays.adopt",
         Does::Freeze { .. } => "agent.freeze",
         Does::Thaw { .. } => "agent.thaw",
@@ -60,9 +65,11 @@ fn call(does: &Does) -> Option<&'static str> {
         Does::Release => "release.release",
         Does::TakeBack => "release.take_back",
         Does::RemoveMemory { .. } => "memory_files.remove",
-        Does::StoreRecord(_) | Does::SetParent { .. } | Does::SetSnapshotId { .. } => "lock.store",
+        Does::StoreRecord(_) | Does::SetPart { .. } | Does::SetParent { .. } | Does::SetSnapshotId { .. } => {
+            "lock.store"
+        }
         Does::DeleteRecord(_) => "lock.delete",
-        Does::SetCurrent { .. } => "lock.set_domain_record",
+        Does::SetCurrent { .. } | Does::NoteLayers { .. } => "lock.set_domain_record",
         Does::Commit => "lock.set_journal",
         _ => return None,
     })

@@ -47,7 +47,7 @@ impl State {
 
     fn act(&mut self, action: &SnapshotAction, now: u64) -> Result<(), PortError> {
         match action {
-            SnapshotAction::Internal { disk, tag } => {
+            SnapshotAction::Internal { disk, tag, .. } => {
                 let disk = self.find(disk)?;
                 let image = self.writable(&disk)?;
                 if image.format != ImageFormat::Qcow2 {
@@ -124,12 +124,16 @@ impl Disks for FakeBackend {
                     read_only: disk.read_only,
                     removable: disk.removable,
                     internal: Can::unless((!qcow2).then_some("its format is raw")),
+                    identity: Some(image.identity()),
+                    swap: Can::unless(off.then_some("no process has it open")),
                     bitmaps: image.bitmaps.clone(),
                     snapshots: image.snapshots.iter().map(|kept| kept.snapshot.clone()).collect(),
                     ..Disk::new(disk.name, disk.top, image.format.clone(), image.virtual_size)
                 });
             }
-            Ok(Inventory { disks, ..Inventory::default() })
+            // What runs it is what would run it after a start.
+            let hypervisor = state.abilities.hypervisor.clone();
+            Ok(Inventory { disks, hypervisor, ..Inventory::default() })
         })
     }
 

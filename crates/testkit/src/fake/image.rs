@@ -1,5 +1,7 @@
 //! Image files: their contents are one number each.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use xlsnap_orchestrator::{Bitmap, ImageSnapshot};
 use xlsnap_types::model::ImageFormat;
 
@@ -16,9 +18,16 @@ pub struct Kept {
     pub memory: Option<std::collections::BTreeMap<String, u64>>,
 }
 
+/// Numbers that no file has had.
+static INODES: AtomicU64 = AtomicU64::new(1);
+
 /// An image file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Image {
+    /// Which file it is: a copy of it in another backend is the same, a new one of its name is not.
+    pub inode: u64,
+    /// A number that grows when the file is written to while no guest has it.
+    pub modified: u64,
     /// Its format.
     pub format: ImageFormat,
     /// The size that a guest sees, in bytes.
@@ -35,10 +44,25 @@ pub struct Image {
     pub in_use: bool,
 }
 
+/// What is in them, whichever files they are.
+impl PartialEq for Image {
+    fn eq(&self, other: &Self) -> bool {
+        let all = |image: &Self| {
+            let Self { format, virtual_size, content, base, snapshots, bitmaps, in_use, .. } = image.clone();
+            (format, virtual_size, content, base, snapshots, bitmaps, in_use)
+        };
+        all(self) == all(other)
+    }
+}
+
+impl Eq for Image {}
+
 impl Image {
     /// An image of 1 MiB, all zero.
     pub fn new(format: ImageFormat) -> Self {
         Self {
+            inode: INODES.fetch_add(1, Ordering::Relaxed),
+            modified: 0,
             format,
             virtual_size: 1 << 20,
             content: Some(0),

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
-    Abilities, Agent, Can, Effect, GuestState, InsideMemory, Memory, MemoryFiles, MemoryHeader, MemoryInside,
-    MemorySave, MemorySurvey, Pause, PortError, PortErrorKind, Power, Progress, Release, Run, SaveTo,
-    SavedMemory, SnapshotAction, StoppedGuest, UnfinishedMemory,
+    Abilities, Agent, Can, Effect, FoundMemory, GuestState, InsideMemory, Memory, MemoryFiles, MemoryHeader,
+    MemoryInside, MemorySave, MemorySurvey, Pause, PortError, PortErrorKind, Power, Progress, Release, Run,
+    SaveTo, SavedMemory, SnapshotAction, StoppedGuest, UnfinishedMemory,
 };
-use xlsnap_types::model::{MemoryMeta, MemoryWay, Meta, SnapshotName, StateFlags};
+use xlsnap_types::model::{Compression, MemoryMeta, MemoryWay, Meta, SavedIn, SnapshotName, StateFlags};
 
 use super::FakeBackend;
 use super::backend::{State, paused, refuse, running};
@@ -292,11 +292,13 @@ impl MemoryFiles for FakeBackend {
 
     async fn verify(&self, memory: &MemoryMeta, _progress: &dyn Progress) -> Result<MemoryHeader, PortError> {
         self.machine("memory_files.verify", |state| {
-            let name = memory.file.clone().unwrap_or_default();
-            let Some(file) = state.memory_files.get(&name) else {
+            let SavedIn::File { file: name, checksum, .. } = &memory.place else {
+                return refuse(PortErrorKind::Refused, "the memory is in no file");
+            };
+            let Some(file) = state.memory_files.get(name) else {
                 return refuse(PortErrorKind::NotFound, format!("the memory file {name} is not there"));
             };
-            let expected = SavedMemory { bytes: memory.bytes, checksum: memory.checksum.clone() };
+            let expected = SavedMemory { bytes: memory.bytes, checksum: checksum.clone() };
             if file.spoilt || file.memory.as_ref().map(saved) != Some(expected) {
                 return refuse(
                     PortErrorKind::Corrupt,
@@ -304,6 +306,23 @@ impl MemoryFiles for FakeBackend {
                 );
             }
             Ok(MemoryHeader::default())
+        })
+    }
+
+    async fn examine(&self, file: &str, _progress: &dyn Progress) -> Result<FoundMemory, PortError> {
+        let written = self.seconds();
+        self.machine("memory_files.examine", |state| {
+            let Some(found) = state.memory_files.get(file) else {
+                return refuse(PortErrorKind::NotFound, format!("the memory file {file} is not there"));
+            };
+            let Some(SavedMemory { bytes, checksum }) = found.memory.as_ref().map(saved) else {
+                return refuse(PortErrorKind::Corrupt, format!("the memory file {file} is not whole"));
+            };
+            let way = MemoryWay::Unknown;
+            let file = file.to_owned();
+            let place = SavedIn::File { file, way, checksum, compression: Compression::None };
+            let memory = MemoryMeta { place, bytes };
+            Ok(FoundMemory { memory, header: MemoryHeader::default(), written })
         })
     }
 
@@ -352,7 +371,7 @@ impl Power for FakeBackend {
             if state.guest != GuestState::Off {
                 return refuse(PortErrorKind::AlreadyExists, "it runs already");
             }
-            let file = memory.file.as_deref().and_then(|file| state.memory_files.get(file));
+            let file = memory.file().and_then(|file| state.memory_files.get(file));
             let Some(memory) = file.and_then(|file| file.memory.clone()) else {
                 return refuse(PortErrorKind::NotFound, "the memory file is not there");
             };

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 use xlsnap_conf_store::{ConfStore, DomainLock, Entry, Error, Kind, Owner, Record};
-use xlsnap_types::model::{DomainRecord, Meta, SnapshotName};
+use xlsnap_types::model::{DomainRecord, LayerRecord, Meta, SnapshotName};
 
 use super::Faults;
 
@@ -76,6 +76,13 @@ impl MemStore {
     /// The current snapshot, without a call.
     pub fn current(&self, domain: Uuid) -> Option<SnapshotName> {
         self.with(domain, |d| d?.record.as_ref()?.current.clone())
+    }
+
+    /// The ledger of the layers, without a call.
+    pub fn layers(&self, domain: Uuid) -> Vec<LayerRecord> {
+        self.with(domain, |d| {
+            d.and_then(|d| d.record.as_ref()).map(|record| record.layers.clone()).unwrap_or_default()
+        })
     }
 
     /// Puts a record there, as another program would.

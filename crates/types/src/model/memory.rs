@@ -17,6 +17,8 @@ pub enum MemoryWay {
     Toolstack,
     /// Inside the disks' images, together with their internal snapshots; the guest stops for all of it.
     Internal,
+    /// In a file that was found: how the guest was stopped for it is not known.
+    Unknown,
 }
 
 impl MemoryWay {
@@ -28,6 +30,7 @@ impl MemoryWay {
             Self::Stopped => "stopped",
             Self::Toolstack => "toolstack",
             Self::Internal => "internal",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -45,19 +48,149 @@ pub enum Compression {
 }
 
 /// What is known of a snapshot's memory beyond libxl's struct.
+///
+/// In JSON it is flat: `way`, `file`, `bytes`, `checksum`, `compression`. A file is named in every way but `internal`; what
+/// contradicts that is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Flat", into = "Flat")]
 pub struct MemoryMeta {
-    /// How it was saved.
-    pub way: MemoryWay,
-    /// The file, which we made and so may unlink; `None` when it is inside the disks' images.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file: Option<String>,
+    /// Where it is.
+    pub place: SavedIn,
     /// The file's size in bytes; inside an image, the size of the machine's state there.
     pub bytes: u64,
-    /// The file's checksum: the algorithm, a colon, hexadecimal digits. `None` inside an image.
+}
+
+/// Where a guest's memory was saved.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum SavedIn {
+    /// Inside the disks' images.
+    Inside,
+    /// In a file.
+    File {
+        /// The file, which we made and so may unlink.
+        file: String,
+        /// How it was saved; never [`MemoryWay::Internal`].
+        way: MemoryWay,
+        /// The file's checksum: the algorithm, a colon, hexadecimal digits.
+        checksum: Option<String>,
+        /// How the file is packed.
+        compression: Compression,
+    },
+}
+
+impl MemoryMeta {
+    /// How it was saved.
+    pub fn way(&self) -> MemoryWay {
+        match &self.place {
+            SavedIn::Inside => MemoryWay::Internal,
+            SavedIn::File { way, .. } => *way,
+        }
+    }
+
+    /// The file; `None` inside the images.
+    pub fn file(&self) -> Option<&str> {
+        match &self.place {
+            SavedIn::Inside => None,
+            SavedIn::File { file, .. } => Some(file),
+        }
+    }
+}
+
+/// As it is stored.
+#[derive(Serialize, Deserialize)]
+struct Flat {
+    way: MemoryWay,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub checksum: Option<String>,
-    /// How the file is packed.
+    file: Option<String>,
+    bytes: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    checksum: Option<String>,
     #[serde(default)]
-    pub compression: Compression,
+    compression: Compression,
+}
+
+impl TryFrom<Flat> for MemoryMeta {
+    type Error = String;
+
+    fn try_from(flat: Flat) -> Result<Self, String> {
+        let Flat { way, file, bytes, checksum, compression } = flat;
+        let place = match (way, file) {
+            (MemoryWay::Internal, None) if checksum.is_some() || compression != Compression::None => {
+                return Err("the memory is inside the images, and has a checksum or a compression of a file"
+                    .to_owned());
+            }
+            (MemoryWay::Internal, None) => SavedIn::Inside,
+            (MemoryWay::Internal, Some(file)) => {
+                return Err(format!("the memory is inside the images, and in the file {file:?}"));
+            }
+            (way, Some(file)) => SavedIn::File { file, way, checksum, compression },
+            (way, None) => {
+                return Err(format!("the memory is saved in the way {}, and in no file", way.word()));
+            }
+        };
+        Ok(Self { place, bytes })
+    }
+}
+
+impl From<MemoryMeta> for Flat {
+    fn from(MemoryMeta { place, bytes }: MemoryMeta) -> Self {
+        match place {
+            SavedIn::Inside => Self {
+                way: MemoryWay::Internal,
+                file: None,
+                bytes,
+                checksum: None,
+                compression: Compression::None,
+            },
+            SavedIn::File { file, way, checksum, compression } => {
+                Self { way, file: Some(file), bytes, checksum, compression }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn it_is_stored_flat_and_read_back() {
+        let in_file = |checksum: Option<&str>, compression| SavedIn::File {
+            file: "/saves/s.save".to_owned(),
+            way: MemoryWay::Background,
+            checksum: checksum.map(str::to_owned),
+            compression,
+        };
+        for (place, stored) in [
+            (SavedIn::Inside, r#"{"way":"internal","bytes":7,"compression":"none"}"#),
+            (
+                in_file(Some("xxh3-128:99"), Compression::Zstd),
+                r#"{"way":"background","file":"/saves/s.save","bytes":7,"checksum":"xxh3-128:99","compression":"zstd"}"#,
+            ),
+            (
+                in_file(None, Compression::None),
+                r#"{"way":"background","file":"/saves/s.save","bytes":7,"compression":"none"}"#,
+            ),
+        ] {
+            let meta = MemoryMeta { place, bytes: 7 };
+            assert_eq!(serde_json::to_string(&meta).unwrap(), stored);
+            assert_eq!(serde_json::from_str::<MemoryMeta>(stored).unwrap(), meta);
+        }
+        let short = json!({ "way": "internal", "bytes": 7 });
+        assert_eq!(serde_json::from_value::<MemoryMeta>(short).unwrap().place, SavedIn::Inside);
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused_by_name() {
+        for (stored, words) in [
+            (json!({ "way": "internal", "file": "/saves/s.save", "bytes": 7 }), "/saves/s.save"),
+            (json!({ "way": "stopped", "bytes": 7 }), "stopped, and in no file"),
+            (json!({ "way": "internal", "bytes": 7, "compression": "zstd" }), "compression of a file"),
+        ] {
+            let error = serde_json::from_value::<MemoryMeta>(stored).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
 }

@@ -12,7 +12,7 @@ mod vdev;
 pub use convert::ConvertError;
 pub use disk::{DiskSnapshot, ImageFormat, Kind};
 pub use file::{AbsoluteFile, FileNameError};
-pub use memory::{Compression, MemoryMeta, MemoryWay};
+pub use memory::{Compression, MemoryMeta, MemoryWay, SavedIn};
 pub use meta::{
     Consistency, DiskMeta, DomainRecord, Hypervisor, LayerRecord, Meta, Owner, PassedOver, Stamp, XenDisk,
     XenRecord,

@@ -9,8 +9,8 @@ use xlsnap_types::model::DiskName;
 use crate::vbd;
 
 use super::XlDomain;
+use super::look::{spec, spec_kept};
 use super::pause::stands_still;
-use super::seen::{spec, spec_kept};
 
 /// What the domain is at some stage of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,7 +162,7 @@ fn transaction(steps: &[Step], specs: &[DiskSpec]) -> Command {
 #[cfg(test)]
 mod tests {
     use xlsnap_orchestrator::SaveTo;
-    use xlsnap_types::model::{AbsoluteFile, Compression, MemoryMeta, MemoryWay};
+    use xlsnap_types::model::{AbsoluteFile, Compression, MemoryMeta, MemoryWay, SavedIn};
 
     use super::*;
 
@@ -178,13 +178,13 @@ mod tests {
             was,
             token: "t".into(),
         };
-        let memory = MemoryMeta {
+        let file = SavedIn::File {
+            file: "/srv/s.save".into(),
             way: MemoryWay::Toolstack,
-            file: None,
-            bytes: 1,
             checksum: None,
             compression: Compression::None,
         };
+        let memory = MemoryMeta { place: file, bytes: 1 };
         let ended = || Does::EndProcess(xlsnap_orchestrator::Ended { was: None, memory: None });
         for (before, does, after) in [
             (At::On(Runs), Does::StopGuest { was: Runs }, At::On(Waits)),

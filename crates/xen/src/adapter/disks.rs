@@ -10,7 +10,7 @@ use xlsnap_types::model::DiskName;
 use crate::usage;
 
 use super::XlDomain;
-use super::seen::{NO_EXTERNAL, files};
+use super::look::{NO_EXTERNAL, files};
 
 #[async_trait]
 impl Disks for XlDomain {
@@ -27,7 +27,7 @@ impl Disks for XlDomain {
         {
             return Err(no_overlay(&overlay.disk));
         }
-        let before = self.seen();
+        let before = self.last_look();
         match (self.running().await?, before) {
             (Some(domain), Some(before)) if before.domain.domid != domain.domid => {
                 let message = format!(
@@ -37,8 +37,8 @@ impl Disks for XlDomain {
                 Err(PortError::new(PortErrorKind::Busy, Effect::None, message))
             }
             (Some(domain), _) => {
-                let seen = self.seen_now(domain).await?;
-                if seen.has_ended() && !actions.iter().all(is_mark) {
+                let disks = self.live_disks(domain).await?;
+                if disks.has_ended() && !actions.iter().all(is_mark) {
                     let message = format!(
                         "no snapshot of domain {} can be taken: its QEMU has ended, and with it what the guest wrote last; destroy the \
                          domain, or revert it to a snapshot",
@@ -46,8 +46,8 @@ impl Disks for XlDomain {
                     );
                     return Err(PortError::new(PortErrorKind::Refused, Effect::None, message));
                 }
-                let done = seen.disks(&*self.context.store).await?.snapshot(actions).await;
-                seen.leave().await;
+                let done = disks.port(&*self.context.store).await?.snapshot(actions).await;
+                disks.leave().await;
                 done
             }
             (None, Some(before)) => {
@@ -65,9 +65,9 @@ impl Disks for XlDomain {
     async fn delete(&self, disk: &DiskName, snapshot: &SnapshotId) -> Result<(), PortError> {
         match self.running().await? {
             Some(domain) => {
-                let seen = self.seen_now(domain).await?;
-                let done = seen.disks(&*self.context.store).await?.delete(disk, snapshot).await;
-                seen.leave().await;
+                let disks = self.live_disks(domain).await?;
+                let done = disks.port(&*self.context.store).await?.delete(disk, snapshot).await;
+                disks.leave().await;
                 done
             }
             None => self.unused(disk).await?.delete(disk, snapshot).await,
@@ -77,9 +77,9 @@ impl Disks for XlDomain {
     async fn drop_bitmap(&self, disk: &DiskName, bitmap: &Bitmap) -> Result<(), PortError> {
         match self.running().await? {
             Some(domain) => {
-                let seen = self.seen_now(domain).await?;
-                let done = seen.disks(&*self.context.store).await?.drop_bitmap(disk, bitmap).await;
-                seen.leave().await;
+                let disks = self.live_disks(domain).await?;
+                let done = disks.port(&*self.context.store).await?.drop_bitmap(disk, bitmap).await;
+                disks.leave().await;
                 done
             }
             None => self.unused(disk).await?.drop_bitmap(disk, bitmap).await,

@@ -17,8 +17,8 @@ use crate::domains::{self, Domain};
 use crate::monitor::Monitor;
 use crate::{Domid, Toolstack};
 
+use super::look::{LiveDisks, NO_EXTERNAL};
 use super::power::{NO_LOAD, NO_RELEASE};
-use super::seen::{NO_EXTERNAL, Seen};
 
 /// How long to wait.
 #[derive(Debug, Clone)]
@@ -81,7 +81,7 @@ pub struct XlDomain {
     /// What is known of it while it is off.
     kept: Mutex<Option<XenRecord>>,
     /// What the last look at its disks found while it ran.
-    seen: Mutex<Option<Arc<Seen>>>,
+    last_look: Mutex<Option<Arc<LiveDisks>>>,
     /// Whether a pause is certain to be that of an `xl save -p` of this value's, which nothing took away yet.
     pub(super) save_pauses: AtomicBool,
     /// Which of the domain's monitors answered last.
@@ -105,7 +105,7 @@ impl XlDomain {
         }
     }
 
-    /// The domain `uuid`, which people call `name`. `kept` is what was kept of it when it was last seen running; without it
+    /// The domain `uuid`, which people call `name`. `kept` is what was kept of it when it was last found running; without it
     /// nothing but its records is known while it is off.
     pub fn new(context: Context, uuid: Uuid, name: impl Into<String>, kept: Option<XenRecord>) -> Self {
         Self {
@@ -113,7 +113,7 @@ impl XlDomain {
             uuid,
             name: name.into(),
             kept: Mutex::new(kept),
-            seen: Mutex::default(),
+            last_look: Mutex::default(),
             save_pauses: AtomicBool::default(),
             monitor: Arc::default(),
         }
@@ -130,12 +130,12 @@ impl XlDomain {
         domains::by_uuid(&*self.context.store, self.uuid).await
     }
 
-    pub(super) fn seen(&self) -> Option<Arc<Seen>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) fn last_look(&self) -> Option<Arc<LiveDisks>> {
+        self.last_look.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn remember(&self, seen: Option<Arc<Seen>>) {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+    pub(super) fn remember(&self, found: Option<Arc<LiveDisks>>) {
+        *self.last_look.lock().unwrap_or_else(PoisonError::into_inner) = found;
     }
 
     /// What is known of the domain while it is off.

@@ -1,10 +1,12 @@
 //! The files that memory is saved in.
 
 use async_trait::async_trait;
-use xlsnap_memory_file::Packing;
-use xlsnap_orchestrator::{Effect, MemoryFiles, MemoryHeader, PortError, PortErrorKind, Progress};
-use xlsnap_qemu::{Saves, of_memory_file, recorded_memory};
-use xlsnap_types::model::{MemoryMeta, SnapshotName};
+use xlsnap_memory_file::{MemoryFile, Packing};
+use xlsnap_orchestrator::{
+    Effect, FoundMemory, MemoryFiles, MemoryHeader, PortError, PortErrorKind, Progress,
+};
+use xlsnap_qemu::{Saves, found_memory, of_memory_file, recorded_memory};
+use xlsnap_types::model::{MemoryMeta, MemoryWay, SnapshotName};
 
 use crate::{domains, save_file};
 
@@ -29,6 +31,12 @@ impl XlDomain {
         );
         Err(PortError::new(PortErrorKind::Busy, Effect::None, message))
     }
+}
+
+fn of_another(file: &MemoryFile, name: Option<&str>) -> PortError {
+    let name = name.unwrap_or("without a name");
+    let message = format!("the memory file {} is that of another domain, {name}", file.path().display());
+    PortError::new(PortErrorKind::Corrupt, Effect::None, message)
 }
 
 #[async_trait]
@@ -58,10 +66,7 @@ impl MemoryFiles for XlDomain {
         let configuration = save_file::configuration(&file, header)?;
         let name = configuration.name();
         if configuration.uuid() != Some(self.uuid) {
-            let name = name.unwrap_or("without a name");
-            let message =
-                format!("the memory file {} is that of another domain, {name}", file.path().display());
-            return Err(PortError::new(PortErrorKind::Corrupt, Effect::None, message));
+            return Err(of_another(&file, name));
         }
         if let Some(name) = name {
             self.is_free(name).await?;
@@ -70,6 +75,16 @@ impl MemoryFiles for XlDomain {
         opened.verify(told).await.map_err(of_memory_file)?;
         // By its uuid it is this domain's, whatever that was called then.
         Ok(MemoryHeader::default())
+    }
+
+    async fn examine(&self, file: &str, progress: &dyn Progress) -> Result<FoundMemory, PortError> {
+        let of_xl = MemoryFile::new(file).map_err(of_memory_file)?;
+        let examined = of_xl.examine(|done| progress.bytes(done, None)).await.map_err(of_memory_file)?;
+        let configuration = save_file::configuration(&of_xl, examined.header.clone())?;
+        if configuration.uuid() != Some(self.uuid) {
+            return Err(of_another(&of_xl, configuration.name()));
+        }
+        Ok(found_memory(file, &examined, MemoryWay::Toolstack, MemoryHeader::default()))
     }
 
     async fn remove(&self, file: &str) -> Result<(), PortError> {

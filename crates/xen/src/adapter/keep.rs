@@ -10,7 +10,7 @@ use crate::domains::Domain;
 use crate::vbd;
 
 use super::XlDomain;
-use super::seen::kept;
+use super::look::kept;
 
 impl XlDomain {
     /// What is to be kept of the domain as it runs now; `None` while it is off.

@@ -11,11 +11,11 @@ mod files;
 mod guest;
 mod health;
 mod keep;
+mod look;
 mod memory;
 mod pause;
 mod power;
 mod save;
-mod seen;
 
 pub use domain::{Context, Patience, Places, XlDomain};
 pub use keep::this_boot;

@@ -86,7 +86,7 @@ impl Power for XlDomain {
 
     async fn restore(&self, memory: &MemoryMeta, run: Run, progress: &dyn Progress) -> Result<(), PortError> {
         self.must_be_off().await?;
-        let Some(file) = &memory.file else {
+        let Some(file) = memory.file() else {
             return Err(PortError::new(PortErrorKind::Refused, Effect::None, NO_LOAD));
         };
         let told = |done, total| progress.bytes(done, total);

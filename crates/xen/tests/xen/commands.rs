@@ -7,7 +7,7 @@ use xlsnap_orchestrator::{
 };
 use xlsnap_xen::XlDomain;
 
-use crate::world::World;
+use crate::rig::Rig;
 
 const ID: Uuid = Uuid::from_u128(7);
 
@@ -39,8 +39,8 @@ impl Op {
         Self::Revert(RevertRequest::new(name(snapshot)))
     }
 
-    async fn plan(&self, world: &World, ports: &Ports<'_>) -> Vec<Vec<Stage>> {
-        let domain = world.reference();
+    async fn plan(&self, rig: &Rig, ports: &Ports<'_>) -> Vec<Vec<Stage>> {
+        let domain = rig.reference();
         match self {
             Self::Create(request) => vec![plan_create(ports, &domain, request, ID).await.unwrap().stages],
             Self::Delete(request) => vec![plan_delete(ports, &domain, request, ID).await.unwrap().stages],
@@ -51,8 +51,8 @@ impl Op {
         }
     }
 
-    async fn run(&self, world: &World, ports: &Ports<'_>) {
-        let domain = world.reference();
+    async fn run(&self, rig: &Rig, ports: &Ports<'_>) {
+        let domain = rig.reference();
         match self {
             Self::Create(request) => drop(create(ports, &domain, request, ID).await.unwrap()),
             Self::Delete(request) => drop(delete(ports, &domain, request, ID).await.unwrap()),
@@ -62,33 +62,33 @@ impl Op {
 }
 
 /// What a dry run says.
-async fn said(world: &World, domain: &XlDomain, op: &Op) -> Vec<Command> {
-    let lists = op.plan(world, &world.ports(domain)).await;
-    let said = words_of(world, domain, &lists).await;
+async fn said(rig: &Rig, domain: &XlDomain, op: &Op) -> Vec<Command> {
+    let lists = op.plan(rig, &rig.ports(domain)).await;
+    let said = words_of(rig, domain, &lists).await;
     assert!(said.iter().any(|command| command.command == "xlsnap: the domain's records"), "{said:?}");
-    traced(world, said)
+    traced(rig, said)
 }
 
-async fn words_of(world: &World, domain: &XlDomain, lists: &[Vec<Stage>]) -> Vec<Command> {
+async fn words_of(rig: &Rig, domain: &XlDomain, lists: &[Vec<Stage>]) -> Vec<Command> {
     let mut said = Vec::new();
     for stages in lists {
-        let planned = planned_stages(world.ports(domain).commands, stages).await.unwrap();
+        let planned = planned_stages(rig.ports(domain).commands, stages).await.unwrap();
         said.extend(planned.into_iter().flat_map(|stage| stage.commands));
     }
     said
 }
 
 /// What of it a trace has: not what xlsnap does itself.
-fn traced(world: &World, mut said: Vec<Command>) -> Vec<Command> {
+fn traced(rig: &Rig, mut said: Vec<Command>) -> Vec<Command> {
     said.retain(|command| !command.command.starts_with("xlsnap"));
-    assert!(world.trace.take().is_empty(), "a dry run has no effect");
-    tidy(world, said)
+    assert!(rig.trace.take().is_empty(), "a dry run has no effect");
+    tidy(rig, said)
 }
 
 /// In an order that does not depend on which of several at a time was first, and with names instead of paths. The file that xl writes
 /// beside a memory file is that one.
-fn tidy(world: &World, mut commands: Vec<Command>) -> Vec<Command> {
-    let directory = format!("{}/", world.scratch.dir().display());
+fn tidy(rig: &Rig, mut commands: Vec<Command>) -> Vec<Command> {
+    let directory = format!("{}/", rig.scratch.dir().display());
     for command in &mut commands {
         for file in &mut command.files {
             *file = file.trim_start_matches(&directory).to_owned();
@@ -109,8 +109,8 @@ fn words(commands: &[Command]) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_does_what_its_dry_run_says() {
-    let world = World::running();
-    let kept = world.domain(None).to_keep().await.unwrap();
+    let rig = Rig::running();
+    let kept = rig.domain(None).to_keep().await.unwrap();
     let (a, b) = ("xvda.qcow2", "xvdb.qcow2");
     let transaction = format!("QMP transaction: blockdev-snapshot-internal-sync {a} {b}");
     let deletions = [a, b].map(|image| format!("QMP blockdev-snapshot-delete-internal-sync {image}"));
@@ -124,7 +124,7 @@ async fn a_run_does_what_its_dry_run_says() {
         ["xl save -p records/m.save".to_owned(), transaction.clone(), "xl unpause ".to_owned()].to_vec();
     let waiting = RevertRequest { run: Some(Run::Waits), ..RevertRequest::new(name("d")) };
     let safe = RevertRequest { safety: Some(name("safe")), ..RevertRequest::new(name("m")) };
-    let delete_m = DeleteRequest { name: name("m"), children: false, metadata_only: false };
+    let delete_m = DeleteRequest::new(name("m"));
     let safe_words: Vec<String> = saving.iter().map(|words| words.replace("m.save", "safe.save")).collect();
     let all: Vec<(Op, Vec<String>)> = vec![
         (Op::create(disks_alone("d")), vec![transaction.clone()]),
@@ -139,33 +139,33 @@ async fn a_run_does_what_its_dry_run_says() {
     ];
     for (op, expected) in all {
         // As the next command would find it.
-        let domain = world.domain(kept.clone());
-        let said = said(&world, &domain, &op).await;
+        let domain = rig.domain(kept.clone());
+        let said = said(&rig, &domain, &op).await;
         assert_eq!(words(&said), expected);
-        op.run(&world, &world.ports(&domain)).await;
-        assert_eq!(words(&tidy(&world, world.trace.take())), expected);
+        op.run(&rig, &rig.ports(&domain)).await;
+        assert_eq!(words(&tidy(&rig, rig.trace.take())), expected);
     }
 }
 
 #[tokio::test]
 async fn a_run_on_a_domain_that_is_off_does_what_its_dry_run_says() {
-    let world = World::off();
-    let kept = world.domain(None).to_keep().await.unwrap();
-    world.store.end(1);
+    let rig = Rig::off();
+    let kept = rig.domain(None).to_keep().await.unwrap();
+    rig.store.end(1);
     let each =
         |words: &str| ["xvda.qcow2", "xvdb.qcow2"].map(|image| format!("qemu-img {words} {image}")).to_vec();
-    let delete_d = DeleteRequest { name: name("d"), children: false, metadata_only: false };
+    let delete_d = DeleteRequest::new(name("d"));
     let all = vec![
         (Op::create(disks_alone("d")), each("snapshot -c")),
         (Op::revert("d"), [each("snapshot -c"), each("snapshot -a"), each("snapshot -d")].concat()),
         (Op::Delete(delete_d), each("snapshot -d")),
     ];
     for (op, expected) in all {
-        let domain = world.domain(kept.clone());
-        let said = said(&world, &domain, &op).await;
+        let domain = rig.domain(kept.clone());
+        let said = said(&rig, &domain, &op).await;
         assert_eq!(words(&said), expected);
-        op.run(&world, &world.ports(&domain)).await;
-        assert_eq!(words(&tidy(&world, world.trace.take())), expected);
+        op.run(&rig, &rig.ports(&domain)).await;
+        assert_eq!(words(&tidy(&rig, rig.trace.take())), expected);
     }
 }
 
@@ -175,25 +175,25 @@ async fn a_recovery_does_what_its_dry_run_says() {
     let mut met = Vec::new();
     for (op, commands) in [(Op::create(with_memory("s")), 2), (Op::revert("m"), 4)] {
         for after in 0..commands {
-            let world = World::running();
-            let kept = world.domain(None).to_keep().await.unwrap();
-            let domain = world.domain(kept.clone());
+            let rig = Rig::running();
+            let kept = rig.domain(None).to_keep().await.unwrap();
+            let domain = rig.domain(kept.clone());
             if matches!(op, Op::Revert(_)) {
-                Op::create(with_memory("m")).run(&world, &world.ports(&domain)).await;
+                Op::create(with_memory("m")).run(&rig, &rig.ports(&domain)).await;
             }
-            *world.toolstack.hangs.lock().unwrap() = Some(after);
-            let ports = world.ports(&domain);
+            *rig.toolstack.hangs.lock().unwrap() = Some(after);
+            let ports = rig.ports(&domain);
             tokio::select! {
-                () = op.run(&world, &ports) => panic!("it ended"),
-                () = world.toolstack.hung() => {}
+                () = op.run(&rig, &ports) => panic!("it ended"),
+                () = rig.toolstack.hung() => {}
             }
-            world.trace.take();
-            let domain = world.domain(kept);
-            let (ports, reference) = (world.ports(&domain), world.reference());
+            rig.trace.take();
+            let domain = rig.domain(kept);
+            let (ports, reference) = (rig.ports(&domain), rig.reference());
             let plan = plan_recover(&ports, &reference, false).await.unwrap().expect("a journal is left");
-            let said = traced(&world, words_of(&world, &domain, &[plan.stages]).await);
+            let said = traced(&rig, words_of(&rig, &domain, &[plan.stages]).await);
             recover(&ports, &reference).await.unwrap();
-            assert_eq!(words(&tidy(&world, world.trace.take())), words(&said), "after command {after} of xl");
+            assert_eq!(words(&tidy(&rig, rig.trace.take())), words(&said), "after command {after} of xl");
             met.extend(said);
         }
     }

@@ -10,11 +10,11 @@ use xlsnap_testkit::real::{Data, LiveDisks, holds_offline, snapshots_in};
 use xlsnap_testkit::wire::{Script, WireServer};
 use xlsnap_types::model::ImageFormat;
 
+use crate::rig::Rig;
 use crate::store::{PV, Store};
-use crate::world::World;
 
 fn internal(disk: &str, tag: &str) -> SnapshotAction {
-    SnapshotAction::Internal { disk: disk.parse().unwrap(), tag: tag.into() }
+    SnapshotAction::Internal { disk: disk.parse().unwrap(), tag: tag.into(), image: String::new() }
 }
 
 fn both(tag: &str) -> [SnapshotAction; 2] {
@@ -29,8 +29,8 @@ fn of(inventory: &Inventory, disk: &str) -> SnapshotId {
 
 #[tokio::test]
 async fn a_running_domain_is_taken_by_its_monitor_and_reverted_when_it_is_off() {
-    let world = World::running();
-    let domain = world.domain(None);
+    let rig = Rig::running();
+    let domain = rig.domain(None);
     assert!(matches!(domain.state().await.unwrap(), GuestState::On(flags) if flags.blocked));
     let inventory = domain.inventory().await.unwrap();
     let names: Vec<_> = inventory.disks.iter().map(|disk| disk.name.as_str()).collect();
@@ -43,7 +43,7 @@ async fn a_running_domain_is_taken_by_its_monitor_and_reverted_when_it_is_off() 
     domain.snapshot(&both("s1")).await.unwrap();
     let inventory = domain.inventory().await.unwrap();
     assert_eq!(of(&inventory, "xvdb").name, "s1");
-    world.vm.lock().unwrap().as_ref().unwrap().write("xvda-qcow2", Data::of(2));
+    rig.vm.lock().unwrap().as_ref().unwrap().write("xvda-qcow2", Data::of(2));
     let id = of(&inventory, "xvda");
     let error = domain.revert(&"xvda".parse().unwrap(), &id).await.unwrap_err();
     assert_eq!((error.kind, error.effect), (PortErrorKind::Refused, Effect::None));
@@ -51,22 +51,22 @@ async fn a_running_domain_is_taken_by_its_monitor_and_reverted_when_it_is_off() 
     let kept = domain.to_keep().await.unwrap();
     domain.end().await.unwrap();
     // As the next command would find it.
-    let domain = world.domain(kept);
+    let domain = rig.domain(kept);
     assert_eq!(domain.state().await.unwrap(), GuestState::Off);
     let inventory = domain.inventory().await.unwrap();
     assert_eq!(of(&inventory, "xvda"), id);
     assert_eq!(inventory.disks.iter().map(|disk| disk.identity).collect::<Vec<_>>(), identities);
     domain.revert(&"xvda".parse().unwrap(), &id).await.unwrap();
-    assert!(holds_offline(&world.image("xvda"), "qcow2", Data::of(1)));
+    assert!(holds_offline(&rig.image("xvda"), "qcow2", Data::of(1)));
     domain.delete(&"xvda".parse().unwrap(), &id).await.unwrap();
-    assert!(snapshots_in(&world.image("xvda")).is_empty());
-    assert_eq!(snapshots_in(&world.image("xvdb")), ["s1"]);
+    assert!(snapshots_in(&rig.image("xvda")).is_empty());
+    assert_eq!(snapshots_in(&rig.image("xvdb")), ["s1"]);
 }
 
 #[tokio::test]
 async fn a_snapshot_is_deleted_while_the_domain_runs() {
-    let world = World::running();
-    let domain = world.domain(None);
+    let rig = Rig::running();
+    let domain = rig.domain(None);
     domain.snapshot(&both("s1")).await.unwrap();
     let id = of(&domain.inventory().await.unwrap(), "xvda");
     domain.delete(&"xvda".parse().unwrap(), &id).await.unwrap();
@@ -77,24 +77,21 @@ async fn a_snapshot_is_deleted_while_the_domain_runs() {
 
 #[tokio::test]
 async fn what_cannot_be_taken_is_named_with_what_could_be_done() {
-    let world = World::running();
-    let raw = world.scratch.raw("c.raw", 1 << 20);
+    let rig = Rig::running();
+    let raw = rig.scratch.raw("c.raw", 1 << 20);
     let backend = "/local/domain/0/backend/qdisk/1/51744";
     let phy = "/local/domain/0/backend/vbd/1/51760";
-    world
-        .store
-        .set("/libxl/1/device/vbd/51744/backend", backend)
-        .set("/libxl/1/device/vbd/51760/backend", phy);
+    rig.store.set("/libxl/1/device/vbd/51744/backend", backend).set("/libxl/1/device/vbd/51760/backend", phy);
     let params = format!("aio:{}", raw.display());
     for (key, value) in [("dev", "xvdc"), ("params", params.as_str()), ("mode", "w"), ("state", "4")] {
-        world.store.set(&format!("{backend}/{key}"), value);
+        rig.store.set(&format!("{backend}/{key}"), value);
     }
     for (key, value) in
         [("dev", "xvdd"), ("params", "/dev/loop0"), ("type", "phy"), ("mode", "w"), ("state", "4")]
     {
-        world.store.set(&format!("{phy}/{key}"), value);
+        rig.store.set(&format!("{phy}/{key}"), value);
     }
-    let inventory = world.domain(None).inventory().await.unwrap();
+    let inventory = rig.domain(None).inventory().await.unwrap();
     let why: Vec<_> =
         inventory.disks.iter().map(|disk| disk.internal.why().unwrap_or_default().to_owned()).collect();
     assert_eq!(why[..2], ["", ""]);
@@ -102,54 +99,54 @@ async fn what_cannot_be_taken_is_named_with_what_could_be_done() {
     assert!(why[2].contains("has not opened"), "{why:?}");
     assert!(why[3].contains("phy") && why[3].contains("backendtype=qdisk"), "{why:?}");
 
-    world.store.set(&format!("{backend}/mode"), "r");
-    let inventory = world.domain(None).inventory().await.unwrap();
+    rig.store.set(&format!("{backend}/mode"), "r");
+    let inventory = rig.domain(None).inventory().await.unwrap();
     assert!(inventory.disks[2].read_only);
     let overlay = Overlay {
         disk: "xvda".parse().unwrap(),
-        file: world.scratch.path("o.qcow2").to_str().unwrap().to_owned(),
+        file: rig.scratch.path("o.qcow2").to_str().unwrap().to_owned(),
         format: ImageFormat::Qcow2,
         base: "/a".into(),
         base_format: ImageFormat::Qcow2,
         virtual_size: 1,
         token: "t".into(),
     };
-    let domain = world.domain(None);
+    let domain = rig.domain(None);
     let error = domain.snapshot(&[SnapshotAction::External(overlay)]).await.unwrap_err();
     assert_eq!((error.kind, error.effect), (PortErrorKind::Refused, Effect::None));
 }
 
 #[tokio::test]
 async fn a_domain_that_is_another_one_by_now_is_not_taken() {
-    let world = World::running();
-    let domain = world.domain(None);
+    let rig = Rig::running();
+    let domain = rig.domain(None);
     domain.inventory().await.unwrap();
     let before = Store::of("");
-    before.again(&world.store, 1, 1);
-    world.store.end(1);
+    before.again(&rig.store, 1, 1);
+    rig.store.end(1);
     let error = domain.snapshot(&both("s1")).await.unwrap_err();
     assert_eq!((error.kind, error.effect), (PortErrorKind::Unreachable, Effect::None));
-    world.store.again(&before, 1, 5);
+    rig.store.again(&before, 1, 5);
     let error = domain.snapshot(&both("s1")).await.unwrap_err();
     assert_eq!((error.kind, error.effect), (PortErrorKind::Busy, Effect::None), "{error}");
-    assert!(snapshots_in(&world.image("xvda")).is_empty());
+    assert!(snapshots_in(&rig.image("xvda")).is_empty());
 }
 
 #[tokio::test]
 async fn the_second_monitor_is_asked_where_the_first_is_held() {
-    let world = World::running();
+    let rig = Rig::running();
     let held = WireServer::start([Script::new()]);
-    let qmp = world.scratch.path("qmp-libxl-1");
-    std::fs::rename(&qmp, world.scratch.path("qmp-libxenstat-1")).unwrap();
+    let qmp = rig.scratch.path("qmp-libxl-1");
+    std::fs::rename(&qmp, rig.scratch.path("qmp-libxenstat-1")).unwrap();
     let holder = tokio::net::UnixStream::connect(held.path()).await.unwrap();
     symlink(held.path(), &qmp).unwrap();
-    let domain = world.domain(None);
+    let domain = rig.domain(None);
     domain.snapshot(&both("s1")).await.unwrap();
-    assert_eq!(snapshots_in(&world.image("xvdb")), ["s1"]);
+    assert_eq!(snapshots_in(&rig.image("xvdb")), ["s1"]);
 
-    std::fs::remove_file(world.scratch.path("qmp-libxenstat-1")).unwrap();
-    symlink(held.path(), world.scratch.path("qmp-libxenstat-1")).unwrap();
-    let error = world.domain(None).inventory().await.unwrap_err();
+    std::fs::remove_file(rig.scratch.path("qmp-libxenstat-1")).unwrap();
+    symlink(held.path(), rig.scratch.path("qmp-libxenstat-1")).unwrap();
+    let error = rig.domain(None).inventory().await.unwrap_err();
     assert_eq!(error.kind, PortErrorKind::Busy);
     assert!(error.to_string().contains("held by other clients"), "{error}");
     drop(holder);
@@ -157,8 +154,8 @@ async fn the_second_monitor_is_asked_where_the_first_is_held() {
 
 #[tokio::test]
 async fn a_domain_whose_qemu_has_ended_is_looked_at_and_not_taken() {
-    let world = World::off();
-    let domain = world.domain(None);
+    let rig = Rig::off();
+    let domain = rig.domain(None);
     let inventory = domain.inventory().await.unwrap();
     assert!(inventory.disks.iter().all(|disk| disk.internal.why().unwrap().contains("QEMU has ended")));
     let error = domain.snapshot(&both("s1")).await.unwrap_err();
@@ -167,31 +164,31 @@ async fn a_domain_whose_qemu_has_ended_is_looked_at_and_not_taken() {
 
 #[tokio::test]
 async fn an_image_that_is_in_use_is_not_written() {
-    let world = World::off();
-    let kept = world.domain(None).to_keep().await.unwrap();
+    let rig = Rig::off();
+    let kept = rig.domain(None).to_keep().await.unwrap();
     let name = "xvda".parse().unwrap();
     let id = SnapshotId { name: "s1".into(), id: "1".into() };
-    world.store.end(1);
-    let domain = world.domain(kept.clone());
+    rig.store.end(1);
+    let domain = rig.domain(kept.clone());
     domain.snapshot(&both("s1")).await.unwrap();
     // Another domain has the image, by another name.
-    let link = world.scratch.path("link.qcow2");
-    std::fs::hard_link(world.image("xvda"), &link).unwrap();
-    world.store.again(&Store::of(PV), 1, 9);
-    world.store.set("/local/domain/9/vm", "/vm/00000000-0000-0000-0000-000000000009");
-    world.store.set("/local/domain/9/name", "thief");
-    world.store.set("/local/domain/0/backend/qdisk/9/51712/params", format!("qcow2:{}", link.display()));
+    let link = rig.scratch.path("link.qcow2");
+    std::fs::hard_link(rig.image("xvda"), &link).unwrap();
+    rig.store.again(&Store::of(PV), 1, 9);
+    rig.store.set("/local/domain/9/vm", "/vm/00000000-0000-0000-0000-000000000009");
+    rig.store.set("/local/domain/9/name", "thief");
+    rig.store.set("/local/domain/0/backend/qdisk/9/51712/params", format!("qcow2:{}", link.display()));
     let error = domain.revert(&name, &id).await.unwrap_err();
     assert_eq!((error.kind, error.effect), (PortErrorKind::Busy, Effect::None));
     assert!(error.to_string().contains("thief"), "{error}");
     assert_eq!(domain.delete(&name, &id).await.unwrap_err().kind, PortErrorKind::Busy);
     assert_eq!(domain.snapshot(&both("s2")).await.unwrap_err().kind, PortErrorKind::Busy);
     assert_eq!(domain.inventory().await.unwrap_err().kind, PortErrorKind::Busy);
-    world.store.end(9);
+    rig.store.end(9);
     // A process has it open for writing, without any lock: as the QEMU of a PV guest.
     let mut writer = std::process::Command::new("sh")
         .args(["-c", "exec 3<>\"$1\"; echo ready; read line", "sh"])
-        .arg(world.image("xvda"))
+        .arg(rig.image("xvda"))
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
         .spawn()
@@ -224,15 +221,15 @@ fn leak_a_cluster(image: &std::path::Path) {
 
 #[tokio::test]
 async fn an_image_is_checked_and_mended_while_nothing_uses_it() {
-    let world = World::off();
-    let kept = world.domain(None).to_keep().await.unwrap();
+    let rig = Rig::off();
+    let kept = rig.domain(None).to_keep().await.unwrap();
     let name = "xvda".parse().unwrap();
-    leak_a_cluster(&world.image("xvda"));
-    assert_eq!(world.domain(kept.clone()).examine(&name).await.unwrap(), None, "the domain is on");
-    let error = world.domain(kept.clone()).mend(&name).await.unwrap_err();
+    leak_a_cluster(&rig.image("xvda"));
+    assert_eq!(rig.domain(kept.clone()).examine(&name).await.unwrap(), None, "the domain is on");
+    let error = rig.domain(kept.clone()).mend(&name).await.unwrap_err();
     assert_eq!((error.kind, error.effect), (PortErrorKind::Busy, Effect::None));
-    world.store.end(1);
-    let domain = world.domain(kept);
+    rig.store.end(1);
+    let domain = rig.domain(kept);
     let found = domain.examine(&name).await.unwrap().unwrap();
     assert!(found.leaks > 0 && found.corruptions == 0, "{found:?}");
     domain.mend(&name).await.unwrap();
@@ -242,9 +239,9 @@ async fn an_image_is_checked_and_mended_while_nothing_uses_it() {
 
 #[tokio::test]
 async fn a_domain_that_is_off_and_of_which_nothing_was_kept_is_not_known() {
-    let world = World::off();
-    world.store.end(1);
-    let error = world.domain(None).inventory().await.unwrap_err();
+    let rig = Rig::off();
+    rig.store.end(1);
+    let error = rig.domain(None).inventory().await.unwrap_err();
     assert_eq!(error.kind, PortErrorKind::Refused);
     assert!(error.to_string().contains("pv1"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! From a disk of Xen's to a node of QEMU's: recorded answers, and cases that were not seen.
+//! From a disk of Xen's to a node of QEMU's: recorded answers, and cases that no recording has.
 
 use serde_json::{Value, json};
 use xlsnap_qmp_transport::commands::BlockDevice;
@@ -67,7 +67,7 @@ fn the_zoo() {
     ] {
         let mut vbd = disk(name, &format!("/lab/zoo/{image}"));
         vbd.format = format;
-        // The state says nothing of a PV guest's disk: 5 was seen on one that was in use.
+        // The state says nothing of a PV guest's disk: one that was in use had 5.
         vbd.state = 5;
         match (at(&vbd, GuestKind::Pv, &devices), expected) {
             (Place::Node(found), Some(expected)) => assert_eq!(found, expected),

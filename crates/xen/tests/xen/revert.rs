@@ -9,34 +9,34 @@ use xlsnap_testkit::real::{Data, LiveDisks, snapshots_in};
 use xlsnap_types::model::XenRecord;
 use xlsnap_xen::xl::Kind;
 
-use crate::world::{UUID, World};
+use crate::rig::{Rig, UUID};
 
-/// A world with a snapshot `s` of a guest that goes on, with its memory.
-async fn world() -> (World, Option<XenRecord>) {
-    let world = World::running();
-    let domain = world.domain(None);
+/// A rig with a snapshot `s` of a guest that goes on, with its memory.
+async fn with_snapshot() -> (Rig, Option<XenRecord>) {
+    let rig = Rig::running();
+    let domain = rig.domain(None);
     let request = CreateRequest {
         name: Some("s".parse().unwrap()),
         memory: Some(MemoryRequest::default()),
         ..CreateRequest::default()
     };
-    create(&world.ports(&domain), &world.reference(), &request, Uuid::from_u128(1)).await.unwrap();
+    create(&rig.ports(&domain), &rig.reference(), &request, Uuid::from_u128(1)).await.unwrap();
     for disk in ["xvda-qcow2", "xvdb-qcow2"] {
-        world.vm.lock().unwrap().as_ref().unwrap().write(disk, Data::of(2));
+        rig.vm.lock().unwrap().as_ref().unwrap().write(disk, Data::of(2));
     }
-    world.trace.take();
+    rig.trace.take();
     let kept = domain.to_keep().await.unwrap();
-    (world, kept)
+    (rig, kept)
 }
 
 /// What both disks hold; the guest runs, and no mark is left.
-fn content(world: &World, about: &str) -> u8 {
-    assert_eq!(world.toolstack.paused(world.toolstack.last()), 0, "{about}: the guest runs");
-    let vm = world.vm.lock().unwrap();
+fn content(rig: &Rig, about: &str) -> u8 {
+    assert_eq!(rig.toolstack.paused(rig.toolstack.last()), 0, "{about}: the guest runs");
+    let vm = rig.vm.lock().unwrap();
     let vm = vm.as_ref().unwrap_or_else(|| panic!("{about}: the domain is on"));
     let holds = |byte| ["xvda-qcow2", "xvdb-qcow2"].iter().all(|disk| vm.holds(disk, Data::of(byte)));
     for disk in ["xvda", "xvdb"] {
-        assert_eq!(snapshots_in(&world.image(disk)), ["s"], "{about}: {disk}");
+        assert_eq!(snapshots_in(&rig.image(disk)), ["s"], "{about}: {disk}");
     }
     [1, 2]
         .into_iter()
@@ -49,28 +49,27 @@ async fn whichever_command_of_xl_fails_the_domain_is_at_the_snapshot_or_as_it_wa
     let mut failed = 0;
     for done in [false, true] {
         for after in 0.. {
-            let (world, kept) = world().await;
-            *world.toolstack.after.lock().unwrap() = after;
-            *world.toolstack.fails.lock().unwrap() = Some((Kind::Failed, done));
-            let domain = world.domain(kept);
+            let (rig, kept) = with_snapshot().await;
+            *rig.toolstack.after.lock().unwrap() = after;
+            *rig.toolstack.fails.lock().unwrap() = Some((Kind::Failed, done));
+            let domain = rig.domain(kept);
             let request = RevertRequest::new("s".parse().unwrap());
-            let reverted =
-                revert(&world.ports(&domain), &world.reference(), &request, Uuid::from_u128(2)).await;
+            let reverted = revert(&rig.ports(&domain), &rig.reference(), &request, Uuid::from_u128(2)).await;
             let about = format!("command {after} of xl fails, {done}");
-            if world.toolstack.fails.lock().unwrap().take().is_some() {
+            if rig.toolstack.fails.lock().unwrap().take().is_some() {
                 reverted.unwrap();
-                assert_eq!(content(&world, &about), 1);
+                assert_eq!(content(&rig, &about), 1);
                 break;
             }
             failed += 1;
             match reverted {
-                Ok(_) => assert_eq!(content(&world, &about), 1),
+                Ok(_) => assert_eq!(content(&rig, &about), 1),
                 Err(error) => {
                     assert!(error.kind() != ErrorKind::RecoveryPending, "{about}: {error}");
-                    assert_eq!(content(&world, &about), 2, "{about}: {error}");
+                    assert_eq!(content(&rig, &about), 2, "{about}: {error}");
                 }
             }
-            assert_eq!(world.records.left_journal(UUID), None, "{about}");
+            assert_eq!(rig.records.left_journal(UUID), None, "{about}");
         }
     }
     assert!(failed >= 8, "pause, destroy, restore and unpause fail: {failed}");
@@ -80,23 +79,23 @@ async fn whichever_command_of_xl_fails_the_domain_is_at_the_snapshot_or_as_it_wa
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revert_that_was_cut_short_is_recovered() {
     for after in 0..4 {
-        let (world, kept) = world().await;
-        let domain = world.domain(kept.clone());
+        let (rig, kept) = with_snapshot().await;
+        let domain = rig.domain(kept.clone());
         let request = RevertRequest::new("s".parse().unwrap());
-        *world.toolstack.hangs.lock().unwrap() = Some(after);
-        let (ports, reference) = (world.ports(&domain), world.reference());
+        *rig.toolstack.hangs.lock().unwrap() = Some(after);
+        let (ports, reference) = (rig.ports(&domain), rig.reference());
         let cut = revert(&ports, &reference, &request, Uuid::from_u128(2));
         tokio::select! {
             ended = cut => panic!("it ended: {ended:?}"),
-            () = world.toolstack.hung() => {}
+            () = rig.toolstack.hung() => {}
         }
-        assert!(world.records.left_journal(UUID).is_some());
-        let domain = world.domain(kept);
-        let recovered = recover(&world.ports(&domain), &world.reference()).await.unwrap();
+        assert!(rig.records.left_journal(UUID).is_some());
+        let domain = rig.domain(kept);
+        let recovered = recover(&rig.ports(&domain), &rig.reference()).await.unwrap();
         assert!(recovered.is_some());
-        let content = content(&world, &format!("cut short after command {after} of xl"));
+        let content = content(&rig, &format!("cut short after command {after} of xl"));
         assert!(content == 1 || content == 2);
-        assert_eq!(world.records.left_journal(UUID), None);
+        assert_eq!(rig.records.left_journal(UUID), None);
     }
 }
 
@@ -104,9 +103,9 @@ async fn a_revert_that_was_cut_short_is_recovered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_domain_whose_qemu_has_ended_goes_back_to_a_snapshot() {
     for fails in [None, Some(Kind::Failed)] {
-        let (world, kept) = world().await;
+        let (rig, kept) = with_snapshot().await;
         {
-            let mut vm = world.vm.lock().unwrap();
+            let mut vm = rig.vm.lock().unwrap();
             let vm = vm.as_mut().unwrap();
             // What was not flushed ends with QEMU.
             for disk in ["xvda-qcow2", "xvdb-qcow2"] {
@@ -117,14 +116,14 @@ async fn a_domain_whose_qemu_has_ended_goes_back_to_a_snapshot() {
             }
             vm.kill();
         }
-        let domain = world.domain(kept);
-        let (ports, reference) = (world.ports(&domain), world.reference());
+        let domain = rig.domain(kept);
+        let (ports, reference) = (rig.ports(&domain), rig.reference());
         let request = CreateRequest { name: Some("t".parse().unwrap()), ..CreateRequest::default() };
         let error = create(&ports, &reference, &request, Uuid::from_u128(2)).await.unwrap_err();
         assert!(format!("{error:?}").contains("QEMU has ended"), "{error:?}");
         // After pause and destroy.
-        *world.toolstack.after.lock().unwrap() = 2;
-        *world.toolstack.fails.lock().unwrap() = fails.map(|kind| (kind, false));
+        *rig.toolstack.after.lock().unwrap() = 2;
+        *rig.toolstack.fails.lock().unwrap() = fails.map(|kind| (kind, false));
         let request = RevertRequest::new("s".parse().unwrap());
         let plan = plan_revert(&ports, &reference, &request, Uuid::from_u128(3)).await.unwrap();
         let planned = planned_stages(ports.commands, &plan.stages).await.unwrap();
@@ -133,6 +132,6 @@ async fn a_domain_whose_qemu_has_ended_goes_back_to_a_snapshot() {
         assert!(said.iter().any(|command| command == "qemu-img snapshot -c"), "{said:?}");
         let reverted = revert(&ports, &reference, &request, Uuid::from_u128(3)).await;
         assert_eq!(reverted.is_err(), fails.is_some(), "{reverted:?}");
-        assert_eq!(content(&world, "after QEMU ended"), if fails.is_some() { 2 } else { 1 });
+        assert_eq!(content(&rig, "after QEMU ended"), if fails.is_some() { 2 } else { 1 });
     }
 }

@@ -53,7 +53,7 @@ impl State {
     }
 }
 
-/// A command of the monitor that changes an image. Nodes are called after the images of this test's world.
+/// A command of the monitor that changes an image. Nodes are called after the images of this test's rig.
 fn effect_of(request: &Value) -> Option<Command> {
     let (command, arguments) = (request["execute"].as_str().unwrap(), &request["arguments"]);
     let image = |node: &Value| node.as_str().unwrap().replace("-qcow2", ".qcow2");

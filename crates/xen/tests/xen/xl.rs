@@ -104,13 +104,13 @@ for i in 1 2 3; do echo "xc: progress: Frames: $i/3 1%" >&2; sleep 0.1; done
 test "$1 $2 $3" = "save -p 1" && echo memory > "$4""#,
     );
     let file = script.file("a.save");
-    let seen = Mutex::new(Vec::new());
-    let told = |done, total| seen.lock().unwrap().push((done, total));
+    let reported = Mutex::new(Vec::new());
+    let told = |done, total| reported.lock().unwrap().push((done, total));
     let before = Instant::now();
     let saved = script.xl().save(one(), &file, &told).await.unwrap();
     assert!(saved.since >= before && saved.since.elapsed() >= Duration::from_millis(200));
     assert_eq!(std::fs::read_to_string(file).unwrap(), "memory\n");
-    assert_eq!(seen.lock().unwrap().last(), Some(&(3 * 4096, Some(3 * 4096))));
+    assert_eq!(reported.lock().unwrap().last(), Some(&(3 * 4096, Some(3 * 4096))));
 }
 
 /// As xl: its helper does the saving, and when that fails xl lets the guest go on.
@@ -173,12 +173,13 @@ exec 3< "$3"; for i in 1 2 3 4; do head -c 1000 <&3 >/dev/null; sleep 0.6; done"
     );
     let file = script.file("a.save");
     std::fs::write(&file, vec![0; 100_000]).unwrap();
-    let seen = Mutex::new(Vec::new());
-    script.xl().restore(&file, &|done, total| seen.lock().unwrap().push((done, total))).await.unwrap();
-    let seen = seen.into_inner().unwrap();
+    let reported = Mutex::new(Vec::new());
+    script.xl().restore(&file, &|done, total| reported.lock().unwrap().push((done, total))).await.unwrap();
+    let reported = reported.into_inner().unwrap();
     assert!(
-        seen.len() > 1 && seen.iter().all(|(done, total)| *done <= 100_000 && *total == Some(100_000)),
-        "{seen:?}"
+        reported.len() > 1
+            && reported.iter().all(|(done, total)| *done <= 100_000 && *total == Some(100_000)),
+        "{reported:?}"
     );
     let stands = Script::new("sleep 100");
     assert_eq!(stands.xl().restore(&file, &unwatched).await.unwrap_err().kind(), Kind::TimedOut);

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use xlsnap_conf_store::{ConfStore, Record};
-use xlsnap_orchestrator::{CreateRequest, DeleteRequest, DiskChoice, Error, RevertRequest};
+use xlsnap_orchestrator::{CreateRequest, DeleteRequest, DiskChoice, Error, OrphanRequest, RevertRequest};
 use xlsnap_types::model::{DiskName, SnapshotName};
 
 use super::{Claim, Claims, FileId};
@@ -22,6 +22,8 @@ pub(crate) enum Writes<'a> {
     Revert(&'a RevertRequest),
     /// Those that lose an internal snapshot.
     Delete(&'a DeleteRequest),
+    /// Those that lose what no record names.
+    Orphan(&'a OrphanRequest),
     /// Those of these disks.
     Disks(&'a [DiskName]),
 }
@@ -134,6 +136,11 @@ impl Host {
         Ok(match writes {
             Writes::Nothing => Vec::new(),
             Writes::Disks(names) => tops(&|disk| names.contains(&disk.name)),
+            // Which of them hold it is known when they are looked at.
+            Writes::Orphan(request) if request.orphan.starts_with('/') => Vec::new(),
+            Writes::Orphan(request) => {
+                tops(&|disk| request.disks.is_empty() || request.disks.contains(&disk.name))
+            }
             Writes::Create(request) => tops(&|disk| {
                 let choice = request.disks.get(&disk.name).unwrap_or(&request.default_choice);
                 let chosen = request.selection.only.is_empty() || request.selection.only.contains(&disk.name);
@@ -256,6 +263,9 @@ fn is_base(image: &str, disk: &DiskName, domain: &str, claim: &Claim, writes: Wr
             format!(
                 "take the disk externally, which writes nothing to it: xlsnap create {domain} --external {disk}"
             )
+        }
+        Writes::Orphan(_) => {
+            format!("name the other disks, if it is in their images too (--disk); {}", claim.advice())
         }
         _ => claim.advice(),
     };

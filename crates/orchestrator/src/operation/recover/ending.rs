@@ -55,6 +55,9 @@ impl Ending {
             Operation::Create => Self::of_creation(domain, journal, &facts),
             Operation::Delete => Self::of_deletion(domain, journal, &facts, &tree),
             Operation::Revert => Self::of_revert(domain, journal, &facts),
+            // Its record is all that it makes.
+            Operation::Adopt if facts.stored => Ok(Self::completed(Vec::new())),
+            Operation::Adopt => Self::undone(&[], &look),
         };
         Ok((ending?, look))
     }
@@ -124,14 +127,16 @@ impl Ending {
     ) -> Result<Self, Error> {
         let names = names(journal);
         if names.is_empty() {
-            // Snapshots of disks that no record names.
+            // What no record names.
             let mut stages = Vec::new();
             for does in journal.does() {
-                if let Does::DeleteInside(target) = does
-                    && is_there(domain, target, facts.look, journal.name())?
-                {
-                    stages.push(Stage::one(domain.uuid, does.clone()));
-                }
+                let left = match does {
+                    Does::DeleteInside(target) => is_there(domain, target, facts.look, journal.name())?,
+                    // One that is gone is removed.
+                    Does::RemoveMemory { .. } => true,
+                    _ => false,
+                };
+                stages.extend(left.then(|| Stage::one(domain.uuid, does.clone())));
             }
             return Ok(Self::completed(stages));
         }
@@ -166,16 +171,25 @@ impl Ending {
         });
         let current = current.filter(|(from, _)| tree.parents.contains_key(*from));
         let parents = moved(tree, &names);
-        Ok(Self::completed(deletion_stages(domain.uuid, &deletions, &parents, current)))
+        let mut stages = deletion_stages(domain.uuid, &deletions, &parents, current);
+        // Each step on layers may be done again, in this order.
+        let last =
+            journal.stages.iter().rposition(|stage| stage.any(|does| matches!(does, Does::DeleteRecord(_))));
+        let tidying = journal.stages[last.map_or(0, |last| last + 1)..].iter().filter(|stage| {
+            stage.any(|does| does.is_tidying() || *does == Does::ResumeGuest && facts.look.guest.is_on())
+        });
+        stages.extend(tidying.cloned());
+        Ok(Self::completed(stages))
     }
 
     fn of_revert(domain: &DomainRef, journal: &Journal, facts: &Facts<'_>) -> Result<Self, Error> {
         let look = facts.look;
         if journal.is_committed() {
-            let drops = journal
-                .does()
-                .filter(|does| matches!(does, Does::DropUndo(point) if look.inventory.mark(point).is_some()));
-            let stages = drops.map(|does| Stage::one(domain.uuid, does.clone())).collect();
+            let left = journal.does().filter(|does| match does {
+                Does::DropUndo(point) => look.inventory.mark(point).is_some(),
+                does => does.is_tidying(),
+            });
+            let stages = left.map(|does| Stage::one(domain.uuid, does.clone())).collect();
             return Ok(Self::completed(stages));
         }
         let marks: Vec<&UndoPoint> = journal
@@ -187,6 +201,14 @@ impl Ending {
             .collect();
         if journal.direction == Direction::Back {
             return Self::undone(&journal.stages[..journal.at], look);
+        }
+        if journal.does().any(|does| matches!(does, Does::MakeLayer(_))) {
+            // What the disks wrote to before is there, whole.
+            let commit = journal.stage_with(|does| *does == Does::Commit).unwrap_or(journal.stages.len());
+            // Before a reset the journal is written.
+            let reset = journal.stage_with(|does| *does == Does::ResetGuest);
+            let begun = reset.filter(|reset| journal.at < *reset).unwrap_or(commit);
+            return Self::undone(&journal.stages[..begun], look);
         }
         if !marks.iter().all(|point| look.inventory.mark(point).is_some()) {
             // Nothing is changed before all marks are there.

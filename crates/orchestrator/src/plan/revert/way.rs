@@ -1,16 +1,17 @@
 //! What happens to the domain's process in a revert.
 
 use xlsnap_conf_store::Record;
-use xlsnap_types::model::{MemoryMeta, MemoryWay};
+use xlsnap_types::model::{Hypervisor, MemoryMeta, MemoryWay};
 
 use super::RevertFacts;
-use crate::plan::refused;
-use crate::{Can, Error, GuestState, MemoryHeader, MemoryInside, RevertRequest, RevertWay, Run};
+use crate::plan::{NewTop, refused};
+use crate::{Can, Error, GuestState, MemoryHeader, MemoryInside, Overlay, RevertRequest, RevertWay, Run};
 
 /// Chooses it, or refuses.
 pub(super) fn choose(
     facts: &RevertFacts<'_>,
     request: &RevertRequest,
+    tops: &[NewTop],
     warnings: &mut Vec<String>,
 ) -> Result<RevertWay, Error> {
     let memory = facts.record.meta.as_ref().and_then(|meta| meta.memory.as_ref());
@@ -21,11 +22,19 @@ pub(super) fn choose(
                 request.name
             ));
         }
-        return disks_alone(facts, request, warnings);
+        return disks_alone(facts, request, tops, warnings);
     }
     match memory {
-        Some(memory) if memory.way == MemoryWay::Internal => load(facts, request),
-        Some(memory) if memory.file.as_deref() == facts.record.snapshot.memory.as_deref() => {
+        Some(memory) if memory.way() == MemoryWay::Internal && !tops.is_empty() => {
+            let message = format!(
+                "snapshot {} of domain {} holds the guest's memory inside an image, and its disk {} is external: they cannot be \
+                 loaded together",
+                request.name, facts.domain.name, tops[0].overlay.disk
+            );
+            Err(refused(message).with_advice("give the memory up: revert --without-memory"))
+        }
+        Some(memory) if memory.way() == MemoryWay::Internal => load(facts, request),
+        Some(memory) if memory.file() == facts.record.snapshot.memory.as_deref() => {
             restore(facts, request, memory)
         }
         _ if facts.record.snapshot.has_memory() => {
@@ -37,13 +46,14 @@ pub(super) fn choose(
                 "revert with the program that made it, or give the memory up: revert --without-memory",
             ))
         }
-        _ => disks_alone(facts, request, warnings),
+        _ => disks_alone(facts, request, tops, warnings),
     }
 }
 
 fn disks_alone(
     facts: &RevertFacts<'_>,
     request: &RevertRequest,
+    tops: &[NewTop],
     warnings: &mut Vec<String>,
 ) -> Result<RevertWay, Error> {
     let domain = &facts.domain.name;
@@ -68,8 +78,14 @@ fn disks_alone(
         }
     };
     let run = request.run.unwrap_or(Run::if_it(flags.can_run()));
-    let no_release =
-        if request.offline { Some("--offline was asked for") } else { facts.abilities.release.why() };
+    let no_release = if request.offline {
+        Some("--offline was asked for".to_owned())
+    } else if facts.record.snapshot.disks.iter().all(|disk| disk.is_external()) {
+        facts.pause.why().map(str::to_owned)
+    } else {
+        facts.abilities.release.why().map(str::to_owned)
+    };
+    let no_release = no_release.or_else(|| tops.iter().find_map(|top| no_swap(facts, top)));
     match (no_release, no_restart) {
         (None, _) => {
             warnings.push(format!(
@@ -89,6 +105,18 @@ fn disks_alone(
     }
 }
 
+/// Why the process that has a disk cannot be made to write to its new overlay while it lives, as a clause.
+fn no_swap(facts: &RevertFacts<'_>, top: &NewTop) -> Option<String> {
+    let Overlay { disk: name, virtual_size, .. } = &top.overlay;
+    let disk = facts.inventory.disk(name)?;
+    if let Some(why) = disk.swap.why() {
+        return Some(format!("disk {name}: {why}"));
+    }
+    (disk.virtual_size != *virtual_size).then(|| {
+        format!("disk {name} has {} bytes now, and had {virtual_size} in the snapshot", disk.virtual_size)
+    })
+}
+
 fn restore(
     facts: &RevertFacts<'_>,
     request: &RevertRequest,
@@ -100,7 +128,7 @@ fn restore(
     };
     // A toolstack's file holds how the domain is started, too.
     if let Can::No(why) = &facts.abilities.restart
-        && memory.way != MemoryWay::Toolstack
+        && memory.way() != MemoryWay::Toolstack
     {
         return cannot(why.as_str(), "mend that, or give the memory up: revert --without-memory");
     }
@@ -108,8 +136,8 @@ fn restore(
         return cannot(why.as_str(), "mend that, or give the memory up: revert --without-memory");
     }
     // What xl saved names its own requirements, and xl compares them.
-    if memory.way != MemoryWay::Toolstack
-        && let Err((why, advice)) = fits(facts)
+    if memory.way() != MemoryWay::Toolstack
+        && let Err((why, advice)) = fits(facts, &facts.abilities.hypervisor)
     {
         return cannot(&why, advice);
     }
@@ -117,10 +145,10 @@ fn restore(
     Ok(RevertWay::Restore { memory: memory.clone(), run })
 }
 
-/// Whether what would start the domain takes the memory of what ran it then.
-fn fits(facts: &RevertFacts<'_>) -> Result<(), (String, &'static str)> {
+/// Whether what is to take the memory fits what ran the domain then.
+fn fits(facts: &RevertFacts<'_>, now: &Hypervisor) -> Result<(), (String, &'static str)> {
     let Some(meta) = &facts.record.meta else { return Ok(()) };
-    let (then, now) = (&meta.hypervisor, &facts.abilities.hypervisor);
+    let then = &meta.hypervisor;
     if let (Some(then), Some(now)) = (&then.machine, &now.machine)
         && then != now
     {
@@ -149,7 +177,7 @@ fn fits(facts: &RevertFacts<'_>) -> Result<(), (String, &'static str)> {
         && let (Some(old), Some(new)) = (version(then), version(now))
         && new < old
     {
-        let why = format!("QEMU {then} saved it, and QEMU {now}, which is older, would start the domain");
+        let why = format!("QEMU {then} saved it, and QEMU {now}, which is older, would take it");
         return Err((why, "use a QEMU that is not older"));
     }
     Ok(())
@@ -166,6 +194,13 @@ fn load(facts: &RevertFacts<'_>, request: &RevertRequest) -> Result<RevertWay, E
     if let Can::No(why) = &facts.abilities.load {
         return Err(refused(format!("{about}: the memory inside its images cannot be loaded: {why}"))
             .with_advice("mend that, or give the memory up: revert --without-memory"));
+    }
+    // The process that there is loads it; where there is none, one is started for it.
+    let taker = if facts.guest.is_on() { &facts.inventory.hypervisor } else { &facts.abilities.hypervisor };
+    if let Err((why, advice)) = fits(facts, taker) {
+        return Err(
+            refused(format!("{about}: the guest's memory cannot be restored: {why}")).with_advice(advice)
+        );
     }
     let tag = request.name.as_str();
     let holds = |disk: &&crate::Disk| disk.snapshots.iter().any(|s| s.name == tag && s.vm_state_size > 0);
@@ -194,7 +229,7 @@ pub(crate) fn header(
     memory: &MemoryMeta,
     header: &MemoryHeader,
 ) -> Result<(), Error> {
-    let file = memory.file.as_deref().unwrap_or_default();
+    let file = memory.file().unwrap_or_default();
     let about = format!("snapshot {} of domain {}: its memory file {file}", request.name, facts.domain.name);
     let recorded = facts.record.meta.as_ref().and_then(|meta| meta.hypervisor.machine.as_deref());
     let now = facts.abilities.hypervisor.machine.as_deref();

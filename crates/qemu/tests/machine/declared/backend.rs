@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use uuid::Uuid;
 use xlsnap_orchestrator::{
-    Command, Does, DomainRef, Error, Outcome, Pause, Port, Ports, Power, Run, Stage, create, delete,
-    plan_create, plan_delete, plan_recover, plan_revert, planned_stages, recover, revert,
+    Command, Does, DomainRef, Error, Outcome, Pause, Port, Ports, Power, Run, Session, Stage, create, delete,
+    plan_adopt, plan_create, plan_delete, plan_delete_orphan, plan_recover, plan_revert, planned_stages,
+    recover, revert,
 };
 use xlsnap_qemu::Machine;
 use xlsnap_testkit::fake::{Faults, MemStore};
@@ -92,6 +93,14 @@ impl Backend {
             Op::Create(request) => create(&ports, &domain, request, id).await.map(drop),
             Op::Delete(request) => delete(&ports, &domain, request, id).await.map(drop),
             Op::Revert(request) => revert(&ports, &domain, request, id).await.map(drop),
+            Op::Adopt(request) => {
+                let session = Session::open(ports.store, ports.clock, &domain, "adopt").await?;
+                session.adopt(&ports, request, id).await.map(drop)
+            }
+            Op::DeleteOrphan(request) => {
+                let session = Session::open(ports.store, ports.clock, &domain, "delete").await?;
+                session.delete_orphan(&ports, request, id).await.map(drop)
+            }
         }
     }
 
@@ -100,6 +109,10 @@ impl Backend {
         match op {
             Op::Create(request) => vec![plan_create(&ports, &domain, request, id).await.unwrap().stages],
             Op::Delete(request) => vec![plan_delete(&ports, &domain, request, id).await.unwrap().stages],
+            Op::Adopt(request) => vec![plan_adopt(&ports, &domain, request, id).await.unwrap().stages],
+            Op::DeleteOrphan(request) => {
+                vec![plan_delete_orphan(&ports, &domain, request, id).await.unwrap().stages]
+            }
             Op::Revert(request) => {
                 let plan = plan_revert(&ports, &domain, request, id).await.unwrap();
                 plan.safety.map(|safety| safety.stages).into_iter().chain([plan.stages]).collect()
@@ -135,7 +148,7 @@ impl Backend {
         self.recorder.begin();
         self.run(op, id).await.unwrap_or_else(|e| panic!("{about}: {}", told(&e)));
         let done = compared(&declared, self.recorder.end(), &about);
-        assert!(done > 1, "{about}: it does something");
+        assert!(done > 0, "{about}: it does something");
     }
 
     /// Leaves an operation where a step has begun, as a crash would; recovers in another program, and compares.

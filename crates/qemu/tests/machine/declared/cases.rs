@@ -43,6 +43,29 @@ async fn of_creations_and_deletions_while_it_is_off() {
     creations_and_deletions(Before::Off).await;
 }
 
+async fn orphans(before: Before) {
+    let backend = Backend::new(before).await;
+    for given in ["a", "b", "c"] {
+        backend.check(&Op::forget(given)).await;
+        backend.check(&Op::adopt(given)).await;
+        backend.check(&Op::revert(given)).await;
+        backend.check(&Op::forget(given)).await;
+        backend.check(&Op::delete_orphan(given)).await;
+    }
+    let file = backend.rig.scratch.path("saves").join("b.save");
+    backend.check(&Op::delete_orphan(file.to_str().unwrap())).await;
+}
+
+#[tokio::test]
+async fn of_orphans_while_it_runs() {
+    orphans(Before::Running).await;
+}
+
+#[tokio::test]
+async fn of_orphans_while_it_is_off() {
+    orphans(Before::Off).await;
+}
+
 async fn reverts(before: Before) {
     let backend = Backend::new(before).await;
     for op in [

@@ -1,7 +1,10 @@
 //! Operations as data.
 
+use std::collections::BTreeSet;
+
 use xlsnap_orchestrator::{
-    CreateRequest, DeleteRequest, DiskChoice, MemoryPlace, MemoryRequest, RevertRequest, Run,
+    AdoptRequest, CreateRequest, DeleteRequest, DiskChoice, MemoryPlace, MemoryRequest, OrphanRequest,
+    RevertRequest, Run,
 };
 use xlsnap_types::model::{DiskName, ImageFormat, MemoryWay, SnapshotName};
 
@@ -10,6 +13,8 @@ pub(super) enum Op {
     Create(Box<CreateRequest>),
     Delete(DeleteRequest),
     Revert(RevertRequest),
+    Adopt(AdoptRequest),
+    DeleteOrphan(OrphanRequest),
 }
 
 pub(super) fn name(name: &str) -> SnapshotName {
@@ -39,7 +44,20 @@ impl Op {
     }
 
     pub(super) fn delete(given: &str, children: bool) -> Self {
-        Self::Delete(DeleteRequest { name: name(given), children, metadata_only: false })
+        Self::Delete(DeleteRequest { children, ..DeleteRequest::new(name(given)) })
+    }
+
+    /// Its record alone is deleted.
+    pub(super) fn forget(given: &str) -> Self {
+        Self::Delete(DeleteRequest { name: name(given), children: false, metadata_only: true })
+    }
+
+    pub(super) fn adopt(given: &str) -> Self {
+        Self::Adopt(AdoptRequest { name: name(given), disks: BTreeSet::new() })
+    }
+
+    pub(super) fn delete_orphan(orphan: &str) -> Self {
+        Self::DeleteOrphan(OrphanRequest { orphan: orphan.to_owned(), disks: BTreeSet::new() })
     }
 
     pub(super) fn revert(given: &str) -> Self {

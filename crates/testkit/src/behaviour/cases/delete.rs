@@ -5,7 +5,7 @@ use xlsnap_orchestrator::{DeleteReport, DeleteRequest, Kind, delete};
 use super::*;
 
 fn request(given: &str) -> DeleteRequest {
-    DeleteRequest { name: name(given), children: false, metadata_only: false }
+    DeleteRequest::new(name(given))
 }
 
 async fn deleted(backend: &impl Backend, request: &DeleteRequest) -> DeleteReport {

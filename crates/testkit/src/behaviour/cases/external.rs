@@ -51,7 +51,7 @@ pub async fn an_external_snapshot_moves_the_writes_to_the_overlay<W: Backend>(
     let again = RevertRequest::new(name("s1"));
     let error = revert(&backend.ports(), &backend.domain(), &again, id()).await.expect_err("it is external");
     assert_eq!(error.kind(), Kind::Refused, "{}", told(&error));
-    let all = DeleteRequest { name: name("s1"), children: false, metadata_only: false };
+    let all = DeleteRequest::new(name("s1"));
     let error = delete(&backend.ports(), &backend.domain(), &all, id()).await.expect_err("it is external");
     assert_eq!(error.kind(), Kind::Refused, "{}", told(&error));
     on(&mut backend).await;

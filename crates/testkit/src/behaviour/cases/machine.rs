@@ -58,9 +58,9 @@ pub async fn memory_goes_to_a_file_and_comes_back<W: Backend>(make: impl AsyncFn
         assert!(report.pause.is_some(), "{given}: the guest ran, so it stood still");
         assert_eq!(runs(&backend).await, Some(true), "{given}");
         let memory = report.record.meta.and_then(|meta| meta.memory).expect("memory is recorded");
-        assert_eq!(memory.way, way);
-        let file = memory.file.expect("it is in a file");
-        assert_eq!(size(&backend, &file).await, Some(memory.bytes), "{given}");
+        assert_eq!(memory.way(), way);
+        let file = memory.file().expect("it is in a file");
+        assert_eq!(size(&backend, file).await, Some(memory.bytes), "{given}");
         write_all(&mut backend, new).await;
         assert_reads(&mut backend, new).await;
         let report = back(&backend, &RevertRequest::new(name(given))).await;
@@ -149,7 +149,7 @@ pub async fn a_deletion_takes_the_memory_file<W: Backend>(make: impl AsyncFn(&[T
     let report = create(&backend, &with_memory("s1", MemoryRequest::default())).await;
     let report = report.unwrap_or_else(|e| panic!("{}", told(&e)));
     let file = report.record.snapshot.memory.expect("it is in a file");
-    let request = DeleteRequest { name: name("s1"), children: false, metadata_only: false };
+    let request = DeleteRequest::new(name("s1"));
     let deleted = xlsnap_orchestrator::delete(&backend.ports(), &backend.domain(), &request, id()).await;
     deleted.unwrap_or_else(|e| panic!("{}", told(&e)));
     assert_eq!(size(&backend, &file).await, None);

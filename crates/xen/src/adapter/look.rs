@@ -28,7 +28,7 @@ pub(super) const NO_EXTERNAL: &str =
 const MAX_DEVICES: usize = 4096;
 
 /// The disks of a domain while it runs, as the last look found them.
-pub(super) struct Seen {
+pub(super) struct LiveDisks {
     pub(super) domain: Domain,
     vbds: Vec<Vbd>,
     monitor: Arc<Monitor>,
@@ -45,9 +45,9 @@ pub(super) enum Holder {
     NoDisks,
 }
 
-impl Seen {
-    /// The disks in QEMU; where QEMU has ended, the images, once it is certain that nothing else uses them. [`Seen::leave`] comes after.
-    pub(super) async fn disks(&self, store: &dyn Nodes) -> Result<&dyn Disks, PortError> {
+impl LiveDisks {
+    /// The disks in QEMU; where QEMU has ended, the images, once it is certain that nothing else uses them. [`LiveDisks::leave`] comes after.
+    pub(super) async fn port(&self, store: &dyn Nodes) -> Result<&dyn Disks, PortError> {
         match &self.holder {
             Holder::Qemu(live) => Ok(live),
             Holder::Ended(images) => {
@@ -94,19 +94,19 @@ impl XlDomain {
             }
         });
         let inventory = Inventory { disks: disks.collect(), hypervisor, ..Inventory::default() };
-        self.remember(Some(Arc::new(Seen { domain, vbds, monitor, holder })));
+        self.remember(Some(Arc::new(LiveDisks { domain, vbds, monitor, holder })));
         Ok(inventory)
     }
 
     /// What the last look found, if nothing has changed since; looks otherwise.
-    pub(super) async fn seen_now(&self, domain: Domain) -> Result<Arc<Seen>, PortError> {
-        if let Some(seen) = self.seen().filter(|seen| seen.domain == domain)
-            && vbd::list(&*self.context.store, domain.domid).await? == seen.vbds
+    pub(super) async fn live_disks(&self, domain: Domain) -> Result<Arc<LiveDisks>, PortError> {
+        if let Some(disks) = self.last_look().filter(|disks| disks.domain == domain)
+            && vbd::list(&*self.context.store, domain.domid).await? == disks.vbds
         {
-            return Ok(seen);
+            return Ok(disks);
         }
         self.look_live(domain).await?;
-        Ok(self.seen().expect("a look at a domain that runs is remembered"))
+        Ok(self.last_look().expect("a look at a domain that runs is remembered"))
     }
 
     /// What QEMU says of the disks that it may take, and why it has others not.
@@ -159,7 +159,7 @@ impl XlDomain {
         Ok((Holder::Qemu(live), inventory, nowhere))
     }
 
-    /// The domain's QEMU has ended, and the domain has not: what its images hold can still be seen.
+    /// The domain's QEMU has ended, and the domain has not: what its images hold can still be looked at.
     async fn look_without_qemu(
         &self,
         qdisks: &[&Vbd],

@@ -210,7 +210,7 @@ impl Toolstack for Fake {
 }
 
 /// One domain.
-pub(crate) struct World {
+pub(crate) struct Rig {
     pub(crate) scratch: Arc<Scratch>,
     pub(crate) store: Store,
     pub(crate) toolstack: Arc<Fake>,
@@ -221,7 +221,7 @@ pub(crate) struct World {
     clock: WallClock,
 }
 
-impl World {
+impl Rig {
     /// The recorded PV guest with the domid 1, with its two disks in a real QEMU.
     pub(crate) fn running() -> Self {
         Self::new(true)

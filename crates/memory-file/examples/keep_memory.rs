@@ -1,4 +1,4 @@
-//! Keeps what comes from standard input in a memory file, verifies it and removes it: `cargo run --example keep -- DIRECTORY NAME`.
+//! Keeps what comes from standard input in a memory file, verifies it and removes it: `cargo run --example keep_memory -- DIRECTORY NAME`.
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -17,7 +17,7 @@ fn token() -> String {
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let (Some(directory), Some(name), None) = (arguments.next(), arguments.next(), arguments.next()) else {
-        return Err("usage: keep DIRECTORY NAME".into());
+        return Err("usage: keep_memory DIRECTORY NAME".into());
     };
     let file = MemoryFile::in_directory(directory.as_ref(), &name)?;
     let place = file.place(MissingDirectory::Refuse).await?;

@@ -1,0 +1,113 @@
+//! The steps on records that layers need.
+
+use xlsnap_types::model::{DiskName, LayerRecord, SnapshotName};
+
+use super::Execution;
+use crate::layers::PartFiles;
+use crate::record::libxl_format;
+use crate::session::chain;
+use crate::step::{Does, LayerNote};
+use crate::{Effect, Error, Kind, LayerFile, Overlay, PortErrorKind};
+
+impl Execution<'_> {
+    /// Changes the files of an external part in its record.
+    pub(super) async fn set_part(
+        &self,
+        does: &Does,
+        snapshot: &SnapshotName,
+        disk: &DiskName,
+        to: &PartFiles,
+    ) -> Result<(), Error> {
+        self.change_record(does, snapshot, |record| {
+            let is_it = |device: Option<&str>| device == Some(disk.as_str());
+            for part in record.snapshot.disks.iter_mut().filter(|part| is_it(part.device.as_deref())) {
+                part.file = Some(to.overlay.clone());
+                part.format = libxl_format(&to.overlay_format);
+            }
+            let metas = record.meta.iter_mut().flat_map(|meta| &mut meta.disks);
+            for meta in metas.filter(|meta| meta.disk == *disk) {
+                meta.image.clone_from(&to.image);
+                meta.format = to.format.clone();
+                if meta.made.is_some() {
+                    meta.made = Some(to.overlay.clone());
+                }
+            }
+        })
+        .await
+    }
+
+    /// Unlinks a layer. Another file that has its name now stays, and that is told.
+    pub(super) async fn unlink(&self, does: &Does, layer: &LayerFile) -> Result<(), Error> {
+        let layers = self.ports.layers.need(&does.failure())?;
+        match layers.unlink(layer).await {
+            Err(error) if error.kind == PortErrorKind::Refused => {
+                self.warn(chain(&does.failed(error)));
+                Ok(())
+            }
+            done => done.map_err(|e| does.failed(e)),
+        }
+    }
+
+    /// Makes a layer anew; what of that was done by an earlier try stays.
+    pub(super) async fn empty_layer(
+        &self,
+        does: &Does,
+        layer: &LayerFile,
+        overlay: &Overlay,
+    ) -> Result<(), Error> {
+        let subject = does.failure();
+        let layers = self.ports.layers.need(&subject)?;
+        let overlays = self.ports.overlays.need(&subject)?;
+        let found = layers.look(layer).await.map_err(|e| does.failed(e))?;
+        match found {
+            Some(found) if Some(found.identity) != layer.identity => return Ok(()),
+            Some(_) => layers.unlink(layer).await.map_err(|e| does.failed(e))?,
+            None => {}
+        }
+        overlays.make(overlay).await.map_err(|e| does.failed(e))
+    }
+
+    /// Writes the ledger: identities and stamps are those of now.
+    pub(super) async fn note_layers(
+        &self,
+        does: &Does,
+        add: &[LayerNote],
+        remove: &[String],
+    ) -> Result<(), Error> {
+        let mut entries = Vec::with_capacity(add.len());
+        for note in add {
+            let layers = self.ports.layers.need(&does.failure())?;
+            let found = layers.look(&note.file).await.map_err(|e| does.failed(e))?;
+            let Some(found) = found else {
+                let message = format!("{}: {} is not there", does.failure(), note.file.file);
+                return Err(Error::new(Kind::Failed, Effect::None, message));
+            };
+            entries.push(LayerRecord {
+                disk: note.file.disk.clone(),
+                file: note.file.file.clone(),
+                format: note.file.format.clone(),
+                device: found.identity.device,
+                inode: found.identity.inode,
+                owner: note.owner,
+                base: note.base.clone(),
+                stamp: found.stamp.filter(|_| note.frozen),
+            });
+        }
+        let change = |layers: &mut Vec<LayerRecord>| {
+            layers.retain(|layer| !remove.contains(&layer.file));
+            for mut entry in entries {
+                match layers.iter_mut().find(|layer| layer.file == entry.file) {
+                    Some(known) => {
+                        // Whose a file is does not change as long as it is that file.
+                        if (known.device, known.inode) == (entry.device, entry.inode) {
+                            entry.owner = known.owner;
+                        }
+                        *known = entry;
+                    }
+                    None => layers.push(entry),
+                }
+            }
+        };
+        self.session.set_layers(change).await.map_err(|e| does.unstored(e))
+    }
+}

@@ -1,0 +1,1 @@
+//! Tidying, on trees that are made up here.

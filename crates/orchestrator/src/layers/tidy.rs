@@ -1,0 +1,288 @@
+//! What becomes of layers that no snapshot needs any more: one that holds nothing but lost writes is removed, and one whose only
+//! child can take its place is merged with it. Pure: it makes steps, and its own picture of the tree follows them.
+//!
+//! No layer is unlinked before what replaces it is durable and every header and record names that. Each step may be done again.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+use xlsnap_types::model::{DiskName, ImageFormat, Owner};
+
+use super::{ExternalPart, Guard, LayerNode, LayerTree};
+use crate::plan::token;
+use crate::step::{Adoption, Does, LayerNote, Stage};
+use crate::{Below, LayerFile, Merge, Overlay};
+
+/// An overlay that takes no more than this has no data of its own: header, two levels of reference counts and one of clusters.
+const WITHOUT_DATA: u64 = 5 * 64 * 1024;
+
+/// A tree that is tidied.
+pub(crate) struct Tidy {
+    pub(crate) tree: LayerTree,
+    /// The external parts of the records that stay.
+    pub(crate) parts: Vec<ExternalPart>,
+    /// The image that each disk writes to.
+    pub(crate) tops: BTreeMap<DiskName, String>,
+    /// Whether the domain's guest runs: a merge of its disk's image stops it.
+    pub(crate) runs: bool,
+    /// Whether layers are merged.
+    pub(crate) merges: bool,
+    /// The layers that are not written to and not removed, and why, as a clause.
+    pub(crate) closed: BTreeMap<String, String>,
+    pub(crate) domain: Uuid,
+    /// The operation's own id.
+    pub(crate) id: Uuid,
+}
+
+/// What tidying takes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tidied {
+    pub(crate) stages: Vec<Stage>,
+    /// What stays although no snapshot needs it, and why, as sentences.
+    pub(crate) kept: Vec<String>,
+}
+
+/// Two layers that can become one.
+struct Pair {
+    /// It has all that is read through it afterwards.
+    base: LayerNode,
+    /// Its only child.
+    child: LayerNode,
+}
+
+impl Tidy {
+    /// Plans it.
+    pub(crate) fn plan(mut self) -> Tidied {
+        let mut done = Tidied::default();
+        while self.remove_one(&mut done) || (self.merges && self.merge_one(&mut done)) {}
+        let names = self.tree.nodes().iter().map(|node| node.layer.file.clone());
+        let waiting: Vec<String> = names.filter(|file| self.is_unnamed(file)).collect();
+        for file in waiting.iter().filter(|_| self.merges) {
+            done.kept.extend(self.why_kept(file));
+        }
+        done
+    }
+
+    fn push(&self, done: &mut Tidied, does: Does) {
+        done.stages.push(Stage::one(self.domain, does));
+    }
+
+    fn is_top(&self, file: &str) -> bool {
+        self.tops.values().any(|top| top == file)
+    }
+
+    /// Whether it holds the state of a snapshot.
+    fn is_state(&self, file: &str) -> bool {
+        self.parts.iter().any(|part| part.files.image == file)
+    }
+
+    /// Whether it is in the tree only because something stands on it.
+    fn is_unnamed(&self, file: &str) -> bool {
+        !self.is_top(file) && !self.is_state(file) && self.tree.children(file).next().is_some()
+    }
+
+    /// Removes a layer that was made, that no disk writes to, no layer stands on, and no snapshot needs.
+    fn remove_one(&mut self, done: &mut Tidied) -> bool {
+        let lost = |node: &&LayerNode| {
+            let file = &node.layer.file;
+            node.owner == Owner::Made
+                && node.guard == Guard::Same
+                && node.layer.snapshots.is_empty()
+                && !self.is_top(file)
+                && !self.is_state(file)
+                && !self.closed.contains_key(file)
+                && self.tree.children(file).next().is_none()
+        };
+        let leaves: Vec<LayerNode> = self.tree.nodes().iter().filter(lost).cloned().collect();
+        leaves.iter().any(|leaf| self.remove(leaf, done))
+    }
+
+    fn remove(&mut self, leaf: &LayerNode, done: &mut Tidied) -> bool {
+        let file = &leaf.layer.file;
+        let naming: Vec<usize> =
+            (0..self.parts.len()).filter(|at| self.parts[*at].files.overlay == *file).collect();
+        let other = |at: &usize| {
+            let mut children = self.tree.children(&self.parts[*at].files.image);
+            children.find(|child| child.layer.file != *file).map(LayerNode::file)
+        };
+        let others: Vec<Option<LayerFile>> = naming.iter().map(other).collect();
+        if others.iter().any(Option::is_none) {
+            // A record names an overlay of its base: an empty one serves.
+            return leaf.layer.bytes > WITHOUT_DATA && self.empty(leaf, done);
+        }
+        for (at, other) in naming.into_iter().zip(others.into_iter().flatten()) {
+            let mut to = self.parts[at].files.clone();
+            to.overlay = other.file;
+            to.overlay_format = other.format;
+            self.set_part(at, to, done);
+        }
+        self.push(done, Does::NoteLayers { add: Vec::new(), remove: vec![file.clone()] });
+        self.push(done, Does::Unlink(leaf.file()));
+        self.tree.nodes.retain(|node| node.layer.file != *file);
+        true
+    }
+
+    /// Makes an overlay anew, without data.
+    fn empty(&mut self, leaf: &LayerNode, done: &mut Tidied) -> bool {
+        let Below::File { file: base, .. } = &leaf.layer.base else { return false };
+        let Some(below) = self.tree.get(base) else { return false };
+        let overlay = Overlay {
+            disk: leaf.disk.clone(),
+            file: leaf.layer.file.clone(),
+            format: leaf.layer.format.clone(),
+            base: base.clone(),
+            base_format: below.layer.format.clone(),
+            virtual_size: below.layer.virtual_size,
+            token: token(self.id, 0x1000 + done.stages.len()),
+        };
+        self.push(done, Does::EmptyLayer { layer: leaf.file(), overlay });
+        let note = LayerNote::made(&leaf.disk, &leaf.layer.file, &leaf.layer.format, base);
+        self.push(done, Does::NoteLayers { add: vec![note], remove: Vec::new() });
+        for node in self.tree.nodes.iter_mut().filter(|node| node.layer.file == leaf.layer.file) {
+            node.layer.bytes = 0;
+        }
+        true
+    }
+
+    fn set_part(&mut self, at: usize, to: super::PartFiles, done: &mut Tidied) {
+        let ExternalPart { snapshot, disk, files } = self.parts[at].clone();
+        let does = Does::SetPart { snapshot, disk, from: files, to: to.clone() };
+        self.push(done, does);
+        self.parts[at].files = to;
+    }
+
+    /// The only child of an unnamed layer, if they can become one.
+    fn pair(&self, file: &str) -> Result<Option<Pair>, String> {
+        if !self.is_unnamed(file) {
+            return Ok(None);
+        }
+        let mut children = self.tree.children(file);
+        let (Some(base), Some(child), None) = (self.tree.get(file), children.next(), children.next()) else {
+            return Ok(None);
+        };
+        let (below, above) = (&base.layer, &child.layer);
+        let why = match base.owner {
+            // Of a base that is not the domain's nothing is said: that it stays is what it is for.
+            Owner::Foreign if base.guard == Guard::Same => return Ok(None),
+            _ if base.guard == Guard::Replaced || child.guard == Guard::Replaced => {
+                "another file has its name now, see what check says".to_owned()
+            }
+            _ if base.guard == Guard::Written => "it was written to, see what check says".to_owned(),
+            _ if child.guard == Guard::Written => {
+                format!("{} was written to, see what check says", above.file)
+            }
+            _ if child.owner != Owner::Made => {
+                format!("{} above it was not made for a snapshot", above.file)
+            }
+            _ if !above.snapshots.is_empty() => {
+                format!("{} above it holds internal snapshots, which are read through it", above.file)
+            }
+            _ if above.encrypted != below.encrypted => {
+                format!("{} above it is not encrypted as it is", above.file)
+            }
+            _ if above.virtual_size < below.virtual_size => {
+                format!("the disk is smaller in {} above it", above.file)
+            }
+            _ if above.virtual_size > below.virtual_size && below.format != ImageFormat::Qcow2 => {
+                format!("the disk is larger in {} above it, and it cannot grow", above.file)
+            }
+            _ if let Some(why) = self.closed.get(file).or_else(|| self.closed.get(&above.file)) => {
+                why.clone()
+            }
+            _ => return Ok(Some(Pair { base: base.clone(), child: child.clone() })),
+        };
+        Err(why)
+    }
+
+    fn why_kept(&self, file: &str) -> Option<String> {
+        let disk = &self.tree.get(file)?.disk;
+        match self.pair(file) {
+            Err(why) => {
+                Some(format!("{file} (disk {disk}) stays, although no snapshot needs it any more: {why}"))
+            }
+            Ok(_) => None,
+        }
+    }
+
+    fn merge_one(&mut self, done: &mut Tidied) -> bool {
+        let mut names = self.tree.nodes().iter().map(|node| &node.layer.file);
+        let Some(pair) = names.find_map(|file| self.pair(file).ok().flatten()) else { return false };
+        self.merge(&pair, done);
+        true
+    }
+
+    fn merge(&mut self, Pair { base, child }: &Pair, done: &mut Tidied) {
+        let (from, into) = (child.file(), base.file());
+        let was_top = self.is_top(&from.file);
+        let merge = Merge {
+            from: from.clone(),
+            into: into.clone(),
+            active: was_top,
+            token: token(self.id, 0x1000 + done.stages.len()),
+        };
+        self.push(done, Does::Merge(merge));
+        if was_top {
+            let adoption = |file: &LayerFile| Adoption {
+                disk: file.disk.clone(),
+                file: file.file.clone(),
+                format: file.format.clone(),
+                was: None,
+            };
+            self.push(done, Does::Adopt(adoption(&into)));
+        }
+        let above: Vec<LayerFile> = self.tree.children(&from.file).map(LayerNode::file).collect();
+        // A header is a write: what the ledger says of the layer is said anew.
+        let mut notes: Vec<LayerNote> = Vec::new();
+        for child in above {
+            notes.push(LayerNote {
+                frozen: !self.is_top(&child.file),
+                file: LayerFile { identity: None, ..child.clone() },
+                owner: Owner::Made,
+                base: Some(into.file.clone()),
+            });
+            self.push(done, Does::Reheader { child, base: into.clone() });
+        }
+        let states: Vec<usize> =
+            (0..self.parts.len()).filter(|at| self.parts[*at].files.image == from.file).collect();
+        for at in states {
+            let mut to = self.parts[at].files.clone();
+            to.image.clone_from(&into.file);
+            to.format = into.format.clone();
+            self.set_part(at, to, done);
+        }
+        notes.push(LayerNote {
+            file: LayerFile { identity: None, ..into.clone() },
+            owner: base.owner,
+            base: match &base.layer.base {
+                Below::File { file, .. } => Some(file.clone()),
+                Below::Nothing | Below::Foreign(_) => None,
+            },
+            frozen: !was_top,
+        });
+        self.push(done, Does::NoteLayers { add: notes, remove: vec![from.file.clone()] });
+        self.push(done, Does::Unlink(from.clone()));
+        if was_top && self.runs {
+            self.push(done, Does::ResumeGuest);
+        }
+        self.follow(&from.file, &into);
+    }
+
+    /// The picture after a merge: what stood on `from` stands on `into`.
+    fn follow(&mut self, from: &str, into: &LayerFile) {
+        let Some(gone) = self.tree.get(from).cloned() else { return };
+        let above: Vec<String> = self.tree.children(from).map(|child| child.layer.file.clone()).collect();
+        self.tree.nodes.retain(|node| node.layer.file != from);
+        for node in &mut self.tree.nodes {
+            if above.contains(&node.layer.file) {
+                node.layer.base = Below::File { file: into.file.clone(), format: Some(into.format.clone()) };
+            }
+            if node.layer.file == into.file {
+                node.layer.bytes = node.layer.bytes.saturating_add(gone.layer.bytes);
+                node.layer.virtual_size = gone.layer.virtual_size;
+            }
+        }
+        for top in self.tops.values_mut().filter(|top| *top == from) {
+            top.clone_from(&into.file);
+        }
+    }
+}

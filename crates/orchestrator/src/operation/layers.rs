@@ -1,0 +1,154 @@
+//! What planning is to know of layers, by looking.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use xlsnap_conf_store::{Entry, Record};
+use xlsnap_types::model::{LayerRecord, SnapshotName};
+
+use super::guest;
+use crate::error::{from_port, from_store};
+use crate::layers::{external_parts, gather};
+use crate::plan::LayerFacts;
+use crate::step::{Does, Stage};
+use crate::{Can, DomainRef, Effect, Error, Inventory, Kind, Overlay, Ports};
+
+/// The records with external parts. Others, and those that cannot be read, are left out.
+pub(crate) async fn external_records(
+    ports: &Ports<'_>,
+    domain: &DomainRef,
+) -> Result<BTreeMap<SnapshotName, Record>, Error> {
+    let mut records = BTreeMap::new();
+    let mut visit = |entry: Entry| {
+        let Ok(record) = entry.record else { return };
+        if let Ok(name) = SnapshotName::new(entry.name)
+            && record.snapshot.disks.iter().any(|disk| disk.is_external())
+        {
+            records.insert(name, record);
+        }
+    };
+    let listed = ports.store.list(domain.uuid, &mut visit).await;
+    listed.map_err(|e| from_store(e, format!("what is stored of domain {} cannot be read", domain.name)))?;
+    Ok(records)
+}
+
+/// Looks at the layers of a domain.
+pub(crate) async fn layer_facts(
+    ports: &Ports<'_>,
+    domain: &DomainRef,
+    inventory: &Inventory,
+    records: &BTreeMap<SnapshotName, Record>,
+) -> Result<LayerFacts, Error> {
+    let ledger = ledger(ports, domain).await?;
+    if records.is_empty() && ledger.is_empty() {
+        return Ok(LayerFacts::default());
+    }
+    facts_of(ports, domain, inventory, (records, &ledger)).await
+}
+
+/// The same, of a domain without external snapshots too.
+pub(super) async fn layers_of_tops(
+    ports: &Ports<'_>,
+    domain: &DomainRef,
+    inventory: &Inventory,
+    records: &BTreeMap<SnapshotName, Record>,
+) -> Result<LayerFacts, Error> {
+    let ledger = ledger(ports, domain).await?;
+    facts_of(ports, domain, inventory, (records, &ledger)).await
+}
+
+async fn ledger(ports: &Ports<'_>, domain: &DomainRef) -> Result<Vec<LayerRecord>, Error> {
+    let read = ports.store.domain_record(domain.uuid).await;
+    let record =
+        read.map_err(|e| from_store(e, format!("what is stored of domain {} cannot be read", domain.name)))?;
+    Ok(record.map(|record| record.layers).unwrap_or_default())
+}
+
+async fn facts_of(
+    ports: &Ports<'_>,
+    domain: &DomainRef,
+    inventory: &Inventory,
+    (records, ledger): (&BTreeMap<SnapshotName, Record>, &[LayerRecord]),
+) -> Result<LayerFacts, Error> {
+    let mut facts = LayerFacts {
+        tree: gather(ports, domain, inventory, records, ledger).await?,
+        parts: external_parts(records),
+        guest: guest(ports, domain).await?.run(),
+        closed: BTreeMap::new(),
+        taken: BTreeSet::new(),
+    };
+    facts.close_claimed(ports, domain).await?;
+    Ok(facts)
+}
+
+impl LayerFacts {
+    /// Closes the layers that other domains stand on, or write to.
+    async fn close_claimed(&mut self, ports: &Ports<'_>, domain: &DomainRef) -> Result<(), Error> {
+        let Some(claims) = ports.claims.get() else { return Ok(()) };
+        let files: Vec<String> = self.tree.nodes().iter().map(|node| node.layer.file.clone()).collect();
+        let asked = claims.of(&files).await;
+        let asked = asked.map_err(|e| {
+            let what =
+                format!("it cannot be told which other domains use the images of domain {}", domain.name);
+            from_port(e, what)
+        })?;
+        self.closed.extend(asked);
+        Ok(())
+    }
+
+    /// Notes the names of overlays to be made that something has already. Whether there are such, so that another plan is needed.
+    pub(super) async fn find_taken(&mut self, ports: &Ports<'_>, stages: &[Stage]) -> Result<bool, Error> {
+        let Some(overlays) = ports.overlays.get() else { return Ok(false) };
+        let mut met = false;
+        for step in stages.iter().flat_map(Stage::steps) {
+            let Does::MakeLayer(Overlay { file, .. }) = &step.does else { continue };
+            let there = overlays.exists(file).await;
+            if there.map_err(|e| from_port(e, format!("the overlay {file} cannot be looked for")))? {
+                met |= self.taken.insert(file.clone());
+            }
+        }
+        Ok(met)
+    }
+
+    /// Refuses overlays where what is written to them would be kept less well than their bases.
+    pub(super) async fn refuse_places(
+        &self,
+        ports: &Ports<'_>,
+        about: &str,
+        stages: &[Stage],
+    ) -> Result<(), Error> {
+        for step in stages.iter().flat_map(Stage::steps) {
+            let Does::MakeLayer(Overlay { disk, file, base, .. }) = &step.does else { continue };
+            let overlays = ports.overlays.need(&step.does.failure())?;
+            let can = overlays.place(base, file).await;
+            let can =
+                can.map_err(|e| from_port(e, format!("the place of the overlay {file} cannot be told")))?;
+            if let Can::No(why) = can {
+                let message = format!("{about}: the overlay {file} of disk {disk} cannot be made: {why}");
+                return Err(Error::new(Kind::Refused, Effect::None, message)
+                    .with_advice("name a directory for the overlays in the domain's file"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes the layers that a plan would merge into and that have no room for it. Whether there are such, so that another
+    /// plan is needed.
+    pub(super) async fn close_full(&mut self, ports: &Ports<'_>, stages: &[Stage]) -> Result<bool, Error> {
+        let Some(layers) = ports.layers.get() else { return Ok(false) };
+        let before = self.closed.len();
+        for step in stages.iter().flat_map(Stage::steps) {
+            let Does::Merge(merge) = &step.does else { continue };
+            let needed = self.tree.get(&merge.from.file).map_or(0, |node| node.layer.bytes);
+            let room = layers.room(&merge.into.file).await;
+            let room = room
+                .map_err(|e| from_port(e, format!("the room beside {} cannot be told", merge.into.file)))?;
+            if room < needed {
+                let why = format!(
+                    "{needed} bytes would be merged into it, and there is room for {room} where it is"
+                );
+                self.closed.insert(merge.into.file.clone(), why);
+            }
+        }
+        Ok(self.closed.len() > before)
+    }
+}

@@ -1,0 +1,270 @@
+//! Planning what becomes of an orphan: a record, or its deletion.
+
+use std::collections::BTreeSet;
+
+use uuid::Uuid;
+use xlsnap_conf_store::Record;
+use xlsnap_types::model::{
+    Consistency, DiskMeta, DiskName, Hypervisor, MemoryMeta, Meta, PassedOver, SavedIn, SnapshotName,
+    StateFlags,
+};
+
+use super::{adopting_stages, orphan_stages, refused};
+use crate::journal::Draft;
+use crate::orphan::{Named, deleting, word};
+use crate::record::SAME_TIME;
+use crate::step::{ImageTarget, UndoPoint};
+use crate::{
+    AdoptPlan, AdoptRequest, Disk, DomainRef, Effect, Error, FoundMemory, ImageSnapshot, Inventory, Kind,
+    OrphanDeletion, OrphanRequest, SnapshotAction, SnapshotId,
+};
+
+/// What planning is to know.
+#[derive(Debug)]
+pub(crate) struct OrphanFacts<'a> {
+    pub(crate) domain: &'a DomainRef,
+    pub(crate) inventory: &'a Inventory,
+    pub(crate) named: &'a Named,
+}
+
+/// An orphan on one disk.
+type Holder<'i> = (&'i Disk, &'i ImageSnapshot);
+
+impl<'a> OrphanFacts<'a> {
+    /// The disks whose images hold an orphan of this name, of all disks or of `only` these.
+    fn holders(&self, tag: &str, only: &BTreeSet<DiskName>) -> Result<Vec<Holder<'a>>, Error> {
+        let domain = &self.domain.name;
+        if let Some(disk) = only.iter().find(|disk| self.inventory.disk(disk).is_none()) {
+            let known: Vec<&str> = self.inventory.disks.iter().map(|d| d.name.as_str()).collect();
+            return Err(refused(format!("domain {domain} has no disk {disk}"))
+                .with_advice(format!("its disks are: {}", known.join(", "))));
+        }
+        if UndoPoint::is_one(tag) {
+            let message = format!("{tag} is the mark of a revert, and no snapshot of a user's");
+            return Err(refused(message).with_advice(
+                "one of a revert that has ended is removed by a repair: xlsnap check --repair",
+            ));
+        }
+        let mut holders = Vec::new();
+        for disk in &self.inventory.disks {
+            let wanted = only.is_empty() || only.contains(&disk.name);
+            if !wanted || !self.named.is_orphan(&disk.name, tag) {
+                continue;
+            }
+            let mut named = disk.snapshots.iter().filter(|snapshot| snapshot.name == tag);
+            let Some(first) = named.next() else { continue };
+            // qemu-img and QEMU delete and apply by name.
+            if named.next().is_some() {
+                let message = format!(
+                    "{} (disk {} of domain {domain}) holds more than one snapshot {tag}",
+                    disk.image, disk.name
+                );
+                return Err(refused(message).with_advice(format!(
+                    "shut the domain down and delete the wrong one from the image by its id: qemu-img snapshot -d ID {}",
+                    disk.image
+                )));
+            }
+            holders.push((disk, first));
+        }
+        if holders.is_empty() {
+            let message = format!("no image of domain {domain} holds a snapshot {tag} that no record names");
+            return Err(Error::new(Kind::NotFound, Effect::None, message).with_advice(
+                "check lists what no record names; a snapshot in an image below an overlay is not among that",
+            ));
+        }
+        Ok(holders)
+    }
+}
+
+/// Plans the record of an orphan. `memory` is the memory file of its name that no record names, if there is one.
+pub(crate) fn adopt(
+    facts: &OrphanFacts<'_>,
+    request: &AdoptRequest,
+    memory: Option<FoundMemory>,
+    id: Uuid,
+) -> Result<AdoptPlan, Error> {
+    let (domain, name) = (&facts.domain.name, &request.name);
+    if facts.named.has_record(name.as_str()) {
+        return Err(refused(format!("domain {domain} has a record of a snapshot {name} already"))
+            .with_advice(format!(
+                "to see it: xlsnap show {0} {1}; to see what no record names: xlsnap check {0}",
+                word(domain),
+                word(name.as_str())
+            )));
+    }
+    let mut holders = facts.holders(name.as_str(), &request.disks)?;
+    holders.retain(|(disk, _)| !disk.read_only);
+    same_shape(facts, name, &holders)?;
+    let mut warnings = Vec::new();
+    let passed_over = passed_over(facts, request, &holders);
+    let date = holders.iter().map(|(_, snapshot)| snapshot.date).min().unwrap_or_default();
+    let machine = memory.as_ref().and_then(|found| found.header.machine.clone());
+    let memory = of_memory(facts, name, &holders, memory, &mut warnings);
+    let hypervisor =
+        Hypervisor { machine: machine.filter(|_| file_of(&memory).is_some()), ..Hypervisor::default() };
+    warnings.push(if memory.is_some() {
+        format!(
+            "whether the guest ran when {name} was taken is not known: the record says that it ran (revert --paused leaves it paused)"
+        )
+    } else {
+        format!(
+            "what the guest did when {name} was taken is not known: the record says that it was off, and that its disks are as after a power cut"
+        )
+    });
+    let disks = holders.iter().map(|(disk, snapshot)| DiskMeta {
+        disk: disk.name.clone(),
+        image: disk.image.clone(),
+        format: disk.format.clone(),
+        id: Some(snapshot.id.clone()),
+        virtual_size: disk.virtual_size,
+        made: None,
+    });
+    let consistency = if memory.is_some() { Consistency::Memory } else { Consistency::Crash };
+    let draft = Draft {
+        name: name.clone(),
+        description: String::new(),
+        creation_time: date,
+        state: StateFlags { running: memory.is_some(), ..StateFlags::default() },
+        actions: holders.iter().map(|(disk, _)| internal(disk, name)).collect(),
+        memory: None,
+        quiesced: None,
+        meta: Meta {
+            operation: Some(id),
+            disks: disks.collect(),
+            passed_over: passed_over.clone(),
+            hypervisor,
+            memory,
+            ..Meta::new(consistency)
+        },
+    };
+    let record: Record = draft.record(None, None);
+    let stages = adopting_stages(facts.domain.uuid, draft);
+    Ok(AdoptPlan { name: name.clone(), record, passed_over, warnings, stages })
+}
+
+fn internal(disk: &Disk, name: &SnapshotName) -> SnapshotAction {
+    SnapshotAction::Internal { disk: disk.name.clone(), image: disk.image.clone(), tag: name.to_string() }
+}
+
+fn file_of(memory: &Option<MemoryMeta>) -> Option<&str> {
+    memory.as_ref().and_then(MemoryMeta::file)
+}
+
+/// Refuses what is not one snapshot of several disks, but several of one name.
+fn same_shape(facts: &OrphanFacts<'_>, name: &SnapshotName, holders: &[Holder<'_>]) -> Result<(), Error> {
+    let domain = &facts.domain.name;
+    let about = format!("the snapshots {name} in the images of domain {domain}");
+    let part = |(disk, snapshot): &Holder<'_>| format!("disk {} (id {})", disk.name, snapshot.id);
+    let advice = |(disk, _): &Holder<'_>| {
+        format!(
+            "adopt them of single disks (--disk DISK, which may be repeated), or delete the one that is not wanted: {} --disk {}",
+            deleting(facts.domain, name.as_str()),
+            disk.name
+        )
+    };
+    let Some(first) = holders.iter().min_by_key(|(_, snapshot)| snapshot.date) else {
+        return Err(refused(format!("{about} are in images of disks that are read-only now"))
+            .with_advice("make the disks writable first"));
+    };
+    if let Some(last) = holders.iter().find(|(_, s)| s.date.abs_diff(first.1.date) > SAME_TIME) {
+        let seconds = last.1.date.abs_diff(first.1.date);
+        let message = format!(
+            "{about} are not of one time: that of {} is {seconds} s older than that of {}",
+            part(first),
+            part(last)
+        );
+        return Err(refused(message).with_advice(advice(first)));
+    }
+    let with_memory: Vec<&Holder<'_>> = holders.iter().filter(|(_, s)| s.vm_state_size > 0).collect();
+    if let [one, other, ..] = with_memory[..] {
+        let message = format!("{about} are of two machines' states: {} and {}", part(one), part(other));
+        return Err(refused(message).with_advice(advice(other)));
+    }
+    let id_of = |disk: &&Disk| {
+        disk.snapshots.iter().any(|other| other.id == name.as_str() && other.name != name.as_str())
+    };
+    if let Some(disk) = facts.inventory.disks.iter().find(id_of) {
+        let message = format!(
+            "the name {name} is the id of another snapshot in {} (disk {} of domain {domain}): tools would take one for the other",
+            disk.image, disk.name
+        );
+        return Err(refused(message).with_advice("delete that other snapshot from the image first"));
+    }
+    Ok(())
+}
+
+/// The writable disks that are not in the record, and why.
+fn passed_over(facts: &OrphanFacts<'_>, request: &AdoptRequest, holders: &[Holder<'_>]) -> Vec<PassedOver> {
+    let others = facts
+        .inventory
+        .disks
+        .iter()
+        .filter(|disk| !holders.iter().any(|(holder, _)| holder.name == disk.name));
+    let why = |disk: &Disk| {
+        if disk.read_only {
+            "it is read-only".to_owned()
+        } else if !request.disks.is_empty() && !request.disks.contains(&disk.name) {
+            "it was not asked for".to_owned()
+        } else {
+            format!("{} holds no snapshot {}", disk.image, request.name)
+        }
+    };
+    others.map(|disk| PassedOver { disk: disk.name.clone(), why: why(disk) }).collect()
+}
+
+/// The memory that belongs to the disks: inside an image, or in the file of that name.
+fn of_memory(
+    facts: &OrphanFacts<'_>,
+    name: &SnapshotName,
+    holders: &[Holder<'_>],
+    found: Option<FoundMemory>,
+    warnings: &mut Vec<String>,
+) -> Option<MemoryMeta> {
+    let file = found.as_ref().and_then(|found| found.memory.file()).unwrap_or_default().to_owned();
+    let stays = |why: &str| {
+        format!(
+            "the memory file {file} stays without a record: {why}; to delete it: {}",
+            deleting(facts.domain, &file)
+        )
+    };
+    if let Some((_, inside)) = holders.iter().find(|(_, snapshot)| snapshot.vm_state_size > 0) {
+        warnings.extend(found.map(|_| stays("the machine's state is inside an image")));
+        return Some(MemoryMeta { place: SavedIn::Inside, bytes: inside.vm_state_size });
+    }
+    let found = found?;
+    let taken = holders.iter().map(|(_, snapshot)| snapshot.date).min().unwrap_or_default();
+    // A memory is finished after its disks were taken, or shortly before.
+    if found.written.saturating_add(SAME_TIME) < taken {
+        warnings
+            .push(stays("it is older than the snapshot of the disks, so that they are not of one instant"));
+        return None;
+    }
+    warnings.push(format!(
+        "only its name tells that the memory in {file} is of the same instant as the disks; if it is not: revert --without-memory {name}"
+    ));
+    Some(found.memory)
+}
+
+/// Plans the deletion of an orphan inside images.
+pub(crate) fn delete_orphan(
+    facts: &OrphanFacts<'_>,
+    request: &OrphanRequest,
+) -> Result<OrphanDeletion, Error> {
+    let holders = facts.holders(&request.orphan, &request.disks)?;
+    if let Some((disk, _)) = holders.iter().find(|(disk, _)| disk.read_only) {
+        let message = format!(
+            "snapshot {} cannot be deleted from {} (disk {} of domain {}): the disk is read-only",
+            request.orphan, disk.image, disk.name, facts.domain.name
+        );
+        return Err(refused(message).with_advice("name the other disks (--disk), or make the disk writable"));
+    }
+    let disks: Vec<ImageTarget> = holders
+        .into_iter()
+        .map(|(disk, snapshot)| {
+            let id = SnapshotId { name: snapshot.name.clone(), id: snapshot.id.clone() };
+            ImageTarget::on(disk, id, None)
+        })
+        .collect();
+    let stages = orphan_stages(facts.domain.uuid, &disks, None);
+    Ok(OrphanDeletion { orphan: request.orphan.clone(), disks, file: None, warnings: Vec::new(), stages })
+}

@@ -1,0 +1,139 @@
+//! The external parts of a snapshot that is gone back to: each disk gets a new overlay on the image that holds its state.
+
+use std::collections::BTreeSet;
+
+use xlsnap_types::model::{ImageFormat, Owner};
+
+use super::RevertFacts;
+use crate::layers::{Guard, LayerNode, PartFiles, external_part};
+use crate::plan::create::token;
+use crate::plan::{Merges, NewTop, file_beside, refused};
+use crate::record::{Part, parts};
+use crate::step::{Does, LayerNote, Stage};
+use crate::{Below, Disk, Error, LayerFile, Overlay, RevertRequest};
+
+/// How many names are tried for an overlay.
+const NAMES: usize = 100_000;
+
+/// The new overlays.
+pub(super) fn tops(facts: &RevertFacts<'_>, request: &RevertRequest) -> Result<Vec<NewTop>, Error> {
+    let mut tops = Vec::new();
+    for part in parts(facts.domain, &request.name, facts.record)? {
+        if let Some(files) = external_part(&part) {
+            let number = tops.len();
+            tops.push(top(facts, request, &part, &files, number)?);
+        }
+    }
+    Ok(tops)
+}
+
+fn top(
+    facts: &RevertFacts<'_>,
+    request: &RevertRequest,
+    part: &Part<'_>,
+    files: &PartFiles,
+    number: usize,
+) -> Result<NewTop, Error> {
+    let name = &request.name;
+    let about = format!("snapshot {name} of domain {}: disk {}", facts.domain.name, part.disk);
+    let Some(disk) = facts.inventory.disk(&part.disk) else {
+        return Err(refused(format!("{about} is no longer a disk of the domain"))
+            .with_advice("give the domain its disk back"));
+    };
+    if disk.read_only {
+        return Err(refused(format!("{about} is read-only now")).with_advice("make the disk writable first"));
+    }
+    let Some(base) = facts.layers.tree.get(&files.image) else {
+        return Err(refused(format!("{about}: {}, which holds its state, is not there", files.image))
+            .with_advice(format!("bring {} back, or see what check says", files.image)));
+    };
+    let why = match base.guard {
+        Guard::Same => None,
+        Guard::Written => {
+            Some("was written to since, so that it does not hold the snapshot's state any more")
+        }
+        Guard::Replaced => Some("is another file than the one that held the snapshot's state"),
+    };
+    if let Some(why) = why {
+        return Err(refused(format!("{about}: {} {why}", files.image)).with_advice("see what check says"));
+    }
+    if base.layer.encrypted {
+        return Err(refused(format!(
+            "{about}: {} is encrypted, and an overlay on it would not be",
+            files.image
+        ))
+        .with_advice("start the domain from a copy of that image"));
+    }
+    let chain = facts.layers.tree.chain(&files.image);
+    if let Some(Below::Foreign(end)) = chain.last().map(|last| &last.layer.base) {
+        tracing::debug!(end, "the chain ends in what is no local file");
+    }
+    let virtual_size = part.meta.map_or(base.layer.virtual_size, |meta| meta.virtual_size);
+    let format = ImageFormat::Qcow2;
+    let Some(file) = unused(facts, request, disk, &chain, &format) else {
+        return Err(refused(format!("{about}: no name is free for its overlay beside {}", files.image))
+            .with_advice("remove the overlays there that no record names: see what check says"));
+    };
+    let overlay = Overlay {
+        disk: part.disk.clone(),
+        file,
+        format,
+        base: files.image.clone(),
+        base_format: base.layer.format.clone(),
+        virtual_size,
+        token: token(facts.id, number),
+    };
+    let old = LayerFile {
+        disk: part.disk.clone(),
+        file: disk.image.clone(),
+        format: disk.format.clone(),
+        identity: disk.identity,
+    };
+    Ok(NewTop { overlay, old })
+}
+
+/// A name for the overlay that no file has: `IMAGE.SNAPSHOT-N.qcow2`, where the image is the domain's own.
+fn unused(
+    facts: &RevertFacts<'_>,
+    request: &RevertRequest,
+    disk: &Disk,
+    chain: &[&LayerNode],
+    format: &ImageFormat,
+) -> Option<String> {
+    let own = chain.iter().find(|node| node.owner == Owner::Domain).or(chain.first())?;
+    let stem = match &disk.overlays {
+        None => own.layer.file.clone(),
+        Some(directory) => {
+            let domain = facts.domain.name.replace('/', "-");
+            format!("{}/{domain}-{}", directory.trim_end_matches('/'), disk.name)
+        }
+    };
+    let taken: BTreeSet<&str> =
+        facts.layers.tree.nodes().iter().map(|node| node.layer.file.as_str()).collect();
+    (1..NAMES)
+        .map(|number| file_beside(&stem, &format!("{}-{number}", request.name), format))
+        .find(|file| !taken.contains(file.as_str()) && !facts.layers.taken.contains(file))
+}
+
+/// What becomes of the layers after the commit: the new ones are noted, and those that no disk and no snapshot needs any more are
+/// removed.
+pub(super) fn tidying(facts: &RevertFacts<'_>, tops: &[NewTop]) -> Vec<Stage> {
+    if tops.is_empty() {
+        return Vec::new();
+    }
+    let notes = tops.iter().map(|NewTop { overlay, .. }| {
+        LayerNote::made(&overlay.disk, &overlay.file, &overlay.format, &overlay.base)
+    });
+    let add: Vec<LayerNote> = notes.chain(facts.layers.unnoted(facts.inventory, tops)).collect();
+    let noted = Stage::one(facts.domain.uuid, Does::NoteLayers { add, remove: Vec::new() });
+    let mut after = facts.layers.clone();
+    let mut inventory = facts.inventory.clone();
+    for NewTop { overlay, .. } in tops {
+        after.tree.add_overlay(overlay);
+        for disk in inventory.disks.iter_mut().filter(|disk| disk.name == overlay.disk) {
+            disk.image.clone_from(&overlay.file);
+        }
+    }
+    let tidied = after.tidy(facts.domain.uuid, &inventory, &BTreeSet::new(), (Merges::Left, facts.id));
+    std::iter::once(noted).chain(tidied.stages).collect()
+}

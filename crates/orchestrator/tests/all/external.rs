@@ -1,0 +1,196 @@
+//! External snapshots, their whole life: made, gone back to, deleted wherever they are in the tree.
+
+use std::collections::BTreeMap;
+
+use xlsnap_testkit::fake::FakeBackend;
+use xlsnap_types::model::{Owner, SnapshotName};
+
+use crate::common::{Op, assert_whole, name, see, told};
+use crate::sweep::{Power, sweep_from, write};
+
+/// A machine whose disks read 4, with the external snapshots a (1), b (2) and c (3), each on the one before.
+async fn chain(power: Power) -> FakeBackend {
+    let backend = FakeBackend::qcow2(&["vda", "vdb"]).with_machine();
+    backend.power(power.guest());
+    for (content, given) in [(1, "a"), (2, "b"), (3, "c")] {
+        write(&backend, content);
+        run(&backend, &Op::external(given, &["vda", "vdb"])).await;
+    }
+    write(&backend, 4);
+    backend.faults().clear();
+    backend
+}
+
+/// Where the state of each disk of a snapshot is read, by its record.
+fn state(backend: &FakeBackend, snapshot: &SnapshotName) -> Vec<u64> {
+    let record = backend.store().records(FakeBackend::UUID)[snapshot].clone();
+    let disks = record.meta.expect("it is ours").disks;
+    disks
+        .iter()
+        .map(|disk| {
+            match record.snapshot.disks.iter().find(|d| d.device.as_deref() == Some(disk.disk.as_str())) {
+                Some(part) if part.is_external() => backend.read_image(&disk.image),
+                _ => backend.change(&disk.image, |image| {
+                    let kept = image.snapshots.iter().find(|kept| kept.snapshot.name == snapshot.as_str());
+                    kept.and_then(|kept| kept.content).expect("the record's snapshot is in its image")
+                }),
+            }
+        })
+        .collect()
+}
+
+/// What every snapshot holds, by its record.
+fn states(backend: &FakeBackend) -> BTreeMap<String, Vec<u64>> {
+    let records = backend.store().records(FakeBackend::UUID);
+    records.keys().map(|name| (name.to_string(), state(backend, name))).collect()
+}
+
+async fn run(backend: &FakeBackend, op: &Op) {
+    if let Err(error) = op.run(backend).await {
+        panic!("{op:?}: {} / {:?}", told(&error), error.advice());
+    }
+    assert_whole(backend, &format!("{op:?}")).await;
+}
+
+fn held(all: &[(&str, u64)]) -> BTreeMap<String, Vec<u64>> {
+    all.iter().map(|(name, content)| ((*name).to_owned(), vec![*content; 2])).collect()
+}
+
+const POWERS: [Power; 3] = [Power::Running, Power::Paused, Power::Off];
+
+#[tokio::test]
+async fn going_back_and_forth_keeps_every_snapshot_and_no_lost_write() {
+    for power in POWERS {
+        let backend = chain(power).await;
+        let files = backend.files().len();
+        for (round, given) in
+            ["a", "c", "b", "a", "b", "c", "c", "a", "b"].iter().cycle().take(30).enumerate()
+        {
+            run(&backend, &Op::revert(given)).await;
+            let expected = 1 + u64::from(given.as_bytes()[0] - b'a');
+            assert!(
+                see(&backend).contents.values().all(|read| *read == expected),
+                "{power:?} {round} {given}"
+            );
+            write(&backend, 100 + round as u64);
+            assert_eq!(states(&backend), held(&[("a", 1), ("b", 2), ("c", 3)]), "{power:?} {round}");
+            assert!(backend.files().len() <= files + 2, "{power:?} {round}: {:?}", backend.files());
+        }
+        assert_eq!(see(&backend).running, power != Power::Off);
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_is_deleted_wherever_it_is_and_its_layers_become_one() {
+    for power in POWERS {
+        for order in [["a", "b", "c"], ["c", "b", "a"], ["b", "a", "c"], ["b", "c", "a"], ["c", "a", "b"]] {
+            let backend = chain(power).await;
+            let mut left = BTreeMap::from([("a", 1), ("b", 2), ("c", 3)]);
+            for given in order {
+                run(&backend, &Op::delete(given)).await;
+                left.remove(given);
+                let left: Vec<_> = left.iter().map(|(name, content)| (*name, *content)).collect();
+                assert_eq!(states(&backend), held(&left), "{power:?} {order:?} {given}");
+                assert!(
+                    see(&backend).contents.values().all(|read| *read == 4),
+                    "{power:?} {order:?} {given}"
+                );
+            }
+            // All is merged down into the domain's own images.
+            assert_eq!(
+                backend.files().into_iter().collect::<Vec<_>>(),
+                ["/images/vda.qcow2", "/images/vdb.qcow2"],
+                "{power:?} {order:?}"
+            );
+            let seen = see(&backend);
+            assert_eq!((seen.running, seen.paused), (power != Power::Off, power == Power::Paused));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_with_several_children_stays_a_layer_until_one_is_left() {
+    for power in POWERS {
+        let backend = chain(power).await;
+        // Two branches on b.
+        run(&backend, &Op::revert("b")).await;
+        write(&backend, 5);
+        run(&backend, &Op::external("d", &["vda", "vdb"])).await;
+        write(&backend, 6);
+        run(&backend, &Op::delete("b")).await;
+        assert_eq!(states(&backend), held(&[("a", 1), ("c", 3), ("d", 5)]));
+        run(&backend, &Op::revert("c")).await;
+        assert_eq!(states(&backend), held(&[("a", 1), ("c", 3), ("d", 5)]));
+        write(&backend, 7);
+        run(&backend, &Op::branch("d")).await;
+        assert_eq!(states(&backend), held(&[("a", 1), ("c", 3)]));
+        run(&backend, &Op::branch("a")).await;
+        assert!(states(&backend).is_empty());
+        assert!(see(&backend).contents.values().all(|read| *read == 7));
+        assert_eq!(backend.files().len(), 2, "{power:?}: {:?}", backend.files());
+    }
+}
+
+#[tokio::test]
+async fn the_ledger_says_whose_each_file_is() {
+    let backend = chain(Power::Off).await;
+    let ledger = backend.store().layers(FakeBackend::UUID);
+    let owner = |file: &str| ledger.iter().find(|layer| layer.file == file).map(|layer| layer.owner);
+    assert_eq!(owner("/images/vda.qcow2"), Some(Owner::Domain));
+    assert_eq!(owner("/images/vda.a.qcow2"), Some(Owner::Made));
+    let frozen = ledger.iter().filter(|layer| layer.stamp.is_some()).count();
+    assert_eq!((ledger.len(), frozen), (8, 6));
+}
+
+#[tokio::test]
+async fn a_base_that_was_written_is_named_and_neither_gone_back_to_nor_merged() {
+    let backend = chain(Power::Off).await;
+    backend.change("/images/vda.a.qcow2", |image| image.modified += 1);
+    let error = Op::revert("b").run(&backend).await.unwrap_err();
+    assert!(told(&error).contains("/images/vda.a.qcow2 was written to"), "{}", told(&error));
+    run(&backend, &Op::revert("c")).await;
+    let warnings = Op::delete("b").run(&backend).await.unwrap();
+    assert!(
+        warnings.iter().any(|warning| warning.contains("/images/vda.a.qcow2") && warning.contains("written")),
+        "{warnings:?}"
+    );
+    assert!(backend.files().contains("/images/vda.a.b.qcow2"));
+}
+
+#[tokio::test]
+async fn a_file_that_took_a_layers_name_is_neither_written_nor_removed() {
+    let backend = chain(Power::Off).await;
+    let copy = backend.change("/images/vda.a.b.c.qcow2", |image| image.clone());
+    let mut other = xlsnap_testkit::fake::Image::new(xlsnap_types::model::ImageFormat::Qcow2);
+    other.base = copy.base.clone();
+    other.content = Some(99);
+    backend.remove_file("/images/vda.a.b.c.qcow2");
+    backend.add_file("/images/vda.a.b.c.qcow2", other);
+    Op::revert("a").run(&backend).await.unwrap();
+    assert_eq!(backend.read_image("/images/vda.a.b.c.qcow2"), 99);
+}
+
+#[tokio::test]
+async fn without_room_the_layers_stay_and_that_is_told() {
+    let backend = chain(Power::Off).await;
+    backend.set_room(1000);
+    let warnings = Op::delete("b").run(&backend).await.unwrap();
+    assert!(warnings.iter().any(|warning| warning.contains("room for 1000")), "{warnings:?}");
+    assert_eq!(states(&backend), held(&[("a", 1), ("c", 3)]));
+    backend.set_room(u64::MAX);
+    // A later deletion makes up for it.
+    run(&backend, &Op::delete("c")).await;
+    assert_eq!(states(&backend), held(&[("a", 1)]));
+    assert_eq!(backend.files().len(), 4, "{:?}", backend.files());
+    assert_eq!(name("a").as_str(), "a");
+}
+
+#[tokio::test]
+async fn sweeps_of_reverts() {
+    for power in POWERS {
+        let start = chain(power).await;
+        for op in [Op::revert("a"), Op::revert("c"), Op::offline_revert("b")] {
+            sweep_from(&format!("{power:?}"), &start, &op, &[]).await;
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The layers of chains.
+
+use async_trait::async_trait;
+use xlsnap_orchestrator::{
+    Below, FileIdentity, GuestState, Layer, LayerFile, Layers, Merge, PortError, PortErrorKind, Progress,
+};
+use xlsnap_types::model::{DiskName, Stamp};
+
+use super::backend::{State, paused, refuse};
+use super::faults::Verdict;
+use super::{FakeBackend, Image};
+
+impl State {
+    /// The file, if it is the one that was planned.
+    fn layer(&self, layer: &LayerFile) -> Result<Option<&Image>, PortError> {
+        let Some(image) = self.files.get(&layer.file) else { return Ok(None) };
+        if layer.identity.is_some_and(|identity| identity != image.identity()) {
+            return refuse(PortErrorKind::Refused, format!("{} is another file now", layer.file));
+        }
+        Ok(Some(image))
+    }
+
+    fn merge(&mut self, merge: &Merge) -> Result<(), PortError> {
+        let Merge { from, into, .. } = merge;
+        let is_image = |file: &str| {
+            self.disks
+                .iter()
+                .any(|disk| disk.top == file || (disk.described == file && self.guest == GuestState::Off))
+        };
+        if is_image(&into.file) {
+            return Ok(());
+        }
+        let active = self.guest != GuestState::Off && self.disks.iter().any(|disk| disk.top == from.file);
+        let Some(above) = self.layer(from)?.cloned() else { return Ok(()) };
+        if self.layer(into)?.is_none() || above.base.as_deref() != Some(&into.file) {
+            return refuse(PortErrorKind::Refused, format!("{} does not stand on {}", from.file, into.file));
+        }
+        if !above.snapshots.is_empty() {
+            return refuse(PortErrorKind::Refused, format!("{} holds snapshots", from.file));
+        }
+        let others = self
+            .files
+            .iter()
+            .filter(|(file, image)| **file != from.file && image.base.as_deref() == Some(&into.file));
+        assert_eq!(others.count(), 0, "a merge into {} changes what another child reads", into.file);
+        let below = self.files.get_mut(&into.file).expect("it was found");
+        below.virtual_size = above.virtual_size;
+        if above.content.is_some() {
+            below.content = above.content;
+        }
+        below.modified += 1;
+        if active {
+            if self.guest == super::backend::running() {
+                self.guest = paused();
+            }
+            for disk in self.disks.iter_mut().filter(|disk| disk.top == from.file) {
+                disk.top.clone_from(&into.file);
+            }
+        }
+        Ok(())
+    }
+
+    fn reheader(&mut self, child: &LayerFile, base: &LayerFile) -> Result<(), PortError> {
+        if self.layer(child)?.is_none() || self.layer(base)?.is_none() {
+            return refuse(PortErrorKind::NotFound, format!("{} or {} is not there", child.file, base.file));
+        }
+        let image = self.files.get_mut(&child.file).expect("it was found");
+        if image.base.as_deref() != Some(&base.file) {
+            image.base = Some(base.file.clone());
+            image.modified += 1;
+        }
+        Ok(())
+    }
+
+    fn unlink(&mut self, layer: &LayerFile) -> Result<(), PortError> {
+        if self.layer(layer)?.is_none() {
+            return Ok(());
+        }
+        if self.disks.iter().any(|disk| disk.top == layer.file || disk.described == layer.file) {
+            return refuse(PortErrorKind::Busy, format!("{} takes a disk's writes", layer.file));
+        }
+        let on_it = self.files.values().any(|image| image.base.as_deref() == Some(&layer.file));
+        assert!(!on_it, "{} is unlinked, and a layer stands on it", layer.file);
+        self.files.remove(&layer.file);
+        Ok(())
+    }
+
+    fn swap(&mut self, disk: &DiskName, to: &LayerFile) -> Result<(), PortError> {
+        if self.guest == super::backend::running() || self.guest == GuestState::Off {
+            return refuse(PortErrorKind::Refused, "the guest does not stand still");
+        }
+        if self.layer(to)?.is_none() {
+            return refuse(PortErrorKind::NotFound, format!("{} is not there", to.file));
+        }
+        let found = self.disks.iter_mut().find(|found| found.name == *disk);
+        found.expect("a test swaps a disk that is there").top.clone_from(&to.file);
+        Ok(())
+    }
+}
+
+impl FakeBackend {
+    /// Lets go of the state before the process dies of a fault.
+    fn layers<T>(
+        &self,
+        method: &'static str,
+        act: impl FnOnce(&mut State) -> Result<T, PortError>,
+    ) -> Result<T, PortError> {
+        match self.faults().meet(method) {
+            // The process that has the disks dies before it did anything.
+            Verdict::Torn(_) => {
+                self.state().die();
+                self.faults().by(Verdict::LostBefore, method, || act(&mut self.state()))
+            }
+            verdict => self.faults().by(verdict, method, || act(&mut self.state())),
+        }
+    }
+}
+
+#[async_trait]
+impl Layers for FakeBackend {
+    async fn look(&self, layer: &LayerFile) -> Result<Option<Layer>, PortError> {
+        self.layers("layers.look", |state| {
+            let Some(image) = state.files.get(&layer.file) else { return Ok(None) };
+            let base = match &image.base {
+                None => Below::Nothing,
+                Some(file) => Below::File {
+                    file: file.clone(),
+                    format: state.files.get(file).map(|below| below.format.clone()),
+                },
+            };
+            Ok(Some(Layer {
+                file: layer.file.clone(),
+                identity: image.identity(),
+                format: image.format.clone(),
+                virtual_size: image.virtual_size,
+                bytes: if image.content.is_some() { image.virtual_size } else { 0 },
+                stamp: Some(Stamp { length: image.virtual_size, modified: image.modified }),
+                snapshots: image.snapshots.iter().map(|kept| kept.snapshot.clone()).collect(),
+                base,
+                in_use: image.in_use,
+                encrypted: false,
+            }))
+        })
+    }
+
+    async fn room(&self, _file: &str) -> Result<u64, PortError> {
+        self.layers("layers.room", |state| Ok(state.room))
+    }
+
+    async fn merge(&self, merge: &Merge, _progress: &dyn Progress) -> Result<(), PortError> {
+        self.layers("layers.merge", |state| state.merge(merge))
+    }
+
+    async fn park(&self, _merge: &Merge) -> Result<(), PortError> {
+        self.layers("layers.park", |_| Ok(()))
+    }
+
+    async fn reheader(&self, child: &LayerFile, base: &LayerFile) -> Result<(), PortError> {
+        self.layers("layers.reheader", |state| state.reheader(child, base))
+    }
+
+    async fn unlink(&self, layer: &LayerFile) -> Result<(), PortError> {
+        self.layers("layers.unlink", |state| state.unlink(layer))
+    }
+
+    async fn swap(&self, disk: &DiskName, to: &LayerFile) -> Result<(), PortError> {
+        self.layers("layers.swap", |state| state.swap(disk, to))
+    }
+}
+
+impl Image {
+    /// Which file it is.
+    pub(super) fn identity(&self) -> FileIdentity {
+        FileIdentity { device: 1, inode: self.inode }
+    }
+}
