@@ -78,7 +78,7 @@ pub async fn what_others_made_is_adopted_and_deleted<W: Backend>(make: impl Asyn
     let reverted = xlsnap_orchestrator::revert(&backend.ports(), &backend.domain(), &request, id()).await;
     reverted.unwrap_or_else(|e| panic!("it is not reverted to: {}", told(&e)));
     assert_eq!((backend.read(&disk("vda")).await, backend.read(&disk("vdb")).await), (1, 2));
-    let request = DeleteRequest { name: name("theirs"), children: false, metadata_only: false };
+    let request = DeleteRequest::new(name("theirs"));
     let deleted = xlsnap_orchestrator::delete(&backend.ports(), &backend.domain(), &request, id()).await;
     deleted.unwrap_or_else(|e| panic!("it is not deleted: {}", told(&e)));
     assert!(tags(&backend, "vda").await.is_empty() && tags(&backend, "vdb").await.is_empty());
