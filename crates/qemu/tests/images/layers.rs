@@ -157,6 +157,36 @@ async fn below_a_layer_with_snapshots_is_merged_and_it_is_not() {
 }
 
 #[tokio::test]
+async fn what_is_done_already_is_not_done_again() {
+    let Tree { scratch: _scratch, base, middle, domain, .. } = Tree::new();
+    let merge = merge(&middle, &base);
+    domain.park(&merge).await.unwrap();
+    // The disk writes to the one below by now: what the other holds is old.
+    let later = images(vec![qcow2("vda", &base)]);
+    later.merge(&merge, &Told::default()).await.unwrap();
+    assert!(!holds(&base, 2));
+    std::fs::remove_file(&middle).unwrap();
+    domain.merge(&merge, &Told::default()).await.unwrap();
+    assert!(!holds(&base, 2));
+}
+
+#[tokio::test]
+async fn a_merge_that_is_dropped_ends_half_way_and_is_done_later() {
+    let scratch = Scratch::new();
+    let base = scratch.qcow2_with("base", 512 * MIB, 1);
+    let top = scratch.qcow2_on("top", &base);
+    write_offline(&top, "qcow2", Data { byte: 2, offset: MIB, len: 400 * MIB });
+    let (domain, merge) = (images(vec![qcow2("vda", &top)]), merge(&top, &base));
+    let soon = std::time::Duration::from_millis(20);
+    let dropped = tokio::time::timeout(soon, domain.merge(&merge, &Told::default())).await;
+    domain.park(&merge).await.unwrap();
+    let whole = Data { byte: 2, offset: MIB, len: 400 * MIB };
+    assert!(dropped.is_err() && holds_offline(&top, "qcow2", whole));
+    domain.merge(&merge, &Told::default()).await.unwrap();
+    assert!(holds_offline(&base, "qcow2", whole) && holds_offline(&base, "qcow2", Data::of(1)));
+}
+
+#[tokio::test]
 async fn another_file_of_the_name_is_left_alone() {
     let Tree { scratch, base, middle, top, domain, .. } = Tree::new();
     let merged = merge(&middle, &base);

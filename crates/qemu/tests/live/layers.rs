@@ -487,6 +487,51 @@ async fn a_merge_that_was_dropped_goes_on_with_its_job() {
     assert!(vm.holds("vda", own(2)) && vm.holds("vda", own(3)));
 }
 
+#[tokio::test]
+async fn a_parked_merge_leaves_both_layers_and_is_done_later() {
+    for state in ["none", "ready", "pending", "failed", "done"] {
+        let tree = Tree::new();
+        let Tree { base, middle, top, .. } = &tree;
+        let vm = tree.vm();
+        let in_the_middle = state == "pending";
+        let (from, into) = if in_the_middle { (middle, base) } else { (top, middle) };
+        let merge = merge(from, into);
+        let live = live(vm.qmp(), vec![spec("vda", top)]).await;
+        if state == "done" {
+            live.merge(&merge, &Unwatched).await.unwrap();
+        } else if state != "none" {
+            begin(&mut vm.monitor(), from, into, in_the_middle.then_some(&**top));
+            until(&mut vm.monitor(), if in_the_middle { "pending" } else { "ready" });
+            if state == "failed" {
+                vm.monitor().must("job-cancel", json!({"id": JOB}));
+            }
+        }
+        live.park(&merge).await.unwrap();
+        live.park(&merge).await.unwrap();
+        if state == "done" {
+            assert_eq!(disk(&live, "vda").await.image, text(middle), "what is done stays");
+        } else {
+            assert!(jobs(&mut vm.monitor()).is_empty(), "{state}");
+            assert_eq!(
+                (status(&vm).as_str(), disk(&live, "vda").await.image),
+                ("running", text(top)),
+                "{state}"
+            );
+            vm.write("vda", own(5));
+            live.merge(&merge, &Unwatched).await.unwrap();
+        }
+        live.park(&merge).await.unwrap();
+        let now = if in_the_middle { top } else { middle };
+        live.adopt(&disk_name("vda"), &text(now), &ImageFormat::Qcow2).await.unwrap();
+        live.unlink(&layer(from)).await.unwrap();
+        // With neither job nor layer it is done.
+        live.merge(&merge, &Unwatched).await.unwrap();
+        vm.quit();
+        assert!(holds(now, &[Data::of(1), own(2), own(3)]), "{state}");
+        assert!(state == "done" || holds(now, &[own(5)]), "{state}");
+    }
+}
+
 /// Each way of attaching a disk: further arguments, and the name of its device in QEMU's object tree.
 fn devices(file: &Path) -> Vec<(Vec<String>, &'static str)> {
     let node =

@@ -49,7 +49,7 @@ impl Op {
 
     /// Its record alone is deleted.
     pub(super) fn forget(given: &str) -> Self {
-        Self::Delete(DeleteRequest { name: name(given), children: false, metadata_only: true })
+        Self::Delete(DeleteRequest { metadata_only: true, ..DeleteRequest::new(name(given)) })
     }
 
     pub(super) fn adopt(given: &str) -> Self {
