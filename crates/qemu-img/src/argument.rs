@@ -101,6 +101,17 @@ fn key_option(format: &str) -> &'static str {
 /// The image as a `json:` name that leaves its backing file unopened. `--image-opts` can't say null, only a deprecated
 /// empty string.
 pub(crate) fn json_without_backing(image: &Image, protocol: Protocol, key: Key) -> Result<OsString, Error> {
+    let options = json_with_backing(image, protocol, key, Some(serde_json::Value::Null))?;
+    Ok(format!("json:{options}").into())
+}
+
+/// The options that open the image, with these for its backing file; `None` leaves that to its header.
+pub(crate) fn json_with_backing(
+    image: &Image,
+    protocol: Protocol,
+    key: Key,
+    backing: Option<serde_json::Value>,
+) -> Result<serde_json::Value, Error> {
     let format = checked_format(&image.format)?;
     let Some(path) = image.path.to_str() else {
         let shown = quote(image.path.as_os_str());
@@ -110,13 +121,15 @@ pub(crate) fn json_without_backing(image: &Image, protocol: Protocol, key: Key) 
     };
     let mut options = serde_json::json!({
         "driver": format,
-        "backing": null,
         "file": { "driver": protocol.driver(), "filename": path },
     });
+    if let Some(backing) = backing {
+        options["backing"] = backing;
+    }
     if key == Key::Given {
         options[key_option(format)] = SECRET.into();
     }
-    Ok(format!("json:{options}").into())
+    Ok(options)
 }
 
 /// `format` if it can be a driver's name: anything else could bring options of its own along.

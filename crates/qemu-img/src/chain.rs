@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::{BackingFile, Error, FileId, Image, ImageInfo, QemuImg};
+use crate::{BackingFile, Error, FileId, Image, ImageInfo, QemuImg, backing_file};
 
 /// The most layers that [`chain`] follows. QEMU 10.0 starts with 800 and ends by a signal with 900.
 pub const MAX_DEPTH: usize = 500;
@@ -86,24 +86,13 @@ pub async fn chain(qemu_img: &dyn QemuImg, image: &Image) -> Result<Chain, Error
         let above = path.clone();
         layers.push(Layer { path, id, format, info: Some(info) });
         let Some(BackingFile { name, format: named }) = backing else { break ChainEnd::Base };
-        match resolve(&above, &name) {
+        match backing_file(&above, &name) {
             Some(below) => path = below,
             None => break ChainEnd::Foreign(name),
         }
         format = named;
     };
     Ok(Chain { layers, end })
-}
-
-/// The local file that `name`, in the header of the image at `above`, means; `None` for anything else.
-fn resolve(above: &Path, name: &str) -> Option<PathBuf> {
-    let name = name.strip_prefix("file:").unwrap_or(name);
-    // QEMU takes what stands before the first colon for a protocol, unless there is a slash before it.
-    let is_protocol = name.find(':').is_some_and(|colon| !name[..colon].contains('/'));
-    if name.is_empty() || is_protocol {
-        return None;
-    }
-    Some(above.parent().unwrap_or(Path::new("/")).join(name))
 }
 
 /// The format of a layer whose header above names none: QEMU would guess too. It serves looks alone.
@@ -117,27 +106,4 @@ fn begins_like(path: &Path) -> &'static str {
 
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_resolved_as_qemu_does() {
-        let check = |name: &str, expected: Option<&str>| {
-            assert_eq!(resolve(Path::new("/images/top.qcow2"), name), expected.map(PathBuf::from), "{name}");
-        };
-        check("/base", Some("/base"));
-        check("base", Some("/images/base"));
-        check("../base", Some("/images/../base"));
-        check("file:base", Some("/images/base"));
-        check("./a:b", Some("/images/./a:b"));
-        check("/a:b", Some("/a:b"));
-        check("a:b", None);
-        check("nbd://host/export", None);
-        check("nbd:unix:/socket", None);
-        check("json:{\"driver\":\"qcow2\"}", None);
-        check("", None);
-    }
 }

@@ -37,6 +37,15 @@ pub(crate) enum Does {
     Read,
     /// It writes: never ended, since a half-done write leaves leaked clusters or worse.
     Write,
+    /// It moves data down, which can be broken off and done again: ended when its future is dropped.
+    Move,
+}
+
+impl Does {
+    /// Whether it changes an image.
+    fn writes(self) -> bool {
+        matches!(self, Self::Write | Self::Move)
+    }
 }
 
 /// A program with its arguments, and what it does.
@@ -100,19 +109,28 @@ impl<'a> Invocation<'a> {
 
     /// Runs it to its end, whatever that is.
     pub(crate) async fn run(&self, limits: Limits) -> Result<Ended, Error> {
+        self.run_heard(limits, &|_| ()).await
+    }
+
+    /// The same; `hear` is told what comes on standard output, as it comes.
+    pub(crate) async fn run_heard(
+        &self,
+        limits: Limits,
+        hear: &(dyn Fn(&[u8]) + Send + Sync),
+    ) -> Result<Ended, Error> {
         if self.arguments.iter().any(|a| a.as_encoded_bytes().contains(&0)) {
             return Err(Error::new(Kind::Unsupported, "a name with a zero byte can't be given to qemu-img"));
         }
         tracing::debug!(command = %self, "run");
         let mut child = self.spawn()?;
-        let effect = if self.does == Does::Write { Effect::Unknown } else { Effect::None };
+        let effect = if self.does.writes() { Effect::Unknown } else { Effect::None };
         let ended = match self.does {
-            Does::Look => tokio::time::timeout(limits.time, self.wait(&mut child, limits))
+            Does::Look => tokio::time::timeout(limits.time, self.wait(&mut child, limits, hear))
                 .await
                 .unwrap_or_else(|_| Err(self.error(Kind::Failed, "did not end in time"))),
-            Does::Read | Does::Write => self.wait(&mut child, limits).await,
+            Does::Read | Does::Write | Does::Move => self.wait(&mut child, limits, hear).await,
         };
-        if ended.is_err() && self.does != Does::Write {
+        if ended.is_err() && !self.does.writes() {
             // One whose output has no end, or that does not end.
             let _ = child.start_kill();
         }
@@ -122,7 +140,7 @@ impl<'a> Invocation<'a> {
     /// The error that says how the run ended.
     pub(crate) fn failure(&self, ended: &Ended) -> Error {
         let said = self.without_names(&ended.stderr);
-        let effect = if self.does == Does::Write { recognise::effect(&said) } else { Effect::None };
+        let effect = if self.does.writes() { recognise::effect(&said) } else { Effect::None };
         let shown = shown(&ended.stderr);
         let how = match ended.status.code() {
             Some(code) => format!("ended with status {code}"),
@@ -138,7 +156,7 @@ impl<'a> Invocation<'a> {
 
     /// What it reads from; qemu-img reads nothing.
     fn stdin(&self) -> Result<Stdio, Error> {
-        let Some(lender) = self.lender.filter(|_| self.does == Does::Write) else { return Ok(Stdio::null()) };
+        let Some(lender) = self.lender.filter(|_| self.does.writes()) else { return Ok(Stdio::null()) };
         match lender.lend() {
             Ok(file) => Ok(file.map_or_else(Stdio::null, Stdio::from)),
             Err(source) => Err(self
@@ -169,17 +187,24 @@ impl<'a> Invocation<'a> {
             })
     }
 
-    async fn wait(&self, child: &mut Child, limits: Limits) -> Result<Ended, Error> {
+    async fn wait(
+        &self,
+        child: &mut Child,
+        limits: Limits,
+        hear: &(dyn Fn(&[u8]) + Send + Sync),
+    ) -> Result<Ended, Error> {
         let stdout = child.stdout.take().expect("standard output was asked for as a pipe");
         let stderr = child.stderr.take().expect("standard error was asked for as a pipe");
-        let endless = if self.does == Does::Write { usize::MAX } else { limits.output };
+        let endless = if self.does.writes() { usize::MAX } else { limits.output };
         let broken = |source: Fault| match source {
             Fault::TooMuch => self.error(Kind::Failed, &format!("wrote more than {} bytes", limits.output)),
             Fault::Io(source) => self.error(Kind::Failed, "can't be listened to").with_source(source),
         };
-        let (stdout, stderr) =
-            tokio::try_join!(read(stdout, endless, limits.output), read(stderr, endless, KEPT))
-                .map_err(broken)?;
+        let (stdout, stderr) = tokio::try_join!(
+            read(stdout, endless, limits.output, hear),
+            read(stderr, endless, KEPT, &|_| ())
+        )
+        .map_err(broken)?;
         let status = child.wait().await.map_err(|source| broken(Fault::Io(source)))?;
         Ok(Ended { status, stdout, stderr: String::from_utf8_lossy(&stderr).into_owned() })
     }
@@ -221,7 +246,12 @@ enum Fault {
 }
 
 /// Reads to the end, at most `limit` bytes, and keeps the last `keep` or a little more.
-async fn read(mut from: impl AsyncRead + Unpin, limit: usize, keep: usize) -> Result<Vec<u8>, Fault> {
+async fn read(
+    mut from: impl AsyncRead + Unpin,
+    limit: usize,
+    keep: usize,
+    hear: &(dyn Fn(&[u8]) + Send + Sync),
+) -> Result<Vec<u8>, Fault> {
     let mut kept = Vec::new();
     let mut total = 0_usize;
     loop {
@@ -230,6 +260,7 @@ async fn read(mut from: impl AsyncRead + Unpin, limit: usize, keep: usize) -> Re
         if from.read_buf(&mut kept).await.map_err(Fault::Io)? == 0 {
             break;
         }
+        hear(&kept[before..]);
         total = total.saturating_add(kept.len() - before);
         if total > limit {
             return Err(Fault::TooMuch);

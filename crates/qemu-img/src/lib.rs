@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod argument;
+mod backing_name;
 mod chain;
 mod error;
 mod file_id;
@@ -10,6 +11,7 @@ mod program;
 mod recognise;
 mod runner;
 
+pub use backing_name::{backing_file, backing_name};
 pub use chain::{Chain, ChainEnd, Layer, MAX_DEPTH, chain};
 pub use error::{Effect, Error, Kind};
 pub use file_id::FileId;

@@ -16,6 +16,7 @@ use crate::{
     SnapshotRef, json,
 };
 
+mod layers;
 mod new_file;
 
 use new_file::NewFile;
@@ -240,6 +241,19 @@ impl QemuImg for Program {
             }
             _ => Err(invocation.failure(&ended)),
         }
+    }
+
+    async fn commit(
+        &self,
+        top: &Image,
+        base: &Image,
+        done: &(dyn Fn(f64) + Send + Sync),
+    ) -> Result<(), Error> {
+        self.commit_into(top, base, done).await
+    }
+
+    async fn rebase_unsafe(&self, image: &Image, base: &Image) -> Result<(), Error> {
+        self.rename_backing(image, base).await
     }
 
     async fn create(&self, image: &Image, options: &CreateOptions) -> Result<(), Error> {

@@ -146,6 +146,25 @@ pub trait QemuImg: Send + Sync {
     /// Checks the image, and repairs what `repair` allows. [`crate::Kind::Unsupported`] for a format that has no checks.
     async fn check(&self, image: &Image, repair: Option<Repair>) -> Result<Check, Error>;
 
+    /// Writes what `top` holds into `base`, the image right below it, which has the content of `top` afterwards; durably. `top`
+    /// stays as it is and gives its content all the time, so it may be done again; a future that is dropped ends it half-way. `done` is told which part of it is
+    /// done, from 0 to 1.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Ambiguous`] when the header of `top` does not name `base`; [`crate::Kind::Unsupported`] for an image that
+    /// holds more than one disk's content: snapshots in `top` would lose what is below them unnoticed if `top` went, and stay
+    /// behind in it. Also where `top` is smaller: `base` would show more than it.
+    async fn commit(
+        &self,
+        top: &Image,
+        base: &Image,
+        done: &(dyn Fn(f64) + Send + Sync),
+    ) -> Result<(), Error>;
+
+    /// Makes the header of `image` name `base`, durably. Neither the old nor the new base is opened: the caller knows that both
+    /// show the same. The name is relative to the image's directory if the old one is ([`crate::backing_name`]).
+    async fn rebase_unsafe(&self, image: &Image, base: &Image) -> Result<(), Error>;
+
     /// Makes a new image; a file that is there is never overwritten.
     async fn create(&self, image: &Image, options: &CreateOptions) -> Result<(), Error>;
 }

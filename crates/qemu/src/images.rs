@@ -21,6 +21,7 @@ pub(crate) mod commands;
 mod failure;
 mod health;
 pub(crate) mod inventory;
+mod layers;
 
 use failure::{During, failed};
 
@@ -200,7 +201,7 @@ fn image_of(spec: &DiskSpec) -> Image {
     image(&spec.file, &spec.format).with_key_file(spec.key_file.clone())
 }
 
-fn image(file: &str, format: &ImageFormat) -> Image {
+pub(crate) fn image(file: &str, format: &ImageFormat) -> Image {
     Image::new(file, format.driver())
 }
 

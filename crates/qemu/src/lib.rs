@@ -4,6 +4,7 @@ mod agent;
 mod error;
 mod images;
 mod inventory;
+mod layers;
 mod live;
 mod machine;
 mod memory;

@@ -105,21 +105,25 @@ fn has_lock(locks: &str, device: u64, inode: u64) -> bool {
 
 /// The other processes that have `file` open, as the subject of a sentence. It looks at every process, and is asked only for a message.
 pub(crate) fn holders(file: &str) -> String {
-    let Ok(wanted) = FileId::of(Path::new(file)) else { return "another process".to_owned() };
+    let named = users(file);
+    if named.is_empty() { "another process".to_owned() } else { named.join(" and ") }
+}
+
+/// The other processes that have `file` open, as far as they may be looked at, and at most a few: a look at every process.
+pub(crate) fn users(file: &str) -> Vec<String> {
+    let Ok(wanted) = FileId::of(Path::new(file)) else { return Vec::new() };
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let holds = |pid: &u32| {
         *pid != std::process::id() && OpenFiles::of(*pid).is_some_and(|open| open.files.contains(&wanted))
     };
-    let named: Vec<String> = pids
-        .filter(holds)
+    pids.filter(holds)
         .take(NAMED)
         .map(|pid| {
             let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
             format!("{} (process {pid})", name.trim().replace(char::is_control, "?"))
         })
-        .collect();
-    if named.is_empty() { "another process".to_owned() } else { named.join(" and ") }
+        .collect()
 }
 
 /// The files that a process has open.

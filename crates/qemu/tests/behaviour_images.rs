@@ -99,7 +99,13 @@ impl Backend for ImageFiles {
     fn ports(&self) -> Ports<'_> {
         let (images, here) = (&self.images, &self.here);
         let ports = Ports::new(images, images, &self.store, here, here);
-        Ports { overlays: Port::Has(images), health: Port::Has(images), commands: Port::Has(images), ..ports }
+        Ports {
+            overlays: Port::Has(images),
+            layers: Port::Has(images),
+            health: Port::Has(images),
+            commands: Port::Has(images),
+            ..ports
+        }
     }
 
     fn domain(&self) -> DomainRef {

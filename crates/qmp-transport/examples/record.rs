@@ -30,6 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The commands whose part of the schema is kept.
 const COMMANDS: &[&str] = &[
+    "block-commit",
     "block-dirty-bitmap-add",
     "block-dirty-bitmap-remove",
     "block-export-add",
@@ -57,6 +58,7 @@ const COMMANDS: &[&str] = &[
     "nbd-server-stop",
     "qom-get",
     "qom-list",
+    "qom-set",
     "query-block",
     "query-block-exports",
     "query-block-jobs",
@@ -173,6 +175,7 @@ fn system_scenario(directory: &str) -> Vec<Step> {
         Do("query-name", json!({})),
         Do("query-uuid", json!({})),
         Do("qom-get", json!({"path": "/machine", "property": "type"})),
+        Do("qom-set", json!({"path": "/machine/peripheral/vd0", "property": "drive", "value": "nope"})),
         Do("query-status", json!({})),
         Do("query-kvm", json!({})),
         Do("cont", json!({})),

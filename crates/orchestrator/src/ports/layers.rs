@@ -92,13 +92,21 @@ pub trait Layers: Send + Sync {
     async fn room(&self, file: &str) -> Result<u64, PortError>;
 
     /// Merges, and returns when the result is durable. Again, after a part of it or all of it, gives the same; a merge whose `from`
-    /// is gone, or into the image that the disk writes to already, is done.
+    /// is gone, or into the image that the disk writes to already, is done. Layers that no process has open are merged in this process; one that is in the middle of a running disk's chain,
+    /// by its process, which writes the header of the layer above it in that chain. The headers of other children are
+    /// [`Layers::reheader`]'s.
     ///
-    /// A guest that writes to `from` runs on until the end, and is stopped then: `into` takes the disk's writes, and the guest
-    /// stands still until the domain's description says so ([`crate::Pause::resume`]).
+    /// **When `from` takes the writes of a running disk**, the guest goes on while its data moves; then it is stopped, `into` takes
+    /// the writes, and this returns **with the guest standing still**, if it ran: both layers hold the same until it runs again, and
+    /// nothing but the domain's description tells which one is right then. So what follows is [`crate::Overlays::adopt`] of `into`,
+    /// [`Layers::unlink`] of `from`, and [`crate::Pause::resume`] if the guest ran before. Until it is adopted
+    /// [`crate::Disks::inventory`] has `into` as the disk's image, as what takes the writes. A storage daemon's clients cannot be
+    /// stopped: there the description has to follow at once. After an error the guest is as it was, unless it is not known which layer takes
+    /// its writes: then it stands still.
     ///
     /// # Errors
-    /// [`crate::PortErrorKind::Refused`] when a file is not the one that was planned.
+    /// [`crate::PortErrorKind::Refused`] when a file is not the one that was planned, `from` is not right above `into`, is smaller,
+    /// or holds snapshots. [`crate::PortErrorKind::Busy`] when another process has one of them open.
     async fn merge(&self, merge: &Merge, progress: &dyn Progress) -> Result<(), PortError>;
 
     /// Ends a merge that was begun and is not to go on now. Both layers stay, and read as before. One that is not under way is
@@ -106,7 +114,11 @@ pub trait Layers: Send + Sync {
     async fn park(&self, merge: &Merge) -> Result<(), PortError>;
 
     /// Makes the header of `child` name `base`, which has the content of what it named before. Nothing is copied. One that names
-    /// it already stays as it is.
+    /// it already stays as it is. The name stays relative if it was.
+    ///
+    /// # Errors
+    /// [`crate::PortErrorKind::Busy`] when a process has `child` open and its header names another; [`Layers::merge`] is how that
+    /// one's changes.
     async fn reheader(&self, child: &LayerFile, base: &LayerFile) -> Result<(), PortError>;
 
     /// Unlinks a file that no disk writes to and no layer stands on. One that is gone is unlinked.

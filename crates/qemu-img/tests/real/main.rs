@@ -9,6 +9,7 @@ mod damage;
 mod fakes;
 mod file_names;
 mod in_use;
+mod layers;
 mod model;
 mod scratch;
 mod snapshots;

@@ -106,7 +106,7 @@ pub(crate) fn identity(file: &str) -> Option<FileIdentity> {
     Some(FileIdentity { device, inode })
 }
 
-fn image_snapshot(found: InternalSnapshot) -> ImageSnapshot {
+pub(crate) fn image_snapshot(found: InternalSnapshot) -> ImageSnapshot {
     let InternalSnapshot { id, name, date, vm_state_size } = found;
     ImageSnapshot { id, name, date, vm_state_size }
 }

@@ -140,6 +140,24 @@ pub(crate) fn of_daemon(
     disks
 }
 
+impl Attached {
+    /// Whether it is more than a node.
+    pub(crate) fn is_served(&self) -> bool {
+        self.drive.is_some() || self.device.is_some() || self.export.is_some()
+    }
+
+    /// Why the device cannot be given another image while its process lives.
+    pub(crate) fn no_swap(&self) -> Option<String> {
+        if self.device.is_none() {
+            return Some("no guest's device has it".to_owned());
+        }
+        if self.removable {
+            return Some("its medium can be taken out".to_owned());
+        }
+        self.medium.as_ref().map_or_else(|| Some("its drive is empty".to_owned()), Medium::no_swap)
+    }
+}
+
 impl Medium {
     fn new(node: BlockNode, drive: &str, active: bool, jobs: &Jobs<'_>) -> Self {
         let name = node.node_name.unwrap_or_else(|| drive.to_owned());
@@ -188,6 +206,12 @@ impl Medium {
         self.read_only.then(|| "it is read-only".into())
     }
 
+    /// Why its device cannot be given another image now.
+    fn no_swap(&self) -> Option<String> {
+        let without_key = "its image is encrypted, and a node for another one would need its key";
+        self.obstacle().or_else(|| self.encrypted.then(|| without_key.to_owned()))
+    }
+
     /// Why no snapshot can be made inside it now.
     pub(crate) fn no_internal(&self) -> Option<String> {
         self.obstacle().or_else(|| {
@@ -231,11 +255,11 @@ impl Medium {
     }
 }
 
-fn is_filter(driver: &str) -> bool {
+pub(crate) fn is_filter(driver: &str) -> bool {
     FILTERS.contains(&driver)
 }
 
-fn is_protocol(driver: &str) -> bool {
+pub(crate) fn is_protocol(driver: &str) -> bool {
     matches!(driver, "file" | "host_device" | "host_cdrom" | "nbd" | "null-co" | "null-aio")
 }
 

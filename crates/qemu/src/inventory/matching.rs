@@ -1,6 +1,6 @@
 //! Which of QEMU's disks a described one is.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use xlsnap_orchestrator::{
     Can, Disk, Effect, ImageSnapshot, PortError, PortErrorKind, Undescribed, UndescribedKind,
@@ -13,12 +13,16 @@ use crate::images::inventory::identity;
 
 use super::attached::{Attached, Medium};
 use super::identity::Files;
-use super::naming;
+use super::{naming, swapped};
 
 /// A disk of the domain, and how QEMU knows it.
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) disk: Disk,
+    /// The id of the guest's device, or its path in QEMU.
+    pub(crate) device: Option<String>,
+    /// Whether a device, a drive or an export has it, and it is not a node alone.
+    pub(crate) is_served: bool,
     /// `None` for an empty drive.
     pub(crate) medium: Option<Medium>,
 }
@@ -29,7 +33,7 @@ pub(crate) fn undescribed(attached: Vec<Attached>, files: &Files) -> Vec<Found> 
     let found = names.into_iter().zip(attached).map(|(name, attached)| {
         let image = attached.medium.as_ref().map(|medium| files.absolute(&medium.file)).unwrap_or_default();
         let by_node = naming::is_named_by_node(&attached);
-        let mut found = found(name, image, attached.removable, attached.medium, None, files);
+        let mut found = found(name, image, attached.removable, Some(attached), None, files);
         if by_node && found.disk.external.is_yes() {
             let why = "only its node has a name, and an overlay is another node; describe the domain first";
             found.disk.external = Can::no(why);
@@ -39,19 +43,21 @@ pub(crate) fn undescribed(attached: Vec<Attached>, files: &Files) -> Vec<Found> 
     found.collect()
 }
 
-/// The described disks, in their order, and what the guest writes to besides.
+/// The described disks, in their order, and what the guest writes to besides. `below` has what is right below a disk's described
+/// image, where that was merged into it and the description may not say so yet.
 ///
 /// # Errors
 /// A described disk that QEMU does not have, or has with another image.
 pub(crate) fn described(
     specs: &[DiskSpec],
     attached: Vec<Attached>,
+    below: &HashMap<DiskName, String>,
     files: &mut Files,
 ) -> Result<(Vec<Found>, Vec<Undescribed>), PortError> {
     let mut taken = HashSet::new();
     let mut places = Vec::with_capacity(specs.len());
     for spec in specs {
-        let place = place_of(spec, &attached, files)?;
+        let place = place_of(spec, &attached, below.get(&spec.name).map(String::as_str), files)?;
         if let Some(place) = place
             && !taken.insert(place)
         {
@@ -84,12 +90,23 @@ pub(crate) fn described(
 }
 
 /// Where the described disk is among the attached ones; `None` for a removable one that is not in its drive.
-fn place_of(spec: &DiskSpec, attached: &[Attached], files: &mut Files) -> Result<Option<usize>, PortError> {
+fn place_of(
+    spec: &DiskSpec,
+    attached: &[Attached],
+    below: Option<&str>,
+    files: &mut Files,
+) -> Result<Option<usize>, PortError> {
     if let Some(name) = &spec.node
         && let Some(place) = attached.iter().position(|attached| attached.answers_to(name))
     {
         let wrong = match &attached[place].medium {
-            Some(medium) if !spec.file.is_empty() && !holds(medium, &spec.file, files) => &medium.file,
+            Some(medium)
+                if !spec.file.is_empty()
+                    && !holds(medium, &spec.file, files)
+                    && !has_moved(medium, spec, below, files) =>
+            {
+                &medium.file
+            }
             _ => return Ok(Some(place)),
         };
         let message = format!(
@@ -104,7 +121,9 @@ fn place_of(spec: &DiskSpec, attached: &[Attached], files: &mut Files) -> Result
     let media = || attached.iter().enumerate().filter_map(|(at, a)| Some((at, a.medium.as_ref()?)));
     // The image itself, before one that is below another disk's: a base may serve many.
     let itself = media().find(|(_, medium)| files.same(&spec.file, &medium.file));
-    let place = itself.or_else(|| media().find(|(_, medium)| below(medium, &spec.file, files)));
+    let place = itself
+        .or_else(|| media().find(|(_, medium)| is_below(medium, &spec.file, files)))
+        .or_else(|| media().find(|(_, medium)| has_moved(medium, spec, below, files)));
     match place {
         Some((place, _)) => Ok(Some(place)),
         None if spec.removable => Ok(None),
@@ -113,10 +132,15 @@ fn place_of(spec: &DiskSpec, attached: &[Attached], files: &mut Files) -> Result
 }
 
 fn holds(medium: &Medium, file: &str, files: &mut Files) -> bool {
-    files.same(file, &medium.file) || below(medium, file, files)
+    files.same(file, &medium.file) || is_below(medium, file, files)
 }
 
-fn below(medium: &Medium, file: &str, files: &mut Files) -> bool {
+/// Whether QEMU was made to write to this medium in place of the described image: the description follows later.
+fn has_moved(medium: &Medium, spec: &DiskSpec, below: Option<&str>, files: &mut Files) -> bool {
+    swapped::is_of(&medium.node, &spec.name) || below.is_some_and(|below| files.same(below, &medium.file))
+}
+
+fn is_below(medium: &Medium, file: &str, files: &mut Files) -> bool {
     medium.chain.iter().any(|theirs| files.same(file, theirs))
 }
 
@@ -139,15 +163,16 @@ fn combine(spec: &DiskSpec, attached: Option<Attached>, files: &mut Files) -> Re
         return Ok(found(spec.name.clone(), spec.file.clone(), true, None, Some(spec), files));
     };
     let removable = spec.removable || attached.removable;
-    let Some(medium) = attached.medium else {
-        return Ok(found(spec.name.clone(), spec.file.clone(), removable, None, Some(spec), files));
+    let Some(medium) = &attached.medium else {
+        let empty = Some(attached);
+        return Ok(found(spec.name.clone(), spec.file.clone(), removable, empty, Some(spec), files));
     };
     if !spec.file.is_empty() && !files.same(&spec.file, &medium.file) {
         // An overlay that the description does not know yet: what takes the writes is the overlay.
         let image = files.absolute(&medium.file);
         tracing::debug!(disk = %spec.name, described = spec.file, image, "the image is below another now");
         let gone = !files.exists(&medium.file);
-        let mut found = found(spec.name.clone(), image, removable, Some(medium), Some(spec), files);
+        let mut found = found(spec.name.clone(), image, removable, Some(attached), Some(spec), files);
         if gone {
             // What `-drive snapshot=on` does: the overlay has no name any more and ends with the process.
             let why = Can::no("its writes go to a temporary file that ends with QEMU");
@@ -164,18 +189,21 @@ fn combine(spec: &DiskSpec, attached: Option<Attached>, files: &mut Files) -> Re
         return Err(refused(message));
     }
     let image = if spec.file.is_empty() { files.absolute(&medium.file) } else { spec.file.clone() };
-    Ok(found(spec.name.clone(), image, removable, Some(medium), Some(spec), files))
+    Ok(found(spec.name.clone(), image, removable, Some(attached), Some(spec), files))
 }
 
 fn found(
     name: DiskName,
     image: String,
     removable: bool,
-    mut medium: Option<Medium>,
+    attached: Option<Attached>,
     spec: Option<&DiskSpec>,
     files: &Files,
 ) -> Found {
     let no_medium = || Some("its drive is empty".to_owned());
+    let no_swap = attached.as_ref().map_or_else(no_medium, Attached::no_swap);
+    let is_served = attached.as_ref().is_some_and(Attached::is_served);
+    let (mut medium, device) = attached.map_or((None, None), |attached| (attached.medium, attached.device));
     let no_revert = |medium: &Medium| {
         medium.no_revert(&image, spec.and_then(|spec| spec.key_file.as_deref()), files.open_in_qemu())
     };
@@ -191,7 +219,7 @@ fn found(
         internal: Can::unless(medium.as_ref().map_or_else(no_medium, Medium::no_internal)),
         external: Can::unless(medium.as_ref().map_or_else(no_medium, Medium::no_external)),
         revert: Can::unless(no_revert),
-        swap: Can::no("its device cannot be given another image"),
+        swap: Can::unless(no_swap),
         encrypted: medium.as_ref().is_some_and(|medium| medium.encrypted),
         bitmaps: medium.as_ref().map(|medium| medium.bitmaps.clone()).unwrap_or_default(),
         overlays: spec.and_then(|spec| spec.overlays.clone()),
@@ -200,7 +228,7 @@ fn found(
             .map(|medium| std::mem::take(&mut medium.snapshots).into_iter().map(snapshot).collect())
             .unwrap_or_default(),
     };
-    Found { disk, medium }
+    Found { disk, device, is_served, medium }
 }
 
 fn snapshot(snapshot: SnapshotInfo) -> ImageSnapshot {

@@ -10,6 +10,7 @@ pub(crate) mod jobs;
 pub(crate) mod limits;
 pub(crate) mod matching;
 pub(crate) mod naming;
+pub(crate) mod swapped;
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! The adapter, and which port's method is done where.
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use async_trait::async_trait;
@@ -37,6 +38,8 @@ pub struct Live {
     pub(super) process: Option<u32>,
     /// The machine's type; `None` inside when there is no machine. It does not change while QEMU lives.
     pub(super) machine: OnceLock<Option<String>>,
+    /// Whether a merge holds the guest that ran.
+    pub(super) holds_guest: AtomicBool,
     /// `None` until the first look, and after what changes it.
     known: Mutex<Option<Arc<Looked>>>,
 }
@@ -58,6 +61,7 @@ impl Live {
             directory: None,
             process: None,
             machine: OnceLock::new(),
+            holds_guest: AtomicBool::new(false),
             known: Mutex::default(),
         }
     }

@@ -1,20 +1,26 @@
 //! Asks QEMU for its disks.
 
+use std::collections::HashMap;
+use std::path::Path;
+
 use futures_util::future::{try_join, try_join3};
 use xlsnap_orchestrator::{Effect, PortError, PortErrorKind, Undescribed};
+use xlsnap_qemu_img::backing_file;
 use xlsnap_qmp_transport::commands::{
-    BlockGraph, ObjectProperty, QomGetString, QomList, QueryBlock, QueryBlockExports, QueryBlockGraph,
-    QueryBlockJobs, QueryMemorySizeSummary, QueryNamedBlockNodes, QueryStatus, RunState,
+    BlockGraph, BlockJobInfo, ObjectProperty, QomGetString, QomList, QueryBlock, QueryBlockExports,
+    QueryBlockGraph, QueryBlockJobs, QueryMemorySizeSummary, QueryNamedBlockNodes, QueryStatus, RunState,
 };
 use xlsnap_qmp_transport::{Command, Kind, QmpExt};
 
-use crate::error;
+use xlsnap_types::model::DiskName;
+
 use crate::inventory::attached;
 use crate::inventory::identity::Files;
 use crate::inventory::limits::Limited;
 use crate::inventory::matching::{self, Found};
+use crate::{DiskSpec, error, images};
 
-use super::Live;
+use super::{Live, merge};
 use crate::process;
 
 /// The most devices that are told of.
@@ -57,12 +63,39 @@ impl Live {
         if specs.is_empty() {
             return Ok(Looked { disks: matching::undescribed(attached, &files), undescribed: Vec::new() });
         }
-        let (disks, mut undescribed) = matching::described(&specs, attached, &mut files)?;
+        let below = self.below_merged(&specs, &jobs).await?;
+        let (disks, mut undescribed) = matching::described(&specs, attached, &below, &mut files)?;
         if machine.is_none() {
             // A storage daemon has no guest, and may serve several.
             undescribed.clear();
         }
         Ok(Looked { disks, undescribed })
+    }
+
+    /// What is right below each described image, while there are merges that are done and not dismissed: the description may
+    /// still name a layer whose data went down.
+    async fn below_merged(
+        &self,
+        specs: &[DiskSpec],
+        jobs: &[BlockJobInfo],
+    ) -> Result<HashMap<DiskName, String>, PortError> {
+        let is_done =
+            |job: &BlockJobInfo| merge::is_done(&job.device, &job.job_type, job.status, job.error.as_deref());
+        let mut below = HashMap::new();
+        if !jobs.iter().any(is_done) {
+            return Ok(below);
+        }
+        for spec in specs.iter().filter(|spec| !spec.file.is_empty()) {
+            // One that is gone is not merged any more.
+            let Ok(info) = self.qemu_img.info(&images::image(&spec.file, &spec.format)).await else {
+                continue;
+            };
+            let named = info.backing.and_then(|backing| backing_file(Path::new(&spec.file), &backing.name));
+            if let Some(file) = named.and_then(|file| file.to_str().map(str::to_owned)) {
+                below.insert(spec.name.clone(), file);
+            }
+        }
+        Ok(below)
     }
 
     /// The machine's type; `None` of a storage daemon.

@@ -1,14 +1,19 @@
 //! The disks and the guest of a domain that runs, by its QMP monitor.
 //!
-//! Every question and every effect on an open image goes through the monitor. qemu-img is run for one thing only: to
-//! make the file of an overlay, which no process has open yet, and to read its header before it is removed.
+//! Every question and every effect on an open image goes through the monitor. qemu-img writes
+//! only what no process has open: it makes the file of an overlay, and merges and renames layers beside the disks. Else it reads
+//! headers.
 
 mod adapter;
 mod bitmap;
 mod delete;
 mod discard;
 mod guest;
+mod layers;
 mod look;
+mod merge;
+mod open;
+mod swap;
 mod take;
 
 pub use adapter::Live;

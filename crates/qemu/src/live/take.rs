@@ -92,13 +92,13 @@ fn culprit(found: &[Found], refusal: &str) -> String {
 /// The overlay as a node of its own, to be put on top by the transaction. It treats the host's cache as its base does:
 /// what the guest's flushes mean must not change.
 fn open(overlay: &Overlay, base: &Medium) -> BlockdevAdd {
-    let cache = cache_options(base.cache);
-    let mut node = BlockdevAdd::image(node_name(overlay), overlay.format.driver(), &overlay.file)
-        .with_backing(Backing::None);
-    if let Some(NodeRef::Inline(file)) = &mut node.file {
-        file.options.clone_from(&cache);
-    }
-    node.options = cache;
+    let node = BlockdevAdd::image(node_name(overlay), overlay.format.driver(), &overlay.file);
+    like(node.with_backing(Backing::None), base)
+}
+
+/// A node that takes a guest's writes as `base` does.
+pub(super) fn like(node: BlockdevAdd, base: &Medium) -> BlockdevAdd {
+    let mut node = cached(node, base.cache);
     if let Some(mode) = base.detect_zeroes.as_deref().filter(|mode| matches!(*mode, "on" | "unmap")) {
         node.options.insert("detect-zeroes".into(), mode.into());
         if mode == "unmap" {
@@ -106,6 +106,16 @@ fn open(overlay: &Overlay, base: &Medium) -> BlockdevAdd {
             node.options.insert("discard".into(), "unmap".into());
         }
     }
+    node
+}
+
+/// The node, using the host's cache so.
+pub(super) fn cached(mut node: BlockdevAdd, cache: CacheMode) -> BlockdevAdd {
+    let options = cache_options(cache);
+    if let Some(NodeRef::Inline(file)) = &mut node.file {
+        file.options.clone_from(&options);
+    }
+    node.options = options;
     node
 }
 

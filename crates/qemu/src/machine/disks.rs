@@ -2,15 +2,15 @@
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
-    Bitmap, Can, Disks, Guest, GuestState, Health, ImageHealth, Inventory, Overlay, Overlays, PortError,
-    SnapshotAction, SnapshotId,
+    Bitmap, Can, Disks, Guest, GuestState, Health, ImageHealth, Inventory, Layer, LayerFile, Layers, Merge,
+    Overlay, Overlays, PortError, Progress, SnapshotAction, SnapshotId,
 };
 use xlsnap_types::model::{DiskName, ImageFormat};
 
 use super::Machine;
 use super::state::Holder;
-use crate::overlay;
 use crate::process::{self, Process, StartSpec};
+use crate::{layers, overlay};
 
 #[async_trait]
 impl Guest for Machine {
@@ -102,6 +102,52 @@ impl Overlays for Machine {
             }
         });
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Layers for Machine {
+    async fn look(&self, layer: &LayerFile) -> Result<Option<Layer>, PortError> {
+        layers::look(&*self.qemu_img, layer).await
+    }
+
+    async fn room(&self, file: &str) -> Result<u64, PortError> {
+        layers::room(file)
+    }
+
+    async fn merge(&self, merge: &Merge, progress: &dyn Progress) -> Result<(), PortError> {
+        match self.holder()? {
+            Holder::Live(on) => on.live.merge(merge, progress).await,
+            Holder::Images(images) => images.merge(merge, progress).await,
+        }
+    }
+
+    async fn park(&self, merge: &Merge) -> Result<(), PortError> {
+        match self.holder()? {
+            Holder::Live(on) => on.live.park(merge).await,
+            Holder::Images(images) => images.park(merge).await,
+        }
+    }
+
+    async fn reheader(&self, child: &LayerFile, base: &LayerFile) -> Result<(), PortError> {
+        match self.holder()? {
+            Holder::Live(on) => on.live.reheader(child, base).await,
+            Holder::Images(images) => images.reheader(child, base).await,
+        }
+    }
+
+    async fn unlink(&self, layer: &LayerFile) -> Result<(), PortError> {
+        match self.holder()? {
+            Holder::Live(on) => on.live.unlink(layer).await,
+            Holder::Images(images) => images.unlink(layer).await,
+        }
+    }
+
+    async fn swap(&self, disk: &DiskName, to: &LayerFile) -> Result<(), PortError> {
+        match self.holder()? {
+            Holder::Live(on) => on.live.swap(disk, to).await,
+            Holder::Images(images) => images.swap(disk, to).await,
+        }
     }
 }
 

@@ -64,6 +64,7 @@ impl Machine {
         Ports {
             commands: Port::Has(self),
             overlays: Port::Has(self),
+            layers: Port::Has(self),
             pause: Port::Has(self),
             memory: Port::Has(self),
             inside: Port::Has(self),

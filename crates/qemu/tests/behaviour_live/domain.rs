@@ -152,13 +152,20 @@ impl Backend for Domain {
     fn ports(&self) -> Ports<'_> {
         let (store, clock, progress) = (&self.store, &self.clock, &Unwatched);
         match &self.live {
-            Some(live) => {
-                Ports { overlays: Port::Has(live), ..Ports::new(live, live, store, clock, progress) }
-            }
+            Some(live) => Ports {
+                overlays: Port::Has(live),
+                layers: Port::Has(live),
+                ..Ports::new(live, live, store, clock, progress)
+            },
             None => {
                 let images = &self.images;
                 let ports = Ports::new(images, images, store, clock, progress);
-                Ports { overlays: Port::Has(images), health: Port::Has(images), ..ports }
+                Ports {
+                    overlays: Port::Has(images),
+                    layers: Port::Has(images),
+                    health: Port::Has(images),
+                    ..ports
+                }
             }
         }
     }

@@ -2,9 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod agent;
+mod cut_short;
 mod delete;
 mod described;
 mod inventory;
+mod layers;
 mod overlay;
 mod revertible;
 mod snapshot;

@@ -146,6 +146,14 @@ impl QemuImg for OnlyOn {
         panic!("a bitmap is QEMU's to remove")
     }
 
+    async fn commit(&self, _: &Image, _: &Image, _: &(dyn Fn(f64) + Send + Sync)) -> Result<(), Error> {
+        panic!("an image that QEMU has open is QEMU's to merge")
+    }
+
+    async fn rebase_unsafe(&self, _: &Image, _: &Image) -> Result<(), Error> {
+        panic!("a header of an image that QEMU has open is QEMU's to write")
+    }
+
     async fn check(&self, _: &Image, _: Option<Repair>) -> Result<Check, Error> {
         panic!("nothing is repaired while QEMU runs")
     }

@@ -7,6 +7,7 @@ mod declared;
 mod guest;
 mod inside;
 mod keys;
+mod layers;
 mod release;
 mod restore;
 mod rig;

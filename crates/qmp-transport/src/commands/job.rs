@@ -91,6 +91,33 @@ pub struct BlockJobInfo {
     pub error: Option<String>,
 }
 
+/// Moves what the nodes from `top_node` down to above `base_node` hold into `base_node`: a job. When `top_node` is the disk's own,
+/// which takes writes meanwhile, the job gets ready and waits for [`JobComplete`]; then `base_node` takes the writes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct BlockCommit {
+    /// The job's id.
+    pub job_id: String,
+    /// The disk's top node, or the drive's id.
+    pub device: String,
+    /// The upmost node whose data moves; `device` when it is not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_node: Option<String>,
+    /// The node that gets the data; the lowest when it is not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_node: Option<String>,
+    /// The name for `base_node`'s file in the header of the image above `top_node`: without it QEMU may write one that
+    /// no other program understands. Not when `top_node` is the disk's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backing_file: Option<String>,
+    /// Whether it takes effect without [`JobFinalize`]; QEMU's default is yes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auto_finalize: Option<bool>,
+    /// Whether it goes without [`JobDismiss`]; QEMU's default is yes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auto_dismiss: Option<bool>,
+}
+
 /// Lets a concluded job go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct JobDismiss {
@@ -122,6 +149,7 @@ pub struct JobFinalize {
 command! {
     QueryJobs = "query-jobs" -> Vec<JobInfo>;
     QueryBlockJobs = "query-block-jobs" -> Vec<BlockJobInfo>;
+    BlockCommit = "block-commit" -> Nothing;
     JobDismiss = "job-dismiss" -> Nothing;
     JobComplete = "job-complete" -> Nothing;
     JobCancel = "job-cancel" -> Nothing;

@@ -45,8 +45,8 @@ pub use graph::{BlockGraph, GraphEdge, GraphNode, GraphNodeKind, QueryBlockGraph
 pub use introspect::{CommandInfo, QueryCommands, QueryName, QueryQmpSchema, QueryUuid, QueryVersion};
 pub use introspect::{NameInfo, UuidInfo, VersionInfo, VersionTriple};
 pub use job::{
-    BlockJobInfo, JobCancel, JobComplete, JobDismiss, JobFinalize, JobInfo, JobStatus, QueryBlockJobs,
-    QueryJobs,
+    BlockCommit, BlockJobInfo, JobCancel, JobComplete, JobDismiss, JobFinalize, JobInfo, JobStatus,
+    QueryBlockJobs, QueryJobs,
 };
 pub use migration::{
     MemorySize, Migrate, MigrateCancel, MigrateContinue, MigrateIncoming, MigrateSetCapabilities,
@@ -60,7 +60,7 @@ pub use snapshot::{
     BlockdevSnapshotSync, NewImageMode, Transaction,
 };
 pub use vm::{
-    Cont, HumanMonitorCommand, KvmInfo, ObjectProperty, QomGetString, QomList, QueryKvm, QueryStatus, Quit,
-    RunState, StatusInfo, Stop, SystemPowerdown, SystemReset,
+    Cont, HumanMonitorCommand, KvmInfo, ObjectProperty, QomGetString, QomList, QomSetString, QueryKvm,
+    QueryStatus, Quit, RunState, StatusInfo, Stop, SystemPowerdown, SystemReset,
 };
 pub use vmstate::{SnapshotDelete, SnapshotLoad, SnapshotSave};

@@ -94,6 +94,17 @@ pub struct QomGetString {
     pub property: String,
 }
 
+/// Sets a property of an object that is text. `drive` of a disk's device names the node of its image, also while it is in use.
+#[derive(Debug, Clone, Serialize)]
+pub struct QomSetString {
+    /// The object's path.
+    pub path: String,
+    /// The property.
+    pub property: String,
+    /// Its value from now on.
+    pub value: String,
+}
+
 /// The properties of an object. `/machine/peripheral` has each device that was given an id, under that.
 #[derive(Debug, Clone, Serialize)]
 pub struct QomList {
@@ -156,6 +167,7 @@ pub struct HumanMonitorCommand {
 
 command! {
     QomGetString = "qom-get" -> String;
+    QomSetString = "qom-set" -> Nothing;
     QomList = "qom-list" -> Vec<ObjectProperty>;
     QueryStatus = "query-status" -> StatusInfo;
     QueryKvm = "query-kvm" -> KvmInfo;

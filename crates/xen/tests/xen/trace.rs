@@ -120,6 +120,21 @@ impl QemuImg for Traced {
         self.program.check(image, repair).await
     }
 
+    async fn commit(
+        &self,
+        top: &Image,
+        base: &Image,
+        done: &(dyn Fn(f64) + Send + Sync),
+    ) -> Result<(), Error> {
+        self.push("commit", top);
+        self.program.commit(top, base, done).await
+    }
+
+    async fn rebase_unsafe(&self, image: &Image, base: &Image) -> Result<(), Error> {
+        self.push("rebase -u", image);
+        self.program.rebase_unsafe(image, base).await
+    }
+
     async fn create(&self, image: &Image, options: &CreateOptions) -> Result<(), Error> {
         self.push("create", image);
         self.program.create(image, options).await

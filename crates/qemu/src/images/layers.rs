@@ -1,0 +1,52 @@
+//! The files of chains of a domain that is off.
+
+use async_trait::async_trait;
+use xlsnap_orchestrator::{Effect, Layer, LayerFile, Layers, Merge, PortError, PortErrorKind, Progress};
+use xlsnap_types::model::DiskName;
+
+use super::{Images, same_file};
+use crate::layers;
+
+#[async_trait]
+impl Layers for Images {
+    async fn look(&self, layer: &LayerFile) -> Result<Option<Layer>, PortError> {
+        layers::look(&*self.qemu_img, layer).await
+    }
+
+    async fn room(&self, file: &str) -> Result<u64, PortError> {
+        layers::room(file)
+    }
+
+    async fn merge(&self, merge: &Merge, progress: &dyn Progress) -> Result<(), PortError> {
+        let key = self.spec(&merge.from.disk)?.key_file;
+        if layers::is_gone(&merge.from)?
+            || self.specs().iter().any(|spec| same_file(&spec.file, &merge.into.file))
+        {
+            return Ok(());
+        }
+        layers::merge(&*self.qemu_img, merge, key, progress).await
+    }
+
+    async fn park(&self, merge: &Merge) -> Result<(), PortError> {
+        layers::at_rest(merge).await
+    }
+
+    async fn reheader(&self, child: &LayerFile, base: &LayerFile) -> Result<(), PortError> {
+        let key = self.spec(&child.disk)?.key_file;
+        layers::reheader(&*self.qemu_img, child, base, key).await
+    }
+
+    async fn unlink(&self, layer: &LayerFile) -> Result<(), PortError> {
+        if let Some(user) = self.specs().into_iter().find(|spec| same_file(&spec.file, &layer.file)) {
+            let message = format!("{} takes the writes of disk {}", layer.file, user.name);
+            return Err(PortError::new(PortErrorKind::Busy, Effect::None, message));
+        }
+        layers::unlink(layer)
+    }
+
+    async fn swap(&self, disk: &DiskName, to: &LayerFile) -> Result<(), PortError> {
+        let message =
+            format!("disk {disk}: no process has it open, so none can be made to write to {}", to.file);
+        Err(PortError::new(PortErrorKind::Refused, Effect::None, message))
+    }
+}

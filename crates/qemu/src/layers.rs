@@ -1,0 +1,262 @@
+//! The files of chains, while no process has them: qemu-img on them, and what the file system says.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use xlsnap_orchestrator::{
+    Below, Effect, FileIdentity, Layer, LayerFile, Merge, PortError, PortErrorKind, Progress,
+};
+use xlsnap_qemu_img::{BackingFile, FileId, Image, ImageInfo, Kind, QemuImg, backing_file};
+use xlsnap_types::model::{ImageFormat, Stamp};
+
+use crate::images::inventory::image_snapshot;
+use crate::{error, revertible};
+
+/// How long a program that was ended may take to be gone.
+const ENDING: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_millis(5);
+
+/// What the layer is. Its header is read, and no other file.
+pub(crate) async fn look(qemu_img: &dyn QemuImg, layer: &LayerFile) -> Result<Option<Layer>, PortError> {
+    let found = match std::fs::metadata(&layer.file) {
+        Ok(found) => found,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(unlooked(layer).with_source(source)),
+    };
+    let info = match qemu_img.info(&image(layer)).await {
+        Ok(info) => info,
+        Err(error) if error.kind() == Kind::NotFound => return Ok(None),
+        Err(error) => {
+            let message = format!("disk {}: the layer {} can't be read", layer.disk, layer.file);
+            return Err(error::of_qemu_img(message, error));
+        }
+    };
+    let ImageInfo { virtual_size, actual_size, backing, encrypted, in_use, snapshots, .. } = info;
+    let is_file = found.is_file();
+    Ok(Some(Layer {
+        file: layer.file.clone(),
+        identity: identity(FileId::from(&found)),
+        format: layer.format.clone(),
+        virtual_size,
+        bytes: if is_file { found.blocks().saturating_mul(512) } else { actual_size },
+        stamp: is_file.then(|| Stamp { length: found.len(), modified: modified(&found) }),
+        snapshots: snapshots.into_iter().map(image_snapshot).collect(),
+        base: below(Path::new(&layer.file), backing),
+        in_use,
+        encrypted,
+    }))
+}
+
+/// The bytes that are free where the file is, or is to be. A block device has what it is long: nothing else lies on it.
+pub(crate) fn room(file: &str) -> Result<u64, PortError> {
+    let path = Path::new(file);
+    let free = || {
+        let place = match std::fs::metadata(path) {
+            Ok(found) if found.file_type().is_block_device() => return length(path),
+            Ok(_) => path,
+            Err(error) if error.kind() == ErrorKind::NotFound => path.parent().unwrap_or(Path::new("/")),
+            Err(error) => return Err(error),
+        };
+        let found = rustix::fs::statvfs(place)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    };
+    free().map_err(|source| {
+        let message = format!("{file}: how much room is there cannot be told");
+        PortError::new(PortErrorKind::Failed, Effect::None, message).with_source(source)
+    })
+}
+
+/// Merges by qemu-img.
+pub(crate) async fn merge(
+    qemu_img: &dyn QemuImg,
+    merge: &Merge,
+    key_file: Option<PathBuf>,
+    progress: &dyn Progress,
+) -> Result<(), PortError> {
+    let Merge { from, into, .. } = merge;
+    let found = as_planned(from)?;
+    as_planned(into)?;
+    for layer in [from, into] {
+        if let Some(why) = revertible::locked(&layer.file) {
+            return Err(unmerged(PortErrorKind::Busy, merge, &why));
+        }
+    }
+    let total = found.blocks().saturating_mul(512);
+    progress.bytes(0, Some(total));
+    // No more than 2^53 bytes are told exactly, which is enough for a bar.
+    let done = |part: f64| progress.bytes((part * total as f64) as u64, Some(total));
+    let (top, base) = (image(from).with_key_file(key_file), image(into));
+    qemu_img.commit(&top, &base, &done).await.map_err(|e| error::of_qemu_img(about(merge), e))
+}
+
+/// Waits until no process works on the layers any more: a qemu-img whose merge was dropped is ended, and takes a moment to be gone.
+pub(crate) async fn at_rest(merge: &Merge) -> Result<(), PortError> {
+    let begin = Instant::now();
+    loop {
+        let files = [&merge.from.file, &merge.into.file];
+        match files.into_iter().find_map(|file| revertible::locked(file)) {
+            None => return Ok(()),
+            Some(why) if begin.elapsed() > ENDING => {
+                return Err(unmerged(PortErrorKind::Busy, merge, &why));
+            }
+            Some(_) => tokio::time::sleep(SOON).await,
+        }
+    }
+}
+
+/// Makes the header of `child` name `base`, unless it does.
+pub(crate) async fn reheader(
+    qemu_img: &dyn QemuImg,
+    child: &LayerFile,
+    base: &LayerFile,
+    key_file: Option<PathBuf>,
+) -> Result<(), PortError> {
+    as_planned(child)?;
+    as_planned(base)?;
+    if names(qemu_img, child, base).await? {
+        return Ok(());
+    }
+    let message =
+        || format!("disk {}: the header of {} was not made to name {}", child.disk, child.file, base.file);
+    if let Some(why) = revertible::locked(&child.file) {
+        return Err(PortError::new(PortErrorKind::Busy, Effect::None, format!("{}: {why}", message())));
+    }
+    let rebased = qemu_img.rebase_unsafe(&image(child).with_key_file(key_file), &image(base)).await;
+    rebased.map_err(|e| error::of_qemu_img(message(), e))
+}
+
+/// Whether the header of `child` names `base`, with its format.
+pub(crate) async fn names(
+    qemu_img: &dyn QemuImg,
+    child: &LayerFile,
+    base: &LayerFile,
+) -> Result<bool, PortError> {
+    let info = qemu_img.info(&image(child)).await.map_err(|e| {
+        error::of_qemu_img(format!("disk {}: the layer {} can't be read", child.disk, child.file), e)
+    })?;
+    Ok(match below(Path::new(&child.file), info.backing) {
+        Below::File { file, format } => format.as_ref() == Some(&base.format) && same_file(&file, &base.file),
+        Below::Nothing | Below::Foreign(_) => false,
+    })
+}
+
+/// Unlinks a regular file that no process has open, if it is the planned one; durably.
+pub(crate) fn unlink(layer: &LayerFile) -> Result<(), PortError> {
+    let path = Path::new(&layer.file);
+    let stays = |kind, why: &str| {
+        let message = format!("disk {}: the layer {} stays: {why}", layer.disk, layer.file);
+        PortError::new(kind, Effect::None, message)
+    };
+    let found = match std::fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(unlooked(layer).with_source(source)),
+    };
+    if !found.is_file() {
+        return Err(stays(PortErrorKind::Refused, "it is no regular file"));
+    }
+    as_planned(layer)?;
+    if let Some(why) = revertible::locked(&layer.file) {
+        return Err(stays(PortErrorKind::Busy, &why));
+    }
+    // Xen's disks have no locks, and a program that only reads would lose what it reads.
+    if let Some(holder) = revertible::users(&layer.file).first() {
+        return Err(stays(PortErrorKind::Busy, &format!("{holder} has it open")));
+    }
+    let gone = std::fs::remove_file(path)
+        .and_then(|()| File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all());
+    match gone {
+        Err(source) if source.kind() != ErrorKind::NotFound => {
+            let message = format!("disk {}: the layer {} was not unlinked", layer.disk, layer.file);
+            Err(PortError::new(PortErrorKind::Failed, Effect::Unknown, message).with_source(source))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether nothing is there.
+pub(crate) fn is_gone(layer: &LayerFile) -> Result<bool, PortError> {
+    match std::fs::symlink_metadata(&layer.file) {
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+        Err(source) => Err(unlooked(layer).with_source(source)),
+    }
+}
+
+/// The file, if it is the one that was planned.
+///
+/// # Errors
+/// [`PortErrorKind::Refused`] for another one, [`PortErrorKind::NotFound`] when there is none.
+pub(crate) fn as_planned(layer: &LayerFile) -> Result<std::fs::Metadata, PortError> {
+    let found = std::fs::metadata(&layer.file).map_err(|source| {
+        let mut error = unlooked(layer);
+        if source.kind() == ErrorKind::NotFound {
+            error.kind = PortErrorKind::NotFound;
+        }
+        error.with_source(source)
+    })?;
+    match layer.identity {
+        Some(planned) if planned != identity(FileId::from(&found)) => {
+            let message = format!(
+                "disk {}: {} is another file now than when this was planned: it was replaced; look again with \
+                 `xlsnap check`",
+                layer.disk, layer.file
+            );
+            Err(PortError::new(PortErrorKind::Refused, Effect::None, message))
+        }
+        _ => Ok(found),
+    }
+}
+
+/// What a merge that failed is called.
+pub(crate) fn about(merge: &Merge) -> String {
+    let Merge { from, into, .. } = merge;
+    format!("disk {}: {} was not merged into {}", from.disk, from.file, into.file)
+}
+
+pub(crate) fn unmerged(kind: PortErrorKind, merge: &Merge, why: &str) -> PortError {
+    PortError::new(kind, Effect::None, format!("{}: {why}", about(merge)))
+}
+
+pub(crate) fn image(layer: &LayerFile) -> Image {
+    Image::new(&layer.file, layer.format.driver())
+}
+
+/// Whether both names lead to one file, or are one name.
+pub(crate) fn same_file(a: &str, b: &str) -> bool {
+    let id = |file: &str| FileId::of(Path::new(file));
+    a == b || matches!((id(a), id(b)), (Ok(a), Ok(b)) if a == b)
+}
+
+/// What the header of the image at `above` says of what is below it.
+fn below(above: &Path, backing: Option<BackingFile>) -> Below {
+    let Some(BackingFile { name, format }) = backing else { return Below::Nothing };
+    match backing_file(above, &name).and_then(|file| file.to_str().map(str::to_owned)) {
+        Some(file) => Below::File { file, format: format.as_deref().map(ImageFormat::from_driver) },
+        None => Below::Foreign(name),
+    }
+}
+
+fn identity(FileId { device, inode }: FileId) -> FileIdentity {
+    FileIdentity { device, inode }
+}
+
+/// When it was last written to, in nanoseconds since 1970-01-01 UTC.
+fn modified(found: &std::fs::Metadata) -> u64 {
+    let nanoseconds = i128::from(found.mtime()) * 1_000_000_000 + i128::from(found.mtime_nsec());
+    u64::try_from(nanoseconds.max(0)).unwrap_or(u64::MAX)
+}
+
+/// How long a block device is, in bytes.
+fn length(device: &Path) -> std::io::Result<u64> {
+    use std::io::Seek;
+    File::open(device)?.seek(std::io::SeekFrom::End(0))
+}
+
+fn unlooked(layer: &LayerFile) -> PortError {
+    let message = format!("disk {}: the layer {} can't be looked at", layer.disk, layer.file);
+    PortError::new(PortErrorKind::Failed, Effect::None, message)
+}
