@@ -11,7 +11,7 @@ use compare::Compared;
 
 use crate::error::{from_port, from_store};
 use crate::execute::Execution;
-use crate::operation::{finish, inventory};
+use crate::operation::{external_records, finish, inventory, layer_facts};
 use crate::session::{Session, chain, left_journal};
 use crate::step::{Does, Stage, Step};
 use crate::{
@@ -124,7 +124,9 @@ async fn compare(
     pending: Option<String>,
 ) -> Result<Vec<(Finding, Option<Does>)>, Error> {
     let inventory = inventory(ports, domain).await?;
-    let mut compared = Compared::new(domain, &inventory, pending.clone());
+    let records = external_records(ports, domain).await?;
+    let layers = layer_facts(ports, domain, &inventory, &records).await?;
+    let mut compared = Compared::new(domain, &inventory, &layers.tree, pending.clone());
     let listed = ports.store.list(domain.uuid, &mut |entry| compared.meet(entry)).await;
     listed.map_err(|e| from_store(e, format!("the snapshots of domain {} cannot be listed", domain.name)))?;
     let record = ports.store.domain_record(domain.uuid).await;
@@ -154,7 +156,7 @@ async fn compare(
         }
     }
     if pending.is_none() {
-        found.extend(layers::compare(ports, domain, &inventory, request).await?);
+        found.extend(layers::compare(domain, &layers, request));
     }
     if request.deep {
         found.extend(images(ports, domain, &inventory).await?);

@@ -16,7 +16,7 @@ use xlsnap_conf_store::Record;
 use xlsnap_types::model::{DiskName, ImageFormat, Owner, SnapshotName};
 
 use crate::record::Part;
-use crate::{Below, FileIdentity, Layer, LayerFile, Overlay};
+use crate::{Below, FileIdentity, ImageSnapshot, Layer, LayerFile, Overlay};
 
 /// A layer, and what is recorded of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,6 +151,16 @@ impl LayerTree {
             Below::File { file: base, .. } => self.get(base).is_some_and(|base| base.layer.file == file),
             Below::Nothing | Below::Foreign(_) => false,
         })
+    }
+
+    /// Whether the image that a record names for an internal part is a layer, and holds the snapshot.
+    pub(crate) fn holds(&self, part: &Part<'_>) -> bool {
+        let Some(meta) = part.meta else { return false };
+        let Some(node) = self.get(&meta.image) else { return false };
+        let is_it = |snapshot: &ImageSnapshot| {
+            snapshot.name == part.tag && meta.id.as_ref().is_none_or(|id| *id == snapshot.id)
+        };
+        node.layer.snapshots.iter().any(is_it)
     }
 
     /// The tree with an overlay that is to be made.
