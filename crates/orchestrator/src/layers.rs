@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use xlsnap_conf_store::Record;
 use xlsnap_types::model::{DiskName, ImageFormat, Owner, SnapshotName};
 
+use crate::plan::{MadeTop, NewTop};
 use crate::record::Part;
 use crate::{Below, FileIdentity, ImageSnapshot, Layer, LayerFile, Overlay};
 
@@ -163,19 +164,26 @@ impl LayerTree {
         node.layer.snapshots.iter().any(is_it)
     }
 
-    /// The tree with an overlay that is to be made.
-    pub(crate) fn add_overlay(&mut self, overlay: &Overlay) {
+    /// The tree with an image that is to be made.
+    pub(crate) fn add(&mut self, top: &NewTop) {
+        let file = top.file();
         self.nodes.push(LayerNode {
-            disk: overlay.disk.clone(),
+            disk: file.disk,
             layer: Layer {
-                file: overlay.file.clone(),
+                file: file.file,
+                // No file has it.
                 identity: FileIdentity { device: u64::MAX, inode: u64::MAX - self.nodes.len() as u64 },
-                format: overlay.format.clone(),
-                virtual_size: overlay.virtual_size,
+                format: file.format,
+                virtual_size: top.virtual_size(),
                 bytes: 0,
                 stamp: None,
                 snapshots: Vec::new(),
-                base: Below::File { file: overlay.base.clone(), format: Some(overlay.base_format.clone()) },
+                base: match &top.made {
+                    MadeTop::Overlay(Overlay { base, base_format, .. }) => {
+                        Below::File { file: base.clone(), format: Some(base_format.clone()) }
+                    }
+                    MadeTop::Copy(_) => Below::Nothing,
+                },
                 in_use: true,
                 encrypted: false,
             },

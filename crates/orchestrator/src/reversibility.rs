@@ -8,6 +8,7 @@ use xlsnap_types::model::{MemoryMeta, MemoryWay, SnapshotName};
 use crate::error::from_port;
 use crate::operation::{abilities, external_records, guest, inventory, layer_facts};
 use crate::plan::{self, LayerFacts, Marks, RevertFacts};
+use crate::record::needs_layers;
 use crate::session::chain;
 use crate::{Abilities, Can, DomainRef, Error, GuestState, Inventory, Kind, Ports, RevertRequest, RevertWay};
 
@@ -153,7 +154,7 @@ impl Reversibility {
         // What the record forbids stays forbidden, whatever the domain is.
         let Some(name) = name.filter(|_| promise.revert.is_possible()) else { return Ok(promise) };
         let mut layers = LayerFacts::default();
-        if record.snapshot.disks.iter().any(|disk| disk.is_external()) {
+        if needs_layers(record, inventory) {
             let records = external_records(ports, domain).await?;
             layers = layer_facts(ports, domain, inventory, &records).await?;
         }

@@ -15,8 +15,8 @@ use xlsnap_types::model::{DiskName, ImageFormat, MemoryMeta, Owner, SnapshotName
 use crate::journal::Draft;
 use crate::layers::PartFiles;
 use crate::{
-    Bitmap, Disk, FileIdentity, LayerFile, MemoryInside, MemorySave, Merge, Overlay, Run, SnapshotAction,
-    SnapshotId,
+    Bitmap, CopyOut, Disk, FileIdentity, LayerFile, MemoryInside, MemorySave, Merge, Overlay, Run,
+    SnapshotAction, SnapshotId,
 };
 
 /// A part of a plan: its steps are begun together, and it ends when all have.
@@ -73,6 +73,8 @@ pub struct Step {
 pub enum Does {
     /// Makes the empty file of an external snapshot.
     MakeLayer(Overlay),
+    /// Makes an image of its own of what a snapshot inside a layer holds.
+    CopyOut(CopyOut),
     /// Removes the file of an overlay that takes no disk's writes.
     RemoveLayer(Overlay),
     /// Makes the domain's description name a file as the disk's image.
@@ -425,6 +427,7 @@ impl Does {
                 | Self::FinishMemory(_)
                 | Self::TakeInside { .. }
                 | Self::Merge(_)
+                | Self::CopyOut(_)
         )
     }
 
@@ -437,6 +440,7 @@ impl Does {
             | Self::Unlink(layer)
             | Self::EmptyLayer { layer, .. }
             | Self::Reheader { child: layer, .. } => &layer.disk,
+            Self::CopyOut(copy) => &copy.to.disk,
             Self::Merge(merge) => &merge.from.disk,
             Self::SetPart { disk, .. } => disk,
             Self::Take(action) => action.disk(),

@@ -13,6 +13,7 @@ use crate::error::{from_port, from_store};
 use crate::execute::{Execution, interrupted};
 use crate::journal::Journal;
 use crate::plan::{self, LayerFacts, Marks, RevertFacts, no_such};
+use crate::record::needs_layers;
 use crate::session::Session;
 use crate::{
     CreateReport, CreateRequest, DomainRef, Effect, Error, GuestState, MemoryPlace, MemoryRequest, Operation,
@@ -187,7 +188,7 @@ impl Reverting {
         let inventory = inventory(ports, domain).await?;
         let abilities = abilities(ports, domain).await?;
         let mut layers = LayerFacts::default();
-        if record.snapshot.disks.iter().any(|disk| disk.is_external()) {
+        if needs_layers(&record, &inventory) {
             ports.layers.need(&format!("{about} cannot be reverted to"))?;
             let records = external_records(ports, domain).await?;
             layers = layer_facts(ports, domain, &inventory, &records).await?;
@@ -258,7 +259,7 @@ impl Reverting {
         safety: &mut Option<CreateReport>,
     ) -> Result<RevertReport, Error> {
         let Self { plan, id, .. } = self;
-        let RevertPlan { name, disks, way, untouched, mut warnings, stages, overlays, safety: _ } = plan;
+        let RevertPlan { name, disks, way, untouched, mut warnings, stages, tops, safety: _ } = plan;
         let mut journal = Journal::new(id, Operation::Revert, name.clone(), stages);
         session.intend(&journal).await.map_err(|e| after_safety(e, request))?;
         let execution = Execution::new(session, ports, id);
@@ -273,7 +274,7 @@ impl Reverting {
         }
         warnings.extend(found.warnings);
         let inside = disks.into_iter().map(|target| target.disk);
-        let disks = inside.chain(overlays.into_iter().map(|top| top.overlay.disk)).collect();
+        let disks = inside.chain(tops.iter().map(|top| top.disk().clone())).collect();
         Ok(RevertReport { name, disks, untouched, way, safety: safety.take(), warnings, recovered: None })
     }
 }

@@ -14,8 +14,8 @@ use super::{LayerFacts, NewTop, refused, reverting_stages};
 use crate::record::{Found, cannot_go_back, find, parts};
 use crate::step::{Does, ImageTarget, UndoPoint};
 use crate::{
-    Abilities, Can, Disk, DomainRef, Error, GuestState, Inventory, Overlay, RevertPlan, RevertRequest,
-    RevertWay, Run, Stage, UndescribedKind,
+    Abilities, Can, Disk, DomainRef, Error, GuestState, Inventory, RevertPlan, RevertRequest, RevertWay, Run,
+    Stage, UndescribedKind,
 };
 
 /// What planning a revert is to know.
@@ -110,7 +110,7 @@ pub(crate) fn revert(facts: &RevertFacts<'_>, request: &RevertRequest) -> Result
     let mut bitmaps = Vec::new();
     for part in parts(facts.domain, name, facts.record)? {
         let about = format!("snapshot {name} of domain {domain}: disk {}", part.disk);
-        if part.overlay.is_some() {
+        if tops.iter().any(|top| *top.disk() == part.disk) {
             continue;
         }
         let (disk, snapshot) = match find(&part, facts.inventory) {
@@ -161,17 +161,14 @@ pub(crate) fn revert(facts: &RevertFacts<'_>, request: &RevertRequest) -> Result
         .disks
         .iter()
         .filter(|disk| !disks.iter().any(|target| target.disk == disk.name))
-        .filter(|disk| !tops.iter().any(|top| top.overlay.disk == disk.name))
+        .filter(|disk| !tops.iter().any(|top| *top.disk() == disk.name))
         .collect();
     let untouched = untouched
         .into_iter()
         .map(|disk| PassedOver { disk: disk.name.clone(), why: "it is not part of the snapshot".to_owned() })
         .collect();
     warn_of_bitmaps(&bitmaps, &mut warnings);
-    warnings.extend(tops.iter().map(|top| {
-        let Overlay { disk, file, base, .. } = &top.overlay;
-        format!("disk {disk} writes to {file} from then on, which stands on {base}; what was written to {} since is lost", top.old.file)
-    }));
+    warnings.extend(tops.iter().map(external::told));
     if facts.marks == Marks::NoRoom && !points.is_empty() {
         points.clear();
         warnings.push(format!(
@@ -193,8 +190,8 @@ pub(crate) fn revert(facts: &RevertFacts<'_>, request: &RevertRequest) -> Result
         from: facts.current.cloned(),
     };
     let stages = reverting_stages(facts.domain.uuid, &reverting);
-    let Reverting { disks, tops: overlays, way, .. } = reverting;
-    Ok(RevertPlan { name: name.clone(), safety: None, disks, overlays, untouched, way, warnings, stages })
+    let Reverting { disks, tops, way, .. } = reverting;
+    Ok(RevertPlan { name: name.clone(), safety: None, disks, tops, untouched, way, warnings, stages })
 }
 
 fn warn_of_bitmaps(bitmaps: &[Does], warnings: &mut Vec<String>) {

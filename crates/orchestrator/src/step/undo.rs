@@ -130,6 +130,7 @@ impl Planner<'_> {
                 one(InTurn, Does::RemoveLayer(overlay.clone()))
             }
             Does::MakeLayer(overlay) => self.layer(overlay),
+            Does::CopyOut(copy) => one(InTurn, Does::Unlink(copy.to.clone())),
             Does::Adopt(Adoption { disk, file, format, was: Some(before) }) => {
                 let was = Some(ImageFile { file: file.clone(), format: format.clone() });
                 let ImageFile { file, format } = before.clone();

@@ -202,7 +202,7 @@ impl Ending {
         if journal.direction == Direction::Back {
             return Self::undone(&journal.stages[..journal.at], look);
         }
-        if journal.does().any(|does| matches!(does, Does::MakeLayer(_))) {
+        if journal.does().any(|does| matches!(does, Does::MakeLayer(_) | Does::CopyOut(_))) {
             // What the disks wrote to before is there, whole.
             let commit = journal.stage_with(|does| *does == Does::Commit).unwrap_or(journal.stages.len());
             // Before a reset the journal is written.
