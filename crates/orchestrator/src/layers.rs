@@ -7,7 +7,7 @@ mod gather;
 mod tidy;
 
 pub(crate) use gather::gather;
-pub(crate) use tidy::{Tidied, Tidy};
+pub(crate) use tidy::{Tidied, Tidy, WITHOUT_DATA};
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use xlsnap_conf_store::Record;
 use xlsnap_types::model::{DiskName, ImageFormat, Owner, SnapshotName};
 
 use crate::record::Part;
-use crate::{Below, FileIdentity, Layer, LayerFile, Overlay};
+use crate::{Below, FileIdentity, Layer, LayerFile, Overlay, SnapshotId};
 
 /// A layer, and what is recorded of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,6 +138,22 @@ impl LayerTree {
 
     fn by_identity(&self, identity: FileIdentity) -> Option<&LayerNode> {
         self.nodes.iter().find(|node| node.layer.identity == identity)
+    }
+
+    /// The layer that a record names as the image of an internal part, if the part's snapshot is in it.
+    pub(crate) fn holder(&self, part: &Part<'_>) -> Option<(&LayerNode, SnapshotId)> {
+        let meta = part.meta?;
+        let node = self.get(&meta.image)?;
+        let mut named = node.layer.snapshots.iter().filter(|snapshot| snapshot.name == part.tag);
+        let found = named.find(|snapshot| meta.id.as_ref().is_none_or(|id| *id == snapshot.id))?;
+        Some((node, SnapshotId { name: found.name.clone(), id: found.id.clone() }))
+    }
+
+    /// The tree after an internal snapshot was deleted.
+    pub(crate) fn drop_snapshot(&mut self, file: &str, gone: &SnapshotId) {
+        for node in self.nodes.iter_mut().filter(|node| node.layer.file == file) {
+            node.layer.snapshots.retain(|held| held.id != gone.id || held.name != gone.name);
+        }
     }
 
     /// All layers.

@@ -3,19 +3,27 @@
 
 use crate::layers::{Guard, LayerNode};
 use crate::operation::{external_records, layer_facts};
-use crate::plan::note;
+use crate::plan::{LayerFacts, note};
 use crate::step::Does;
 use crate::{CheckRequest, DomainRef, Error, Finding, FindingCode, Inventory, Ports, Repair};
 
-/// Compares the layers with the ledger, the records and the headers.
-pub(super) async fn compare(
+/// Looks at the layers.
+pub(super) async fn look(
     ports: &Ports<'_>,
     domain: &DomainRef,
     inventory: &Inventory,
-    request: &CheckRequest,
-) -> Result<Vec<(Finding, Option<Does>)>, Error> {
+) -> Result<LayerFacts, Error> {
     let records = external_records(ports, domain).await?;
-    let facts = layer_facts(ports, domain, inventory, &records).await?;
+    layer_facts(ports, domain, inventory, &records).await
+}
+
+/// Compares the layers with the ledger, the records and the headers.
+pub(super) fn compare(
+    domain: &DomainRef,
+    inventory: &Inventory,
+    facts: &LayerFacts,
+    request: &CheckRequest,
+) -> Vec<(Finding, Option<Does>)> {
     let mut found = Vec::new();
     for (layer, by) in &facts.tree.missing {
         // Of an overlay that a record names the comparison of records tells.
@@ -35,14 +43,15 @@ pub(super) async fn compare(
         found.push((finding, None));
     }
     for node in facts.tree.nodes() {
-        found.extend(of_layer(domain, node, &facts.parts, request));
+        let is_top = inventory.disks.iter().any(|disk| disk.image == node.layer.file);
+        found.extend(of_layer(domain, (node, is_top), &facts.parts, request));
     }
-    Ok(found)
+    found
 }
 
 fn of_layer(
     domain: &DomainRef,
-    node: &LayerNode,
+    (node, is_top): (&LayerNode, bool),
     parts: &[crate::layers::ExternalPart],
     request: &CheckRequest,
 ) -> Option<(Finding, Option<Does>)> {
@@ -71,10 +80,12 @@ fn of_layer(
         what,
         risk: risk.to_owned(),
         repair: if is_accepted { Repair::Possible } else { Repair::ByHand },
-        advice: format!(
-            "put the file of before back; or, where what it holds now is what it shall hold: {accept}"
-        ),
+        advice: if is_accepted {
+            "the ledger takes it for what it holds now".to_owned()
+        } else {
+            format!("put the file of before back; or, if what it holds now is right: {accept}")
+        },
     };
-    let fix = is_accepted.then(|| Does::NoteLayers { add: vec![note(node, true)], remove: Vec::new() });
+    let fix = is_accepted.then(|| Does::NoteLayers { add: vec![note(node, !is_top)], remove: Vec::new() });
     Some((finding, fix))
 }

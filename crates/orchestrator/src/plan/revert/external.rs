@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use xlsnap_types::model::{ImageFormat, Owner};
 
 use super::RevertFacts;
-use crate::layers::{Guard, LayerNode, PartFiles, external_part};
+use crate::layers::{Guard, LayerNode, PartFiles, WITHOUT_DATA, external_part};
 use crate::plan::create::token;
 use crate::plan::{Merges, NewTop, file_beside, refused};
 use crate::record::{Part, parts};
 use crate::step::{Does, LayerNote, Stage};
-use crate::{Below, Disk, Error, LayerFile, Overlay, RevertRequest};
+use crate::{Below, Can, Disk, Error, LayerFile, Overlay, RevertRequest};
 
 /// How many names are tried for an overlay.
 const NAMES: usize = 100_000;
@@ -113,6 +113,39 @@ fn unused(
     (1..NAMES)
         .map(|number| file_beside(&stem, &format!("{}-{number}", request.name), format))
         .find(|file| !taken.contains(file.as_str()) && !facts.layers.taken.contains(file))
+}
+
+/// Where the disks write to from then on, and what is lost, as sentences.
+pub(super) fn moves(
+    facts: &RevertFacts<'_>,
+    request: &RevertRequest,
+    (tops, tidying): (&[NewTop], &[Stage]),
+) -> Vec<String> {
+    let is_kept = |file: &str| facts.layers.parts.iter().any(|part| part.files.image == file);
+    let mut told: Vec<String> = tops
+        .iter()
+        .map(|NewTop { overlay: Overlay { disk, file, base, .. }, old }| {
+            let start = match facts.abilities.restart {
+                Can::Yes => String::new(),
+                Can::No(_) => format!("; what starts domain {} has to name it", facts.domain.name),
+            };
+            let lost = match &request.safety {
+                Some(safety) => format!("; what {} holds is kept in snapshot {safety}", old.file),
+                // The disk writes to what a snapshot needs as it is.
+                None if is_kept(&old.file) => String::new(),
+                None => format!("; what {} holds and no snapshot has is lost", old.file),
+            };
+            format!("disk {disk} writes to {file} from then on, which stands on {base}{start}{lost}")
+        })
+        .collect();
+    for step in tidying.iter().flat_map(Stage::steps) {
+        let (Does::Unlink(layer) | Does::EmptyLayer { layer, .. }) = &step.does else { continue };
+        let has_data = facts.layers.tree.get(&layer.file).is_some_and(|node| node.layer.bytes > WITHOUT_DATA);
+        if has_data && !tops.iter().any(|top| top.old.file == layer.file) {
+            told.push(format!("what {} (disk {}) holds and no snapshot has is lost", layer.file, layer.disk));
+        }
+    }
+    told
 }
 
 /// What becomes of the layers after the commit: the new ones are noted, and those that no disk and no snapshot needs any more are
