@@ -245,7 +245,7 @@ pub(crate) struct Delete {
 
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("orphan").args(["adopt", "delete_orphan"])))]
-#[command(group(ArgGroup::new("change").args(["repair", "adopt", "delete_orphan"])))]
+#[command(group(ArgGroup::new("change").args(["repair", "keep_base", "adopt", "delete_orphan"]).multiple(true)))]
 pub(crate) struct Check {
     #[command(flatten)]
     pub(crate) domain: MaybeDomain,
@@ -258,7 +258,7 @@ pub(crate) struct Check {
     #[arg(long)]
     pub(crate) deep: bool,
 
-    /// Take the files below this disk for what they hold now, although they were written to or replaced; may be repeated.
+    /// Take the files below this disk for what they hold now, although they were written to or replaced.
     #[arg(long, value_name = "DISK", value_delimiter = ',', requires = "domain", conflicts_with_all = ["adopt", "delete_orphan"])]
     pub(crate) keep_base: Vec<DiskName>,
 
