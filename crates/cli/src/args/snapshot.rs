@@ -234,7 +234,7 @@ pub(crate) struct Delete {
     #[arg(long)]
     pub(crate) metadata_only: bool,
 
-    /// Merge no files, although no snapshot needs them any more: that is what takes long, and a later deletion does it.
+    /// Merge no files that no snapshot needs any more: that is what takes long, and a later deletion does it.
     #[arg(long, conflicts_with = "metadata_only")]
     pub(crate) no_merge: bool,
 
@@ -258,7 +258,7 @@ pub(crate) struct Check {
     #[arg(long)]
     pub(crate) deep: bool,
 
-    /// Take the files below this disk for what they hold now, although they were written to or replaced.
+    /// Take the files below this disk for what they hold now, although they were written to or replaced; may be repeated.
     #[arg(long, value_name = "DISK", value_delimiter = ',', requires = "domain", conflicts_with_all = ["adopt", "delete_orphan"])]
     pub(crate) keep_base: Vec<DiskName>,
 

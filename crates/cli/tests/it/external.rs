@@ -154,6 +154,22 @@ fn a_file_that_several_stand_on_stays_and_that_is_told() {
 }
 
 #[test]
+fn a_rotation_of_snapshots_does_not_make_names_longer_and_longer() {
+    let host = Host::new();
+    let image = host.scratch.qcow2_with("a.qcow2", SIZE, 1);
+    host.add("web", &[image], &[]);
+    let name = |number: usize| format!("every-night-at-three-in-the-morning-{number}");
+    for number in 0..12 {
+        host.run(["create", "web", &name(number), "--external", "vda"]).ok();
+        if number >= 2 {
+            host.run(["delete", "web", &name(number - 2)]).ok();
+        }
+    }
+    assert_eq!(files(&host).len(), 3, "{:?}", files(&host));
+    assert!(files(&host).iter().all(|file| file.len() < 160), "{:?}", files(&host));
+}
+
+#[test]
 fn a_safety_snapshot_can_be_gone_back_to() {
     let (host, _) = chain();
     let before = host.state();

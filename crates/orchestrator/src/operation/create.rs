@@ -108,12 +108,14 @@ impl Creation {
             |e| from_store(e, format!("what is stored of domain {} cannot be read", domain.name));
         let names: BTreeSet<SnapshotName> =
             ports.store.names(domain.uuid).await.map_err(unreadable)?.into_iter().collect();
-        let of_domain = ports.store.domain_record(domain.uuid).await.map_err(unreadable)?;
-        let parent = of_domain.and_then(|record| record.current).filter(|parent| names.contains(parent));
+        let of_domain = ports.store.domain_record(domain.uuid).await.map_err(unreadable)?.unwrap_or_default();
+        let parent = of_domain.current.filter(|parent| names.contains(parent));
+        let ledger = &of_domain.layers;
         let guest = guest(ports, domain).await?;
         let inventory = inventory(ports, domain).await?;
         let now = ports.clock.epoch_seconds();
-        let facts = CreateFacts { domain: &domain.name, inventory: &inventory, names: &names, id, now };
+        let facts =
+            CreateFacts { domain: &domain.name, inventory: &inventory, names: &names, ledger, id, now };
         let mut plan = plan::create(&facts, request)?;
         refuse_overlays(ports, domain, &plan).await?;
         if let Some(wanted) = &request.memory {
