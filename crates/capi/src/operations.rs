@@ -111,6 +111,7 @@ pub unsafe extern "C" fn xlsnap_delete(
         let request = DeleteRequest {
             children: options.children != 0,
             metadata_only: options.metadata_only != 0,
+            no_merge: options.no_merge != 0,
             ..DeleteRequest::new(name)
         };
         call.run(async |host, domain| host.host.delete(domain, &request, host.call()).await).map(drop)

@@ -84,6 +84,8 @@ pub struct XlsnapDeleteOptions {
     pub children: c_int,
     /// Not 0: only the records; images and files stay as they are.
     pub metadata_only: c_int,
+    /// Not 0: files that no snapshot needs any more are not merged now: that is what takes long, and a later deletion does it.
+    pub no_merge: c_int,
 }
 
 /// A struct of options.

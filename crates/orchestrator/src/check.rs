@@ -11,7 +11,8 @@ use compare::Compared;
 
 use crate::error::{from_port, from_store};
 use crate::execute::Execution;
-use crate::operation::{external_records, finish, inventory, layer_facts};
+use crate::operation::{finish, inventory};
+use crate::plan::LayerFacts;
 use crate::session::{Session, chain, left_journal};
 use crate::step::{Does, Stage, Step};
 use crate::{
@@ -44,6 +45,8 @@ pub async fn plan_check(
     let found = compare(ports, domain, request, pending).await?;
     let mut stages = Vec::new();
     for (finding, fix) in found {
+        // A dry run of a check that accepts layers and mends nothing else tells that alone.
+        let fix = fix.filter(|does| request.keep_base.is_empty() || request.repair || is_acceptance(does));
         stages.extend(fix.map(|does| Stage::one(domain.uuid, does)));
         report.findings.push(finding);
     }
@@ -95,8 +98,7 @@ async fn check_in(
     let found = compare(ports, session.domain, request, pending).await?;
     let execution = Execution::new(session, ports, Uuid::nil());
     for (mut finding, fix) in found {
-        // What is accepted is asked for by the disk's name.
-        let is_asked = |does: &Does| request.repair || matches!(does, Does::NoteLayers { .. });
+        let is_asked = |does: &Does| request.repair || is_acceptance(does);
         if let Some(does) = fix.filter(is_asked) {
             let step = Step { domain: session.domain.uuid, does };
             let done = step.text().map(|text| text.what).unwrap_or_default();
@@ -116,6 +118,11 @@ async fn check_in(
     Ok(report)
 }
 
+/// Whether a repair takes a layer for what it is now, which is asked for by the disk's name.
+fn is_acceptance(does: &Does) -> bool {
+    matches!(does, Does::NoteLayers { .. })
+}
+
 /// Compares everything; each finding with the step of the repair that loses nothing, where there is one.
 async fn compare(
     ports: &Ports<'_>,
@@ -124,8 +131,10 @@ async fn compare(
     pending: Option<String>,
 ) -> Result<Vec<(Finding, Option<Does>)>, Error> {
     let inventory = inventory(ports, domain).await?;
-    let records = external_records(ports, domain).await?;
-    let layers = layer_facts(ports, domain, &inventory, &records).await?;
+    let layers = match pending {
+        None => layers::look(ports, domain, &inventory).await?,
+        Some(_) => LayerFacts::default(),
+    };
     let mut compared = Compared::new(domain, &inventory, &layers.tree, pending.clone());
     let listed = ports.store.list(domain.uuid, &mut |entry| compared.meet(entry)).await;
     listed.map_err(|e| from_store(e, format!("the snapshots of domain {} cannot be listed", domain.name)))?;
@@ -133,7 +142,8 @@ async fn compare(
     let record = record.map_err(|e| {
         from_store(e, format!("what is stored of domain {} itself cannot be read", domain.name))
     })?;
-    let (mut found, overlays, memories, named) = compared.end(record.and_then(|record| record.current));
+    let current = record.and_then(|record| record.current);
+    let (mut found, overlays, memories, named) = compared.end(current, &layers.tree);
     for memory in memories {
         found.extend(memory.look(ports, domain, request.deep).await?.map(|finding| (finding, None)));
     }
@@ -155,9 +165,7 @@ async fn compare(
             }
         }
     }
-    if pending.is_none() {
-        found.extend(layers::compare(domain, &layers, request));
-    }
+    found.extend(layers::compare(domain, &inventory, &layers, request));
     if request.deep {
         found.extend(images(ports, domain, &inventory).await?);
     }

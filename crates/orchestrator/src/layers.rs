@@ -7,7 +7,7 @@ mod gather;
 mod tidy;
 
 pub(crate) use gather::gather;
-pub(crate) use tidy::{Tidied, Tidy};
+pub(crate) use tidy::{Tidied, Tidy, WITHOUT_DATA};
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use xlsnap_types::model::{DiskName, ImageFormat, Owner, SnapshotName};
 
 use crate::plan::{MadeTop, NewTop};
 use crate::record::Part;
-use crate::{Below, FileIdentity, ImageSnapshot, Layer, LayerFile, Overlay};
+use crate::{Below, FileIdentity, Layer, LayerFile, Overlay, SnapshotId};
 
 /// A layer, and what is recorded of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,6 +141,22 @@ impl LayerTree {
         self.nodes.iter().find(|node| node.layer.identity == identity)
     }
 
+    /// The layer that a record names as the image of an internal part, if the part's snapshot is in it.
+    pub(crate) fn holder(&self, part: &Part<'_>) -> Option<(&LayerNode, SnapshotId)> {
+        let meta = part.meta?;
+        let node = self.get(&meta.image)?;
+        let mut named = node.layer.snapshots.iter().filter(|snapshot| snapshot.name == part.tag);
+        let found = named.find(|snapshot| meta.id.as_ref().is_none_or(|id| *id == snapshot.id))?;
+        Some((node, SnapshotId { name: found.name.clone(), id: found.id.clone() }))
+    }
+
+    /// The tree after an internal snapshot was deleted.
+    pub(crate) fn drop_snapshot(&mut self, file: &str, gone: &SnapshotId) {
+        for node in self.nodes.iter_mut().filter(|node| node.layer.file == file) {
+            node.layer.snapshots.retain(|held| held.id != gone.id || held.name != gone.name);
+        }
+    }
+
     /// All layers.
     pub(crate) fn nodes(&self) -> &[LayerNode] {
         &self.nodes
@@ -156,17 +172,26 @@ impl LayerTree {
 
     /// Whether the image that a record names for an internal part is a layer, and holds the snapshot.
     pub(crate) fn holds(&self, part: &Part<'_>) -> bool {
-        let Some(meta) = part.meta else { return false };
-        let Some(node) = self.get(&meta.image) else { return false };
-        let is_it = |snapshot: &ImageSnapshot| {
-            snapshot.name == part.tag && meta.id.as_ref().is_none_or(|id| *id == snapshot.id)
-        };
-        node.layer.snapshots.iter().any(is_it)
+        self.holder(part).is_some()
     }
 
     /// The tree with an image that is to be made.
     pub(crate) fn add(&mut self, top: &NewTop) {
-        let file = top.file();
+        let base = match &top.made {
+            MadeTop::Overlay(overlay) => return self.add_overlay(overlay),
+            MadeTop::Copy(_) => Below::Nothing,
+        };
+        self.add_new(top.file(), top.virtual_size(), base);
+    }
+
+    /// The tree with an overlay that is to be made.
+    pub(crate) fn add_overlay(&mut self, overlay: &Overlay) {
+        let Overlay { disk, file, format, base, base_format, virtual_size, .. } = overlay.clone();
+        let base = Below::File { file: base, format: Some(base_format) };
+        self.add_new(LayerFile { disk, file, format, identity: None }, virtual_size, base);
+    }
+
+    fn add_new(&mut self, file: LayerFile, virtual_size: u64, base: Below) {
         self.nodes.push(LayerNode {
             disk: file.disk,
             layer: Layer {
@@ -174,16 +199,11 @@ impl LayerTree {
                 // No file has it.
                 identity: FileIdentity { device: u64::MAX, inode: u64::MAX - self.nodes.len() as u64 },
                 format: file.format,
-                virtual_size: top.virtual_size(),
+                virtual_size,
                 bytes: 0,
                 stamp: None,
                 snapshots: Vec::new(),
-                base: match &top.made {
-                    MadeTop::Overlay(Overlay { base, base_format, .. }) => {
-                        Below::File { file: base.clone(), format: Some(base_format.clone()) }
-                    }
-                    MadeTop::Copy(_) => Below::Nothing,
-                },
+                base,
                 in_use: true,
                 encrypted: false,
             },

@@ -65,6 +65,16 @@ pub struct CreatePlan {
     pub stages: Vec<Stage>,
 }
 
+impl CreatePlan {
+    /// The overlays that it makes.
+    pub(crate) fn overlays(&self) -> impl Iterator<Item = &Overlay> {
+        self.disks.iter().filter_map(|disk| match &disk.action {
+            SnapshotAction::External(overlay) => Some(overlay),
+            SnapshotAction::Internal { .. } => None,
+        })
+    }
+}
+
 /// How snapshots will be deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeletePlan {

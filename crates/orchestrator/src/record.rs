@@ -90,13 +90,6 @@ pub(crate) fn find<'i>(part: &Part<'_>, inventory: &'i Inventory) -> Found<'i> {
     }
 }
 
-/// Whether a part of a record is in another file than the disk's image of now.
-pub(crate) fn needs_layers(record: &Record, inventory: &Inventory) -> bool {
-    let metas = || record.meta.iter().flat_map(|meta| &meta.disks);
-    record.snapshot.disks.iter().any(|disk| disk.is_external())
-        || metas().any(|meta| inventory.disk(&meta.disk).is_some_and(|disk| disk.image != meta.image))
-}
-
 /// Why the image of a disk cannot go back to a snapshot inside it, as a clause, and what to do; `None` when it can. What a
 /// creation promises, what `show` says and what a revert refuses all come from here.
 pub(crate) fn cannot_go_back(disk: &Disk, drop_bitmaps: bool) -> Option<(String, String)> {

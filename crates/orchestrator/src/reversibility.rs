@@ -6,9 +6,8 @@ use xlsnap_conf_store::Record;
 use xlsnap_types::model::{MemoryMeta, MemoryWay, SnapshotName};
 
 use crate::error::from_port;
-use crate::operation::{abilities, external_records, guest, inventory, layer_facts};
-use crate::plan::{self, LayerFacts, Marks, RevertFacts};
-use crate::record::needs_layers;
+use crate::operation::{abilities, guest, inventory, layers_of_record};
+use crate::plan::{self, Marks, RevertFacts};
 use crate::session::chain;
 use crate::{Abilities, Can, DomainRef, Error, GuestState, Inventory, Kind, Ports, RevertRequest, RevertWay};
 
@@ -153,13 +152,8 @@ impl Reversibility {
         let name = record.snapshot.name.as_deref().and_then(|name| SnapshotName::new(name).ok());
         // What the record forbids stays forbidden, whatever the domain is.
         let Some(name) = name.filter(|_| promise.revert.is_possible()) else { return Ok(promise) };
-        let mut layers = LayerFacts::default();
-        if needs_layers(record, inventory) {
-            let records = external_records(ports, domain).await?;
-            layers = layer_facts(ports, domain, inventory, &records).await?;
-        }
         let facts = RevertFacts {
-            layers,
+            layers: layers_of_record(ports, domain, inventory, record).await?,
             domain,
             guest: now.guest,
             inventory,

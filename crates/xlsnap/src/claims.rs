@@ -8,6 +8,7 @@
 //! [`Claims`] is pure; [`collect`] fills it.
 
 mod collect;
+mod frozen;
 mod header;
 mod neighbours;
 mod shared;
@@ -79,6 +80,13 @@ pub(crate) enum Role {
         /// The overlay that was made on it.
         overlay: String,
     },
+    /// The ledger has it as read-only.
+    Layer {
+        /// The disk.
+        disk: DiskName,
+        /// The file whose header names it.
+        overlay: String,
+    },
 }
 
 /// One domain's word about a file.
@@ -103,6 +111,12 @@ impl fmt::Display for Claim {
             Role::Kept { snapshot, overlay } => {
                 write!(f, "the base of {overlay}, which snapshot {snapshot} of domain {name} was taken with")
             }
+            Role::Layer { disk, overlay } => {
+                write!(
+                    f,
+                    "the base of {overlay}, which belongs to the snapshots of disk {disk} of domain {name}"
+                )
+            }
         }
     }
 }
@@ -120,6 +134,9 @@ impl Claim {
             ),
             Role::Kept { snapshot, .. } => format!(
                 "delete that snapshot first: xlsnap delete {name} {snapshot}; if that domain is gone for good: xlsnap domain forget {name}"
+            ),
+            Role::Layer { .. } => format!(
+                "see what stands on it: xlsnap list {name} --tree; if that domain is gone for good: xlsnap domain forget {name}"
             ),
         }
     }
@@ -142,7 +159,7 @@ impl Claims {
         self.of(file).find(|claim| match &claim.role {
             Role::Top { .. } => false,
             Role::Below { disk: theirs, .. } => claim.domain != domain || theirs != disk,
-            Role::Kept { .. } => claim.domain != domain,
+            Role::Kept { .. } | Role::Layer { .. } => claim.domain != domain,
         })
     }
 

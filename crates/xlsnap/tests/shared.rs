@@ -199,3 +199,21 @@ async fn the_designs_functions_write_to_no_base_either() {
     let failure = design::disk_snapshot_revert(&host, 7, &[of_vda]).await.unwrap_err();
     is_refused(Err::<(), _>(failure.error), "disk vda of domain clone");
 }
+
+#[tokio::test]
+async fn a_layer_that_only_the_ledger_names_is_kept_as_long_as_something_stands_on_it() {
+    let scratch = Scratch::new();
+    let host = host(&scratch);
+    let base = scratch.qcow2("base.qcow2", 1 << 20);
+    add(&host, "web", &[("vda", &base)]).await.unwrap();
+    let web = selector("web");
+    for name in ["s1", "s2"] {
+        host.create(&web, &external(name), Call::new()).await.unwrap();
+    }
+    let deletion = DeleteRequest { no_merge: true, ..DeleteRequest::new(snapshot("s1")) };
+    host.delete(&web, &deletion, Call::new()).await.unwrap();
+    host.domain_remove(&web, true).await.unwrap();
+    is_refused(add(&host, "again", &[("vda", &base)]).await, "the snapshots of disk vda of domain web");
+    fs::remove_file(scratch.path("base.s1.qcow2")).unwrap();
+    add(&host, "again", &[("vda", &base)]).await.unwrap();
+}

@@ -234,7 +234,7 @@ pub(crate) struct Delete {
     #[arg(long)]
     pub(crate) metadata_only: bool,
 
-    /// Merge no files, although no snapshot needs them any more: that is what takes long, and a later deletion does it.
+    /// Merge no files that no snapshot needs any more: that is what takes long, and a later deletion does it.
     #[arg(long, conflicts_with = "metadata_only")]
     pub(crate) no_merge: bool,
 
@@ -245,7 +245,7 @@ pub(crate) struct Delete {
 
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("orphan").args(["adopt", "delete_orphan"])))]
-#[command(group(ArgGroup::new("change").args(["repair", "adopt", "delete_orphan"])))]
+#[command(group(ArgGroup::new("change").args(["repair", "keep_base", "adopt", "delete_orphan"]).multiple(true)))]
 pub(crate) struct Check {
     #[command(flatten)]
     pub(crate) domain: MaybeDomain,

@@ -74,8 +74,13 @@ impl Host {
 
     /// Runs it with `--json` and gives the answer.
     pub(crate) fn json(&self, words: &[&str]) -> Value {
+        self.json_of(0, words)
+    }
+
+    /// The same of what ends with `code` and answers all the same.
+    pub(crate) fn json_of(&self, code: i32, words: &[&str]) -> Value {
         let ran = self.run(words.iter().chain(&["--json"]));
-        ran.ok();
+        assert_eq!(ran.code, code, "{ran:?}");
         assert_eq!(ran.err, "", "{words:?}");
         serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{words:?}: {e}: {}", ran.out))
     }

@@ -6,6 +6,7 @@ mod commands;
 mod crash;
 mod design_era;
 mod domain;
+mod external;
 mod flow;
 mod guest;
 mod host;

@@ -50,8 +50,8 @@ pub(super) struct Compared<'a> {
     layers: &'a LayerTree,
     pending: Option<String>,
     findings: Findings,
-    /// Findings that one of our own external snapshots may explain, with the disk and the image it had.
-    changed: Vec<((DiskName, String), Finding)>,
+    /// Findings that one of our own external snapshots may explain, with the disk, the image it had, and the tag.
+    changed: Vec<((DiskName, String), String, Finding)>,
     overlays: Vec<RecordedOverlay>,
     memories: Vec<RecordedMemory>,
     /// What the records met name.
@@ -202,7 +202,7 @@ impl<'a> Compared<'a> {
                         "give the domain its earlier image back, or delete the record alone (metadata only)"
                             .to_owned(),
                 };
-                self.changed.push(((part.disk.clone(), recorded), finding));
+                self.changed.push(((part.disk.clone(), recorded), part.tag.to_owned(), finding));
             }
             Found::Ambiguous(found) => self.find(
                 FindingCode::NameAmbiguous,
@@ -297,6 +297,7 @@ impl<'a> Compared<'a> {
     pub(super) fn end(
         mut self,
         current: Option<SnapshotName>,
+        tree: &LayerTree,
     ) -> (Findings, Vec<RecordedOverlay>, Vec<RecordedMemory>, Named) {
         for (name, parent) in &self.parents {
             if !self.named.has_record(parent.as_str()) {
@@ -325,8 +326,13 @@ impl<'a> Compared<'a> {
             };
             self.findings.push((finding, Some(fix)));
         }
-        let unexplained = self.changed.drain(..).filter(|(at, _)| !self.bases.contains(at));
-        self.findings.extend(unexplained.map(|(_, finding)| (finding, None)));
+        // A layer that the disk does not write to now holds its snapshots as before.
+        let held = |file: &str, tag: &str| {
+            tree.get(file).is_some_and(|node| node.layer.snapshots.iter().any(|held| held.name == tag))
+        };
+        let unexplained =
+            self.changed.drain(..).filter(|(at, tag, _)| !self.bases.contains(at) && !held(&at.1, tag));
+        self.findings.extend(unexplained.map(|(_, _, finding)| (finding, None)));
         self.orphans();
         (self.findings, self.overlays, self.memories, self.named)
     }

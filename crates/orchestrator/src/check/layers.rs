@@ -2,13 +2,25 @@
 //! names.
 
 use crate::layers::{Guard, LayerNode};
+use crate::operation::{external_records, layer_facts};
 use crate::plan::{LayerFacts, note};
 use crate::step::Does;
-use crate::{CheckRequest, DomainRef, Finding, FindingCode, Repair};
+use crate::{CheckRequest, DomainRef, Error, Finding, FindingCode, Inventory, Ports, Repair};
+
+/// Looks at the layers.
+pub(super) async fn look(
+    ports: &Ports<'_>,
+    domain: &DomainRef,
+    inventory: &Inventory,
+) -> Result<LayerFacts, Error> {
+    let records = external_records(ports, domain).await?;
+    layer_facts(ports, domain, inventory, &records).await
+}
 
 /// Compares the layers with the ledger, the records and the headers.
 pub(super) fn compare(
     domain: &DomainRef,
+    inventory: &Inventory,
     facts: &LayerFacts,
     request: &CheckRequest,
 ) -> Vec<(Finding, Option<Does>)> {
@@ -31,14 +43,15 @@ pub(super) fn compare(
         found.push((finding, None));
     }
     for node in facts.tree.nodes() {
-        found.extend(of_layer(domain, node, &facts.parts, request));
+        let is_top = inventory.disks.iter().any(|disk| disk.image == node.layer.file);
+        found.extend(of_layer(domain, (node, is_top), &facts.parts, request));
     }
     found
 }
 
 fn of_layer(
     domain: &DomainRef,
-    node: &LayerNode,
+    (node, is_top): (&LayerNode, bool),
     parts: &[crate::layers::ExternalPart],
     request: &CheckRequest,
 ) -> Option<(Finding, Option<Does>)> {
@@ -67,10 +80,12 @@ fn of_layer(
         what,
         risk: risk.to_owned(),
         repair: if is_accepted { Repair::Possible } else { Repair::ByHand },
-        advice: format!(
-            "put the file of before back; or, where what it holds now is what it shall hold: {accept}"
-        ),
+        advice: if is_accepted {
+            "the ledger takes it for what it holds now".to_owned()
+        } else {
+            format!("put the file of before back; or, if what it holds now is right: {accept}")
+        },
     };
-    let fix = is_accepted.then(|| Does::NoteLayers { add: vec![note(node, true)], remove: Vec::new() });
+    let fix = is_accepted.then(|| Does::NoteLayers { add: vec![note(node, !is_top)], remove: Vec::new() });
     Some((finding, fix))
 }

@@ -14,7 +14,7 @@ use crate::step::{Adoption, Does, LayerNote, Stage};
 use crate::{Below, LayerFile, Merge, Overlay};
 
 /// An overlay that takes no more than this has no data of its own: header, two levels of reference counts and one of clusters.
-const WITHOUT_DATA: u64 = 5 * 64 * 1024;
+pub(crate) const WITHOUT_DATA: u64 = 5 * 64 * 1024;
 
 /// A tree that is tidied.
 pub(crate) struct Tidy {

@@ -8,7 +8,7 @@ use xlsnap_types::model::{Consistency, DiskMeta, Meta, SnapshotName, StateFlags}
 
 use super::back::go_back;
 use super::layers::{external_records, layers_of_tops};
-use super::{finish, guest, inventory, refuse_pending};
+use super::{abilities, finish, guest, inventory, refuse_pending};
 use crate::error::{from_port, from_store};
 use crate::execute::Execution;
 use crate::journal::{Draft, Journal};
@@ -108,12 +108,14 @@ impl Creation {
             |e| from_store(e, format!("what is stored of domain {} cannot be read", domain.name));
         let names: BTreeSet<SnapshotName> =
             ports.store.names(domain.uuid).await.map_err(unreadable)?.into_iter().collect();
-        let of_domain = ports.store.domain_record(domain.uuid).await.map_err(unreadable)?;
-        let parent = of_domain.and_then(|record| record.current).filter(|parent| names.contains(parent));
+        let of_domain = ports.store.domain_record(domain.uuid).await.map_err(unreadable)?.unwrap_or_default();
+        let parent = of_domain.current.filter(|parent| names.contains(parent));
+        let ledger = &of_domain.layers;
         let guest = guest(ports, domain).await?;
         let inventory = inventory(ports, domain).await?;
         let now = ports.clock.epoch_seconds();
-        let facts = CreateFacts { domain: &domain.name, inventory: &inventory, names: &names, id, now };
+        let facts =
+            CreateFacts { domain: &domain.name, inventory: &inventory, names: &names, ledger, id, now };
         let mut plan = plan::create(&facts, request)?;
         refuse_overlays(ports, domain, &plan).await?;
         if let Some(wanted) = &request.memory {
@@ -124,6 +126,7 @@ impl Creation {
         let drafting = Drafting { plan: &plan, inventory: &inventory, guest, request, id, now };
         let draft = drafting.draft(parent);
         let notes = new_layers(ports, domain, &inventory, &mut plan).await?;
+        own_start(ports, domain, &mut plan).await?;
         plan.stages = creation_stages(domain.uuid, draft, notes);
         Ok(Self { plan, id, guest })
     }
@@ -254,14 +257,7 @@ async fn new_layers(
     inventory: &Inventory,
     plan: &mut CreatePlan,
 ) -> Result<Vec<LayerNote>, Error> {
-    let overlays: Vec<Overlay> = plan
-        .disks
-        .iter()
-        .filter_map(|disk| match &disk.action {
-            SnapshotAction::External(overlay) => Some(overlay.clone()),
-            SnapshotAction::Internal { .. } => None,
-        })
-        .collect();
+    let overlays: Vec<Overlay> = plan.overlays().cloned().collect();
     if overlays.is_empty() || ports.layers.get().is_none() {
         return Ok(Vec::new());
     }
@@ -286,6 +282,22 @@ async fn new_layers(
     }
     notes.extend(facts.below(&overlays));
     Ok(notes)
+}
+
+/// Of a domain that xlsnap does not start: which image its start has to name from then on. Nothing else would keep it from writing to
+/// the old one.
+async fn own_start(ports: &Ports<'_>, domain: &DomainRef, plan: &mut CreatePlan) -> Result<(), Error> {
+    let overlays: Vec<Overlay> = plan.overlays().cloned().collect();
+    if overlays.is_empty() || abilities(ports, domain).await?.restart.is_yes() {
+        return Ok(());
+    }
+    plan.warnings.extend(overlays.into_iter().map(|Overlay { disk, file, base, .. }| {
+        format!(
+            "what starts domain {} has to name {file} for disk {disk} from then on: a write to {base} would spoil the snapshot and the disk",
+            domain.name
+        )
+    }));
+    Ok(())
 }
 
 /// What a draft is made of.

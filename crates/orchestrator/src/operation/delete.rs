@@ -8,7 +8,7 @@ use xlsnap_conf_store::{ConfStore, Entry, Record};
 use xlsnap_types::model::SnapshotName;
 
 use super::layers::{external_records, layer_facts};
-use super::{finish, inventory, refuse_pending};
+use super::{abilities, finish, inventory, refuse_pending};
 use crate::error::from_store;
 use crate::execute::{Execution, Fault};
 use crate::journal::Journal;
@@ -16,8 +16,8 @@ use crate::plan::{self, DeleteFacts, LayerFacts, Parents, no_such};
 use crate::session::{Session, chain, pending};
 use crate::step::Does;
 use crate::{
-    DeletePlan, DeleteReport, DeleteRequest, DomainRef, Effect, Error, Inventory, Kind, Operation, Outcome,
-    Ports, Recovered,
+    Can, DeletePlan, DeleteReport, DeleteRequest, DomainRef, Effect, Error, Inventory, Kind, Operation,
+    Outcome, Ports, Recovered,
 };
 
 /// Plans a deletion, with no effect: a dry run. It asks the store and the disks.
@@ -155,17 +155,20 @@ async fn plan(
         }
     }
     let mut layers = LayerFacts::default();
+    let mut restart = Can::Yes;
+    let of_domain = ports.store.domain_record(domain.uuid).await.map_err(unreadable)?.unwrap_or_default();
     if !request.metadata_only {
         inventory = self::inventory(ports, domain).await?;
         let external =
             records.values().any(|record| record.snapshot.disks.iter().any(|disk| disk.is_external()));
-        if external {
+        // An internal snapshot may be all that keeps a layer from being merged.
+        if external || !of_domain.layers.is_empty() {
             let all = external_records(ports, domain).await?;
             layers = layer_facts(ports, domain, &inventory, &all).await?;
+            restart = abilities(ports, domain).await?.restart;
         }
     }
-    let current =
-        ports.store.domain_record(domain.uuid).await.map_err(unreadable)?.and_then(|record| record.current);
+    let current = of_domain.current;
     let plan = loop {
         let facts = DeleteFacts {
             domain,
@@ -174,6 +177,7 @@ async fn plan(
             records: &records,
             current: current.as_ref(),
             layers: &layers,
+            restart: &restart,
             id,
         };
         let plan = plan::delete(&facts, request)?;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use xlsnap_conf_store::{Entry, Record};
-use xlsnap_types::model::{LayerRecord, SnapshotName};
+use xlsnap_types::model::{DiskMeta, LayerRecord, SnapshotName};
 
 use super::guest;
 use crate::error::{from_port, from_store};
@@ -43,6 +43,23 @@ pub(crate) async fn layer_facts(
         return Ok(LayerFacts::default());
     }
     facts_of(ports, domain, inventory, (records, &ledger)).await
+}
+
+/// The same, where the parts of this record need it: it has external ones, or internal ones in another file than the disk's image.
+pub(crate) async fn layers_of_record(
+    ports: &Ports<'_>,
+    domain: &DomainRef,
+    inventory: &Inventory,
+    record: &Record,
+) -> Result<LayerFacts, Error> {
+    let is_elsewhere =
+        |meta: &DiskMeta| inventory.disk(&meta.disk).is_none_or(|disk| disk.image != meta.image);
+    let external = record.snapshot.disks.iter().any(|disk| disk.is_external());
+    if !external && !record.meta.iter().flat_map(|meta| &meta.disks).any(is_elsewhere) {
+        return Ok(LayerFacts::default());
+    }
+    let records = external_records(ports, domain).await?;
+    layer_facts(ports, domain, inventory, &records).await
 }
 
 /// The same, of a domain without external snapshots too.

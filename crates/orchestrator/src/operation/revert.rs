@@ -3,21 +3,21 @@
 use futures_util::future::{Either, select};
 use tracing::Instrument;
 use uuid::Uuid;
-use xlsnap_types::model::{MemoryMeta, MemoryWay};
+use xlsnap_types::model::{ImageFormat, MemoryMeta, MemoryWay};
 
 use super::back::go_back;
 use super::create::Creation;
-use super::layers::{external_records, layer_facts};
+use super::layers::layers_of_record;
 use super::{abilities, finish, guest, inventory, refuse_pending};
 use crate::error::{from_port, from_store};
 use crate::execute::{Execution, interrupted};
 use crate::journal::Journal;
-use crate::plan::{self, LayerFacts, Marks, RevertFacts, no_such};
-use crate::record::needs_layers;
+use crate::plan::{self, Marks, RevertFacts, no_such};
 use crate::session::Session;
 use crate::{
-    CreateReport, CreateRequest, DomainRef, Effect, Error, GuestState, MemoryPlace, MemoryRequest, Operation,
-    PortError, PortErrorKind, Ports, RevertPlan, RevertReport, RevertRequest, RevertWay,
+    CreateReport, CreateRequest, DiskChoice, DomainRef, Effect, Error, GuestState, MemoryPlace,
+    MemoryRequest, Operation, Overlay, PortError, PortErrorKind, Ports, RevertPlan, RevertReport,
+    RevertRequest, RevertWay,
 };
 
 /// Plans a revert, with no effect: a dry run. It asks the store, the guest and the disks, and verifies all that the revert
@@ -40,7 +40,11 @@ pub async fn plan_revert(
     let work = async {
         let mut reverting = Reverting::plan(ports, domain, request, id, &Verified::default()).await?;
         if let Some(safety) = reverting.safety(ports, request).await? {
-            reverting.plan.safety = Some(Creation::plan(ports, domain, &safety, id).await?.plan);
+            let safety = Creation::plan(ports, domain, &safety, id).await?.plan;
+            let overlays = safety.overlays().cloned().collect();
+            let verified = Verified { contents: true, overlays, ..Verified::default() };
+            reverting = Reverting::plan(ports, domain, request, id, &verified).await?;
+            reverting.plan.safety = Some(safety);
         }
         Ok(reverting.plan)
     };
@@ -121,6 +125,7 @@ async fn revert_in(
                 .as_ref()
                 .and_then(|meta| meta.memory.clone())
                 .filter(|memory| memory.file().is_some()),
+            overlays: Vec::new(),
         };
         safety = Some(made);
         // The disks have changed since they were looked at.
@@ -154,6 +159,8 @@ struct Verified {
     /// The memory of a safety snapshot that was made just now.
     safety: Option<MemoryMeta>,
     marks: Marks,
+    /// The overlays of a safety snapshot that is planned and not made.
+    overlays: Vec<Overlay>,
 }
 
 /// A revert that is to be carried out.
@@ -185,13 +192,14 @@ impl Reverting {
             .map_err(|e| from_store(e, format!("what is stored of domain {} cannot be read", domain.name)))?
             .and_then(|record| record.current);
         let guest = guest(ports, domain).await?;
-        let inventory = inventory(ports, domain).await?;
+        let mut inventory = inventory(ports, domain).await?;
         let abilities = abilities(ports, domain).await?;
-        let mut layers = LayerFacts::default();
-        if needs_layers(&record, &inventory) {
+        if record.snapshot.disks.iter().any(|disk| disk.is_external()) {
             ports.layers.need(&format!("{about} cannot be reverted to"))?;
-            let records = external_records(ports, domain).await?;
-            layers = layer_facts(ports, domain, &inventory, &records).await?;
+        }
+        let mut layers = layers_of_record(ports, domain, &inventory, &record).await?;
+        if let Some(safety) = &request.safety {
+            verified.overlays.iter().for_each(|overlay| layers.suppose(safety, overlay, &mut inventory));
         }
         let mut facts = RevertFacts {
             layers,
@@ -235,7 +243,8 @@ impl Reverting {
         Ok(Self { plan, id, guest })
     }
 
-    /// The snapshot of now that is made first: with the memory of a guest that is on.
+    /// The snapshot of now that is made first: with the memory of a guest that is on. A disk that gets a new overlay is taken
+    /// externally: a snapshot inside the file that it leaves could not be gone back to.
     async fn safety(
         &self,
         ports: &Ports<'_>,
@@ -247,7 +256,18 @@ impl Reverting {
             GuestState::On(flags) if !flags.shutdown && !flags.dying => safety_memory(ports).await,
             _ => None,
         };
-        Ok(Some(CreateRequest { name: Some(name), description, memory, ..CreateRequest::default() }))
+        let external = || DiskChoice::External { file: None, format: ImageFormat::Qcow2 };
+        let tops = self.plan.tops.iter().map(|top| (top.disk().clone(), external()));
+        // Memory inside an image and an external disk could not be loaded together.
+        let inside = memory.as_ref().is_some_and(|memory| memory.place == MemoryPlace::Inside);
+        let memory = memory.filter(|_| !inside || self.plan.tops.is_empty());
+        Ok(Some(CreateRequest {
+            name: Some(name),
+            description,
+            memory,
+            disks: tops.collect(),
+            ..CreateRequest::default()
+        }))
     }
 
     /// The effects, after their journal entry.

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use uuid::Uuid;
-use xlsnap_types::model::{AbsoluteFile, DiskName, ImageFormat, PassedOver, SnapshotName};
+use xlsnap_types::model::{
+    AbsoluteFile, DiskName, ImageFormat, LayerRecord, Owner, PassedOver, SnapshotName,
+};
 
 use super::refused;
 use crate::step::UndoPoint;
@@ -11,6 +13,10 @@ use crate::{
     Can, CreatePlan, CreateRequest, Disk, DiskChoice, DiskPlan, Error, Inventory, MemoryPlace, Overlay,
     SnapshotAction, UndescribedKind,
 };
+
+/// How long, in bytes, an overlay's name may become that is made of the last overlay's: the name of each would be longer than the one
+/// before, and file systems take 255 bytes.
+const LONG: usize = 120;
 
 /// What planning a creation is to know.
 #[derive(Debug)]
@@ -20,6 +26,8 @@ pub(crate) struct CreateFacts<'a> {
     pub(crate) inventory: &'a Inventory,
     /// The names of all records.
     pub(crate) names: &'a BTreeSet<SnapshotName>,
+    /// What is noted of the layers.
+    pub(crate) ledger: &'a [LayerRecord],
     /// The operation's own id.
     pub(crate) id: Uuid,
     /// Seconds since 1970-01-01 UTC.
@@ -56,7 +64,7 @@ pub(crate) fn create(facts: &CreateFacts<'_>, request: &CreateRequest) -> Result
                 let file = match file {
                     Some(file) => file.clone(),
                     None => {
-                        let image = overlay_stem(facts.domain, disk);
+                        let image = overlay_stem(facts, disk, &plan.name);
                         (request.overlay_file)(&image, &plan.name, format)
                     }
                 };
@@ -118,14 +126,24 @@ fn bitmaps_in_the_way(disk: &Disk) -> Option<String> {
 }
 
 /// What an overlay is named after: the image, or the disk where its overlays have a directory of their own.
-fn overlay_stem(domain: &str, disk: &Disk) -> String {
-    match &disk.overlays {
-        None => disk.image.clone(),
-        Some(directory) => {
-            let domain = domain.replace('/', "-");
-            format!("{}/{domain}-{}", directory.trim_end_matches('/'), disk.name)
-        }
+fn overlay_stem(facts: &CreateFacts<'_>, disk: &Disk, name: &SnapshotName) -> String {
+    if let Some(directory) = &disk.overlays {
+        let domain = facts.domain.replace('/', "-");
+        return format!("{}/{domain}-{}", directory.trim_end_matches('/'), disk.name);
     }
+    let file = disk.image.rsplit('/').next().unwrap_or_default();
+    if file.len() + name.as_str().len() <= LONG { disk.image.clone() } else { own_image(facts, disk) }
+}
+
+/// The image below a disk's overlays, by the ledger.
+fn own_image(facts: &CreateFacts<'_>, disk: &Disk) -> String {
+    let mut at = disk.image.as_str();
+    for _ in facts.ledger {
+        let entry = facts.ledger.iter().find(|entry| entry.file == at && entry.owner == Owner::Made);
+        let Some(base) = entry.and_then(|entry| entry.base.as_deref()) else { break };
+        at = base;
+    }
+    at.to_owned()
 }
 
 /// Every disk that the request names must be there and wanted in one way.

@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 use xlsnap_conf_store::Record;
-use xlsnap_types::model::SnapshotName;
+use xlsnap_types::model::{Owner, SnapshotName};
 
 use super::NewTop;
 use super::{NewParent, deletion_stages, refused};
-use crate::layers::{ExternalPart, LayerNode, LayerTree, Tidied, Tidy};
+use crate::layers::{ExternalPart, LayerNode, LayerTree, PartFiles, Tidied, Tidy};
 use crate::record::{Found, Part, find, parts};
-use crate::step::ImageTarget;
-use crate::step::LayerNote;
+use crate::step::{Does, ImageTarget, LayerNote, Stage};
 use crate::{Below, LayerFile, Overlay};
-use crate::{DeletePlan, DeleteRequest, DomainRef, Effect, Error, Inventory, Kind, Run, SnapshotDeletion};
+use crate::{
+    Can, DeletePlan, DeleteRequest, DomainRef, Effect, Error, Inventory, Kind, Run, SnapshotDeletion,
+};
 
 /// What planning a deletion is to know.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(crate) struct DeleteFacts<'a> {
     pub(crate) records: &'a BTreeMap<SnapshotName, Record>,
     pub(crate) current: Option<&'a SnapshotName>,
     pub(crate) layers: &'a LayerFacts,
+    /// Whether the domain can be started by what carries the plan out.
+    pub(crate) restart: &'a Can,
     /// The operation's own id.
     pub(crate) id: Uuid,
 }
@@ -85,6 +88,83 @@ impl LayerFacts {
             id,
         }
         .plan()
+    }
+}
+
+/// Which image a disk writes to after its layers were merged, as sentences.
+fn moved(facts: &DeleteFacts<'_>, tidied: &Tidied) -> Vec<String> {
+    let mut last = BTreeMap::new();
+    for step in tidied.stages.iter().flat_map(Stage::steps) {
+        if let Does::Adopt(adoption) = &step.does {
+            last.insert(&adoption.disk, &adoption.file);
+        }
+    }
+    let start = match facts.restart {
+        Can::Yes => String::new(),
+        Can::No(_) => format!("; what starts domain {} has to name it", facts.domain.name),
+    };
+    last.into_iter().map(|(disk, file)| format!("disk {disk} writes to {file} from then on{start}")).collect()
+}
+
+impl LayerFacts {
+    /// The same when these internal snapshots are gone.
+    fn without(&self, snapshots: &[SnapshotDeletion]) -> Self {
+        let mut after = self.clone();
+        for target in snapshots.iter().flat_map(|deletion| &deletion.disks) {
+            after.tree.drop_snapshot(&target.image, &target.snapshot);
+        }
+        after
+    }
+
+    /// Supposes that an external snapshot was taken of a disk.
+    pub(crate) fn suppose(&mut self, snapshot: &SnapshotName, overlay: &Overlay, inventory: &mut Inventory) {
+        self.tree.add_overlay(overlay);
+        let files = PartFiles {
+            image: overlay.base.clone(),
+            format: overlay.base_format.clone(),
+            overlay: overlay.file.clone(),
+            overlay_format: overlay.format.clone(),
+        };
+        self.parts.push(ExternalPart { snapshot: snapshot.clone(), disk: overlay.disk.clone(), files });
+        for disk in inventory.disks.iter_mut().filter(|disk| disk.name == overlay.disk) {
+            disk.image.clone_from(&overlay.file);
+            disk.format = overlay.format.clone();
+        }
+    }
+
+    /// Of the files that held the states of `gone`: those that stay because more than one file stands on them, as sentences.
+    fn forked(&self, gone: &BTreeSet<&SnapshotName>, tidied: &Tidied) -> Vec<String> {
+        let held = |file: &str| {
+            self.parts.iter().any(|part| part.files.image == file && !gone.contains(&part.snapshot))
+        };
+        let goes = |file: &str| {
+            tidied.stages.iter().flat_map(Stage::steps).any(|step| match &step.does {
+                Does::Unlink(layer) => layer.file == file,
+                Does::Merge(merge) => merge.into.file == file,
+                _ => false,
+            })
+        };
+        let parts = self.parts.iter().filter(|part| gone.contains(&part.snapshot));
+        let files = parts.map(|part| &part.files.image).filter(|file| !held(file) && !goes(file));
+        let mut told = Vec::new();
+        for file in files.collect::<BTreeSet<_>>() {
+            let children: Vec<&str> = self
+                .tree
+                .children(file)
+                .map(|child| child.layer.file.as_str())
+                .filter(|child| !goes(child))
+                .collect();
+            if let (Some(node), 2..) = (self.tree.get(file), children.len())
+                && node.owner != Owner::Foreign
+            {
+                told.push(format!(
+                    "{file} (disk {}) stays, because {} stand on it",
+                    node.disk,
+                    children.join(" and ")
+                ));
+            }
+        }
+        told
     }
 }
 
@@ -156,7 +236,10 @@ pub(crate) fn delete(facts: &DeleteFacts<'_>, request: &DeleteRequest) -> Result
     let mut stages = deletion_stages(facts.domain.uuid, &snapshots, &parents, current);
     if !request.metadata_only {
         let merges = if request.no_merge { Merges::Left } else { Merges::Done };
-        let tidied = facts.layers.tidy(facts.domain.uuid, facts.inventory, &gone, (merges, facts.id));
+        let layers = facts.layers.without(&snapshots);
+        let tidied = layers.tidy(facts.domain.uuid, facts.inventory, &gone, (merges, facts.id));
+        warnings.extend(moved(facts, &tidied));
+        warnings.extend(facts.layers.forked(&gone, &tidied));
         stages.extend(tidied.stages);
         warnings.extend(tidied.kept);
     }
@@ -259,6 +342,17 @@ fn targets(
                 return Err(
                     refused(message).with_advice(format!("give the domain its disk back, {metadata}"))
                 );
+            }
+            Found::OtherImage(disk) if let Some((holder, _)) = facts.layers.tree.holder(&part) => {
+                let file = &holder.layer.file;
+                let message = format!(
+                    "{about}: the snapshot is inside {file}, and the disk writes to {} now: snapshots inside such a file are not \
+                     deleted",
+                    disk.image
+                );
+                return Err(refused(message).with_advice(format!(
+                    "delete only its record, and its data stays in {file}: xlsnap delete {domain} {name} --metadata-only"
+                )));
             }
             Found::OtherImage(disk) => {
                 let message =

@@ -11,11 +11,12 @@ use xlsnap_types::model::{MemoryMeta, PassedOver, SnapshotName};
 
 use super::create::token;
 use super::{LayerFacts, NewTop, refused, reverting_stages};
-use crate::record::{Found, cannot_go_back, find, parts};
+use crate::layers::LayerNode;
+use crate::record::{Found, Part, cannot_go_back, find, parts};
 use crate::step::{Does, ImageTarget, UndoPoint};
 use crate::{
     Abilities, Can, Disk, DomainRef, Error, GuestState, Inventory, RevertPlan, RevertRequest, RevertWay, Run,
-    Stage, UndescribedKind,
+    SnapshotId, Stage, UndescribedKind,
 };
 
 /// What planning a revert is to know.
@@ -115,7 +116,7 @@ pub(crate) fn revert(facts: &RevertFacts<'_>, request: &RevertRequest) -> Result
         }
         let (disk, snapshot) = match find(&part, facts.inventory) {
             Found::Here(disk, snapshot) => (disk, snapshot),
-            found => return Err(not_found(&about, part.tag, &found)),
+            found => return Err(not_found(&about, &part, &found)),
         };
         // A process that ends takes along what it alone has; one that loads what is inside its images writes them itself.
         let ends = matches!(way, RevertWay::Restart { .. } | RevertWay::Restore { .. });
@@ -168,7 +169,8 @@ pub(crate) fn revert(facts: &RevertFacts<'_>, request: &RevertRequest) -> Result
         .map(|disk| PassedOver { disk: disk.name.clone(), why: "it is not part of the snapshot".to_owned() })
         .collect();
     warn_of_bitmaps(&bitmaps, &mut warnings);
-    warnings.extend(tops.iter().map(external::told));
+    let tidying = external::tidying(facts, &tops);
+    warnings.extend(external::moves(facts, request, (&tops, &tidying)));
     if facts.marks == Marks::NoRoom && !points.is_empty() {
         points.clear();
         warnings.push(format!(
@@ -178,7 +180,7 @@ pub(crate) fn revert(facts: &RevertFacts<'_>, request: &RevertRequest) -> Result
     }
     let reverting = Reverting {
         name: name.clone(),
-        tidying: external::tidying(facts, &tops),
+        tidying,
         disks,
         tops,
         way,
@@ -236,7 +238,8 @@ fn refuse_undescribed(
     Ok(())
 }
 
-fn not_found(about: &str, tag: &str, found: &Found<'_>) -> Error {
+fn not_found(about: &str, part: &Part<'_>, found: &Found<'_>) -> Error {
+    let tag = part.tag;
     match found {
         Found::Here(..) | Found::NoDisk => refused(format!("{about} is no longer a disk of the domain"))
             .with_advice("give the domain its disk back"),

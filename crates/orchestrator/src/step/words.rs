@@ -56,9 +56,13 @@ impl Step {
             Does::Unlink(layer) => {
                 (format!("remove {} (disk {})", layer.file, layer.disk), vec![layer.file.clone()])
             }
-            Does::EmptyLayer { layer, .. } => {
-                (format!("empty {} (disk {})", layer.file, layer.disk), vec![layer.file.clone()])
-            }
+            Does::EmptyLayer { layer, .. } => (
+                format!(
+                    "make {} anew, empty: no disk writes to it any more (disk {})",
+                    layer.file, layer.disk
+                ),
+                vec![layer.file.clone()],
+            ),
             Does::SetPart { snapshot, disk, to, .. } => (
                 format!(
                     "note in the record of snapshot {snapshot} that the state of disk {disk} is in {}, below {}",
@@ -66,7 +70,9 @@ impl Step {
                 ),
                 Vec::new(),
             ),
-            Does::NoteLayers { .. } => ("note the files of the disks' chains".to_owned(), Vec::new()),
+            Does::NoteLayers { .. } => {
+                ("note in the ledger which files the disks' chains have".to_owned(), Vec::new())
+            }
             Does::Freeze { .. } => ("freeze the guest's file systems".to_owned(), Vec::new()),
             Does::Thaw { .. } => ("thaw the guest's file systems".to_owned(), Vec::new()),
             Does::StopGuest { .. } => ("stop the guest".to_owned(), Vec::new()),
@@ -234,7 +240,9 @@ impl Does {
             Self::SetPart { snapshot, disk, .. } => {
                 format!("the files of disk {disk} in the record of snapshot {snapshot} cannot be changed")
             }
-            Self::NoteLayers { .. } => "the files of the disks' chains cannot be noted".to_owned(),
+            Self::NoteLayers { .. } => {
+                "the ledger of the files of the disks' chains cannot be written".to_owned()
+            }
             Self::Freeze { .. } => "the guest's file systems cannot be frozen".to_owned(),
             Self::Thaw { .. } => "the guest's file systems cannot be thawed".to_owned(),
             Self::StopGuest { .. } => "the guest cannot be stopped".to_owned(),

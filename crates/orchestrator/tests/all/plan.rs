@@ -150,7 +150,7 @@ async fn a_dry_run_names_every_step() {
             ": name /images/vdb.s.qcow2 as the image of disk vdb in the domain's description",
             ": store the record of snapshot s",
             ": note that the domain is at snapshot s",
-            ": note the files of the disks' chains",
+            ": note in the ledger which files the disks' chains have",
         ]
     );
     let delete = DeleteRequest::new(name("a"));

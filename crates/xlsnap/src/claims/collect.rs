@@ -63,6 +63,7 @@ impl Host {
                 }
             };
             self.store.list(uuid, &mut visit).await.map_err(cannot)?;
+            claims.add_ledger(&*qemu_img, uuid, &name, &kept.layers).await;
         }
         Ok(claims)
     }

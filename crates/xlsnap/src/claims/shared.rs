@@ -3,9 +3,12 @@
 use std::collections::{HashMap, HashSet};
 
 use xlsnap_conf_store::{ConfStore, Record};
-use xlsnap_orchestrator::{CreateRequest, DeleteRequest, DiskChoice, Error, OrphanRequest, RevertRequest};
+use xlsnap_orchestrator::{
+    CreateRequest, DeleteRequest, DiskChoice, Error, OrphanRequest, RevertRequest, Selection,
+};
 use xlsnap_types::model::{DiskName, SnapshotName};
 
+use super::frozen::{Said, targets_of};
 use super::{Claim, Claims, FileId};
 use crate::connect::Connected;
 use crate::failures::{from_store, refused};
@@ -29,7 +32,7 @@ pub(crate) enum Writes<'a> {
 }
 
 /// An image that is going to be written to, and the disk for which.
-type Target = (DiskName, String);
+pub(super) type Target = (DiskName, String);
 
 impl Host {
     /// Refuses when an image that is going to be written to is the base of another disk's, of whichever domain.
@@ -44,14 +47,15 @@ impl Host {
         let mut claims = self.claims_beside(domain.uuid).await?;
         let disks = match &connected.described {
             Some(described) => described.disks.clone(),
-            // No other domain, and a QEMU that would not open one of its own disks' bases twice.
-            None if claims.is_empty() => return Ok(()),
             None => match connected.disks().inventory().await {
                 Ok(inventory) => inventory.disks.into_iter().map(DiskSpec::from).collect(),
                 // The operation itself looks too, and says what is wrong.
                 Err(_) => return Ok(()),
             },
         };
+        let said = connected.file.as_deref().map_or(Said::ByQemu, Said::In);
+        let written = self.written(domain.uuid, &disks, writes).await?;
+        self.refuse_frozen((domain.uuid, &domain.name), said, &written).await?;
         let targets = self.targets(domain.uuid, &disks, writes).await?;
         if targets.is_empty() {
             return Ok(());
@@ -72,6 +76,9 @@ impl Host {
     pub(crate) async fn refuse_shared_start(&self, domain: &Domain) -> Result<(), Error> {
         let mut claims = self.claims_beside(domain.uuid).await?;
         let writable: Vec<&DiskSpec> = domain.disks.iter().filter(|disk| is_written(disk)).collect();
+        let file = self.files.path_of(&domain.name);
+        let own = targets_of(writable.iter().copied());
+        self.refuse_frozen((domain.uuid, domain.name.as_str()), Said::In(&file), &own).await?;
         if claims.is_empty() && writable.len() < 2 {
             return Ok(());
         }
@@ -97,6 +104,8 @@ impl Host {
                 )));
             }
         }
+        let written = targets_of(new.disks.iter().filter(|disk| is_written(disk)));
+        self.refuse_frozen((new.uuid, new.name.as_str()), Said::Now, &written).await?;
         let others = self.claims_beside(new.uuid).await?;
         let qemu_img = self.qemu_img(&std::sync::Arc::default());
         let mut of_new = Claims::default();
@@ -120,6 +129,34 @@ impl Host {
             }
         }
         Ok(of_new.written_below(&others))
+    }
+
+    /// The disks' images that must not be layers of the domain's own which others stand on. A deletion merges layers into what a
+    /// disk writes to, and removes those that none does, so it has to be told the right ones of all disks; going back to a snapshot
+    /// leads out, but where that is inside such an image.
+    async fn written(
+        &self,
+        domain: uuid::Uuid,
+        disks: &[DiskSpec],
+        writes: Writes<'_>,
+    ) -> Result<Vec<Target>, Error> {
+        let all = || targets_of(disks.iter().filter(|disk| is_written(disk)));
+        Ok(match writes {
+            Writes::Nothing => Vec::new(),
+            Writes::Create(request) => {
+                let Selection { only, except } = &request.selection;
+                let chosen =
+                    |(disk, _): &Target| (only.is_empty() || only.contains(disk)) && !except.contains(disk);
+                all().into_iter().filter(chosen).collect()
+            }
+            Writes::Delete(request) if request.metadata_only => Vec::new(),
+            Writes::Delete(_) => all(),
+            Writes::Revert(request) => {
+                let inside = self.held_by(domain, disks, std::slice::from_ref(&request.name)).await?;
+                all().into_iter().filter(|target| inside.contains(target)).collect()
+            }
+            Writes::Orphan(_) | Writes::Disks(_) => self.targets(domain, disks, writes).await?,
+        })
     }
 
     /// The images that `writes` means, of a domain that has these disks.

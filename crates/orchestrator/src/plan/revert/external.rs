@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 use xlsnap_types::model::{ImageFormat, Owner};
 
 use super::RevertFacts;
-use crate::layers::{Guard, LayerNode, PartFiles, external_part};
+use crate::layers::{Guard, LayerNode, PartFiles, WITHOUT_DATA, external_part};
 use crate::plan::create::token;
 use crate::plan::{MadeTop, Merges, NewTop, file_beside, refused};
 use crate::record::{Found, Part, find, parts};
 use crate::step::{Does, LayerNote, Stage};
-use crate::{Below, CopyOut, Disk, Error, LayerFile, Overlay, RevertRequest, SnapshotId};
+use crate::{Below, Can, CopyOut, Disk, Error, LayerFile, Overlay, RevertRequest};
 
 /// How many names are tried for an overlay.
 const NAMES: usize = 100_000;
@@ -100,14 +100,9 @@ fn image_of(disk: &Disk) -> LayerFile {
 
 /// The copy of an internal snapshot, where a layer below the disk's image, or beside it, holds it.
 fn copy(facts: &RevertFacts<'_>, request: &RevertRequest, part: &Part<'_>) -> Result<Option<NewTop>, Error> {
-    let Some(disk) = facts.inventory.disk(&part.disk).filter(|_| facts.layers.tree.holds(part)) else {
-        return Ok(None);
-    };
+    let found = facts.inventory.disk(&part.disk).zip(facts.layers.tree.holder(part)).zip(part.meta);
+    let Some(((disk, (node, snapshot)), meta)) = found else { return Ok(None) };
     let about = format!("snapshot {} of domain {}: disk {}", request.name, facts.domain.name, part.disk);
-    let Some((meta, node)) = part.meta.and_then(|meta| Some((meta, facts.layers.tree.get(&meta.image)?)))
-    else {
-        return Ok(None);
-    };
     if disk.read_only {
         return Err(refused(format!("{about} is read-only now")).with_advice("make the disk writable first"));
     }
@@ -118,13 +113,6 @@ fn copy(facts: &RevertFacts<'_>, request: &RevertRequest, part: &Part<'_>) -> Re
         ))
         .with_advice("copy the image, and start the domain from the copy"));
     }
-    let Some(found) =
-        node.layer.snapshots.iter().find(|snapshot| {
-            snapshot.name == part.tag && meta.id.as_ref().is_none_or(|id| *id == snapshot.id)
-        })
-    else {
-        return Ok(None);
-    };
     let chain = facts.layers.tree.chain(&meta.image);
     let format = ImageFormat::Qcow2;
     let Some(file) = unused(facts, request, disk, &chain, &format) else {
@@ -133,25 +121,11 @@ fn copy(facts: &RevertFacts<'_>, request: &RevertRequest, part: &Part<'_>) -> Re
     };
     let copy = CopyOut {
         from: node.file(),
-        snapshot: SnapshotId { name: found.name.clone(), id: found.id.clone() },
+        snapshot,
         to: LayerFile { disk: part.disk.clone(), file, format, identity: None },
         virtual_size: meta.virtual_size,
     };
     Ok(Some(NewTop { made: MadeTop::Copy(copy), old: image_of(disk) }))
-}
-
-/// What a new image brings with it, as a sentence.
-pub(super) fn told(top: &NewTop) -> String {
-    let (disk, old) = (top.disk(), &top.old.file);
-    match &top.made {
-        MadeTop::Overlay(Overlay { file, base, .. }) => format!(
-            "disk {disk} writes to {file} from then on, which stands on {base}; what was written to {old} since is lost"
-        ),
-        MadeTop::Copy(CopyOut { from, to, virtual_size, .. }) => format!(
-            "disk {disk} writes to {} from then on, a copy of up to {virtual_size} bytes of what its snapshot in {} holds; what was written to {old} since is lost",
-            to.file, from.file
-        ),
-    }
 }
 
 /// A name for the overlay that no file has: `IMAGE.SNAPSHOT-N.qcow2`, where the image is the domain's own.
@@ -175,6 +149,46 @@ fn unused(
     (1..NAMES)
         .map(|number| file_beside(&stem, &format!("{}-{number}", request.name), format))
         .find(|file| !taken.contains(file.as_str()) && !facts.layers.taken.contains(file))
+}
+
+/// Where the disks write to from then on, and what is lost, as sentences.
+pub(super) fn moves(
+    facts: &RevertFacts<'_>,
+    request: &RevertRequest,
+    (tops, tidying): (&[NewTop], &[Stage]),
+) -> Vec<String> {
+    let is_kept = |file: &str| facts.layers.parts.iter().any(|part| part.files.image == file);
+    let mut told: Vec<String> = tops
+        .iter()
+        .map(|top| {
+            let (disk, old, file) = (top.disk(), &top.old.file, top.file().file);
+            let what = match &top.made {
+                MadeTop::Overlay(overlay) => format!("which stands on {}", overlay.base),
+                MadeTop::Copy(CopyOut { from, virtual_size, .. }) => {
+                    format!("a copy, of up to {virtual_size} bytes, of the snapshot inside {}", from.file)
+                }
+            };
+            let start = match facts.abilities.restart {
+                Can::Yes => String::new(),
+                Can::No(_) => format!("; what starts domain {} has to name it", facts.domain.name),
+            };
+            let lost = match &request.safety {
+                Some(safety) => format!("; what {old} holds is kept in snapshot {safety}"),
+                // The disk writes to what a snapshot needs as it is.
+                None if is_kept(old) => String::new(),
+                None => format!("; what {old} holds and no snapshot has is lost"),
+            };
+            format!("disk {disk} writes to {file} from then on, {what}{start}{lost}")
+        })
+        .collect();
+    for step in tidying.iter().flat_map(Stage::steps) {
+        let (Does::Unlink(layer) | Does::EmptyLayer { layer, .. }) = &step.does else { continue };
+        let has_data = facts.layers.tree.get(&layer.file).is_some_and(|node| node.layer.bytes > WITHOUT_DATA);
+        if has_data && !tops.iter().any(|top| top.old.file == layer.file) {
+            told.push(format!("what {} (disk {}) holds and no snapshot has is lost", layer.file, layer.disk));
+        }
+    }
+    told
 }
 
 /// What becomes of the layers after the commit: the new ones are noted, and those that no disk and no snapshot needs any more are

@@ -1,0 +1,338 @@
+//! External snapshots, their whole life: made, gone back to, deleted wherever they are, on real images and on a real QEMU.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use xlsnap_testkit::real::{Data, Disk, LiveDisks, Vm, VmOptions, holds_offline, qemu_img, write_offline};
+
+use crate::host::Host;
+use crate::life::Startable;
+
+const SIZE: u64 = 4 << 20;
+
+/// A host with a domain `web` that is off: a qcow2 disk `vda` and a raw one, `vdb`, with the data 1 in both.
+fn mixed() -> (Host, [PathBuf; 2]) {
+    let host = Host::new();
+    let images = [host.scratch.qcow2_with("a.qcow2", SIZE, 1), host.scratch.raw("b.raw", SIZE)];
+    write_offline(&images[1], "raw", Data::of(1));
+    host.add("web", &images, &["--format", "vdb=raw"]);
+    (host, images)
+}
+
+/// The image that a disk writes to, and its format.
+fn top(host: &Host, disk: &str) -> (PathBuf, String) {
+    let shown = host.json(&["domain", "show", "web"]);
+    let disks = shown["domain"]["disks"].as_array().unwrap();
+    let found = disks.iter().find(|of| of["name"] == disk).unwrap();
+    (found["image"].as_str().unwrap().into(), found["format"].as_str().unwrap().to_owned())
+}
+
+fn write(host: &Host, byte: u8) {
+    for disk in ["vda", "vdb"] {
+        let (image, format) = top(host, disk);
+        write_offline(&image, &format, Data::of(byte));
+    }
+}
+
+#[track_caller]
+fn assert_holds(host: &Host, byte: u8) {
+    for disk in ["vda", "vdb"] {
+        let (image, format) = top(host, disk);
+        assert!(holds_offline(&image, &format, Data::of(byte)), "{disk} ({image:?}) does not hold {byte}");
+    }
+}
+
+/// The images and overlays that are there.
+fn files(host: &Host) -> Vec<String> {
+    let entries = fs::read_dir(host.scratch.dir()).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<String> = entries.map(|name| name.into_string().unwrap()).collect();
+    names.retain(|name| name.ends_with(".qcow2") || name.ends_with(".raw"));
+    names.sort_unstable();
+    names
+}
+
+fn external(host: &Host, name: &str) -> Value {
+    host.json(&["create", "web", name, "--external", "vda", "--external", "vdb"])
+}
+
+/// `web` with the external snapshots `e1`, `e2` and `e3` of both disks, which hold 1, 2 and 3; the disks hold 4.
+fn chain() -> (Host, [PathBuf; 2]) {
+    let (host, images) = mixed();
+    for (name, byte) in [("e1", 2), ("e2", 3), ("e3", 4)] {
+        external(&host, name);
+        write(&host, byte);
+    }
+    (host, images)
+}
+
+/// Lets the file of `web` name another image for a disk.
+fn describe(host: &Host, old: &Path, new: &Path) {
+    let file = host.root().join("domains/web.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let [old, new] = [old, new].map(|image| format!("image = \"{}\"", image.display()));
+    assert!(text.contains(&old), "{old} is not in {text}");
+    fs::write(file, text.replace(&old, &new)).unwrap();
+}
+
+fn all_is_well(host: &Host) {
+    let check = host.run(["check", "web"]);
+    assert!(check.ok().out.contains("all is well"), "{}", check.out);
+}
+
+#[test]
+fn a_chain_is_gone_back_and_forth_on() {
+    let (host, _) = chain();
+    for (round, (name, byte)) in
+        [("e1", 1), ("e3", 3), ("e2", 2), ("e1", 1), ("e1", 1), ("e3", 3)].into_iter().enumerate()
+    {
+        let reverted = host.json(&["revert", "web", name]);
+        assert_eq!((&reverted["way"], &reverted["disks"]), (&json!("off"), &json!(["vda", "vdb"])));
+        assert_holds(&host, byte);
+        let shown = &host.json(&["show", "web", name])["snapshot"];
+        assert_eq!((&shown["basis"], shown["revert"]["possible"].is_object()), (&json!("now"), true));
+        all_is_well(&host);
+        write(&host, 0x80 + u8::try_from(round).unwrap());
+    }
+    let list = host.run(["list", "web", "--tree"]);
+    assert!(list.ok().out.contains("*    └─ e3"), "{}", list.out);
+}
+
+#[test]
+fn a_snapshot_is_deleted_wherever_it_is_and_the_last_leaves_the_images_alone() {
+    for order in [["e1", "e2", "e3"], ["e2", "e1", "e3"], ["e3", "e2", "e1"]] {
+        let (host, images) = chain();
+        for name in order {
+            let planned = host.run(["delete", "web", name, "--dry-run"]);
+            assert!(planned.ok().out.contains("merge what "), "{}", planned.out);
+            host.run(["delete", "web", name]).ok();
+            assert_holds(&host, 4);
+            all_is_well(&host);
+        }
+        assert_eq!(files(&host), ["a.qcow2", "b.raw"], "{order:?}");
+        assert_eq!((top(&host, "vda").0, top(&host, "vdb").0), (images[0].clone(), images[1].clone()));
+    }
+    let (host, _) = chain();
+    let deleted = host.json(&["delete", "web", "e2", "--children"]);
+    assert_eq!(deleted["deleted"], json!(["e3", "e2"]));
+    let moved = format!("disk vda writes to {} from then on", top(&host, "vda").0.display());
+    assert!(deleted["warnings"][0].as_str().unwrap().starts_with(&moved), "{deleted}");
+    assert_eq!(files(&host).len(), 4);
+    host.run(["revert", "web", "e1"]).ok();
+    assert_holds(&host, 1);
+}
+
+#[test]
+fn without_a_merge_the_files_stay_for_a_later_deletion() {
+    let (host, _) = chain();
+    let before = files(&host);
+    let planned = host.run(["delete", "web", "e2", "--no-merge", "--dry-run"]);
+    assert!(!planned.ok().out.contains("merge"), "{}", planned.out);
+    host.run(["delete", "web", "e2", "--no-merge"]).ok();
+    assert_eq!(files(&host), before);
+    all_is_well(&host);
+    host.run(["delete", "web", "e1"]).ok();
+    assert_eq!(files(&host).len(), 4, "{:?}", files(&host));
+    host.run(["revert", "web", "e3"]).ok();
+    assert_holds(&host, 3);
+    host.refuses(2, ["delete", "web", "e3", "--no-merge", "--metadata-only"]);
+}
+
+#[test]
+fn a_file_that_several_stand_on_stays_and_that_is_told() {
+    let (host, images) = chain();
+    host.run(["revert", "web", "e1"]).ok();
+    write(&host, 5);
+    let deleted = host.json(&["delete", "web", "e1"]);
+    let told = deleted["warnings"][0].as_str().unwrap();
+    assert!(told.starts_with(&format!("{} (disk vda) stays, because ", images[0].display())), "{told}");
+    assert!(told.contains("a.e1-1.qcow2") && told.contains("a.e1.qcow2"), "{told}");
+    assert_holds(&host, 5);
+    host.run(["delete", "web", "e2", "--children"]).ok();
+    assert_holds(&host, 5);
+    assert_eq!(files(&host), ["a.qcow2", "b.raw"]);
+}
+
+#[test]
+fn a_rotation_of_snapshots_does_not_make_names_longer_and_longer() {
+    let host = Host::new();
+    let image = host.scratch.qcow2_with("a.qcow2", SIZE, 1);
+    host.add("web", &[image], &[]);
+    let name = |number: usize| format!("every-night-at-three-in-the-morning-{number}");
+    for number in 0..12 {
+        host.run(["create", "web", &name(number), "--external", "vda"]).ok();
+        if number >= 2 {
+            host.run(["delete", "web", &name(number - 2)]).ok();
+        }
+    }
+    assert_eq!(files(&host).len(), 3, "{:?}", files(&host));
+    assert!(files(&host).iter().all(|file| file.len() < 160), "{:?}", files(&host));
+}
+
+#[test]
+fn a_safety_snapshot_can_be_gone_back_to() {
+    let (host, _) = chain();
+    let before = host.state();
+    let planned = host.json(&["revert", "web", "e1", "--safety", "now", "--dry-run"]);
+    host.assert_state(&before);
+    let reverted = host.json(&["revert", "web", "e1", "--safety", "now"]);
+    // The dry run names the overlay that the safety snapshot is going to make, as the run does.
+    assert_eq!(planned["warnings"], reverted["warnings"]);
+    assert!(planned["warnings"][0].as_str().unwrap().ends_with("is kept in snapshot now"), "{planned}");
+    assert_holds(&host, 1);
+    host.run(["revert", "web", "now"]).ok();
+    assert_holds(&host, 4);
+    all_is_well(&host);
+}
+
+#[test]
+fn what_is_inside_a_file_that_the_disk_left_is_refused_with_a_way_out() {
+    let (host, images) = mixed();
+    external(&host, "e1");
+    write(&host, 2);
+    host.run(["create", "web", "i2", "--external", "vdb"]).ok();
+    write(&host, 3);
+    let left = top(&host, "vda").0;
+    host.run(["revert", "web", "e1"]).ok();
+    all_is_well(&host);
+
+    // The file that holds it has nothing above it: it can be the disk's image again.
+    let line = format!("image = \"{}\"", left.display());
+    host.refuses(5, ["revert", "web", "i2"]).tells(&line).tells("the snapshot is inside");
+    host.refuses(5, ["delete", "web", "i2"]).tells("xlsnap delete web i2 --metadata-only");
+    describe(&host, &top(&host, "vda").0, &left);
+    host.run(["revert", "web", "i2"]).ok();
+    assert_holds(&host, 2);
+
+    // With an overlay on it, its state has to be copied.
+    host.run(["create", "web", "e3", "--external", "vda", "--external", "vdb"]).ok();
+    let refused = host.refuses(5, ["revert", "web", "i2"]);
+    let convert = refused.err.split("copy it: qemu-img ").nth(1).unwrap().split("; and ").next().unwrap();
+    let copy = host.scratch.path("copy.qcow2");
+    let words: Vec<&str> =
+        convert.split(' ').map(|word| if word == "COPY" { copy.to_str().unwrap() } else { word }).collect();
+    qemu_img(&words);
+    assert!(holds_offline(&copy, "qcow2", Data::of(2)));
+    assert!(images[0].exists());
+}
+
+#[test]
+fn a_known_base_is_neither_started_nor_written_and_a_revert_leads_out() {
+    let (host, [image, _]) = mixed();
+    external(&host, "e1");
+    write(&host, 2);
+    let overlay = top(&host, "vda").0;
+    let file = host.root().join("domains/web.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{text}\n[start]\naccel = \"tcg\"\nmemory = 64\n")).unwrap();
+    describe(&host, &overlay, &image);
+    let line = format!("image = \"{}\"", overlay.display());
+    for words in [
+        ["create", "web", "s2"].as_slice(),
+        &["create", "web", "s2", "--dry-run"],
+        &["create", "web", "s2", "--external", "vda", "--external", "vdb"],
+        &["delete", "web", "e1"],
+        &["domain", "start", "web"],
+    ] {
+        let refused = host.refuses(5, words);
+        refused.tells(&line).tells("holds the state of snapshot e1").tells(&image.display().to_string());
+    }
+    // What does not write to it goes on: the other disk, and the record.
+    host.run(["create", "web", "s2", "--external", "vdb", "--exclude", "vda"]).ok();
+    host.run(["delete", "web", "s2", "--metadata-only"]).ok();
+
+    // The line that is told.
+    describe(&host, &image, &overlay);
+    assert_holds(&host, 2);
+    host.run(["create", "web", "s3", "--external", "vdb"]).ok();
+    host.run(["delete", "web", "s3"]).ok();
+    // Or the snapshot itself.
+    describe(&host, &overlay, &image);
+    let reverted = host.json(&["revert", "web", "e1"]);
+    let lost = format!("what {} (disk vda) holds and no snapshot has is lost", overlay.display());
+    assert!(reverted["warnings"].as_array().unwrap().contains(&json!(lost)), "{reverted}");
+    assert_holds(&host, 1);
+    host.run(["domain", "start", "web"]).ok();
+    host.run(["domain", "stop", "web", "--powerdown", "0"]).ok();
+
+    // Nor is it described anew, for this domain or for another.
+    let uuid = host.json(&["domain", "show", "web"])["domain"]["uuid"].as_str().unwrap().to_owned();
+    host.run(["domain", "remove", "web", "--force"]).ok();
+    let vda = format!("vda={}", image.display());
+    host.refuses(5, ["domain", "add", "web", "--uuid", &uuid, "--disk", &vda]).tells("--disk vda=");
+    host.refuses(5, ["domain", "add", "db", "--disk", &vda]).tells("snapshot e1 of domain web");
+}
+
+#[test]
+fn a_base_that_was_written_is_found_and_taken_for_what_it_holds() {
+    let (host, [image, _]) = chain();
+    write_offline(&image, "qcow2", Data::of(9).at(1 << 20));
+    let check = host.run(["check", "web"]);
+    assert_eq!(check.code, 7, "{check:?}");
+    assert!(check.out.contains("[layer-written]") && check.out.contains("xlsnap check web --keep-base vda"));
+    host.refuses(5, ["revert", "web", "e1"]).tells("was written to since");
+    let before = host.state();
+    let planned = host.json_of(7, &["check", "web", "--keep-base", "vda", "--dry-run"]);
+    host.assert_state(&before);
+    assert_eq!(planned["domains"][0]["findings"][0]["repair"], "possible");
+    let kept = host.json(&["check", "web", "--keep-base", "vda"]);
+    assert_eq!(kept["domains"][0]["findings"][0]["repair"], "done");
+    all_is_well(&host);
+    host.run(["revert", "web", "e1"]).ok();
+    assert!(holds_offline(&top(&host, "vda").0, "qcow2", Data::of(9).at(1 << 20)));
+}
+
+#[test]
+fn a_qemu_of_the_users_own_goes_back_and_merges_under_its_guest() {
+    let host = Host::new();
+    let images = [host.scratch.qcow2_with("a.qcow2", SIZE, 1), host.scratch.raw("b.raw", SIZE)];
+    write_offline(&images[1], "raw", Data::of(1));
+    let disks = [Disk::qcow2("vda", &images[0]), Disk::raw("vdb", &images[1])];
+    let vm = Vm::start(&host.scratch, &disks, &VmOptions { running: true, ..VmOptions::default() });
+    let qmp = vm.qmp().to_str().unwrap().to_owned();
+    host.add("web", &images, &["--format", "vdb=raw", "--qmp", &qmp]);
+    let made = external(&host, "e1");
+    let told = made["warnings"][0].as_str().unwrap();
+    assert!(told.starts_with("what starts domain web has to name "), "{told}");
+    assert!(told.contains(top(&host, "vda").0.to_str().unwrap()), "{told}");
+    let write = |byte| ["vda", "vdb"].map(|disk| vm.write(disk, Data::of(byte)));
+    let holds = |byte| vm.holds("vda", Data::of(byte)) && vm.holds("vdb", Data::of(byte));
+    write(2);
+    external(&host, "e2");
+    write(3);
+    for (name, byte) in [("e1", 1), ("e2", 2), ("e1", 1), ("e2", 2)] {
+        assert_eq!(host.json(&["revert", "web", name])["way"], "release");
+        assert!(holds(byte), "{name}");
+        write(9);
+    }
+    host.run(["delete", "web", "e1"]).ok();
+    assert!(holds(9));
+    host.run(["revert", "web", "e2"]).ok();
+    assert!(holds(2));
+    host.run(["delete", "web", "e2"]).ok();
+    assert!(holds(2));
+    assert_eq!(vm.monitor().must("query-status", json!({}))["status"], "running");
+    all_is_well(&host);
+    vm.quit();
+    assert_eq!(files(&host), ["a.qcow2", "b.raw"]);
+    assert!(holds_offline(&images[0], "qcow2", Data::of(2)) && holds_offline(&images[1], "raw", Data::of(2)));
+}
+
+#[test]
+fn a_machine_that_xlsnap_starts_goes_on_where_it_was() {
+    let host = Startable::new("accel = \"tcg\"\nmemory = 64\n");
+    host.start();
+    let made = host.json(&["create", "web", "m1", "--memory", "--external", "vdb"]);
+    assert_eq!(made["warnings"], json!([]), "its next start is xlsnap's own: {made}");
+    assert_eq!(host.json(&["revert", "web", "m1"])["way"], "restore");
+    assert_eq!(host.json(&["domain", "status", "web"])["state"], "running");
+    let safety = host.json(&["revert", "web", "m1", "--safety", "m2"]);
+    assert_eq!(safety["safety"], "m2");
+    assert_eq!(host.json(&["show", "web", "m2"])["snapshot"]["consistency"], "memory");
+    host.stop(&["--powerdown", "0"]);
+    assert_eq!(host.json(&["revert", "web", "m2"])["way"], "restore");
+    assert_eq!(host.json(&["domain", "status", "web"])["state"], "running");
+    host.run(["delete", "web", "m1", "--children"]).ok();
+    host.stop(&["--powerdown", "0"]);
+    all_is_well(&host);
+}
