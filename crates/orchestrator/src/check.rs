@@ -11,7 +11,7 @@ use compare::Compared;
 
 use crate::error::{from_port, from_store};
 use crate::execute::Execution;
-use crate::operation::{finish, inventory};
+use crate::operation::{external_records, finish, inventory, layer_facts};
 use crate::session::{Session, chain, left_journal};
 use crate::step::{Does, Stage, Step};
 use crate::{
@@ -131,7 +131,10 @@ async fn compare(
     let record = record.map_err(|e| {
         from_store(e, format!("what is stored of domain {} itself cannot be read", domain.name))
     })?;
-    let (mut found, overlays, memories, named) = compared.end(record.and_then(|record| record.current));
+    let records = external_records(ports, domain).await?;
+    let layers = layer_facts(ports, domain, &inventory, &records).await?;
+    let current = record.and_then(|record| record.current);
+    let (mut found, overlays, memories, named) = compared.end(current, &layers.tree);
     for memory in memories {
         found.extend(memory.look(ports, domain, request.deep).await?.map(|finding| (finding, None)));
     }
@@ -154,7 +157,7 @@ async fn compare(
         }
     }
     if pending.is_none() {
-        found.extend(layers::compare(ports, domain, &inventory, request).await?);
+        found.extend(layers::compare(domain, &layers, request));
     }
     if request.deep {
         found.extend(images(ports, domain, &inventory).await?);

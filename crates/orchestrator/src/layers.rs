@@ -16,7 +16,7 @@ use xlsnap_conf_store::Record;
 use xlsnap_types::model::{DiskName, ImageFormat, Owner, SnapshotName};
 
 use crate::record::Part;
-use crate::{Below, FileIdentity, Layer, LayerFile, Overlay};
+use crate::{Below, FileIdentity, Layer, LayerFile, Overlay, SnapshotId};
 
 /// A layer, and what is recorded of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,6 +151,13 @@ impl LayerTree {
             Below::File { file: base, .. } => self.get(base).is_some_and(|base| base.layer.file == file),
             Below::Nothing | Below::Foreign(_) => false,
         })
+    }
+
+    /// The tree without a snapshot inside a layer that is to be deleted.
+    pub(crate) fn delete_inside(&mut self, file: &str, snapshot: &SnapshotId) {
+        for node in self.nodes.iter_mut().filter(|node| node.layer.file == file) {
+            node.layer.snapshots.retain(|found| found.id != snapshot.id || found.name != snapshot.name);
+        }
     }
 
     /// The tree with an overlay that is to be made.

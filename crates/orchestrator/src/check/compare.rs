@@ -6,6 +6,7 @@ use xlsnap_conf_store::{Entry, Record};
 use xlsnap_types::model::{DiskName, SnapshotName};
 
 use super::memory::{self, RecordedMemory};
+use crate::layers::LayerTree;
 use crate::orphan::{Named, adopting, deleting};
 use crate::record::{Found, Part, SAME_TIME, find, parts};
 use crate::session::chain;
@@ -48,8 +49,9 @@ pub(super) struct Compared<'a> {
     inventory: &'a Inventory,
     pending: Option<String>,
     findings: Findings,
-    /// Findings that one of our own external snapshots may explain, with the disk and the image it had.
-    changed: Vec<((DiskName, String), Finding)>,
+    /// Findings that one of our own external snapshots, or a layer that is left of one, may explain, with the disk, the image it had
+    /// and the snapshot's name in it.
+    changed: Vec<((DiskName, String), String, Finding)>,
     overlays: Vec<RecordedOverlay>,
     memories: Vec<RecordedMemory>,
     /// What the records met name.
@@ -188,7 +190,7 @@ impl<'a> Compared<'a> {
                         "give the domain its earlier image back, or delete the record alone (metadata only)"
                             .to_owned(),
                 };
-                self.changed.push(((part.disk.clone(), recorded), finding));
+                self.changed.push(((part.disk.clone(), recorded), part.tag.to_owned(), finding));
             }
             Found::Ambiguous(found) => self.find(
                 FindingCode::NameAmbiguous,
@@ -283,6 +285,7 @@ impl<'a> Compared<'a> {
     pub(super) fn end(
         mut self,
         current: Option<SnapshotName>,
+        layers: &LayerTree,
     ) -> (Findings, Vec<RecordedOverlay>, Vec<RecordedMemory>, Named) {
         for (name, parent) in &self.parents {
             if !self.named.has_record(parent.as_str()) {
@@ -311,8 +314,12 @@ impl<'a> Compared<'a> {
             };
             self.findings.push((finding, Some(fix)));
         }
-        let unexplained = self.changed.drain(..).filter(|(at, _)| !self.bases.contains(at));
-        self.findings.extend(unexplained.map(|(_, finding)| (finding, None)));
+        let is_held = |image: &str, tag: &str| {
+            layers.get(image).is_some_and(|node| node.layer.snapshots.iter().any(|found| found.name == tag))
+        };
+        let unexplained =
+            self.changed.drain(..).filter(|(at, tag, _)| !self.bases.contains(at) && !is_held(&at.1, tag));
+        self.findings.extend(unexplained.map(|(_, _, finding)| (finding, None)));
         self.orphans();
         (self.findings, self.overlays, self.memories, self.named)
     }

@@ -2,20 +2,16 @@
 //! names.
 
 use crate::layers::{Guard, LayerNode};
-use crate::operation::{external_records, layer_facts};
-use crate::plan::note;
+use crate::plan::{LayerFacts, note};
 use crate::step::Does;
-use crate::{CheckRequest, DomainRef, Error, Finding, FindingCode, Inventory, Ports, Repair};
+use crate::{CheckRequest, DomainRef, Finding, FindingCode, Repair};
 
 /// Compares the layers with the ledger, the records and the headers.
-pub(super) async fn compare(
-    ports: &Ports<'_>,
+pub(super) fn compare(
     domain: &DomainRef,
-    inventory: &Inventory,
+    facts: &LayerFacts,
     request: &CheckRequest,
-) -> Result<Vec<(Finding, Option<Does>)>, Error> {
-    let records = external_records(ports, domain).await?;
-    let facts = layer_facts(ports, domain, inventory, &records).await?;
+) -> Vec<(Finding, Option<Does>)> {
     let mut found = Vec::new();
     for (layer, by) in &facts.tree.missing {
         // Of an overlay that a record names the comparison of records tells.
@@ -37,7 +33,7 @@ pub(super) async fn compare(
     for node in facts.tree.nodes() {
         found.extend(of_layer(domain, node, &facts.parts, request));
     }
-    Ok(found)
+    found
 }
 
 fn of_layer(

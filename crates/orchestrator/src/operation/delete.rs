@@ -157,12 +157,9 @@ async fn plan(
     let mut layers = LayerFacts::default();
     if !request.metadata_only {
         inventory = self::inventory(ports, domain).await?;
-        let external =
-            records.values().any(|record| record.snapshot.disks.iter().any(|disk| disk.is_external()));
-        if external {
-            let all = external_records(ports, domain).await?;
-            layers = layer_facts(ports, domain, &inventory, &all).await?;
-        }
+        // An internal snapshot may be all that keeps a layer from being merged.
+        let all = external_records(ports, domain).await?;
+        layers = layer_facts(ports, domain, &inventory, &all).await?;
     }
     let current =
         ports.store.domain_record(domain.uuid).await.map_err(unreadable)?.and_then(|record| record.current);

@@ -156,7 +156,11 @@ pub(crate) fn delete(facts: &DeleteFacts<'_>, request: &DeleteRequest) -> Result
     let mut stages = deletion_stages(facts.domain.uuid, &snapshots, &parents, current);
     if !request.metadata_only {
         let merges = if request.no_merge { Merges::Left } else { Merges::Done };
-        let tidied = facts.layers.tidy(facts.domain.uuid, facts.inventory, &gone, (merges, facts.id));
+        let mut layers = facts.layers.clone();
+        for target in snapshots.iter().flat_map(|deletion| &deletion.disks) {
+            layers.tree.delete_inside(&target.image, &target.snapshot);
+        }
+        let tidied = layers.tidy(facts.domain.uuid, facts.inventory, &gone, (merges, facts.id));
         stages.extend(tidied.stages);
         warnings.extend(tidied.kept);
     }
