@@ -286,7 +286,7 @@ pub struct LayerNote {
     pub file: LayerFile,
     /// Whose it is, unless the ledger knows it already.
     pub owner: Owner,
-    /// The file below it.
+    /// The file below it; without one, what its header says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
     /// Whether it is read-only from then on.
@@ -307,6 +307,21 @@ impl LayerNote {
             base: Some(base.to_owned()),
             frozen: false,
         }
+    }
+}
+
+impl LayerNote {
+    /// An overlay that takes a disk's writes, and the image below it, which took them before.
+    pub(crate) fn of_overlay(overlay: &Overlay) -> Vec<Self> {
+        let Overlay { disk, file, format, base, base_format, .. } = overlay;
+        let (base_file, base_format) = (base.clone(), base_format.clone());
+        let below = Self {
+            file: LayerFile { disk: disk.clone(), file: base_file, format: base_format, identity: None },
+            owner: Owner::Domain,
+            base: None,
+            frozen: true,
+        };
+        vec![Self::made(disk, file, format, base), below]
     }
 }
 

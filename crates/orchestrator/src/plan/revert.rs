@@ -11,12 +11,11 @@ use xlsnap_types::model::{MemoryMeta, PassedOver, SnapshotName};
 
 use super::create::token;
 use super::{LayerFacts, NewTop, refused, reverting_stages};
-use crate::layers::LayerNode;
 use crate::record::{Found, Part, cannot_go_back, find, parts};
 use crate::step::{Does, ImageTarget, UndoPoint};
 use crate::{
     Abilities, Can, Disk, DomainRef, Error, GuestState, Inventory, RevertPlan, RevertRequest, RevertWay, Run,
-    SnapshotId, Stage, UndescribedKind,
+    Stage, UndescribedKind,
 };
 
 /// What planning a revert is to know.

@@ -43,7 +43,12 @@ impl State {
             .files
             .iter()
             .filter(|(file, image)| **file != from.file && image.base.as_deref() == Some(&into.file));
-        assert_eq!(others.count(), 0, "a merge into {} changes what another child reads", into.file);
+        // One that is done again, after the header of what stood on `from` was written, changes nothing.
+        assert!(
+            others.count() == 0 || self.content(&from.file) == self.content(&into.file),
+            "a merge into {} changes what another child reads",
+            into.file
+        );
         let below = self.files.get_mut(&into.file).expect("it was found");
         below.virtual_size = above.virtual_size;
         if above.content.is_some() {
