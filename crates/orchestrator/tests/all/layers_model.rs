@@ -95,9 +95,7 @@ impl Deed {
     /// The snapshots whose parts it needs where they are.
     fn needs(self, model: &Model) -> BTreeSet<SnapshotName> {
         match self {
-            Self::Delete(at) | Self::DeleteUnmerged(at) | Self::Revert(at) | Self::RevertOffline(at) => {
-                [name(&called(at))].into()
-            }
+            Self::Delete(at) | Self::DeleteUnmerged(at) => [name(&called(at))].into(),
             Self::Branch(at) => model.branch(&name(&called(at))),
             _ => BTreeSet::new(),
         }
