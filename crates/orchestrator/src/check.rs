@@ -131,17 +131,17 @@ async fn compare(
     pending: Option<String>,
 ) -> Result<Vec<(Finding, Option<Does>)>, Error> {
     let inventory = inventory(ports, domain).await?;
-    let mut compared = Compared::new(domain, &inventory, pending.clone());
+    let layers = match pending {
+        None => layers::look(ports, domain, &inventory).await?,
+        Some(_) => LayerFacts::default(),
+    };
+    let mut compared = Compared::new(domain, &inventory, &layers.tree, pending.clone());
     let listed = ports.store.list(domain.uuid, &mut |entry| compared.meet(entry)).await;
     listed.map_err(|e| from_store(e, format!("the snapshots of domain {} cannot be listed", domain.name)))?;
     let record = ports.store.domain_record(domain.uuid).await;
     let record = record.map_err(|e| {
         from_store(e, format!("what is stored of domain {} itself cannot be read", domain.name))
     })?;
-    let layers = match pending {
-        None => layers::look(ports, domain, &inventory).await?,
-        Some(_) => LayerFacts::default(),
-    };
     let current = record.and_then(|record| record.current);
     let (mut found, overlays, memories, named) = compared.end(current, &layers.tree);
     for memory in memories {

@@ -155,9 +155,9 @@ impl<'e> Execution<'e> {
                 Ok(()) => {}
                 // The operation is done: what is left over is found by a check. A step on layers relies on those before it.
                 Err(failed) if committed.is_some_and(|commit| at > commit) => {
-                    self.warn(chain(&failed.error));
+                    self.warn(format!("{}; recover, or the next operation, does it", chain(&failed.error)));
+                    self.found().is_left = true;
                     if !matches!(failed.does, Does::DropUndo(_)) {
-                        self.found().is_left = true;
                         return Ok(());
                     }
                 }

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use xlsnap_conf_store::Record;
 use xlsnap_types::model::{DiskName, ImageFormat, Owner, SnapshotName};
 
+use crate::plan::{MadeTop, NewTop};
 use crate::record::Part;
 use crate::{Below, FileIdentity, Layer, LayerFile, Overlay, SnapshotId};
 
@@ -169,19 +170,40 @@ impl LayerTree {
         })
     }
 
+    /// Whether the image that a record names for an internal part is a layer, and holds the snapshot.
+    pub(crate) fn holds(&self, part: &Part<'_>) -> bool {
+        self.holder(part).is_some()
+    }
+
+    /// The tree with an image that is to be made.
+    pub(crate) fn add(&mut self, top: &NewTop) {
+        let base = match &top.made {
+            MadeTop::Overlay(overlay) => return self.add_overlay(overlay),
+            MadeTop::Copy(_) => Below::Nothing,
+        };
+        self.add_new(top.file(), top.virtual_size(), base);
+    }
+
     /// The tree with an overlay that is to be made.
     pub(crate) fn add_overlay(&mut self, overlay: &Overlay) {
+        let Overlay { disk, file, format, base, base_format, virtual_size, .. } = overlay.clone();
+        let base = Below::File { file: base, format: Some(base_format) };
+        self.add_new(LayerFile { disk, file, format, identity: None }, virtual_size, base);
+    }
+
+    fn add_new(&mut self, file: LayerFile, virtual_size: u64, base: Below) {
         self.nodes.push(LayerNode {
-            disk: overlay.disk.clone(),
+            disk: file.disk,
             layer: Layer {
-                file: overlay.file.clone(),
+                file: file.file,
+                // No file has it.
                 identity: FileIdentity { device: u64::MAX, inode: u64::MAX - self.nodes.len() as u64 },
-                format: overlay.format.clone(),
-                virtual_size: overlay.virtual_size,
+                format: file.format,
+                virtual_size,
                 bytes: 0,
                 stamp: None,
                 snapshots: Vec::new(),
-                base: Below::File { file: overlay.base.clone(), format: Some(overlay.base_format.clone()) },
+                base,
                 in_use: true,
                 encrypted: false,
             },

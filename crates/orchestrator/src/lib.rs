@@ -31,11 +31,11 @@ pub use operation::{
     plan_recover, plan_revert, recover, recover_without_memory, revert,
 };
 pub use plan::{
-    AdoptPlan, CreatePlan, DeletePlan, DiskPlan, NewTop, OrphanDeletion, PlannedStage, RecoverPlan,
+    AdoptPlan, CreatePlan, DeletePlan, DiskPlan, MadeTop, NewTop, OrphanDeletion, PlannedStage, RecoverPlan,
     RevertPlan, RevertWay, SnapshotDeletion, overlay_beside, planned_stages,
 };
 pub use ports::{
-    Abilities, Agent, Below, Bitmap, Claims, Clock, Command, Commands, Disk, Disks, FileIdentity,
+    Abilities, Agent, Below, Bitmap, Claims, Clock, Command, Commands, CopyOut, Disk, Disks, FileIdentity,
     FoundMemory, Guest, GuestState, Health, ImageHealth, ImageSnapshot, InsideMemory, Interrupt, Inventory,
     Layer, LayerFile, Layers, Memory, MemoryFiles, MemoryHeader, MemoryInside, MemorySave, MemorySurvey,
     Merge, Overlay, Overlays, Pause, Ports, Power, Progress, Release, Run, SaveTo, SavedMemory,

@@ -31,8 +31,8 @@ use xlsnap_types::model::{DiskName, MemoryMeta, PassedOver, SnapshotName};
 
 use crate::step::ImageTarget;
 use crate::{
-    Command, Commands, Effect, Error, Kind, LayerFile, MemoryInside, MemorySave, Operation, Outcome, Overlay,
-    Port, PortError, Run, SnapshotAction, Stage, StepText,
+    Command, Commands, CopyOut, Effect, Error, Kind, LayerFile, MemoryInside, MemorySave, Operation, Outcome,
+    Overlay, Port, PortError, Run, SnapshotAction, Stage, StepText,
 };
 
 /// What is planned for one disk.
@@ -149,8 +149,8 @@ pub struct RevertPlan {
     pub safety: Option<CreatePlan>,
     /// The disks that go back inside their images.
     pub disks: Vec<ImageTarget>,
-    /// The disks that go back to the image below: each gets a new overlay on it.
-    pub overlays: Vec<NewTop>,
+    /// The disks that go back to what another layer holds: each gets a new image.
+    pub tops: Vec<NewTop>,
     /// The domain's other disks, and why they are left alone.
     pub untouched: Vec<PassedOver>,
     /// What happens to the domain's process.
@@ -161,13 +161,54 @@ pub struct RevertPlan {
     pub stages: Vec<Stage>,
 }
 
-/// A new overlay that takes a disk's writes, in place of the image that takes them now.
+/// A new image that takes a disk's writes, in place of the one that takes them now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewTop {
-    /// The overlay, on the image that holds the snapshot's state.
-    pub overlay: Overlay,
+    /// How it is made.
+    pub made: MadeTop,
     /// The disk's image before.
     pub old: LayerFile,
+}
+
+/// How a new image is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MadeTop {
+    /// An overlay, on the image that holds the snapshot's state.
+    Overlay(Overlay),
+    /// A copy of what the snapshot holds inside a layer that stays as it is.
+    Copy(CopyOut),
+}
+
+impl NewTop {
+    /// The new image, with nothing known of its file.
+    pub fn file(&self) -> LayerFile {
+        match &self.made {
+            MadeTop::Overlay(Overlay { disk, file, format, .. }) => {
+                LayerFile { disk: disk.clone(), file: file.clone(), format: format.clone(), identity: None }
+            }
+            MadeTop::Copy(copy) => copy.to.clone(),
+        }
+    }
+
+    /// The disk.
+    pub fn disk(&self) -> &DiskName {
+        &self.old.disk
+    }
+
+    /// The size of the disk in it, in bytes.
+    pub fn virtual_size(&self) -> u64 {
+        match &self.made {
+            MadeTop::Overlay(overlay) => overlay.virtual_size,
+            MadeTop::Copy(copy) => copy.virtual_size,
+        }
+    }
+
+    pub(crate) fn making(&self) -> crate::Does {
+        match &self.made {
+            MadeTop::Overlay(overlay) => crate::Does::MakeLayer(overlay.clone()),
+            MadeTop::Copy(copy) => crate::Does::CopyOut(copy.clone()),
+        }
+    }
 }
 
 /// How an interrupted operation will be brought to its end.

@@ -15,8 +15,8 @@ use xlsnap_types::model::{DiskName, ImageFormat, MemoryMeta, Owner, SnapshotName
 use crate::journal::Draft;
 use crate::layers::PartFiles;
 use crate::{
-    Bitmap, Disk, FileIdentity, LayerFile, MemoryInside, MemorySave, Merge, Overlay, Run, SnapshotAction,
-    SnapshotId,
+    Bitmap, CopyOut, Disk, FileIdentity, LayerFile, MemoryInside, MemorySave, Merge, Overlay, Run,
+    SnapshotAction, SnapshotId,
 };
 
 /// A part of a plan: its steps are begun together, and it ends when all have.
@@ -73,6 +73,8 @@ pub struct Step {
 pub enum Does {
     /// Makes the empty file of an external snapshot.
     MakeLayer(Overlay),
+    /// Makes an image of its own of what a snapshot inside a layer holds.
+    CopyOut(CopyOut),
     /// Removes the file of an overlay that takes no disk's writes.
     RemoveLayer(Overlay),
     /// Makes the domain's description name a file as the disk's image.
@@ -284,7 +286,7 @@ pub struct LayerNote {
     pub file: LayerFile,
     /// Whose it is, unless the ledger knows it already.
     pub owner: Owner,
-    /// The file below it.
+    /// The file below it; without one, what its header says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
     /// Whether it is read-only from then on.
@@ -305,6 +307,21 @@ impl LayerNote {
             base: Some(base.to_owned()),
             frozen: false,
         }
+    }
+}
+
+impl LayerNote {
+    /// An overlay that takes a disk's writes, and the image below it, which took them before.
+    pub(crate) fn of_overlay(overlay: &Overlay) -> Vec<Self> {
+        let Overlay { disk, file, format, base, base_format, .. } = overlay;
+        let (base_file, base_format) = (base.clone(), base_format.clone());
+        let below = Self {
+            file: LayerFile { disk: disk.clone(), file: base_file, format: base_format, identity: None },
+            owner: Owner::Domain,
+            base: None,
+            frozen: true,
+        };
+        vec![Self::made(disk, file, format, base), below]
     }
 }
 
@@ -425,6 +442,7 @@ impl Does {
                 | Self::FinishMemory(_)
                 | Self::TakeInside { .. }
                 | Self::Merge(_)
+                | Self::CopyOut(_)
         )
     }
 
@@ -437,6 +455,7 @@ impl Does {
             | Self::Unlink(layer)
             | Self::EmptyLayer { layer, .. }
             | Self::Reheader { child: layer, .. } => &layer.disk,
+            Self::CopyOut(copy) => &copy.to.disk,
             Self::Merge(merge) => &merge.from.disk,
             Self::SetPart { disk, .. } => disk,
             Self::Take(action) => action.disk(),

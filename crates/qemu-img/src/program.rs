@@ -252,6 +252,16 @@ impl QemuImg for Program {
         self.commit_into(top, base, done).await
     }
 
+    async fn copy_snapshot(
+        &self,
+        image: &Image,
+        snapshot: &SnapshotRef,
+        to: &Image,
+        done: &(dyn Fn(f64) + Send + Sync),
+    ) -> Result<(), Error> {
+        self.convert_snapshot(image, snapshot, to, done).await
+    }
+
     async fn rebase_unsafe(&self, image: &Image, base: &Image) -> Result<(), Error> {
         self.rename_backing(image, base).await
     }

@@ -161,6 +161,20 @@ pub trait QemuImg: Send + Sync {
         done: &(dyn Fn(f64) + Send + Sync),
     ) -> Result<(), Error>;
 
+    /// Writes what a snapshot inside `image` holds into the image `to`, whole, durably; `image` may be open below another one. What
+    /// `to` held is lost; a future that is dropped ends it half-way. `done` is told which part of it is done, from 0 to 1.
+    ///
+    /// # Errors
+    /// [`crate::Kind::NotFound`] when there is no such snapshot; [`crate::Kind::Unsupported`] for an encrypted image, and for one
+    /// whose chain ends in what is no local file.
+    async fn copy_snapshot(
+        &self,
+        image: &Image,
+        snapshot: &SnapshotRef,
+        to: &Image,
+        done: &(dyn Fn(f64) + Send + Sync),
+    ) -> Result<(), Error>;
+
     /// Makes the header of `image` name `base`, durably. Neither the old nor the new base is opened: the caller knows that both
     /// show the same. The name is relative to the image's directory if the old one is ([`crate::backing_name`]).
     async fn rebase_unsafe(&self, image: &Image, base: &Image) -> Result<(), Error>;

@@ -2,18 +2,18 @@
 
 use std::fs::File;
 use std::io::ErrorKind;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use xlsnap_orchestrator::{
-    Below, Effect, FileIdentity, Layer, LayerFile, Merge, PortError, PortErrorKind, Progress,
+    Below, CopyOut, Effect, FileIdentity, Layer, LayerFile, Merge, PortError, PortErrorKind, Progress,
 };
-use xlsnap_qemu_img::{BackingFile, FileId, Image, ImageInfo, Kind, QemuImg, backing_file};
+use xlsnap_qemu_img::{BackingFile, FileId, Image, ImageInfo, Kind, QemuImg, SnapshotRef, backing_file};
 use xlsnap_types::model::{ImageFormat, Stamp};
 
 use crate::images::inventory::image_snapshot;
-use crate::{error, revertible};
+use crate::{error, overlay, revertible};
 
 /// How long a program that was ended may take to be gone.
 const ENDING: Duration = Duration::from_secs(5);
@@ -105,6 +105,46 @@ pub(crate) async fn at_rest(merge: &Merge) -> Result<(), PortError> {
             Some(_) => tokio::time::sleep(SOON).await,
         }
     }
+}
+
+/// Copies a snapshot out of a layer into a new image.
+pub(crate) async fn copy_out(
+    qemu_img: &dyn QemuImg,
+    copy: &CopyOut,
+    progress: &dyn Progress,
+) -> Result<(), PortError> {
+    let CopyOut { from, snapshot, to, virtual_size } = copy;
+    let about = format!(
+        "disk {}: the snapshot {} was not copied out of {} into {}",
+        from.disk, snapshot.name, from.file, to.file
+    );
+    let failed = |kind, effect, source: std::io::Error| {
+        PortError::new(kind, effect, about.clone()).with_source(source)
+    };
+    as_planned(from)?;
+    if let Some(why) = overlay::no_place(&from.file, &to.file)? {
+        return Err(PortError::new(PortErrorKind::Refused, Effect::None, format!("{about}: {why}")));
+    }
+    // Nothing is overwritten, and no other user reads the copy while it is made.
+    let new = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&to.file);
+    match new {
+        Ok(_) => {}
+        Err(source) if source.kind() == ErrorKind::AlreadyExists => {
+            return Err(failed(PortErrorKind::AlreadyExists, Effect::None, source));
+        }
+        Err(source) => return Err(failed(PortErrorKind::Failed, Effect::None, source)),
+    }
+    let total = *virtual_size;
+    progress.bytes(0, Some(total));
+    let done = |part: f64| progress.bytes((part * total as f64) as u64, Some(total));
+    let meant = SnapshotRef { name: snapshot.name.clone(), id: Some(snapshot.id.clone()) };
+    let copied = qemu_img.copy_snapshot(&image(from), &meant, &image(to), &done).await;
+    copied.map_err(|e| {
+        let mut error = error::of_qemu_img(about.clone(), e);
+        error.effect = Effect::Unknown;
+        error
+    })?;
+    overlay::give_access(&to.file, &from.file).map_err(|e| failed(PortErrorKind::Refused, Effect::Unknown, e))
 }
 
 /// Makes the header of `child` name `base`, unless it does.

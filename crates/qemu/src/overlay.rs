@@ -71,6 +71,11 @@ pub(crate) async fn make(qemu_img: &dyn QemuImg, overlay: &Overlay) -> Result<()
     })
 }
 
+/// Gives a new file, which its maker alone can use so far, the access of `base`, and none for other users; durably.
+pub(crate) fn give_access(file: &str, base: &str) -> std::io::Result<()> {
+    access::like_base(Path::new(file), Path::new(base))
+}
+
 /// Removes the file, unless it is not the overlay that [`make`] made, whole or half. One that is gone is removed.
 ///
 /// The caller has made sure that no process has it open.

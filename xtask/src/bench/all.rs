@@ -8,7 +8,7 @@ use super::json::json;
 use super::list::list;
 use super::memory::{beside_qemu, memory, pause_beside_virsh};
 use super::promise::{Line, Promise, table};
-use super::revert::revert;
+use super::revert::{revert, undo_points};
 use super::startup::startup;
 use super::virsh::virsh;
 use crate::command::{cargo, run, target};
@@ -58,6 +58,7 @@ const SCENARIOS: &[Scenario] = &[
     ("pause with memory, beside virsh", pause_beside_virsh),
     ("list", list),
     ("revert, 8 disks", revert),
+    ("revert with undo points, 8 full disks", undo_points),
     ("libxl-json", json),
 ];
 

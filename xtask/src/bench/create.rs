@@ -41,7 +41,7 @@ pub(super) fn create(bench: &Bench) -> Result<Vec<Line>, Failure> {
     Ok(vec![
         Line::new("xlsnap create (ms)", pairs.ours(Run::milliseconds), Promise::None),
         Line::new("the bare transaction (ms)", pairs.theirs(Run::milliseconds), Promise::None),
-        Line::new("difference (ms)", pairs.difference(Run::milliseconds), Promise::AtMost(10.0)),
+        Line::new("difference (ms)", pairs.difference(Run::milliseconds), Promise::AtMost(8.0)),
         Line::new("ratio", ratio, Promise::None),
         Line::new(
             "processor time of xlsnap create (ms)",

@@ -1,13 +1,15 @@
 //! Reverting many disks.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::all::Bench;
 use super::machine::image;
 use super::paired::pairs;
 use super::process::{Run, run, scratch};
 use super::promise::{Line, Promise};
+use super::sample::Sample;
 use crate::Failure;
 
 const DISKS: usize = 8;
@@ -44,4 +46,62 @@ pub(super) fn revert(bench: &Bench) -> Result<Vec<Line>, Failure> {
         Line::new("ratio", pairs.ratio(Run::milliseconds), Promise::None),
         Line::new("peak memory (MiB)", pairs.ours(Run::mebibytes), Promise::AtMost(16.0)),
     ])
+}
+
+/// `xlsnap revert` of full disks, which marks what is on each disk before it changes any and removes the marks after it, beside
+/// qemu-img alone, which applies; and beside qemu-img that marks, applies and removes the marks: eight at once each.
+pub(super) fn undo_points(bench: &Bench) -> Result<Vec<Line>, Failure> {
+    let directory = scratch()?;
+    let files: Vec<_> = (0..DISKS).map(|number| directory.path().join(format!("disk{number}"))).collect();
+    let mut add = bench.xlsnap(directory.path(), ["domain", "add", "vm"]);
+    for (file, letter) in files.iter().zip('a'..) {
+        full_image(file, if bench.smoke { "4M" } else { "256M" })?;
+        add.arg("--disk").arg(format!("vd{letter}={}", file.display()));
+    }
+    run(&mut add)?;
+    run(&mut bench.xlsnap(directory.path(), ["create", "vm", "s1"]))?;
+
+    let mut applying = Vec::with_capacity(bench.rounds);
+    let pairs = pairs(
+        bench.rounds,
+        || run(&mut bench.xlsnap(directory.path(), ["revert", "vm", "s1"])),
+        || {
+            let start = Instant::now();
+            on_each(&files, &["snapshot", "-c", "undo"])?;
+            let before = Instant::now();
+            on_each(&files, &["snapshot", "-a", "s1"])?;
+            applying.push(before.elapsed().as_secs_f64() * 1e3);
+            on_each(&files, &["snapshot", "-d", "undo"])?;
+            Ok(Run::of_wall(start.elapsed()))
+        },
+    )?;
+    Ok(vec![
+        Line::new("xlsnap revert, with undo points (ms)", pairs.ours(Run::milliseconds), Promise::None),
+        Line::new(
+            "qemu-img: mark, apply, remove the mark (ms)",
+            pairs.theirs(Run::milliseconds),
+            Promise::None,
+        ),
+        Line::new("qemu-img: apply alone (ms)", Sample::new(applying), Promise::None),
+        Line::new("difference (ms)", pairs.difference(Run::milliseconds), Promise::None),
+        Line::new("ratio", pairs.ratio(Run::milliseconds), Promise::AtMost(1.5)),
+    ])
+}
+
+/// An image of which every cluster has data.
+fn full_image(file: &Path, size: &str) -> Result<(), Failure> {
+    run(Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(file).arg(size))?;
+    run(Command::new("qemu-io").args(["-f", "qcow2", "-c", &format!("write -P 1 0 {size}")]).arg(file))?;
+    Ok(())
+}
+
+/// One qemu-img for each image, all at once.
+fn on_each(files: &[PathBuf], words: &[&str]) -> Result<(), Failure> {
+    std::thread::scope(|scope| {
+        let runs: Vec<_> = files
+            .iter()
+            .map(|file| scope.spawn(move || run(Command::new("qemu-img").args(words).arg(file))))
+            .collect();
+        runs.into_iter().try_for_each(|run| run.join().expect("running does not panic").map(drop))
+    })
 }

@@ -47,6 +47,7 @@ type Findings = Vec<(Finding, Option<Does>)>;
 pub(super) struct Compared<'a> {
     domain: &'a DomainRef,
     inventory: &'a Inventory,
+    layers: &'a LayerTree,
     pending: Option<String>,
     findings: Findings,
     /// Findings that one of our own external snapshots may explain, with the disk, the image it had, and the tag.
@@ -61,10 +62,16 @@ pub(super) struct Compared<'a> {
 }
 
 impl<'a> Compared<'a> {
-    pub(super) fn new(domain: &'a DomainRef, inventory: &'a Inventory, pending: Option<String>) -> Self {
+    pub(super) fn new(
+        domain: &'a DomainRef,
+        inventory: &'a Inventory,
+        layers: &'a LayerTree,
+        pending: Option<String>,
+    ) -> Self {
         Self {
             domain,
             inventory,
+            layers,
             pending,
             findings: Vec::new(),
             changed: Vec::new(),
@@ -108,12 +115,15 @@ impl<'a> Compared<'a> {
         for part in &parts {
             match part.overlay {
                 Some(file) => self.external(name, part, file),
-                None => self.internal(name, record, part),
+                None => {
+                    self.internal(name, record, part);
+                    self.size(name, part);
+                }
             }
-            self.size(name, part);
         }
         self.memories.extend(memory::of_record(name, record));
-        self.findings.extend(memory::inside(name, record, self.inventory).map(|finding| (finding, None)));
+        self.findings
+            .extend(memory::inside(name, record, self.inventory, self.layers).map(|finding| (finding, None)));
         match &record.meta {
             Some(meta) => {
                 self.parents.extend(meta.parent.clone().map(|parent| (name.clone(), parent)));
@@ -153,6 +163,9 @@ impl<'a> Compared<'a> {
 
     fn internal(&mut self, name: &SnapshotName, record: &Record, part: &Part<'_>) {
         const NO_REVERT: &str = "the snapshot cannot be reverted to";
+        if self.layers.holds(part) {
+            return;
+        }
         let disk = Some(&part.disk);
         match find(part, self.inventory) {
             Found::Here(..) => {}

@@ -4,6 +4,7 @@ use xlsnap_conf_store::Record;
 use xlsnap_types::model::{MemoryMeta, MemoryWay, SnapshotName};
 
 use crate::error::from_port;
+use crate::layers::LayerTree;
 use crate::orphan::{Named, adopting, deleting};
 use crate::{DomainRef, Error, Finding, FindingCode, Inventory, PortErrorKind, Ports, Repair};
 
@@ -22,9 +23,15 @@ pub(super) fn of_record(name: &SnapshotName, record: &Record) -> Option<Recorded
 }
 
 /// Whether an image holds the memory that a record says is inside.
-pub(super) fn inside(name: &SnapshotName, record: &Record, inventory: &Inventory) -> Option<Finding> {
+pub(super) fn inside(
+    name: &SnapshotName,
+    record: &Record,
+    inventory: &Inventory,
+    layers: &LayerTree,
+) -> Option<Finding> {
     let memory = record.meta.as_ref()?.memory.as_ref()?;
-    let mut snapshots = inventory.disks.iter().flat_map(|disk| &disk.snapshots);
+    let in_layers = layers.nodes().iter().flat_map(|node| &node.layer.snapshots);
+    let mut snapshots = inventory.disks.iter().flat_map(|disk| &disk.snapshots).chain(in_layers);
     let there = snapshots.any(|snapshot| snapshot.name == name.as_str() && snapshot.vm_state_size > 0);
     (memory.way() == MemoryWay::Internal && !there)
         .then(|| finding(FindingCode::MemoryMissing, name, "no image holds the guest's memory".to_owned()))

@@ -70,6 +70,7 @@ impl<'e> Execution<'e> {
         let port = |result: Result<(), PortError>| result.map_err(|e| does.failed(e));
         match does {
             Does::MakeLayer(overlay) => port(ports.overlays.need(&subject)?.make(overlay).await),
+            Does::CopyOut(copy) => port(ports.layers.need(&subject)?.copy_out(copy, progress).await),
             Does::RemoveLayer(overlay) => port(ports.overlays.need(&subject)?.discard(overlay).await),
             Does::Adopt(to) => {
                 port(ports.overlays.need(&subject)?.adopt(&to.disk, &to.file, &to.format).await)

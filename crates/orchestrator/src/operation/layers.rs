@@ -10,7 +10,7 @@ use crate::error::{from_port, from_store};
 use crate::layers::{external_parts, gather};
 use crate::plan::LayerFacts;
 use crate::step::{Does, Stage};
-use crate::{Can, DomainRef, Effect, Error, Inventory, Kind, Overlay, Ports};
+use crate::{Can, CopyOut, DomainRef, Effect, Error, Inventory, Kind, Overlay, Ports};
 
 /// The records with external parts. Others, and those that cannot be read, are left out.
 pub(crate) async fn external_records(
@@ -117,7 +117,11 @@ impl LayerFacts {
         let Some(overlays) = ports.overlays.get() else { return Ok(false) };
         let mut met = false;
         for step in stages.iter().flat_map(Stage::steps) {
-            let Does::MakeLayer(Overlay { file, .. }) = &step.does else { continue };
+            let file = match &step.does {
+                Does::MakeLayer(Overlay { file, .. }) => file,
+                Does::CopyOut(copy) => &copy.to.file,
+                _ => continue,
+            };
             let there = overlays.exists(file).await;
             if there.map_err(|e| from_port(e, format!("the overlay {file} cannot be looked for")))? {
                 met |= self.taken.insert(file.clone());
@@ -134,6 +138,9 @@ impl LayerFacts {
         stages: &[Stage],
     ) -> Result<(), Error> {
         for step in stages.iter().flat_map(Stage::steps) {
+            if let Does::CopyOut(copy) = &step.does {
+                self.refuse_full(ports, about, copy).await?;
+            }
             let Does::MakeLayer(Overlay { disk, file, base, .. }) = &step.does else { continue };
             let overlays = ports.overlays.need(&step.does.failure())?;
             let can = overlays.place(base, file).await;
@@ -146,6 +153,24 @@ impl LayerFacts {
             }
         }
         Ok(())
+    }
+
+    /// Refuses a copy for which there is no room. It takes no more than what is in the layer's chain.
+    async fn refuse_full(&self, ports: &Ports<'_>, about: &str, copy: &CopyOut) -> Result<(), Error> {
+        let layers = ports.layers.need(about)?;
+        let chain = self.tree.chain(&copy.from.file);
+        let data: u64 = chain.iter().map(|node| node.layer.bytes).fold(0, u64::saturating_add);
+        let needed = data.min(copy.virtual_size);
+        let room = layers.room(&copy.to.file).await;
+        let room = room.map_err(|e| from_port(e, format!("the room for {} cannot be told", copy.to.file)))?;
+        if room >= needed {
+            return Ok(());
+        }
+        let message = format!(
+            "{about}: the copy of disk {} takes up to {needed} bytes, and there is room for {room} beside {}",
+            copy.to.disk, copy.to.file
+        );
+        Err(Error::new(Kind::Refused, Effect::None, message).with_advice("make room there first"))
     }
 
     /// Closes the layers that a plan would merge into and that have no room for it. Whether there are such, so that another

@@ -257,10 +257,10 @@ impl Reverting {
             _ => None,
         };
         let external = || DiskChoice::External { file: None, format: ImageFormat::Qcow2 };
-        let tops = self.plan.overlays.iter().map(|top| (top.overlay.disk.clone(), external()));
+        let tops = self.plan.tops.iter().map(|top| (top.disk().clone(), external()));
         // Memory inside an image and an external disk could not be loaded together.
         let inside = memory.as_ref().is_some_and(|memory| memory.place == MemoryPlace::Inside);
-        let memory = memory.filter(|_| !inside || self.plan.overlays.is_empty());
+        let memory = memory.filter(|_| !inside || self.plan.tops.is_empty());
         Ok(Some(CreateRequest {
             name: Some(name),
             description,
@@ -279,7 +279,7 @@ impl Reverting {
         safety: &mut Option<CreateReport>,
     ) -> Result<RevertReport, Error> {
         let Self { plan, id, .. } = self;
-        let RevertPlan { name, disks, way, untouched, mut warnings, stages, overlays, safety: _ } = plan;
+        let RevertPlan { name, disks, way, untouched, mut warnings, stages, tops, safety: _ } = plan;
         let mut journal = Journal::new(id, Operation::Revert, name.clone(), stages);
         session.intend(&journal).await.map_err(|e| after_safety(e, request))?;
         let execution = Execution::new(session, ports, id);
@@ -294,7 +294,7 @@ impl Reverting {
         }
         warnings.extend(found.warnings);
         let inside = disks.into_iter().map(|target| target.disk);
-        let disks = inside.chain(overlays.into_iter().map(|top| top.overlay.disk)).collect();
+        let disks = inside.chain(tops.iter().map(|top| top.disk().clone())).collect();
         Ok(RevertReport { name, disks, untouched, way, safety: safety.take(), warnings, recovered: None })
     }
 }

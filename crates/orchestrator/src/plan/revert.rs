@@ -11,12 +11,11 @@ use xlsnap_types::model::{MemoryMeta, PassedOver, SnapshotName};
 
 use super::create::token;
 use super::{LayerFacts, NewTop, refused, reverting_stages};
-use crate::layers::LayerNode;
 use crate::record::{Found, Part, cannot_go_back, find, parts};
 use crate::step::{Does, ImageTarget, UndoPoint};
 use crate::{
     Abilities, Can, Disk, DomainRef, Error, GuestState, Inventory, RevertPlan, RevertRequest, RevertWay, Run,
-    SnapshotId, Stage, UndescribedKind,
+    Stage, UndescribedKind,
 };
 
 /// What planning a revert is to know.
@@ -111,12 +110,12 @@ pub(crate) fn revert(facts: &RevertFacts<'_>, request: &RevertRequest) -> Result
     let mut bitmaps = Vec::new();
     for part in parts(facts.domain, name, facts.record)? {
         let about = format!("snapshot {name} of domain {domain}: disk {}", part.disk);
-        if part.overlay.is_some() {
+        if tops.iter().any(|top| *top.disk() == part.disk) {
             continue;
         }
         let (disk, snapshot) = match find(&part, facts.inventory) {
             Found::Here(disk, snapshot) => (disk, snapshot),
-            found => return Err(not_found(facts, &about, &part, &found)),
+            found => return Err(not_found(&about, &part, &found)),
         };
         // A process that ends takes along what it alone has; one that loads what is inside its images writes them itself.
         let ends = matches!(way, RevertWay::Restart { .. } | RevertWay::Restore { .. });
@@ -162,7 +161,7 @@ pub(crate) fn revert(facts: &RevertFacts<'_>, request: &RevertRequest) -> Result
         .disks
         .iter()
         .filter(|disk| !disks.iter().any(|target| target.disk == disk.name))
-        .filter(|disk| !tops.iter().any(|top| top.overlay.disk == disk.name))
+        .filter(|disk| !tops.iter().any(|top| *top.disk() == disk.name))
         .collect();
     let untouched = untouched
         .into_iter()
@@ -192,37 +191,8 @@ pub(crate) fn revert(facts: &RevertFacts<'_>, request: &RevertRequest) -> Result
         from: facts.current.cloned(),
     };
     let stages = reverting_stages(facts.domain.uuid, &reverting);
-    let Reverting { disks, tops: overlays, way, .. } = reverting;
-    Ok(RevertPlan { name: name.clone(), safety: None, disks, overlays, untouched, way, warnings, stages })
-}
-
-/// The snapshot is inside a layer that the disk does not write to. A layer that nothing stands on can become the disk's image again;
-/// what others stand on would change for them.
-fn in_another_layer(
-    facts: &RevertFacts<'_>,
-    about: &str,
-    disk: &Disk,
-    (holder, snapshot): (&LayerNode, &SnapshotId),
-) -> Error {
-    let file = &holder.layer.file;
-    let message =
-        format!("{about}: the snapshot is inside {file}, and the disk writes to {} now", disk.image);
-    let way = match facts.layers.tree.children(file).next() {
-        None => format!(
-            "while domain {} is off, let its file say image = \"{file}\" for disk {}, and revert again; what {} holds and no snapshot \
-             has is lost then",
-            facts.domain.name, disk.name, disk.image
-        ),
-        Some(child) => format!(
-            "its state cannot be gone back to in place, because {} stands on that file; copy it: qemu-img convert -U -f {} -l \
-             snapshot.id={} -O qcow2 {file} COPY; and while the domain is off, let its file say image = \"COPY\" for disk {}",
-            child.layer.file,
-            holder.layer.format.driver(),
-            snapshot.id,
-            disk.name
-        ),
-    };
-    refused(message).with_advice(way)
+    let Reverting { disks, tops, way, .. } = reverting;
+    Ok(RevertPlan { name: name.clone(), safety: None, disks, tops, untouched, way, warnings, stages })
 }
 
 fn warn_of_bitmaps(bitmaps: &[Does], warnings: &mut Vec<String>) {
@@ -267,12 +237,9 @@ fn refuse_undescribed(
     Ok(())
 }
 
-fn not_found(facts: &RevertFacts<'_>, about: &str, part: &Part<'_>, found: &Found<'_>) -> Error {
+fn not_found(about: &str, part: &Part<'_>, found: &Found<'_>) -> Error {
     let tag = part.tag;
     match found {
-        Found::OtherImage(disk) if let Some((holder, id)) = facts.layers.tree.holder(part) => {
-            in_another_layer(facts, about, disk, (holder, &id))
-        }
         Found::Here(..) | Found::NoDisk => refused(format!("{about} is no longer a disk of the domain"))
             .with_advice("give the domain its disk back"),
         Found::Missing(disk) => refused(format!("{about}: {} does not hold the snapshot {tag}", disk.image))

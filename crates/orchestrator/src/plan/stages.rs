@@ -156,17 +156,16 @@ pub(crate) fn deletion_stages(
     list.stages
 }
 
-/// The new overlay as the disk's image in the description.
-fn adoption(NewTop { overlay, old }: &NewTop) -> Does {
-    let was = Some(ImageFile { file: old.file.clone(), format: old.format.clone() });
-    let Overlay { disk, file, format, .. } = overlay.clone();
+/// The new image as the disk's in the description.
+fn adoption(top: &NewTop) -> Does {
+    let was = Some(ImageFile { file: top.old.file.clone(), format: top.old.format.clone() });
+    let LayerFile { disk, file, format, .. } = top.file();
     Does::Adopt(Adoption { disk, file, format, was })
 }
 
-/// The new overlay under the disk's device.
-fn swap(NewTop { overlay, old }: &NewTop) -> Does {
-    let Overlay { disk, file, format, .. } = overlay.clone();
-    Does::SwapTop { to: LayerFile { disk, file, format, identity: None }, from: old.clone() }
+/// The new image under the disk's device.
+fn swap(top: &NewTop) -> Does {
+    Does::SwapTop { to: top.file(), from: top.old.clone() }
 }
 
 /// Goes back to a snapshot. The commit point is the step [`Does::Commit`]; up to it there is a way back.
@@ -180,7 +179,7 @@ pub(crate) fn reverting_stages(domain: Uuid, revert: &Reverting) -> Vec<Stage> {
     // From here to the end nothing is written that an undo point does not hold.
     list.each(revert.was.filter(|_| revert.stops).map(|was| Does::StopGuest { was }));
     list.at_once(points().map(Does::MarkUndo));
-    list.each(revert.tops.iter().map(|top| Does::MakeLayer(top.overlay.clone())));
+    list.each(revert.tops.iter().map(NewTop::making));
     list.each(revert.bitmaps.iter().cloned());
     let adopt = || revert.tops.iter().map(adoption);
     let ended = || Does::EndProcess(Ended { was: revert.was, memory: revert.safety.clone() });

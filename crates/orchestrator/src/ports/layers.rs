@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use xlsnap_types::model::{DiskName, ImageFormat, Stamp};
 
 use super::Progress;
-use crate::{FileIdentity, ImageSnapshot, PortError};
+use crate::{FileIdentity, ImageSnapshot, PortError, SnapshotId};
 
 /// A file of a disk's tree of layers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -75,6 +75,19 @@ pub struct Merge {
     pub token: String,
 }
 
+/// Copies what a snapshot inside a layer holds into an image of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CopyOut {
+    /// The layer.
+    pub from: LayerFile,
+    /// The snapshot inside it.
+    pub snapshot: SnapshotId,
+    /// The new image.
+    pub to: LayerFile,
+    /// The size of the disk in it, in bytes.
+    pub virtual_size: u64,
+}
+
 /// The layers of disks, in and out of use.
 ///
 /// Each method looks or acts once and says truly what it knows of the effect; none decides. Whether a layer may be written to
@@ -112,6 +125,14 @@ pub trait Layers: Send + Sync {
     /// Ends a merge that was begun and is not to go on now. Both layers stay, and read as before. One that is not under way is
     /// ended.
     async fn park(&self, merge: &Merge) -> Result<(), PortError>;
+
+    /// Copies a snapshot out into a new image, durably, with the access of the layer and for no other user. A process may have the
+    /// layer open below another one.
+    ///
+    /// # Errors
+    /// [`crate::PortErrorKind::AlreadyExists`] when something has the new image's name: nothing is overwritten. After another error
+    /// a part of the new image may be there.
+    async fn copy_out(&self, copy: &CopyOut, progress: &dyn Progress) -> Result<(), PortError>;
 
     /// Makes the header of `child` name `base`, which has the content of what it named before. Nothing is copied. One that names
     /// it already stays as it is. The name stays relative if it was.

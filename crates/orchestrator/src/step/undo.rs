@@ -2,7 +2,7 @@
 
 use xlsnap_types::model::DiskName;
 
-use super::{Adoption, Does, Ended, ImageFile, ImageTarget, Stage, Step, UndoPoint};
+use super::{Adoption, Does, Ended, ImageFile, ImageTarget, LayerNote, Stage, Step, UndoPoint};
 use crate::{
     Can, Effect, Error, GuestState, Inventory, Kind, LayerFile, Overlay, Run, SnapshotAction, SnapshotId,
 };
@@ -130,6 +130,7 @@ impl Planner<'_> {
                 one(InTurn, Does::RemoveLayer(overlay.clone()))
             }
             Does::MakeLayer(overlay) => self.layer(overlay),
+            Does::CopyOut(copy) => one(InTurn, Does::Unlink(copy.to.clone())),
             Does::Adopt(Adoption { disk, file, format, was: Some(before) }) => {
                 let was = Some(ImageFile { file: file.clone(), format: format.clone() });
                 let ImageFile { file, format } = before.clone();
@@ -224,13 +225,18 @@ impl Planner<'_> {
                 was: None,
             })
         };
+        // Without a record the ledger alone says whose the files are.
+        let stays = || {
+            let note = Does::NoteLayers { add: LayerNote::of_overlay(overlay), remove: Vec::new() };
+            vec![(When::InTurn, vec![adopt(&overlay.file, &overlay.format)]), (When::InTurn, vec![note])]
+        };
         if attached && self.look.guest != GuestState::Off {
             // A guest's writes are in it.
             self.kept.push(format!(
                 "disk {} goes on writing to {}, which stays on {}",
                 overlay.disk, overlay.file, overlay.base
             ));
-            return vec![(When::InTurn, vec![adopt(&overlay.file, &overlay.format)])];
+            return stays();
         }
         let is_this = |does: &Does| matches!(does, Does::Take(SnapshotAction::External(taken)) if taken.file == overlay.file);
         let ran_on = self.any(|does| matches!(does, Does::RunOn(save) if save.was.runs()));
@@ -240,7 +246,7 @@ impl Planner<'_> {
                 "disk {} writes to {} from then on, which stays on {}: the guest may have written to it",
                 overlay.disk, overlay.file, overlay.base
             ));
-            return vec![(When::InTurn, vec![adopt(&overlay.file, &overlay.format)])];
+            return stays();
         }
         let remove = (When::InTurn, vec![Does::RemoveLayer(overlay.clone())]);
         if attached {

@@ -1,6 +1,6 @@
 //! Steps in words: what a step does, what it touches, and what is said when it fails.
 
-use crate::{Does, Merge, Run, SnapshotAction, Stage, Step};
+use crate::{CopyOut, Does, Merge, Run, SnapshotAction, Stage, Step};
 
 /// A step for people: one line of a dry run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,13 @@ impl Step {
             Does::MakeLayer(overlay) => (
                 format!("make an empty overlay for disk {} on {}", overlay.disk, overlay.base),
                 vec![overlay.file.clone()],
+            ),
+            Does::CopyOut(CopyOut { from, snapshot, to, .. }) => (
+                format!(
+                    "copy the internal snapshot {} (id {}) of disk {} out of {}",
+                    snapshot.name, snapshot.id, from.disk, from.file
+                ),
+                vec![to.file.clone()],
             ),
             Does::RemoveLayer(overlay) => {
                 (format!("remove the overlay of disk {}", overlay.disk), vec![overlay.file.clone()])
@@ -206,6 +213,10 @@ impl Does {
             Self::MakeLayer(overlay) => {
                 format!("the overlay {} of disk {} cannot be made", overlay.file, overlay.disk)
             }
+            Self::CopyOut(CopyOut { from, snapshot, .. }) => format!(
+                "the internal snapshot {} of disk {} cannot be copied out of {}",
+                snapshot.name, from.disk, from.file
+            ),
             Self::RemoveLayer(overlay) => {
                 format!("the overlay {} of disk {} cannot be removed", overlay.file, overlay.disk)
             }

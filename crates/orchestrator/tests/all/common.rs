@@ -116,7 +116,16 @@ impl Op {
 
     /// The same with these ports.
     pub(crate) async fn run_with(&self, ports: &Ports<'_>, domain: &DomainRef) -> Result<Vec<String>, Error> {
-        let id = Uuid::from_u128(0x1234_5678_9abc_def0_1234_5678_9abc_def0);
+        self.run_as(ports, domain, Uuid::from_u128(0x1234_5678_9abc_def0_1234_5678_9abc_def0)).await
+    }
+
+    /// The same as the operation with this id.
+    pub(crate) async fn run_as(
+        &self,
+        ports: &Ports<'_>,
+        domain: &DomainRef,
+        id: Uuid,
+    ) -> Result<Vec<String>, Error> {
         match self {
             Self::Create(request) => Ok(create(ports, domain, request, id).await?.warnings),
             Self::Delete(request) => Ok(delete(ports, domain, request, id).await?.warnings),

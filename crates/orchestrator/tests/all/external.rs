@@ -132,6 +132,60 @@ async fn a_snapshot_with_several_children_stays_a_layer_until_one_is_left() {
     }
 }
 
+/// A machine whose disks read 4, with the internal snapshots a (1) and b (2), the external c (3) above them, and the internal d (4)
+/// in the overlay.
+async fn mixed(power: Power) -> FakeBackend {
+    let backend = FakeBackend::qcow2(&["vda", "vdb"]).with_machine();
+    backend.power(power.guest());
+    for (content, op) in [
+        (1, Op::create("a")),
+        (2, Op::create("b")),
+        (3, Op::external("c", &["vda", "vdb"])),
+        (4, Op::create("d")),
+    ] {
+        write(&backend, content);
+        run(&backend, &op).await;
+    }
+    backend.faults().clear();
+    backend
+}
+
+#[tokio::test]
+async fn an_internal_snapshot_that_a_frozen_layer_holds_is_copied_out() {
+    for power in POWERS {
+        let backend = mixed(power).await;
+        let all = held(&[("a", 1), ("b", 2), ("c", 3), ("d", 4)]);
+        for (round, (given, content)) in
+            [("b", 2), ("d", 4), ("a", 1), ("c", 3), ("a", 1), ("b", 2), ("d", 4)]
+                .iter()
+                .cycle()
+                .take(21)
+                .enumerate()
+        {
+            run(&backend, &Op::revert(given)).await;
+            assert!(see(&backend).contents.values().all(|read| read == content), "{power:?} {round} {given}");
+            write(&backend, 100 + round as u64);
+            assert_eq!(states(&backend), all, "{power:?} {round} {given}");
+            assert!(backend.files().len() <= 6, "{power:?} {round}: {:?}", backend.files());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_layer_with_internal_snapshots_is_pinned() {
+    for power in POWERS {
+        let backend = mixed(power).await;
+        // d reads through to the image below, which keeps a and b too.
+        let warnings = Op::delete("c").run(&backend).await.unwrap();
+        assert!(warnings.iter().any(|warning| warning.contains("internal snapshots")), "{warnings:?}");
+        assert_whole(&backend, "pinned").await;
+        assert_eq!(states(&backend), held(&[("a", 1), ("b", 2), ("d", 4)]));
+        run(&backend, &Op::delete("d")).await;
+        assert_eq!(states(&backend), held(&[("a", 1), ("b", 2)]));
+        assert!(see(&backend).contents.values().all(|read| *read == 4));
+    }
+}
+
 #[tokio::test]
 async fn the_ledger_says_whose_each_file_is() {
     let backend = chain(Power::Off).await;
@@ -198,8 +252,9 @@ async fn without_room_the_layers_stay_and_that_is_told() {
 async fn sweeps_of_reverts() {
     for power in POWERS {
         let start = chain(power).await;
-        for op in [Op::revert("a"), Op::revert("c"), Op::offline_revert("b")] {
+        for op in [Op::revert("a"), Op::offline_revert("b")] {
             sweep_from(&format!("{power:?}"), &start, &op, &[]).await;
         }
+        sweep_from(&format!("{power:?}, copied out"), &mixed(power).await, &Op::revert("b"), &[]).await;
     }
 }

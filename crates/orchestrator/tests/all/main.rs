@@ -6,6 +6,7 @@ mod declared;
 mod external;
 mod findings;
 mod foreign;
+mod layers_model;
 mod mocks;
 mod model;
 mod obstacles;

@@ -6,11 +6,12 @@ use std::sync::Mutex;
 
 use serde_json::Value;
 
-use super::{Program, about, absolute, quoted};
+use super::{Program, about, absolute, quoted, resolve};
 use crate::argument::{Key, Protocol, checked_format, json_with_backing, secret};
 use crate::invocation::Does;
 use crate::{
-    ChainEnd, Effect, Error, FileId, Image, ImageInfo, Kind, Layer, backing_file, backing_name, chain,
+    ChainEnd, Effect, Error, FileId, Image, ImageInfo, Kind, Layer, SnapshotRef, backing_file, backing_name,
+    chain,
 };
 
 impl Program {
@@ -95,6 +96,14 @@ impl Program {
     /// The options that open `top` for a commit: each file of its chain by itself and with its format, so that QEMU neither
     /// follows a header nor probes. What is below `base` is read where a cluster of `base` is larger than one of `top`.
     async fn tree(&self, top: &Image, info: &ImageInfo, base: &Image) -> Result<Tree, Error> {
+        let (opened, base_is_encrypted) = self.opened(top, base).await?;
+        let encrypted = info.encrypted || base_is_encrypted;
+        let options = options(top, top, info.encrypted, opened)?;
+        Ok(Tree { options, encrypted })
+    }
+
+    /// The options that open `base` and what is below it, and whether any of that is encrypted, with the key that is `top`'s.
+    async fn opened(&self, top: &Image, base: &Image) -> Result<(Option<Value>, bool), Error> {
         let below = chain(self, base).await?;
         let broken = |why: String| Err(Error::new(Kind::Unsupported, format!("{} {why}", about(&base.path))));
         let mut opened = match below.end {
@@ -108,7 +117,7 @@ impl Program {
             ChainEnd::Cycle => return broken("is below itself".to_owned()),
             ChainEnd::TooDeep => return broken("has too many images below it".to_owned()),
         };
-        let mut encrypted = info.encrypted;
+        let mut encrypted = false;
         for layer in below.layers.iter().rev() {
             let Some(format) = layer.format.clone() else {
                 return broken(format!(
@@ -120,8 +129,39 @@ impl Program {
             let image = Image::new(&layer.path, format);
             opened = Some(options(top, &image, is_encrypted(layer), opened)?);
         }
-        let options = options(top, top, info.encrypted, opened)?;
-        Ok(Tree { options, encrypted })
+        Ok((opened, encrypted))
+    }
+
+    pub(super) async fn convert_snapshot(
+        &self,
+        image: &Image,
+        snapshot: &SnapshotRef,
+        to: &Image,
+        done: &(dyn Fn(f64) + Send + Sync),
+    ) -> Result<(), Error> {
+        let info = self.info_of(image, Protocol::of(&image.path)?).await?;
+        let found = resolve(image, &info, snapshot)?;
+        let (opened, encrypted) = self.opened(image, image).await?;
+        let Some(opened) = opened.filter(|_| !encrypted) else {
+            let why = if encrypted { "is encrypted" } else { "is on what is no local file" };
+            return Err(Error::new(Kind::Unsupported, format!("{} {why}", about(&image.path))));
+        };
+        let id = format!("snapshot.id={}", found.id);
+        // -U: a process may have the image open below another one, and only reads it then.
+        let words = ["convert", "-p", "-U", "-l", id.as_str(), "-O", checked_format(&to.format)?];
+        let invocation =
+            self.invoke(Does::Move, &words).about(image.path.as_os_str()).about(to.path.as_os_str());
+        let invocation = invocation.name(format!("json:{opened}")).name(absolute(&to.path)?);
+        let heard = Mutex::new(Percent::default());
+        let hear = |output: &[u8]| {
+            let part = heard.lock().ok().and_then(|mut percent| percent.hear(output));
+            part.into_iter().for_each(done);
+        };
+        let ended = invocation.run_heard(self.limits, &hear).await?;
+        if !ended.status.success() {
+            return Err(invocation.failure(&ended));
+        }
+        durable(&to.path)
     }
 }
 

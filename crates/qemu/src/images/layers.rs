@@ -1,7 +1,9 @@
 //! The files of chains of a domain that is off.
 
 use async_trait::async_trait;
-use xlsnap_orchestrator::{Effect, Layer, LayerFile, Layers, Merge, PortError, PortErrorKind, Progress};
+use xlsnap_orchestrator::{
+    CopyOut, Effect, Layer, LayerFile, Layers, Merge, PortError, PortErrorKind, Progress,
+};
 use xlsnap_types::model::DiskName;
 
 use super::{Images, same_file};
@@ -29,6 +31,10 @@ impl Layers for Images {
 
     async fn park(&self, merge: &Merge) -> Result<(), PortError> {
         layers::at_rest(merge).await
+    }
+
+    async fn copy_out(&self, copy: &CopyOut, progress: &dyn Progress) -> Result<(), PortError> {
+        layers::copy_out(&*self.qemu_img, copy, progress).await
     }
 
     async fn reheader(&self, child: &LayerFile, base: &LayerFile) -> Result<(), PortError> {

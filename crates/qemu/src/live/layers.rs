@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio::time::sleep;
-use xlsnap_orchestrator::{Effect, Layer, LayerFile, Layers, Merge, PortError, PortErrorKind, Progress};
+use xlsnap_orchestrator::{
+    CopyOut, Effect, Layer, LayerFile, Layers, Merge, PortError, PortErrorKind, Progress,
+};
 use xlsnap_types::model::DiskName;
 
 use super::Live;
@@ -30,6 +32,10 @@ impl Layers for Live {
 
     async fn park(&self, merge: &Merge) -> Result<(), PortError> {
         self.park_merge(merge).await
+    }
+
+    async fn copy_out(&self, copy: &CopyOut, progress: &dyn Progress) -> Result<(), PortError> {
+        layers::copy_out(&*self.qemu_img, copy, progress).await
     }
 
     async fn reheader(&self, child: &LayerFile, base: &LayerFile) -> Result<(), PortError> {

@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
-    Bitmap, Can, Disks, Guest, GuestState, Health, ImageHealth, Inventory, Layer, LayerFile, Layers, Merge,
-    Overlay, Overlays, PortError, Progress, SnapshotAction, SnapshotId,
+    Bitmap, Can, CopyOut, Disks, Guest, GuestState, Health, ImageHealth, Inventory, Layer, LayerFile, Layers,
+    Merge, Overlay, Overlays, PortError, Progress, SnapshotAction, SnapshotId,
 };
 use xlsnap_types::model::{DiskName, ImageFormat};
 
@@ -127,6 +127,10 @@ impl Layers for Machine {
             Holder::Live(on) => on.live.park(merge).await,
             Holder::Images(images) => images.park(merge).await,
         }
+    }
+
+    async fn copy_out(&self, copy: &CopyOut, progress: &dyn Progress) -> Result<(), PortError> {
+        layers::copy_out(&*self.qemu_img, copy, progress).await
     }
 
     async fn reheader(&self, child: &LayerFile, base: &LayerFile) -> Result<(), PortError> {

@@ -150,6 +150,16 @@ impl QemuImg for OnlyOn {
         panic!("an image that QEMU has open is QEMU's to merge")
     }
 
+    async fn copy_snapshot(
+        &self,
+        _: &Image,
+        _: &SnapshotRef,
+        _: &Image,
+        _: &(dyn Fn(f64) + Send + Sync),
+    ) -> Result<(), Error> {
+        panic!("no snapshot is copied out here")
+    }
+
     async fn rebase_unsafe(&self, _: &Image, _: &Image) -> Result<(), Error> {
         panic!("a header of an image that QEMU has open is QEMU's to write")
     }

@@ -224,6 +224,21 @@ impl FakeBackend {
         self.state().content(file)
     }
 
+    /// What is read from the only snapshot of this name inside an image.
+    ///
+    /// # Panics
+    /// When there is none, or more than one.
+    pub fn read_inside(&self, file: &str, tag: &str) -> u64 {
+        let state = self.state();
+        let image = state.files.get(file).expect("the image is there");
+        let mut found = image.snapshots.iter().filter(|kept| kept.snapshot.name == tag);
+        let (Some(kept), None) = (found.next(), found.next()) else {
+            panic!("{file} does not hold one snapshot {tag}");
+        };
+        let below = || state.content(image.base.as_deref().expect("a snapshot without content has a base"));
+        kept.content.unwrap_or_else(below)
+    }
+
     /// What the guest reads from a disk.
     pub fn read(&self, disk: &str) -> u64 {
         let state = self.state();

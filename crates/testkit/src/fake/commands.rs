@@ -38,6 +38,7 @@ fn call(does: &Does) -> Option<&'static str> {
     Some(match does {
         Does::MakeLayer(_) => "overlays.make",
         Does::RemoveLayer(_) => "overlays.discard",
+        Does::CopyOut(_) => "layers.copy_out",
         Does::SwapTop { .. } => "layers.swap",
         Does::Merge(_) => "layers.merge",
         Does::Reheader { .. } => "layers.reheader",

@@ -130,6 +130,17 @@ impl QemuImg for Traced {
         self.program.commit(top, base, done).await
     }
 
+    async fn copy_snapshot(
+        &self,
+        image: &Image,
+        snapshot: &SnapshotRef,
+        to: &Image,
+        done: &(dyn Fn(f64) + Send + Sync),
+    ) -> Result<(), Error> {
+        self.push("convert", to);
+        self.program.copy_snapshot(image, snapshot, to, done).await
+    }
+
     async fn rebase_unsafe(&self, image: &Image, base: &Image) -> Result<(), Error> {
         self.push("rebase -u", image);
         self.program.rebase_unsafe(image, base).await

@@ -10,7 +10,7 @@ use crate::look::{holds_memory, is_ours, is_taken};
 use crate::operation::back::look;
 use crate::operation::delete::{Tree, moved, names};
 use crate::plan::{deletion_stages, heir};
-use crate::step::{Does, Expected, ImageTarget, Look, Stage, UndoPoint, back};
+use crate::step::{Does, Expected, ImageTarget, Look, Stage, Step, UndoPoint, back};
 use crate::{
     DomainRef, Effect, Error, Kind, Operation, Outcome, Ports, SaveTo, SnapshotAction, SnapshotDeletion,
 };
@@ -59,7 +59,34 @@ impl Ending {
             Operation::Adopt if facts.stored => Ok(Self::completed(Vec::new())),
             Operation::Adopt => Self::undone(&[], &look),
         };
-        Ok((ending?, look))
+        let mut ending = ending?;
+        ending.drop_done(ports).await;
+        Ok((ending, look))
+    }
+
+    /// Takes out the steps on layers before the last one whose layer is unlinked: each relies on those before it, so that they are
+    /// done; and what they are about may be gone since.
+    async fn drop_done(&mut self, ports: &Ports<'_>) {
+        let Some(layers) = ports.layers.get() else { return };
+        let unlinks = self.stages.iter().enumerate().rev().filter_map(|(at, stage)| match stage {
+            Stage::One(Step { does: Does::Unlink(layer), .. }) => Some((at, layer)),
+            _ => None,
+        });
+        let mut done = None;
+        for (at, layer) in unlinks {
+            // One that cannot be looked at is left to the step itself.
+            let Ok(found) = layers.look(layer).await else { continue };
+            if found.is_none_or(|found| layer.identity.is_some_and(|planned| planned != found.identity)) {
+                done = Some(at);
+                break;
+            }
+        }
+        let Some(done) = done else { return };
+        let mut at = 0..;
+        self.stages.retain(|stage| {
+            let is_later = at.next().is_some_and(|at| at > done);
+            is_later || !stage.any(|does| does.is_tidying() || *does == Does::ResumeGuest)
+        });
     }
 
     fn completed(stages: Vec<Stage>) -> Self {
@@ -202,7 +229,7 @@ impl Ending {
         if journal.direction == Direction::Back {
             return Self::undone(&journal.stages[..journal.at], look);
         }
-        if journal.does().any(|does| matches!(does, Does::MakeLayer(_))) {
+        if journal.does().any(|does| matches!(does, Does::MakeLayer(_) | Does::CopyOut(_))) {
             // What the disks wrote to before is there, whole.
             let commit = journal.stage_with(|does| *does == Does::Commit).unwrap_or(journal.stages.len());
             // Before a reset the journal is written.

@@ -1,4 +1,5 @@
-//! The external parts of a snapshot that is gone back to: each disk gets a new overlay on the image that holds its state.
+//! The parts of a snapshot that other layers hold than the disks' images: a disk gets a new overlay on the image that holds its
+//! state, or, where that state is an internal snapshot of a layer that stays as it is, a copy of it.
 
 use std::collections::BTreeSet;
 
@@ -7,21 +8,23 @@ use xlsnap_types::model::{ImageFormat, Owner};
 use super::RevertFacts;
 use crate::layers::{Guard, LayerNode, PartFiles, WITHOUT_DATA, external_part};
 use crate::plan::create::token;
-use crate::plan::{Merges, NewTop, file_beside, refused};
-use crate::record::{Part, parts};
+use crate::plan::{MadeTop, Merges, NewTop, file_beside, refused};
+use crate::record::{Found, Part, find, parts};
 use crate::step::{Does, LayerNote, Stage};
-use crate::{Below, Can, Disk, Error, LayerFile, Overlay, RevertRequest};
+use crate::{Below, Can, CopyOut, Disk, Error, LayerFile, Overlay, RevertRequest};
 
 /// How many names are tried for an overlay.
 const NAMES: usize = 100_000;
 
-/// The new overlays.
+/// The new images.
 pub(super) fn tops(facts: &RevertFacts<'_>, request: &RevertRequest) -> Result<Vec<NewTop>, Error> {
     let mut tops = Vec::new();
     for part in parts(facts.domain, &request.name, facts.record)? {
+        let number = tops.len();
         if let Some(files) = external_part(&part) {
-            let number = tops.len();
             tops.push(top(facts, request, &part, &files, number)?);
+        } else if part.overlay.is_none() && !matches!(find(&part, facts.inventory), Found::Here(..)) {
+            tops.extend(copy(facts, request, &part)?);
         }
     }
     Ok(tops)
@@ -83,13 +86,46 @@ fn top(
         virtual_size,
         token: token(facts.id, number),
     };
-    let old = LayerFile {
-        disk: part.disk.clone(),
+    Ok(NewTop { made: MadeTop::Overlay(overlay), old: image_of(disk) })
+}
+
+fn image_of(disk: &Disk) -> LayerFile {
+    LayerFile {
+        disk: disk.name.clone(),
         file: disk.image.clone(),
         format: disk.format.clone(),
         identity: disk.identity,
+    }
+}
+
+/// The copy of an internal snapshot, where a layer below the disk's image, or beside it, holds it.
+fn copy(facts: &RevertFacts<'_>, request: &RevertRequest, part: &Part<'_>) -> Result<Option<NewTop>, Error> {
+    let found = facts.inventory.disk(&part.disk).zip(facts.layers.tree.holder(part)).zip(part.meta);
+    let Some(((disk, (node, snapshot)), meta)) = found else { return Ok(None) };
+    let about = format!("snapshot {} of domain {}: disk {}", request.name, facts.domain.name, part.disk);
+    if disk.read_only {
+        return Err(refused(format!("{about} is read-only now")).with_advice("make the disk writable first"));
+    }
+    if node.layer.encrypted {
+        return Err(refused(format!(
+            "{about}: {} is encrypted, and a copy of its snapshot would not be",
+            meta.image
+        ))
+        .with_advice("copy the image, and start the domain from the copy"));
+    }
+    let chain = facts.layers.tree.chain(&meta.image);
+    let format = ImageFormat::Qcow2;
+    let Some(file) = unused(facts, request, disk, &chain, &format) else {
+        return Err(refused(format!("{about}: no name is free for a copy beside {}", meta.image))
+            .with_advice("remove the files there that no record names: see what check says"));
     };
-    Ok(NewTop { overlay, old })
+    let copy = CopyOut {
+        from: node.file(),
+        snapshot,
+        to: LayerFile { disk: part.disk.clone(), file, format, identity: None },
+        virtual_size: meta.virtual_size,
+    };
+    Ok(Some(NewTop { made: MadeTop::Copy(copy), old: image_of(disk) }))
 }
 
 /// A name for the overlay that no file has: `IMAGE.SNAPSHOT-N.qcow2`, where the image is the domain's own.
@@ -124,18 +160,25 @@ pub(super) fn moves(
     let is_kept = |file: &str| facts.layers.parts.iter().any(|part| part.files.image == file);
     let mut told: Vec<String> = tops
         .iter()
-        .map(|NewTop { overlay: Overlay { disk, file, base, .. }, old }| {
+        .map(|top| {
+            let (disk, old, file) = (top.disk(), &top.old.file, top.file().file);
+            let what = match &top.made {
+                MadeTop::Overlay(overlay) => format!("which stands on {}", overlay.base),
+                MadeTop::Copy(CopyOut { from, virtual_size, .. }) => {
+                    format!("a copy, of up to {virtual_size} bytes, of the snapshot inside {}", from.file)
+                }
+            };
             let start = match facts.abilities.restart {
                 Can::Yes => String::new(),
                 Can::No(_) => format!("; what starts domain {} has to name it", facts.domain.name),
             };
             let lost = match &request.safety {
-                Some(safety) => format!("; what {} holds is kept in snapshot {safety}", old.file),
+                Some(safety) => format!("; what {old} holds is kept in snapshot {safety}"),
                 // The disk writes to what a snapshot needs as it is.
-                None if is_kept(&old.file) => String::new(),
-                None => format!("; what {} holds and no snapshot has is lost", old.file),
+                None if is_kept(old) => String::new(),
+                None => format!("; what {old} holds and no snapshot has is lost"),
             };
-            format!("disk {disk} writes to {file} from then on, which stands on {base}{start}{lost}")
+            format!("disk {disk} writes to {file} from then on, {what}{start}{lost}")
         })
         .collect();
     for step in tidying.iter().flat_map(Stage::steps) {
@@ -154,17 +197,23 @@ pub(super) fn tidying(facts: &RevertFacts<'_>, tops: &[NewTop]) -> Vec<Stage> {
     if tops.is_empty() {
         return Vec::new();
     }
-    let notes = tops.iter().map(|NewTop { overlay, .. }| {
-        LayerNote::made(&overlay.disk, &overlay.file, &overlay.format, &overlay.base)
+    let notes = tops.iter().map(|top| LayerNote {
+        file: top.file(),
+        owner: Owner::Made,
+        base: match &top.made {
+            MadeTop::Overlay(overlay) => Some(overlay.base.clone()),
+            MadeTop::Copy(_) => None,
+        },
+        frozen: false,
     });
     let add: Vec<LayerNote> = notes.chain(facts.layers.unnoted(facts.inventory, tops)).collect();
     let noted = Stage::one(facts.domain.uuid, Does::NoteLayers { add, remove: Vec::new() });
     let mut after = facts.layers.clone();
     let mut inventory = facts.inventory.clone();
-    for NewTop { overlay, .. } in tops {
-        after.tree.add_overlay(overlay);
-        for disk in inventory.disks.iter_mut().filter(|disk| disk.name == overlay.disk) {
-            disk.image.clone_from(&overlay.file);
+    for top in tops {
+        after.tree.add(top);
+        for disk in inventory.disks.iter_mut().filter(|disk| disk.name == *top.disk()) {
+            disk.image = top.file().file;
         }
     }
     let tidied = after.tidy(facts.domain.uuid, &inventory, &BTreeSet::new(), (Merges::Left, facts.id));

@@ -5,7 +5,7 @@ use xlsnap_types::model::{Hypervisor, MemoryMeta, MemoryWay};
 
 use super::RevertFacts;
 use crate::plan::{NewTop, refused};
-use crate::{Can, Error, GuestState, MemoryHeader, MemoryInside, Overlay, RevertRequest, RevertWay, Run};
+use crate::{Can, Error, GuestState, MemoryHeader, MemoryInside, RevertRequest, RevertWay, Run};
 
 /// Chooses it, or refuses.
 pub(super) fn choose(
@@ -27,9 +27,11 @@ pub(super) fn choose(
     match memory {
         Some(memory) if memory.way() == MemoryWay::Internal && !tops.is_empty() => {
             let message = format!(
-                "snapshot {} of domain {} holds the guest's memory inside an image, and its disk {} is external: they cannot be \
+                "snapshot {} of domain {} holds the guest's memory inside an image, and its disk {} goes back to what another file holds: they cannot be \
                  loaded together",
-                request.name, facts.domain.name, tops[0].overlay.disk
+                request.name,
+                facts.domain.name,
+                tops[0].disk()
             );
             Err(refused(message).with_advice("give the memory up: revert --without-memory"))
         }
@@ -80,7 +82,7 @@ fn disks_alone(
     let run = request.run.unwrap_or(Run::if_it(flags.can_run()));
     let no_release = if request.offline {
         Some("--offline was asked for".to_owned())
-    } else if facts.record.snapshot.disks.iter().all(|disk| disk.is_external()) {
+    } else if facts.record.snapshot.disks.len() == tops.len() {
         facts.pause.why().map(str::to_owned)
     } else {
         facts.abilities.release.why().map(str::to_owned)
@@ -105,14 +107,14 @@ fn disks_alone(
     }
 }
 
-/// Why the process that has a disk cannot be made to write to its new overlay while it lives, as a clause.
+/// Why the process that has a disk cannot be made to write to its new image while it lives, as a clause.
 fn no_swap(facts: &RevertFacts<'_>, top: &NewTop) -> Option<String> {
-    let Overlay { disk: name, virtual_size, .. } = &top.overlay;
+    let (name, virtual_size) = (top.disk(), top.virtual_size());
     let disk = facts.inventory.disk(name)?;
     if let Some(why) = disk.swap.why() {
         return Some(format!("disk {name}: {why}"));
     }
-    (disk.virtual_size != *virtual_size).then(|| {
+    (disk.virtual_size != virtual_size).then(|| {
         format!("disk {name} has {} bytes now, and had {virtual_size} in the snapshot", disk.virtual_size)
     })
 }
