@@ -231,6 +231,8 @@ typedef struct xlsnap_delete_options {
   int children;
   // Not 0: only the records; images and files stay as they are.
   int metadata_only;
+  // Not 0: files that no snapshot needs any more are not merged now: that is what takes long, and a later deletion does it.
+  int no_merge;
 } xlsnap_delete_options;
 
 #ifdef __cplusplus

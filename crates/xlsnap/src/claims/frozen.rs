@@ -104,7 +104,8 @@ impl Host {
         Ok(())
     }
 
-    async fn ledger(&self, domain: Uuid, name: &str) -> Result<Vec<LayerRecord>, Error> {
+    /// What is noted of the domain's layers.
+    pub(super) async fn ledger(&self, domain: Uuid, name: &str) -> Result<Vec<LayerRecord>, Error> {
         let record = self.store.domain_record(domain).await;
         let record = record
             .map_err(|e| from_store(e, format!("what is stored of domain {name} itself cannot be read")))?;

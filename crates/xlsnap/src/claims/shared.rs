@@ -47,6 +47,10 @@ impl Host {
         let mut claims = self.claims_beside(domain.uuid).await?;
         let disks = match &connected.described {
             Some(described) => described.disks.clone(),
+            // No other domain, no layers, and a QEMU that would not open one of its own disks' bases twice.
+            None if claims.is_empty() && self.ledger(domain.uuid, &domain.name).await?.is_empty() => {
+                return Ok(());
+            }
             None => match connected.disks().inventory().await {
                 Ok(inventory) => inventory.disks.into_iter().map(DiskSpec::from).collect(),
                 // The operation itself looks too, and says what is wrong.
