@@ -1,9 +1,11 @@
 //! Going back to a snapshot.
 
+use std::collections::BTreeMap;
+
 use futures_util::future::{Either, select};
 use tracing::Instrument;
 use uuid::Uuid;
-use xlsnap_types::model::{MemoryMeta, MemoryWay};
+use xlsnap_types::model::{DiskName, ImageFormat, MemoryMeta, MemoryWay};
 
 use super::back::go_back;
 use super::create::Creation;
@@ -15,8 +17,9 @@ use crate::journal::Journal;
 use crate::plan::{self, LayerFacts, Marks, RevertFacts, no_such};
 use crate::session::Session;
 use crate::{
-    CreateReport, CreateRequest, DomainRef, Effect, Error, GuestState, MemoryPlace, MemoryRequest, Operation,
-    PortError, PortErrorKind, Ports, RevertPlan, RevertReport, RevertRequest, RevertWay,
+    CreateReport, CreateRequest, DiskChoice, DomainRef, Effect, Error, GuestState, MemoryPlace,
+    MemoryRequest, Operation, PortError, PortErrorKind, Ports, RevertPlan, RevertReport, RevertRequest,
+    RevertWay,
 };
 
 /// Plans a revert, with no effect: a dry run. It asks the store, the guest and the disks, and verifies all that the revert
@@ -242,11 +245,18 @@ impl Reverting {
     ) -> Result<Option<CreateRequest>, Error> {
         let Some(name) = request.safety.clone() else { return Ok(None) };
         let description = format!("before the revert to {}", request.name);
-        let memory = match self.guest {
+        let mut memory = match self.guest {
             GuestState::On(flags) if !flags.shutdown && !flags.dying => safety_memory(ports).await,
             _ => None,
         };
-        Ok(Some(CreateRequest { name: Some(name), description, memory, ..CreateRequest::default() }))
+        // Inside an image that its disk does not write to any more it could not be gone back to.
+        let external = DiskChoice::External { file: None, format: ImageFormat::Qcow2 };
+        let tops = self.plan.overlays.iter().map(|top| (top.overlay.disk.clone(), external.clone()));
+        let disks: BTreeMap<DiskName, DiskChoice> = tops.collect();
+        if !disks.is_empty() {
+            memory = memory.filter(|memory| memory.place != MemoryPlace::Inside);
+        }
+        Ok(Some(CreateRequest { name: Some(name), description, memory, disks, ..CreateRequest::default() }))
     }
 
     /// The effects, after their journal entry.
