@@ -11,9 +11,9 @@ use uuid::Uuid;
 use xlsnap_orchestrator::{Clock, DomainRef, Port, PortError, Ports, Progress};
 use xlsnap_qemu::{Description, DiskSpec, Images};
 use xlsnap_qemu_img::Program;
-use xlsnap_testkit::behaviour::{Backend, Capabilities, DiskKind, TestDisk};
+use xlsnap_testkit::behaviour::{self, Backend, Capabilities, DiskKind, TestDisk};
 use xlsnap_testkit::fake::MemStore;
-use xlsnap_testkit::real::{Data, Scratch, qemu_img, write_offline};
+use xlsnap_testkit::real::{Data, Scratch, layer_byte, qemu_img, write_offline};
 use xlsnap_types::model::{DiskName, ImageFormat};
 
 const SIZE: u64 = 1 << 20;
@@ -142,6 +142,10 @@ impl Backend for ImageFiles {
         read[0]
     }
 
+    async fn read_layer(&mut self, file: &str, format: &ImageFormat, inside: Option<&str>) -> u8 {
+        layer_byte(file, format.driver(), inside)
+    }
+
     async fn foreign_snapshot(&mut self, disk: &DiskName, tag: &str) {
         qemu_img(&["snapshot", "-c", tag, &self.spec(disk).file]);
     }
@@ -174,3 +178,10 @@ impl Backend for ImageFiles {
 }
 
 xlsnap_testkit::behaviour_suite!(ImageFiles::make);
+
+#[tokio::test]
+async fn any_tree_of_layers_stays_what_it_is() {
+    let make = ImageFiles::make;
+    let (operations, refused) = behaviour::any_tree_of_layers_stays_what_it_is(make, 0..20, 16).await;
+    assert!(operations > 100 && refused < operations / 4, "{refused} of {operations} were refused");
+}

@@ -61,6 +61,11 @@ macro_rules! behaviour_suite {
             an_external_snapshot_moves_the_writes_to_the_overlay
             an_overlay_is_never_made_over_a_file
             internal_and_external_mix
+            external_snapshots_are_gone_back_to
+            a_mixed_snapshot_is_gone_back_to
+            external_snapshots_are_deleted_wherever_they_are
+            a_branch_at_rest_survives_deletions
+            layers_with_snapshots_inside_stay_what_they_are
             a_torn_creation_is_undone
             a_creation_cut_short_after_its_effect_is_completed
             an_external_creation_cut_short_is_brought_to_an_end

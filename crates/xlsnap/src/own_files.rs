@@ -19,6 +19,8 @@ impl OwnFiles<'_> {
         match does {
             Does::Adopt(_) => self.file,
             Does::StoreRecord(_)
+            | Does::SetPart { .. }
+            | Does::NoteLayers { .. }
             | Does::SetParent { .. }
             | Does::SetSnapshotId { .. }
             | Does::DeleteRecord(_)

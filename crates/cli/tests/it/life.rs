@@ -31,10 +31,14 @@ impl Drop for Startable {
 
 impl Startable {
     pub(crate) fn new(start: &str) -> Self {
-        let (host, _) = Host::with_two_disks();
-        let this = Self(host);
+        let this = Self::of(Host::with_two_disks().0);
         this.set_start(start);
         this
+    }
+
+    /// The domain `web` of this host, which has yet to be told how it is started.
+    pub(crate) fn of(host: Host) -> Self {
+        Self(host)
     }
 
     fn file(&self) -> PathBuf {

@@ -12,6 +12,7 @@ mod guest;
 mod host;
 mod interface;
 mod json;
+mod layers_crash;
 mod life;
 mod listing;
 mod memory;

@@ -25,6 +25,8 @@ pub(crate) struct Tidy {
     pub(crate) tops: BTreeMap<DiskName, String>,
     /// Whether the domain's guest runs: a merge of its disk's image stops it.
     pub(crate) runs: bool,
+    /// Why it cannot be stopped for that, as a clause.
+    pub(crate) no_pause: Option<String>,
     /// Whether layers are merged.
     pub(crate) merges: bool,
     /// The layers that are not written to and not removed, and why, as a clause.
@@ -185,6 +187,12 @@ impl Tidy {
             }
             _ if above.virtual_size > below.virtual_size && below.format != ImageFormat::Qcow2 => {
                 format!("the disk is larger in {} above it, and it cannot grow", above.file)
+            }
+            _ if self.runs
+                && self.is_top(&above.file)
+                && let Some(why) = &self.no_pause =>
+            {
+                format!("the guest cannot be stopped while {} goes down into it: {why}", above.file)
             }
             _ if let Some(why) = self.closed.get(file).or_else(|| self.closed.get(&above.file)) => {
                 why.clone()

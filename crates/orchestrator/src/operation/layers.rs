@@ -90,6 +90,7 @@ async fn facts_of(
         tree: gather(ports, domain, inventory, records, ledger).await?,
         parts: external_parts(records),
         guest: guest(ports, domain).await?.run(),
+        no_pause: ports.pause.can().why().map(str::to_owned),
         closed: BTreeMap::new(),
         taken: BTreeSet::new(),
     };

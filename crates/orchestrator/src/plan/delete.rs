@@ -40,6 +40,8 @@ pub(crate) struct LayerFacts {
     pub(crate) parts: Vec<ExternalPart>,
     /// What the guest does.
     pub(crate) guest: Option<Run>,
+    /// Why it cannot be stopped and let run, as a clause.
+    pub(crate) no_pause: Option<String>,
     /// The layers that are not written to and not removed, and why, as a clause.
     pub(crate) closed: BTreeMap<String, String>,
     /// The names that something has which is no layer.
@@ -82,6 +84,7 @@ impl LayerFacts {
             parts: self.parts.iter().filter(stay).cloned().collect(),
             tops: inventory.disks.iter().map(|disk| (disk.name.clone(), disk.image.clone())).collect(),
             runs: self.guest.is_some_and(Run::runs),
+            no_pause: self.no_pause.clone(),
             merges: merges == Merges::Done,
             closed: self.closed.clone(),
             domain,

@@ -258,3 +258,45 @@ async fn sweeps_of_reverts() {
         sweep_from(&format!("{power:?}, copied out"), &mixed(power).await, &Op::revert("b"), &[]).await;
     }
 }
+
+#[tokio::test]
+async fn sweeps_of_deletions() {
+    for power in POWERS {
+        let start = chain(power).await;
+        for op in [Op::delete("a"), Op::delete("b"), Op::delete("c"), Op::branch("b")] {
+            sweep_from(&format!("{power:?}"), &start, &op, &[]).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn sweeps_of_reverts_to_a_mixed_one() {
+    for power in POWERS {
+        let backend = FakeBackend::qcow2(&["vda", "vdb"]).with_machine();
+        backend.power(power.guest());
+        for (content, given) in [(1, "a"), (2, "b")] {
+            write(&backend, content);
+            run(&backend, &Op::external(given, &["vdb"])).await;
+        }
+        write(&backend, 4);
+        backend.faults().clear();
+        for op in [Op::revert("a"), Op::revert("b"), Op::offline_revert("a")] {
+            sweep_from(&format!("{power:?}"), &backend, &op, &[]).await;
+        }
+    }
+}
+
+/// What is kept of now before a revert can be had back, although the disks write to other images then.
+#[tokio::test]
+async fn a_safety_snapshot_of_now_can_be_gone_back_to() {
+    for power in POWERS {
+        let backend = chain(power).await;
+        run(&backend, &Op::safe_revert("a", "safe")).await;
+        write(&backend, 5);
+        run(&backend, &Op::revert("safe")).await;
+        assert!(see(&backend).contents.values().all(|read| *read == 4), "{power:?}");
+        run(&backend, &Op::revert("b")).await;
+        run(&backend, &Op::delete("safe")).await;
+        assert_eq!(states(&backend), held(&[("a", 1), ("b", 2), ("c", 3)]), "{power:?}");
+    }
+}

@@ -1,7 +1,9 @@
 //! What a step is carried out by while no process has the disks: qemu-img, and xlsnap itself.
 
 use async_trait::async_trait;
-use xlsnap_orchestrator::{Command, Commands, Does, PortError, SnapshotAction, Stage, Step};
+use xlsnap_orchestrator::{
+    Command, Commands, Does, LayerFile, Merge, PortError, SnapshotAction, Stage, Step,
+};
 use xlsnap_types::model::DiskName;
 
 use super::Images;
@@ -30,9 +32,28 @@ pub(crate) fn taken(steps: &[Step], image_of: impl Fn(&DiskName) -> Option<Strin
     taken.map(|image| Command::on("qemu-img snapshot -c", image)).collect()
 }
 
+/// A merge of layers that no process has open.
+pub(crate) fn merge(merge: &Merge) -> Command {
+    Command::on("qemu-img commit", &merge.from.file)
+}
+
+/// Another name in the header of a layer that no process has open.
+pub(crate) fn reheader(child: &LayerFile) -> Command {
+    Command::on("qemu-img rebase -u", &child.file)
+}
+
 /// One step.
 pub(crate) fn of(does: &Does) -> Vec<Command> {
     vec![match does {
+        Does::EmptyLayer { layer, .. } => {
+            return vec![
+                Command::on("xlsnap: unlink", &layer.file),
+                Command::on("qemu-img create", &layer.file),
+            ];
+        }
+        Does::Merge(layers) => merge(layers),
+        Does::Reheader { child, .. } => reheader(child),
+        Does::Unlink(layer) => Command::on("xlsnap: unlink", &layer.file),
         Does::MakeLayer(overlay) => Command::on("qemu-img create", &overlay.file),
         Does::RemoveLayer(overlay) => Command::on("xlsnap: unlink", &overlay.file),
         Does::Adopt(_) => Command::new("xlsnap: the domain's file"),
@@ -43,6 +64,8 @@ pub(crate) fn of(does: &Does) -> Vec<Command> {
         Does::MendImage { image, .. } => Command::on("qemu-img check -r", image),
         Does::RemoveMemory { file, .. } => Command::on("xlsnap: unlink", file),
         Does::StoreRecord(_)
+        | Does::SetPart { .. }
+        | Does::NoteLayers { .. }
         | Does::SetParent { .. }
         | Does::SetSnapshotId { .. }
         | Does::DeleteRecord(_)

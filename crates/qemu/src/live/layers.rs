@@ -43,7 +43,7 @@ impl Layers for Live {
         if layers::names(&*self.qemu_img, child, base).await? {
             return Ok(());
         }
-        if let Some(node) = self.nodes().await?.any(&child.file) {
+        if let Some(node) = self.close_branch(&child.file).await? {
             let message = format!(
                 "disk {}: the header of {} is QEMU's to write, which has it open (node {node})",
                 child.disk, child.file

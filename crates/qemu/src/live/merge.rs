@@ -12,6 +12,8 @@
 //!   flushed. A storage daemon has no command to flush, and makes the layer read-only again after it, which does: if that is cut
 //!   short, the merge done again is right, since nothing is unlinked before this has returned.
 
+mod words;
+
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -21,8 +23,8 @@ use tokio::time::sleep;
 use xlsnap_orchestrator::{Below, Effect, Layer, LayerFile, Merge, PortError, PortErrorKind, Progress};
 use xlsnap_qemu_img::backing_name;
 use xlsnap_qmp_transport::commands::{
-    BlockCommit, BlockdevDel, Cont, HumanMonitorCommand, JobCancel, JobComplete, JobDismiss, JobFinalize,
-    JobInfo, JobStatus, QueryJobs, Stop,
+    BlockCommit, Cont, HumanMonitorCommand, JobCancel, JobComplete, JobDismiss, JobFinalize, JobInfo,
+    JobStatus, QueryJobs, Stop,
 };
 use xlsnap_qmp_transport::{Command, Kind, QmpExt};
 
@@ -44,9 +46,9 @@ enum Place {
     /// It is below another one of a disk.
     Middle(BlockCommit),
     /// QEMU has it open, and no disk stands on it.
-    Unused(String),
+    Unused,
     /// QEMU has the layer below open, and not this one.
-    OnlyBelow(String),
+    OnlyBelow,
     /// The layer below takes the writes of a disk, and this one none.
     Pivoted,
     /// QEMU has neither open.
@@ -150,10 +152,8 @@ impl Live {
             if *active && media.any(|medium| nodes.same(&into.file, &medium.file)) {
                 return Ok(Place::Pivoted);
             }
-            return Ok(match nodes.any(&into.file) {
-                Some(node) => Place::OnlyBelow(node.to_owned()),
-                None => Place::Closed,
-            });
+            let is_open = nodes.any(&into.file).is_some();
+            return Ok(if is_open { Place::OnlyBelow } else { Place::Closed });
         };
         let commit = |device: &str, top: &str, base: &str| BlockCommit {
             job_id: format!("{PREFIX}{token}"),
@@ -187,7 +187,7 @@ impl Live {
             };
             return Ok(Place::Middle(commit));
         }
-        Ok(Place::Unused(from_node.clone()))
+        Ok(Place::Unused)
     }
 
     /// The name for `into` in the header of the image at `child`, as that has `from`'s.
@@ -295,14 +295,24 @@ impl Run<'_> {
     async fn begin_or_do(&mut self, progress: &dyn Progress) -> Result<bool, PortError> {
         let commit = match self.live.place(self.merge).await? {
             Place::Top(commit) | Place::Middle(commit) => commit,
-            Place::Unused(node_name) => {
-                self.command("QEMU could not close the layer", BlockdevDel { node_name }).await?;
-                return Ok(false);
+            Place::Unused => {
+                return match self.live.close_branch(&self.merge.from.file).await? {
+                    None => Ok(false),
+                    Some(node) => {
+                        let why = format!("QEMU has it open for something else (node {node})");
+                        Err(unmerged(PortErrorKind::Busy, self.merge, &why))
+                    }
+                };
             }
             Place::Pivoted => return Ok(true),
-            Place::OnlyBelow(node) => {
-                let why = format!("QEMU has the image below it open (node {node}), and not this one");
-                return Err(unmerged(PortErrorKind::Busy, self.merge, &why));
+            Place::OnlyBelow => {
+                return match self.live.close_branch(&self.merge.into.file).await? {
+                    None => Ok(false),
+                    Some(node) => {
+                        let why = format!("QEMU has the image below it open (node {node}), and not this one");
+                        Err(unmerged(PortErrorKind::Busy, self.merge, &why))
+                    }
+                };
             }
             Place::Closed => {
                 let key = self.live.key_file(&self.merge.from.disk);

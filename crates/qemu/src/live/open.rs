@@ -43,9 +43,38 @@ impl Live {
         }
         Ok(self.nodes().await?.any(file).map(str::to_owned))
     }
+
+    /// Closes the nodes on the file and those above them, the uppermost first, as far as nothing uses them: what a disk wrote to
+    /// before a revert is open still. One that QEMU has on the file after that.
+    pub(super) async fn close_branch(&self, file: &str) -> Result<Option<String>, PortError> {
+        let files = self.nodes().await?.branch(file);
+        for above in files.iter().rev() {
+            self.close_unused(above).await?;
+        }
+        Ok(self.nodes().await?.any(file).map(str::to_owned))
+    }
 }
 
 impl Nodes {
+    /// The file, and the files of the nodes above it.
+    pub(super) fn branch(&mut self, file: &str) -> Vec<String> {
+        let Self { nodes, files } = self;
+        let mut branch = vec![file.to_owned()];
+        let mut at = 0;
+        while let Some(below) = branch.get(at).cloned() {
+            for node in nodes.iter() {
+                let is_on = node.backing_file.as_deref();
+                let is_on = is_on.is_some_and(|base| files.same(&below, &file_name::parse(base).file));
+                let above = files.absolute(&file_name::parse(&node.file).file);
+                if is_on && !branch.contains(&above) {
+                    branch.push(above);
+                }
+            }
+            at += 1;
+        }
+        branch
+    }
+
     /// A node on the file, if there is one.
     pub(super) fn any(&mut self, file: &str) -> Option<&str> {
         let Self { nodes, files } = self;

@@ -1,7 +1,9 @@
 //! What a step is carried out by, in QEMU's and qemu-img's own words.
 
 use async_trait::async_trait;
-use xlsnap_orchestrator::{Command, Commands, Does, MemorySave, PortError, Run, SnapshotAction, Stage, Step};
+use xlsnap_orchestrator::{
+    Command, Commands, Does, MemorySave, Merge, PortError, Run, SnapshotAction, Stage, Step,
+};
 use xlsnap_qmp_transport::Command as _;
 use xlsnap_qmp_transport::commands::BlockdevSetActive;
 use xlsnap_types::model::{DiskName, MemoryWay};
@@ -26,6 +28,8 @@ struct At {
     runs: bool,
     /// Its process has the disks, or has let go of them, as it is found now.
     as_found: bool,
+    /// It is the process that there is now, if there is one.
+    is_one_process: bool,
 }
 
 impl At {
@@ -37,14 +41,18 @@ impl At {
     /// After a step.
     fn after(self, does: &Does) -> Self {
         match does {
-            Does::EndProcess(_) => Self { on: false, released: false, runs: false, as_found: false },
+            Does::EndProcess(_) => {
+                Self { on: false, released: false, runs: false, as_found: false, is_one_process: false }
+            }
             Does::Start { run } | Does::Restore { run, .. } => {
-                Self { on: true, released: false, runs: run.runs(), as_found: false }
+                Self { on: true, released: false, runs: run.runs(), as_found: false, is_one_process: false }
             }
             Does::Load { run, .. } => Self { runs: run.runs(), ..self },
             Does::Release => Self { released: true, as_found: false, ..self },
             Does::TakeBack => Self { released: false, as_found: false, ..self },
             Does::StopGuest { .. } | Does::BeginMemory(_) => Self { runs: false, ..self },
+            // The guest stands until the description says which layer is right.
+            Does::Merge(merge) if merge.active && self.live() => Self { runs: false, ..self },
             Does::ResumeGuest => Self { runs: true, ..self },
             Does::RunOn(save) | Does::AbandonMemory(save) => Self { runs: save.was.runs(), ..self },
             _ => self,
@@ -68,17 +76,79 @@ impl Commands for Machine {
             Some(on) => on.live.runs().await?,
             None => false,
         };
-        let now = At { on: on.is_some(), released: false, runs, as_found: true };
+        let now = At { on: on.is_some(), released: false, runs, as_found: true, is_one_process: true };
         let at = before.iter().flat_map(Stage::steps).fold(now, |at, step| at.after(&step.does));
         if let Stage::AtOnce(steps) = stage {
             return Ok(self.at_once(steps, at));
         }
         let mut commands = Vec::new();
         for step in stage.steps() {
-            commands.extend(self.of(&step.does, at, on.as_deref()).await?);
+            let by_live = match &on {
+                Some(on) if at.live() && at.is_one_process => of_layers(&step.does, at, before, on).await?,
+                _ => None,
+            };
+            commands.extend(match by_live {
+                Some(words) => words,
+                None => self.of(&step.does, at, on.as_deref()).await?,
+            });
         }
         Ok(commands)
     }
+}
+
+fn merges_of(stages: &[Stage]) -> Vec<Merge> {
+    let steps = stages.iter().flat_map(Stage::steps);
+    let merges = steps.filter_map(|step| match &step.does {
+        Does::Merge(merge) => Some(merge.clone()),
+        _ => None,
+    });
+    merges.collect()
+}
+
+/// A step on layers that QEMU may have open; `None` for one that is done elsewhere.
+async fn of_layers(
+    does: &Does,
+    at: At,
+    before: &[Stage],
+    on: &On,
+) -> Result<Option<Vec<Command>>, PortError> {
+    let live = &on.live;
+    if !matches!(
+        does,
+        Does::Merge(_)
+            | Does::Reheader { .. }
+            | Does::SwapTop { .. }
+            | Does::Unlink(_)
+            | Does::RemoveLayer(_)
+            | Does::EmptyLayer { .. }
+    ) {
+        return Ok(None);
+    }
+    let merges = merges_of(before);
+    let (mut closed, mut by_job) = (Vec::new(), Vec::new());
+    for merge in &merges {
+        let words = live.merge_commands(merge, false, &closed).await?;
+        if words.iter().any(|word| word.command == "QMP block-commit") {
+            by_job.push(merge.from.file.clone());
+        }
+        closed.extend(live.closed_by(merge).await?);
+    }
+    Ok(Some(match does {
+        Does::Merge(merge) => live.merge_commands(merge, at.runs, &closed).await?,
+        Does::Reheader { child, .. } => live.reheader_commands(child, &closed).await?,
+        Does::SwapTop { to, .. } => live.swap_commands(to).await?,
+        Does::Unlink(layer) => {
+            let merged = by_job.contains(&layer.file);
+            live.unlink_commands(&layer.file, merged, &closed).await?
+        }
+        Does::RemoveLayer(overlay) => live.unlink_commands(&overlay.file, false, &closed).await?,
+        Does::EmptyLayer { layer, overlay } => {
+            let mut words = live.unlink_commands(&layer.file, false, &closed).await?;
+            words.push(Command::on("qemu-img create", &overlay.file));
+            words
+        }
+        _ => return Ok(None),
+    }))
 }
 
 impl Machine {

@@ -13,7 +13,7 @@ use xlsnap_testkit::behaviour::{Backend, Capabilities, DiskKind, TestDisk};
 use xlsnap_testkit::fake::MemStore;
 use xlsnap_testkit::real::{
     Attach, Data, Disk, LiveDisks, Scratch, StorageDaemon, Vm, VmOptions, byte_offline, holds_offline,
-    qemu_img, write_offline,
+    layer_byte, qemu_img, write_offline,
 };
 use xlsnap_types::model::{DiskName, ImageFormat};
 
@@ -231,6 +231,10 @@ impl Backend for Domain {
         };
         assert!(is_all, "disk {disk} begins with {byte} and goes on otherwise");
         byte
+    }
+
+    async fn read_layer(&mut self, file: &str, format: &ImageFormat, inside: Option<&str>) -> u8 {
+        layer_byte(file, format.driver(), inside)
     }
 
     async fn foreign_snapshot(&mut self, disk: &DiskName, tag: &str) {

@@ -8,9 +8,9 @@ use serde_json::json;
 use uuid::Uuid;
 use xlsnap_orchestrator::{Clock, DomainRef, GuestState, Ports, Power, Run};
 use xlsnap_qemu::{DiskSpec, Machine};
-use xlsnap_testkit::behaviour::{Backend, Capabilities, DiskKind, TestDisk};
+use xlsnap_testkit::behaviour::{self, Backend, Capabilities, DiskKind, TestDisk};
 use xlsnap_testkit::fake::MemStore;
-use xlsnap_testkit::real::{Data, Scratch, byte_offline, holds_offline, qemu_img, write_offline};
+use xlsnap_testkit::real::{Data, Scratch, byte_offline, holds_offline, layer_byte, qemu_img, write_offline};
 use xlsnap_types::model::{DiskName, ImageFormat};
 
 use crate::rig::{MIB, Rig, Unwatched, ports_of, spec};
@@ -125,6 +125,10 @@ impl Backend for Domain {
         byte
     }
 
+    async fn read_layer(&mut self, file: &str, format: &ImageFormat, inside: Option<&str>) -> u8 {
+        layer_byte(file, format.driver(), inside)
+    }
+
     async fn foreign_snapshot(&mut self, disk: &DiskName, tag: &str) {
         qemu_img(&["snapshot", "-c", tag, &self.spec(disk).file]);
     }
@@ -162,3 +166,9 @@ impl Backend for Domain {
 }
 
 xlsnap_testkit::behaviour_suite!(make);
+
+#[tokio::test]
+async fn any_tree_of_layers_stays_what_it_is() {
+    let (operations, refused) = behaviour::any_tree_of_layers_stays_what_it_is(make, 100..104, 20).await;
+    assert!(operations > 20 && refused < operations / 2, "{refused} of {operations} were refused");
+}

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{DomainRef, Ports};
-use xlsnap_types::model::DiskName;
+use xlsnap_types::model::{DiskName, ImageFormat};
 
 /// What a backend can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +63,12 @@ pub trait Backend: Send {
     /// # Panics
     /// When they are not one byte throughout.
     async fn read(&mut self, disk: &DiskName) -> u8;
+
+    /// Reads the first 64 KiB of an image beside all processes, or of a snapshot inside it, and gives its byte.
+    ///
+    /// # Panics
+    /// When they are not one byte throughout.
+    async fn read_layer(&mut self, file: &str, format: &ImageFormat, inside: Option<&str>) -> u8;
 
     /// Makes a snapshot in the disk's image as another program would (`qemu-img snapshot -c`). Called only while it is off.
     async fn foreign_snapshot(&mut self, disk: &DiskName, tag: &str);

@@ -4,15 +4,19 @@ mod check;
 mod create;
 mod delete;
 mod external;
+mod layers;
 mod machine;
 mod revert;
+mod trees;
 
 pub use check::*;
 pub use create::*;
 pub use delete::*;
 pub use external::*;
+pub use layers::*;
 pub use machine::*;
 pub use revert::*;
+pub use trees::*;
 
 use uuid::Uuid;
 use xlsnap_orchestrator::{CreateReport, CreateRequest, Error, Inventory, Row, Selection};

@@ -63,6 +63,14 @@ impl Backend for FakeDomain {
         u8::try_from(self.backend.read(disk.as_str())).expect("the suite wrote a byte")
     }
 
+    async fn read_layer(&mut self, file: &str, _format: &ImageFormat, inside: Option<&str>) -> u8 {
+        let content = match inside {
+            None => self.backend.read_image(file),
+            Some(tag) => self.backend.read_inside(file, tag),
+        };
+        u8::try_from(content).expect("the suite wrote a byte")
+    }
+
     async fn foreign_snapshot(&mut self, disk: &DiskName, tag: &str) {
         self.backend.change_disk(disk.as_str(), |image| image.take(tag, 1));
     }

@@ -32,7 +32,7 @@ pub use disk::Disk;
 pub use monitor::Monitor;
 pub use process::{DEADLINE, wait_until};
 pub use scratch::{
-    Scratch, byte_offline, holds_offline, qemu_img, qemu_version, snapshots_in, write_offline,
+    Scratch, byte_offline, holds_offline, layer_byte, qemu_img, qemu_version, snapshots_in, write_offline,
 };
 pub use storage_daemon::StorageDaemon;
 pub use vm::{Attach, Vm, VmOptions};

@@ -100,6 +100,24 @@ pub fn qemu_img(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// The byte that the first 64 KiB of an image have, or of a snapshot inside it, whatever process has it open.
+///
+/// # Panics
+/// When they are not one byte throughout.
+pub fn layer_byte(file: &str, format: &str, inside: Option<&str>) -> u8 {
+    let read = format!("{file}.read");
+    let inside = inside.map(|tag| format!("snapshot.name={tag}"));
+    let mut arguments = vec!["convert", "-U", "-f", format, "-O", "raw"];
+    arguments.extend(inside.iter().flat_map(|inside| ["-l", inside]));
+    arguments.extend([file, &read]);
+    qemu_img(&arguments);
+    let bytes = std::fs::read(&read).expect("qemu-img wrote it");
+    std::fs::remove_file(&read).expect("it is there");
+    let bytes = &bytes[..64 << 10];
+    assert!(bytes.iter().all(|byte| *byte == bytes[0]), "{file} holds more than one pattern");
+    bytes[0]
+}
+
 /// The major and minor version of the QEMU whose programs are the first on `PATH`, which is where everything here and the
 /// code under test find them.
 pub fn qemu_version() -> (u32, u32) {

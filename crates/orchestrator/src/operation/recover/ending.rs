@@ -84,7 +84,8 @@ impl Ending {
         let Some(done) = done else { return };
         let mut at = 0..;
         self.stages.retain(|stage| {
-            let is_later = at.next().is_some_and(|at| at > done);
+            // The unlinking itself once more: it lets go what is left of the merge.
+            let is_later = at.next().is_some_and(|at| at >= done);
             is_later || !stage.any(|does| does.is_tidying() || *does == Does::ResumeGuest)
         });
     }

@@ -43,6 +43,82 @@ async fn of_creations_and_deletions_while_it_is_off() {
     creations_and_deletions(Before::Off).await;
 }
 
+const BOTH: [&str; 2] = ["vda", "vdb"];
+
+/// Three external snapshots, a mixed one, and reverts to them.
+async fn layers_gone_back_to(before: Before) {
+    let backend = Backend::new(before).await;
+    for given in ["e1", "e2", "e3"] {
+        backend.check(&Op::external(given, &BOTH)).await;
+    }
+    backend.check(&Op::external("mixed", &["vdb"])).await;
+    backend.check(&Op::revert("mixed")).await;
+    for given in ["e1", "e3", "e1", "e2"] {
+        backend.check(&Op::revert(given)).await;
+    }
+    backend.check(&Op::revert_to("e3", Run::Waits)).await;
+    if before != Before::Off {
+        backend.check(&Op::offline_revert("e1")).await;
+        backend.check(&Op::revert("e2")).await;
+    }
+}
+
+/// A leaf, a middle one, the root and the current one, in the chain that QEMU has open and beside it.
+async fn layers_deleted(before: Before) {
+    let backend = Backend::new(before).await;
+    for given in ["e1", "e2", "e3", "e4", "e5"] {
+        backend.check(&Op::external(given, &BOTH)).await;
+    }
+    // A branch: e4 and e5 are on layers that QEMU does not have open then.
+    backend.check(&Op::revert("e3")).await;
+    backend.check(&Op::external("f", &BOTH)).await;
+    backend.check(&Op::delete("e4", false)).await;
+    backend.check(&Op::delete("e2", false)).await;
+    backend.check(&Op::delete("f", false)).await;
+    backend.check(&Op::delete("e1", false)).await;
+    backend.check(&Op::delete("e5", false)).await;
+    backend.check(&Op::delete("e3", false)).await;
+    // And in a process that opened the chain at its start.
+    for given in ["e1", "e2", "e3"] {
+        backend.check(&Op::external(given, &["vda"])).await;
+    }
+    if before != Before::Off {
+        backend.check(&Op::offline_revert("e3")).await;
+        backend.check(&Op::delete("e2", false)).await;
+        backend.check(&Op::delete("e1", true)).await;
+    }
+}
+
+#[tokio::test]
+async fn of_layers_gone_back_to_while_it_runs() {
+    layers_gone_back_to(Before::Running).await;
+}
+
+#[tokio::test]
+async fn of_layers_gone_back_to_while_it_is_paused() {
+    layers_gone_back_to(Before::Paused).await;
+}
+
+#[tokio::test]
+async fn of_layers_gone_back_to_while_it_is_off() {
+    layers_gone_back_to(Before::Off).await;
+}
+
+#[tokio::test]
+async fn of_layers_deleted_while_it_runs() {
+    layers_deleted(Before::Running).await;
+}
+
+#[tokio::test]
+async fn of_layers_deleted_while_it_is_paused() {
+    layers_deleted(Before::Paused).await;
+}
+
+#[tokio::test]
+async fn of_layers_deleted_while_it_is_off() {
+    layers_deleted(Before::Off).await;
+}
+
 async fn orphans(before: Before) {
     let backend = Backend::new(before).await;
     for given in ["a", "b", "c"] {

@@ -16,6 +16,7 @@ struct Windows {
     done: Vec<Vec<Command>>,
     calls: usize,
     memory_files: BTreeSet<PathBuf>,
+    images: BTreeSet<PathBuf>,
 }
 
 /// Hears of each stage's beginning, and notes what was done before it.
@@ -25,6 +26,8 @@ pub(super) struct Recorder {
     store: Faults,
     /// The directory of memory files.
     saves: PathBuf,
+    /// The directory of images.
+    images: PathBuf,
     windows: Mutex<Windows>,
     /// Where the operation is to be left.
     cut: Mutex<Option<&'static str>>,
@@ -32,8 +35,9 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    pub(super) fn new(tap: Tap, store: Faults, saves: PathBuf) -> Self {
-        Self { tap, store, saves, windows: Mutex::default(), cut: Mutex::default(), reached: Notify::new() }
+    pub(super) fn new(tap: Tap, store: Faults, saves: PathBuf, images: PathBuf) -> Self {
+        let (windows, cut, reached) = (Mutex::default(), Mutex::default(), Notify::new());
+        Self { tap, store, saves, images, windows, cut, reached }
     }
 
     fn windows(&self) -> MutexGuard<'_, Windows> {
@@ -67,10 +71,20 @@ impl Recorder {
                 done.push(Command::new("xlsnap: the domain's records"));
             }
         }
+        let name = |file: &PathBuf| file.to_str().unwrap().to_owned();
+        let images: BTreeSet<PathBuf> = entries(&self.images, "qcow2");
+        for file in &windows.images {
+            let made_anew = |command: &Command| {
+                command.command == "qemu-img create" && command.files.first() == Some(&name(file))
+            };
+            if !images.contains(file) || done.iter().any(made_anew) {
+                done.push(Command::on("xlsnap: unlink", name(file)));
+            }
+        }
+        windows.images = images;
         let found = std::fs::read_dir(&self.saves).unwrap().map(|entry| entry.unwrap().path());
         let found: BTreeSet<PathBuf> = found.collect();
         let whole = |file: &&PathBuf| file.extension().is_some_and(|extension| extension == "save");
-        let name = |file: &PathBuf| file.to_str().unwrap().to_owned();
         let new: Vec<&PathBuf> = found.difference(&windows.memory_files).filter(whole).collect();
         for file in windows.memory_files.difference(&found) {
             // A file aside that is gone has got its name, or is given up.
@@ -83,6 +97,12 @@ impl Recorder {
         windows.memory_files = found;
         windows.done.push(done);
     }
+}
+
+/// The files in a directory whose names end so.
+fn entries(directory: &std::path::Path, extension: &str) -> BTreeSet<PathBuf> {
+    let found = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    found.filter(|file| file.extension().is_some_and(|found| found == extension)).collect()
 }
 
 impl Progress for Recorder {

@@ -13,7 +13,7 @@ use tracing::{Dispatch, Event, Metadata, Subscriber};
 use xlsnap_orchestrator::Command;
 
 /// Commands that only look. Besides, what QEMU refuses has had no effect.
-const LOOKS: [&str; 3] = ["qmp_capabilities", "qom-get", "qom-list"];
+const LOOKS: [&str; 4] = ["qmp_capabilities", "qom-get", "qom-list", "x-debug-query-block-graph"];
 
 /// A line of the log.
 #[derive(Debug, Clone)]
@@ -181,8 +181,19 @@ fn of_qemu_img(line: &str) -> Option<Command> {
         "check" if !given("-r") => None,
         "check" => Some(Command::on("qemu-img check -r", file())),
         "create" => Some(Command::on("qemu-img create", words[words.len() - 2].trim_matches('\''))),
+        // The top and its base as JSON: the top is at the front.
+        "commit" => Some(Command::on("qemu-img commit", top(line))),
+        "rebase" if given("-u") => Some(Command::on("qemu-img rebase -u", file())),
         _ => Some(Command::on(words[..3].join(" "), file())),
     }
+}
+
+/// The file of the image that a commit merges down: the one that names no other below it before itself.
+fn top(line: &str) -> String {
+    let options = line.split_once("json:").unwrap_or_else(|| panic!("{line} names no image")).1;
+    let options = options.trim_matches(['\'', '"']);
+    let options: Value = serde_json::from_str(options).unwrap_or_else(|e| panic!("{line}: {e}"));
+    options["file"]["filename"].as_str().unwrap().to_owned()
 }
 
 /// The fields of an event that matter.

@@ -1,0 +1,246 @@
+//! xlsnap, or QEMU too, is killed in the middle of going back to an external snapshot, and of a deletion that merges layers: after
+//! `recover` every snapshot holds what it held, and no write is lost but those that a revert gives up.
+
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use xlsnap_testkit::real::{Monitor, wait_until};
+
+use crate::host::Host;
+use crate::life::Startable;
+
+const MIB: u64 = 1 << 20;
+
+/// How many moments of each command are tried.
+const MOMENTS: u32 = 10;
+
+/// The disks, and by how much what is written to each is more than what is said.
+const DISKS: [(&str, u8); 2] = [("vda", 0), ("vdb", 100)];
+
+/// A domain `web` with two disks of 128 MiB, whose guest is the fixture: it writes over the whole of a stretch by QEMU's monitor.
+struct Web {
+    host: Startable,
+    /// How much is written.
+    stretch: u64,
+    /// What each snapshot holds.
+    held: BTreeMap<String, u8>,
+    now: u8,
+}
+
+impl Web {
+    fn new(stretch: u64) -> Self {
+        let host = Host::new();
+        let images = DISKS.map(|(disk, _)| host.scratch.qcow2(&format!("{disk}.qcow2"), 128 * MIB));
+        host.add("web", &images, &[]);
+        let monitor = host.scratch.path("f.qmp");
+        let host = Startable::of(host);
+        host.set_start(&format!(
+            "accel = \"tcg\"\nmemory = 64\narguments = [\"-qmp\", \"unix:{},server=on,wait=off\"]\n",
+            monitor.display()
+        ));
+        let mut this = Self { host, stretch, held: BTreeMap::new(), now: 0 };
+        this.host.start();
+        this.write(1);
+        this
+    }
+
+    fn write(&mut self, byte: u8) {
+        let mut monitor = Monitor::connect(&self.host.scratch.path("f.qmp")).unwrap();
+        for (disk, more) in DISKS {
+            let write = format!("write -P {} 0 {}", byte + more, self.stretch);
+            for command in [write.as_str(), "flush"] {
+                let line = format!("qemu-io -d /machine/peripheral/{disk}/virtio-backend \"{command}\"");
+                let said = monitor.must("human-monitor-command", json!({"command-line": line}));
+                assert_eq!(said, "", "{disk}: {command}");
+            }
+        }
+        self.now = byte;
+    }
+
+    fn create(&mut self, name: &str, more: &[&str]) {
+        self.host.run(["create", "web", name].iter().chain(more)).ok();
+        self.held.insert(name.to_owned(), self.now);
+    }
+
+    fn status(&self) -> Value {
+        self.host.json(&["domain", "status", "web"])
+    }
+
+    /// Runs a command that is killed so long after its start, with QEMU or without it, and recovers. The sleep waits for nothing: it
+    /// chooses the moment. Whether there was something to recover.
+    fn killed(&self, words: &[&str], after: Duration, qemu_too: bool) -> bool {
+        let mut child = self.host.command(words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let pid = self.status()["pid"].as_i64().unwrap();
+        sleep(after);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if qemu_too {
+            // The process that a revert started is another one, and may live on.
+            let _ = kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL);
+        }
+        let ran = wait_until("the domain is recovered", || {
+            let ran = self.host.run(["recover", "web"]);
+            assert!(matches!(ran.code, 0 | 4 | 6), "{words:?} after {after:?}: {ran:?}");
+            (ran.code == 0).then_some(ran)
+        });
+        let about = format!("{words:?} after {after:?}, qemu {qemu_too}: {ran:?}");
+        let check = self.host.run(["check", "web"]);
+        assert_eq!(check.code, 0, "{about}: {check:?}");
+        if self.status()["state"] == "off" {
+            assert!(qemu_too, "{about}");
+            self.host.start();
+        }
+        assert_eq!(self.status()["state"], "running", "{about}");
+        !ran.out.contains("nothing to recover")
+    }
+
+    /// Every snapshot holds what it held.
+    fn assert_held(&self, about: &str) {
+        let names: Vec<&String> = self.held.keys().collect();
+        let mut listed = self.host.names("web");
+        listed.sort();
+        assert_eq!(listed.iter().collect::<Vec<_>>(), names, "{about}");
+        for (name, byte) in &self.held {
+            let shown = self.host.json(&["show", "web", name]);
+            for part in shown["snapshot"]["disks"].as_array().unwrap() {
+                let (_, more) = DISKS.into_iter().find(|(disk, _)| part["disk"] == *disk).unwrap();
+                let tag = (part["kind"] == "internal").then(|| part["tag"].as_str().unwrap());
+                let image = part["image"].as_str().unwrap();
+                assert!(
+                    self.holds(image, tag, byte + more),
+                    "{about}: {name} of {} in {image} does not hold {byte} and {more}",
+                    part["disk"]
+                );
+            }
+        }
+    }
+
+    /// What the disks hold, and whether it is the same time's.
+    fn reads(&self, byte: u8) -> bool {
+        let shown = self.host.json(&["domain", "show", "web"]);
+        let images = DISKS.map(|(disk, more)| {
+            let disks = shown["domain"]["disks"].as_array().unwrap();
+            let of = disks.iter().find(|of| of["name"] == disk || of["disk"] == disk).unwrap();
+            self.holds(of["image"].as_str().unwrap(), None, byte + more)
+        });
+        assert_eq!(images[0], images[1], "both disks are of one time");
+        images[0]
+    }
+
+    /// Reads beside QEMU, which flushed what was written.
+    fn holds(&self, image: &str, tag: Option<&str>, byte: u8) -> bool {
+        let read = format!("read -P {byte} 0 {}", self.stretch);
+        let mut command = Command::new("qemu-io");
+        command.args(["-U", "-r", "-f", "qcow2", "-c", &read]);
+        if let Some(tag) = tag {
+            // qemu-io opens no snapshot by itself.
+            let out = format!("{image}.read");
+            let inside = format!("snapshot.name={tag}");
+            xlsnap_testkit::real::qemu_img(&[
+                "convert", "-U", "-f", "qcow2", "-O", "qcow2", "-l", &inside, image, &out,
+            ]);
+            let output = command.arg(&out).output().unwrap();
+            std::fs::remove_file(&out).unwrap();
+            return output.status.success() && !String::from_utf8_lossy(&output.stdout).contains("failed");
+        }
+        let output = command.arg(image).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        let differs = said.contains("Pattern verification failed");
+        assert!(differs || output.status.success(), "{image}: {said}");
+        !differs
+    }
+}
+
+/// How long a command takes.
+fn measured(web: &Web, words: &[&str]) -> Duration {
+    let start = Instant::now();
+    web.host.run(words).ok();
+    start.elapsed()
+}
+
+#[test]
+fn a_live_revert_to_an_external_snapshot_that_is_killed_loses_none() {
+    let mut web = Web::new(MIB);
+    for (byte, name) in [(1, "a"), (2, "b"), (3, "c")] {
+        web.write(byte);
+        web.create(name, &["--external"]);
+    }
+    web.write(4);
+    let whole = measured(&web, &["revert", "web", "a"]);
+    web.now = 1;
+    let mut met = 0;
+    for moment in 0..MOMENTS {
+        let to = ["b", "c", "a"][moment as usize % 3];
+        web.write(10 + u8::try_from(moment).unwrap());
+        let about = format!("moment {moment}");
+        met += u32::from(web.killed(
+            &["revert", "web", to],
+            whole * (moment + 1) / (MOMENTS + 1),
+            moment % 2 == 1,
+        ));
+        web.assert_held(&about);
+        let (before, after) = (web.reads(web.now), web.reads(web.held[to]));
+        assert!(before != after, "{about}: before {before}, after {after}");
+    }
+    assert!(met >= 2, "only {met} of the moments fell into the operation");
+    // All is well: each is gone back to, and deleted.
+    for (to, byte) in web.held.clone() {
+        web.host.run(["revert", "web", &to]).ok();
+        assert!(web.reads(byte), "{to}");
+    }
+    for name in web.held.clone().keys() {
+        web.host.run(["delete", "web", name]).ok();
+    }
+    assert!(web.reads(3));
+}
+
+#[test]
+fn a_deletion_that_is_killed_in_its_merge_loses_none() {
+    let mut web = Web::new(96 * MIB);
+    web.create("inside", &[]);
+    web.write(2);
+    web.create("keep", &["--external"]);
+    let mut met = 0;
+    let mut whole = Duration::ZERO;
+    for moment in 0..=MOMENTS {
+        let about = format!("moment {moment}");
+        // The one that goes; every second time there is another one above, so that its layer is in the middle.
+        let gone = format!("gone{moment}");
+        web.write(20 + u8::try_from(moment).unwrap());
+        web.create(&gone, &["--external"]);
+        web.write(40 + u8::try_from(moment).unwrap());
+        if moment % 4 >= 2 {
+            web.create("above", &["--external"]);
+            web.write(60 + u8::try_from(moment).unwrap());
+        }
+        let delete = ["delete", "web", &gone];
+        if moment == 0 {
+            whole = measured(&web, &delete);
+            web.held.remove(&gone);
+            web.assert_held(&about);
+            continue;
+        }
+        met += u32::from(web.killed(&delete, whole * moment / (MOMENTS + 1), moment % 2 == 1));
+        if !web.host.names("web").contains(&gone) {
+            web.held.remove(&gone);
+        }
+        web.assert_held(&about);
+        assert!(web.reads(web.now), "{about}");
+        for name in [gone.as_str(), "above"] {
+            if web.held.remove(name).is_some() {
+                web.host.run(["delete", "web", name]).ok();
+            }
+        }
+        web.assert_held(&about);
+        assert!(web.reads(web.now), "{about}");
+    }
+    assert!(met >= 2, "only {met} of the moments fell into the operation");
+    web.host.stop(&["--powerdown", "0"]);
+    web.host.start();
+    assert!(web.reads(web.now));
+}

@@ -1,0 +1,118 @@
+//! What steps on layers are carried out by while QEMU has the disks: for a dry run.
+
+use xlsnap_orchestrator::{Command, LayerFile, Merge, PortError};
+use xlsnap_qmp_transport::commands::JobStatus;
+
+use super::{Live, PREFIX, Place, is_done};
+use crate::images::commands;
+use crate::layers;
+
+fn qmp(command: &str) -> Command {
+    Command::new(format!("QMP {command}"))
+}
+
+impl Live {
+    /// A merge, as far as it is not done: its job may be met in any state. `runs` is whether the guest does by then, and `closed` are
+    /// files that QEMU has let go of by then.
+    pub(crate) async fn merge_commands(
+        &self,
+        merge: &Merge,
+        runs: bool,
+        closed: &[String],
+    ) -> Result<Vec<Command>, PortError> {
+        if layers::is_gone(&merge.from)? {
+            return Ok(Vec::new());
+        }
+        let id = format!("{PREFIX}{}", merge.token);
+        let status = self.jobs().await?.into_iter().find(|job| job.id == id).map(|job| job.status);
+        let mut words = Vec::new();
+        match status {
+            Some(JobStatus::Concluded) => return Ok(words),
+            Some(_) => {}
+            None => match self.place(merge).await? {
+                Place::Closed => return Ok(vec![commands::merge(merge)]),
+                Place::Unused | Place::OnlyBelow => {
+                    let branch = self.nodes().await?.branch(&merge.into.file);
+                    words.extend(self.closes(&branch, closed).await?);
+                    words.push(commands::merge(merge));
+                    return Ok(words);
+                }
+                Place::Pivoted => return Ok(words),
+                Place::Top(_) | Place::Middle(_) => {
+                    let files = [merge.from.file.clone(), merge.into.file.clone()];
+                    words.push(Command::on_all("QMP block-commit", files));
+                }
+            },
+        }
+        if merge.active {
+            words.extend(runs.then(|| qmp("stop")));
+            words.push(qmp("job-complete"));
+        } else {
+            // It has QEMU flush the layer below.
+            words.push(qmp("human-monitor-command"));
+            words.push(qmp("job-finalize"));
+        }
+        Ok(words)
+    }
+
+    /// What QEMU lets go of for a merge of layers that no disk stands on.
+    pub(crate) async fn closed_by(&self, merge: &Merge) -> Result<Vec<String>, PortError> {
+        if layers::is_gone(&merge.from)? {
+            return Ok(Vec::new());
+        }
+        match self.place(merge).await? {
+            Place::Unused | Place::OnlyBelow => Ok(self.nodes().await?.branch(&merge.into.file)),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// The nodes on files that are closed one by one: what QEMU named itself goes with the node above it.
+    async fn closes(&self, files: &[String], closed: &[String]) -> Result<Vec<Command>, PortError> {
+        let mut nodes = self.nodes().await?;
+        let open = files.iter().filter(|file| !closed.contains(file)).flat_map(|file| nodes.images(file));
+        Ok(open.filter(|node| !node.starts_with('#')).map(|_| qmp("blockdev-del")).collect())
+    }
+
+    /// A header that QEMU's job wrote with the merge is not written again.
+    pub(crate) async fn reheader_commands(
+        &self,
+        child: &LayerFile,
+        closed: &[String],
+    ) -> Result<Vec<Command>, PortError> {
+        let looked = self.look_again().await?;
+        let mut nodes = self.nodes().await?;
+        for medium in looked.disks.iter().filter_map(|found| found.medium.as_ref()) {
+            let mut chain = std::iter::once(&medium.file).chain(&medium.chain);
+            if chain.any(|file| nodes.same(&child.file, file)) {
+                return Ok(Vec::new());
+            }
+        }
+        let mut words = self.closes(&nodes.branch(&child.file), closed).await?;
+        words.push(commands::reheader(child));
+        Ok(words)
+    }
+
+    /// A new image under a device, which QEMU may have open already.
+    pub(crate) async fn swap_commands(&self, to: &LayerFile) -> Result<Vec<Command>, PortError> {
+        let is_open = !self.nodes().await?.images(&to.file).is_empty();
+        let add = (!is_open).then(|| Command::on("QMP blockdev-add", &to.file));
+        Ok(add.into_iter().chain([qmp("qom-set")]).collect())
+    }
+
+    /// The end of a layer's file; `merged` is whether a job moves its data down before.
+    pub(crate) async fn unlink_commands(
+        &self,
+        file: &str,
+        merged: bool,
+        closed: &[String],
+    ) -> Result<Vec<Command>, PortError> {
+        let waits = |job: &xlsnap_qmp_transport::commands::JobInfo| {
+            is_done(&job.id, &job.job_type, job.status, job.error.as_deref())
+        };
+        let dismisses = merged || self.jobs().await?.iter().any(waits);
+        let mut words: Vec<Command> = dismisses.then(|| qmp("job-dismiss")).into_iter().collect();
+        words.extend(self.closes(&[file.to_owned()], closed).await?);
+        words.push(Command::on("xlsnap: unlink", file));
+        Ok(words)
+    }
+}
