@@ -130,12 +130,12 @@ impl Op {
             Self::Create(request) => Ok(create(ports, domain, request, id).await?.warnings),
             Self::Delete(request) => Ok(delete(ports, domain, request, id).await?.warnings),
             Self::Adopt(request) => {
-                let session = Session::open(ports.store, ports.clock, &domain, "adopt").await?;
-                Ok(session.adopt(&ports, request, id).await?.warnings)
+                let session = Session::open(ports.store, ports.clock, domain, "adopt").await?;
+                Ok(session.adopt(ports, request, id).await?.warnings)
             }
             Self::DeleteOrphan(request) => {
-                let session = Session::open(ports.store, ports.clock, &domain, "delete").await?;
-                Ok(session.delete_orphan(&ports, request, id).await?.warnings)
+                let session = Session::open(ports.store, ports.clock, domain, "delete").await?;
+                Ok(session.delete_orphan(ports, request, id).await?.warnings)
             }
             Self::Revert(request) => {
                 let report = revert(ports, domain, request, id).await?;
