@@ -21,6 +21,8 @@ const MOMENTS: u32 = 10;
 /// The disks, and by how much what is written to each is more than what is said.
 const DISKS: [(&str, u8); 2] = [("vda", 0), ("vdb", 100)];
 
+const EXTERNAL: [&str; 4] = ["--external", "vda", "--external", "vdb"];
+
 /// A domain `web` with two disks of 128 MiB, whose guest is the fixture: it writes over the whole of a stretch by QEMU's monitor.
 struct Web {
     host: Startable,
@@ -73,8 +75,8 @@ impl Web {
     /// Runs a command that is killed so long after its start, with QEMU or without it, and recovers. The sleep waits for nothing: it
     /// chooses the moment. Whether there was something to recover.
     fn killed(&self, words: &[&str], after: Duration, qemu_too: bool) -> bool {
-        let mut child = self.host.command(words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let pid = self.status()["pid"].as_i64().unwrap();
+        let mut child = self.host.command(words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         sleep(after);
         child.kill().unwrap();
         child.wait().unwrap();
@@ -82,9 +84,11 @@ impl Web {
             // The process that a revert started is another one, and may live on.
             let _ = kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL);
         }
+        let begun = Instant::now();
         let ran = wait_until("the domain is recovered", || {
             let ran = self.host.run(["recover", "web"]);
-            assert!(matches!(ran.code, 0 | 4 | 6), "{words:?} after {after:?}: {ran:?}");
+            let is_busy = matches!(ran.code, 4 | 6) && begun.elapsed() < Duration::from_secs(20);
+            assert!(ran.code == 0 || is_busy, "{words:?} after {after:?}, qemu {qemu_too}: {ran:?}");
             (ran.code == 0).then_some(ran)
         });
         let about = format!("{words:?} after {after:?}, qemu {qemu_too}: {ran:?}");
@@ -168,7 +172,7 @@ fn a_live_revert_to_an_external_snapshot_that_is_killed_loses_none() {
     let mut web = Web::new(MIB);
     for (byte, name) in [(1, "a"), (2, "b"), (3, "c")] {
         web.write(byte);
-        web.create(name, &["--external"]);
+        web.create(name, &EXTERNAL);
     }
     web.write(4);
     let whole = measured(&web, &["revert", "web", "a"]);
@@ -201,10 +205,10 @@ fn a_live_revert_to_an_external_snapshot_that_is_killed_loses_none() {
 
 #[test]
 fn a_deletion_that_is_killed_in_its_merge_loses_none() {
-    let mut web = Web::new(96 * MIB);
+    let mut web = Web::new(64 * MIB);
     web.create("inside", &[]);
     web.write(2);
-    web.create("keep", &["--external"]);
+    web.create("keep", &EXTERNAL);
     let mut met = 0;
     let mut whole = Duration::ZERO;
     for moment in 0..=MOMENTS {
@@ -212,10 +216,10 @@ fn a_deletion_that_is_killed_in_its_merge_loses_none() {
         // The one that goes; every second time there is another one above, so that its layer is in the middle.
         let gone = format!("gone{moment}");
         web.write(20 + u8::try_from(moment).unwrap());
-        web.create(&gone, &["--external"]);
+        web.create(&gone, &EXTERNAL);
         web.write(40 + u8::try_from(moment).unwrap());
         if moment % 4 >= 2 {
-            web.create("above", &["--external"]);
+            web.create("above", &EXTERNAL);
             web.write(60 + u8::try_from(moment).unwrap());
         }
         let delete = ["delete", "web", &gone];

@@ -29,6 +29,8 @@ use xlsnap_qmp_transport::commands::{
 use xlsnap_qmp_transport::{Command, Kind, QmpExt};
 
 use super::Live;
+use super::look::Looked;
+use super::open::Nodes;
 use crate::layers::{self, about, unmerged};
 use crate::{error, images};
 
@@ -49,7 +51,7 @@ enum Place {
     Unused,
     /// QEMU has the layer below open, and not this one.
     OnlyBelow,
-    /// The layer below takes the writes of a disk, and this one none.
+    /// The layer below has taken the place of this one, under a disk or under the layer above.
     Pivoted,
     /// QEMU has neither open.
     Closed,
@@ -152,6 +154,9 @@ impl Live {
             if *active && media.any(|medium| nodes.same(&into.file, &medium.file)) {
                 return Ok(Place::Pivoted);
             }
+            if !*active && self.is_merged(&looked, &mut nodes, into).await? {
+                return Ok(Place::Pivoted);
+            }
             let is_open = nodes.any(&into.file).is_some();
             return Ok(if is_open { Place::OnlyBelow } else { Place::Closed });
         };
@@ -188,6 +193,28 @@ impl Live {
             return Ok(Place::Middle(commit));
         }
         Ok(Place::Unused)
+    }
+
+    /// Whether a layer of a disk stands on `into`, by its header too, where `from` alone stood: the job wrote that when all was done,
+    /// and it may have been dismissed since.
+    async fn is_merged(
+        &self,
+        looked: &Looked,
+        nodes: &mut Nodes,
+        into: &LayerFile,
+    ) -> Result<bool, PortError> {
+        for medium in looked.disks.iter().filter_map(|found| found.medium.as_ref()) {
+            let Some(at) = medium.chain.iter().position(|file| nodes.same(&into.file, file)) else {
+                continue;
+            };
+            let above = nodes.absolute(if at == 0 { &medium.file } else { &medium.chain[at - 1] })?;
+            let format = xlsnap_types::model::ImageFormat::Qcow2;
+            let above = LayerFile { disk: into.disk.clone(), file: above, format, identity: None };
+            if layers::names(&*self.qemu_img, &above, into).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The name for `into` in the header of the image at `child`, as that has `from`'s.
