@@ -150,13 +150,11 @@ pub async fn any_tree_of_layers_stays_what_it_is<W: Backend>(
                     ("create", None)
                 }
                 0..8 if model.held.contains_key(&given) => {
-                    let needed = BTreeSet::from([given.clone()]);
                     let capabilities = backend.capabilities();
                     let runs = model.on && !capabilities.machine;
                     if runs {
                         backend.stop().await;
                     }
-                    let held = is_held_below(&backend, &needed).await;
                     write(&mut backend, &mut model, byte).await;
                     let request = RevertRequest::new(name(&given));
                     let done = revert(&backend.ports(), &backend.domain(), &request, id()).await.map(drop);
@@ -167,7 +165,7 @@ pub async fn any_tree_of_layers_stays_what_it_is<W: Backend>(
                     if runs {
                         backend.start().await;
                     }
-                    ("revert", Some((held, done)))
+                    ("revert", Some((false, done)))
                 }
                 kind if model.held.contains_key(&given) => {
                     let children = kind == 11;
