@@ -260,16 +260,6 @@ async fn sweeps_of_reverts() {
 }
 
 #[tokio::test]
-async fn sweeps_of_deletions() {
-    for power in POWERS {
-        let start = chain(power).await;
-        for op in [Op::delete("a"), Op::delete("b"), Op::delete("c"), Op::branch("b")] {
-            sweep_from(&format!("{power:?}"), &start, &op, &[]).await;
-        }
-    }
-}
-
-#[tokio::test]
 async fn sweeps_of_reverts_to_a_mixed_one() {
     for power in POWERS {
         let backend = FakeBackend::qcow2(&["vda", "vdb"]).with_machine();

@@ -47,6 +47,7 @@ impl Live {
         if merge.active {
             words.extend(runs.then(|| qmp("stop")));
             words.push(qmp("job-complete"));
+            words.extend(self.closes(std::slice::from_ref(&merge.from.file), closed).await?);
         } else {
             // It has QEMU flush the layer below.
             words.push(qmp("human-monitor-command"));
@@ -55,13 +56,14 @@ impl Live {
         Ok(words)
     }
 
-    /// What QEMU lets go of for a merge of layers that no disk stands on.
+    /// What QEMU lets go of with a merge, before its layer is unlinked.
     pub(crate) async fn closed_by(&self, merge: &Merge) -> Result<Vec<String>, PortError> {
         if layers::is_gone(&merge.from)? {
             return Ok(Vec::new());
         }
         match self.place(merge).await? {
             Place::Unused | Place::OnlyBelow => Ok(self.nodes().await?.branch(&merge.into.file)),
+            Place::Top(_) | Place::Middle(_) if merge.active => Ok(vec![merge.from.file.clone()]),
             _ => Ok(Vec::new()),
         }
     }
