@@ -87,7 +87,7 @@ impl MemorySave {
 pub struct SavedMemory {
     /// Its size in bytes.
     pub bytes: u64,
-    /// Its checksum, as [`MemoryMeta::checksum`].
+    /// Its checksum, as [`xlsnap_types::model::SavedIn::File`] has it.
     pub checksum: Option<String>,
 }
 
