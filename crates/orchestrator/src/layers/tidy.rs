@@ -226,6 +226,7 @@ impl Tidy {
             from: from.clone(),
             into: into.clone(),
             active: was_top,
+            above: self.tree.children(&from.file).map(LayerNode::file).collect(),
             token: token(self.id, 0x1000 + done.stages.len()),
         };
         self.push(done, Does::Merge(merge));

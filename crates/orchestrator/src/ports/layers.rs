@@ -71,6 +71,9 @@ pub struct Merge {
     pub into: LayerFile,
     /// Whether the disk writes to `from`.
     pub active: bool,
+    /// The layers that stood on `from` when this was planned. One whose header names `into` tells that the merge is done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub above: Vec<LayerFile>,
     /// A word that no other operation has, at most 24 ASCII letters and digits: the job's name is made of it.
     pub token: String,
 }

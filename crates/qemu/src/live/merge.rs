@@ -29,8 +29,6 @@ use xlsnap_qmp_transport::commands::{
 use xlsnap_qmp_transport::{Command, Kind, QmpExt};
 
 use super::Live;
-use super::look::Looked;
-use super::open::Nodes;
 use crate::layers::{self, about, unmerged};
 use crate::{error, images};
 
@@ -143,7 +141,7 @@ impl Live {
     }
 
     async fn place(&self, merge: &Merge) -> Result<Place, PortError> {
-        let Merge { from, into, active, token } = merge;
+        let Merge { from, into, active, token, .. } = merge;
         let looked = self.look_again().await?;
         let mut nodes = self.nodes().await?;
         nodes.refuse_replaced(from)?;
@@ -154,7 +152,7 @@ impl Live {
             if *active && media.any(|medium| nodes.same(&into.file, &medium.file)) {
                 return Ok(Place::Pivoted);
             }
-            if !*active && self.is_merged(&looked, &mut nodes, into).await? {
+            if !*active && self.is_merged(merge).await? {
                 return Ok(Place::Pivoted);
             }
             let is_open = nodes.any(&into.file).is_some();
@@ -195,22 +193,11 @@ impl Live {
         Ok(Place::Unused)
     }
 
-    /// Whether a layer of a disk stands on `into`, by its header too, where `from` alone stood: the job wrote that when all was done,
-    /// and it may have been dismissed since.
-    async fn is_merged(
-        &self,
-        looked: &Looked,
-        nodes: &mut Nodes,
-        into: &LayerFile,
-    ) -> Result<bool, PortError> {
-        for medium in looked.disks.iter().filter_map(|found| found.medium.as_ref()) {
-            let Some(at) = medium.chain.iter().position(|file| nodes.same(&into.file, file)) else {
-                continue;
-            };
-            let above = nodes.absolute(if at == 0 { &medium.file } else { &medium.chain[at - 1] })?;
-            let format = xlsnap_types::model::ImageFormat::Qcow2;
-            let above = LayerFile { disk: into.disk.clone(), file: above, format, identity: None };
-            if layers::names(&*self.qemu_img, &above, into).await? {
+    /// Whether a layer that stood on `from` stands on `into` by its header: the job wrote that when all was done, and it may have been
+    /// dismissed since.
+    async fn is_merged(&self, merge: &Merge) -> Result<bool, PortError> {
+        for above in &merge.above {
+            if !layers::is_gone(above)? && layers::names(&*self.qemu_img, above, &merge.into).await? {
                 return Ok(true);
             }
         }

@@ -38,7 +38,13 @@ pub(crate) fn layer(file: &Path) -> LayerFile {
 
 pub(crate) fn merge(from: &Path, into: &Path) -> Merge {
     let active = from.file_name().unwrap() == "top";
-    Merge { from: layer(from), into: layer(into), active, token: "0123456789abcdefghijklmn".into() }
+    Merge {
+        from: layer(from),
+        into: layer(into),
+        active,
+        above: Vec::new(),
+        token: "0123456789abcdefghijklmn".into(),
+    }
 }
 
 const JOB: &str = "xls-0123456789abcdefghijklmn";
@@ -297,6 +303,7 @@ async fn a_raw_base_and_a_smaller_one_take_what_comes_down() {
             from: layer(&small),
             into: LayerFile { identity: None, ..into },
             active: true,
+            above: Vec::new(),
             token: "x".into(),
         };
         assert_eq!(alone.merge(&merge, &Unwatched).await.unwrap_err().kind, PortErrorKind::Refused);

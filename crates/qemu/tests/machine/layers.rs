@@ -27,7 +27,7 @@ fn layer(file: &Path) -> LayerFile {
 }
 
 fn merge(from: &Path, into: &Path, token: &str) -> Merge {
-    Merge { from: layer(from), into: layer(into), active: false, token: token.to_owned() }
+    Merge { from: layer(from), into: layer(into), active: false, above: Vec::new(), token: token.to_owned() }
 }
 
 /// An overlay that is made, and not used yet.
