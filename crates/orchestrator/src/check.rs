@@ -11,7 +11,7 @@ use compare::Compared;
 
 use crate::error::{from_port, from_store};
 use crate::execute::Execution;
-use crate::operation::{finish, inventory};
+use crate::operation::{finish, inventory, layer_facts};
 use crate::plan::LayerFacts;
 use crate::session::{Session, chain, left_journal};
 use crate::step::{Does, Stage, Step};
@@ -132,7 +132,7 @@ async fn compare(
 ) -> Result<Vec<(Finding, Option<Does>)>, Error> {
     let inventory = inventory(ports, domain).await?;
     let layers = match pending {
-        None => layers::look(ports, domain, &inventory).await?,
+        None => layer_facts(ports, domain, &inventory).await?,
         Some(_) => LayerFacts::default(),
     };
     let mut compared = Compared::new(domain, &inventory, &layers.tree, pending.clone());
@@ -143,7 +143,7 @@ async fn compare(
         from_store(e, format!("what is stored of domain {} itself cannot be read", domain.name))
     })?;
     let current = record.and_then(|record| record.current);
-    let (mut found, overlays, memories, named) = compared.end(current, &layers.tree);
+    let (mut found, overlays, memories, named) = compared.end(current);
     for memory in memories {
         found.extend(memory.look(ports, domain, request.deep).await?.map(|finding| (finding, None)));
     }

@@ -132,7 +132,7 @@ pub(crate) struct LayerTree {
 }
 
 impl LayerTree {
-    /// The layer of this name, or of another name of the same file.
+    /// The layer of this name.
     pub(crate) fn get(&self, file: &str) -> Option<&LayerNode> {
         self.nodes.iter().find(|node| node.layer.file == file)
     }
@@ -227,6 +227,3 @@ impl LayerTree {
         chain
     }
 }
-
-#[cfg(test)]
-mod tests;

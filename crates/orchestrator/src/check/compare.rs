@@ -297,7 +297,6 @@ impl<'a> Compared<'a> {
     pub(super) fn end(
         mut self,
         current: Option<SnapshotName>,
-        tree: &LayerTree,
     ) -> (Findings, Vec<RecordedOverlay>, Vec<RecordedMemory>, Named) {
         for (name, parent) in &self.parents {
             if !self.named.has_record(parent.as_str()) {
@@ -328,7 +327,7 @@ impl<'a> Compared<'a> {
         }
         // A layer that the disk does not write to now holds its snapshots as before.
         let held = |file: &str, tag: &str| {
-            tree.get(file).is_some_and(|node| node.layer.snapshots.iter().any(|held| held.name == tag))
+            self.layers.get(file).is_some_and(|node| node.layer.snapshots.iter().any(|held| held.name == tag))
         };
         let unexplained =
             self.changed.drain(..).filter(|(at, tag, _)| !self.bases.contains(at) && !held(&at.1, tag));

@@ -2,20 +2,9 @@
 //! names.
 
 use crate::layers::{Guard, LayerNode};
-use crate::operation::{external_records, layer_facts};
 use crate::plan::{LayerFacts, note};
 use crate::step::Does;
-use crate::{CheckRequest, DomainRef, Error, Finding, FindingCode, Inventory, Ports, Repair};
-
-/// Looks at the layers.
-pub(super) async fn look(
-    ports: &Ports<'_>,
-    domain: &DomainRef,
-    inventory: &Inventory,
-) -> Result<LayerFacts, Error> {
-    let records = external_records(ports, domain).await?;
-    layer_facts(ports, domain, inventory, &records).await
-}
+use crate::{CheckRequest, DomainRef, Finding, FindingCode, Inventory, Repair};
 
 /// Compares the layers with the ledger, the records and the headers.
 pub(super) fn compare(

@@ -16,8 +16,7 @@ const AT_ONCE: usize = 8;
 /// The most layers of a domain that are looked at; a chain of more opens in no QEMU.
 const MOST: usize = 4_096;
 
-/// Looks at the layers of a domain: its disks' chains, and all that its records and its ledger name. A domain without external
-/// snapshots costs no look.
+/// Looks at the layers of a domain: its disks' chains, and all that its records and its ledger name.
 ///
 /// # Errors
 /// A file that is there and cannot be looked at.

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use xlsnap_types::model::{DiskName, ImageFormat, Owner};
 
 use super::{ExternalPart, Guard, LayerNode, LayerTree};
-use crate::plan::token;
+use crate::plan::{note, token};
 use crate::step::{Adoption, Does, LayerNote, Stage};
 use crate::{Below, LayerFile, Merge, Overlay};
 
@@ -222,24 +222,19 @@ impl Tidy {
     fn merge(&mut self, Pair { base, child }: &Pair, done: &mut Tidied) {
         let (from, into) = (child.file(), base.file());
         let was_top = self.is_top(&from.file);
+        let above: Vec<LayerFile> = self.tree.children(&from.file).map(LayerNode::file).collect();
         let merge = Merge {
             from: from.clone(),
             into: into.clone(),
             active: was_top,
-            above: self.tree.children(&from.file).map(LayerNode::file).collect(),
+            above: above.clone(),
             token: token(self.id, 0x1000 + done.stages.len()),
         };
         self.push(done, Does::Merge(merge));
         if was_top {
-            let adoption = |file: &LayerFile| Adoption {
-                disk: file.disk.clone(),
-                file: file.file.clone(),
-                format: file.format.clone(),
-                was: None,
-            };
-            self.push(done, Does::Adopt(adoption(&into)));
+            let LayerFile { disk, file, format, .. } = into.clone();
+            self.push(done, Does::Adopt(Adoption { disk, file, format, was: None }));
         }
-        let above: Vec<LayerFile> = self.tree.children(&from.file).map(LayerNode::file).collect();
         // A header is a write: what the ledger says of the layer is said anew.
         let mut notes: Vec<LayerNote> = Vec::new();
         for child in above {
@@ -259,15 +254,7 @@ impl Tidy {
             to.format = into.format.clone();
             self.set_part(at, to, done);
         }
-        notes.push(LayerNote {
-            file: LayerFile { identity: None, ..into.clone() },
-            owner: base.owner,
-            base: match &base.layer.base {
-                Below::File { file, .. } => Some(file.clone()),
-                Below::Nothing | Below::Foreign(_) => None,
-            },
-            frozen: !was_top,
-        });
+        notes.push(note(base, !was_top));
         self.push(done, Does::NoteLayers { add: notes, remove: vec![from.file.clone()] });
         self.push(done, Does::Unlink(from.clone()));
         if was_top && self.runs {

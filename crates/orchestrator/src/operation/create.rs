@@ -7,7 +7,7 @@ use uuid::Uuid;
 use xlsnap_types::model::{Consistency, DiskMeta, Meta, SnapshotName, StateFlags};
 
 use super::back::go_back;
-use super::layers::{external_records, layers_of_tops};
+use super::layers::layers_of_tops;
 use super::{abilities, finish, guest, inventory, refuse_pending};
 use crate::error::{from_port, from_store};
 use crate::execute::Execution;
@@ -261,8 +261,7 @@ async fn new_layers(
     if overlays.is_empty() || ports.layers.get().is_none() {
         return Ok(Vec::new());
     }
-    let records = external_records(ports, domain).await?;
-    let facts = layers_of_tops(ports, domain, inventory, &records).await?;
+    let facts = layers_of_tops(ports, domain, inventory).await?;
     let mut notes = Vec::new();
     for overlay in &overlays {
         let depth = facts.tree.chain(&overlay.base).len() + 1;

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use xlsnap_conf_store::{ConfStore, Entry, Record};
 use xlsnap_types::model::SnapshotName;
 
-use super::layers::{external_records, layer_facts};
+use super::layers::layer_facts;
 use super::{abilities, finish, inventory, refuse_pending};
 use crate::error::from_store;
 use crate::execute::{Execution, Fault};
@@ -163,8 +163,7 @@ async fn plan(
             records.values().any(|record| record.snapshot.disks.iter().any(|disk| disk.is_external()));
         // An internal snapshot may be all that keeps a layer from being merged.
         if external || !of_domain.layers.is_empty() {
-            let all = external_records(ports, domain).await?;
-            layers = layer_facts(ports, domain, &inventory, &all).await?;
+            layers = layer_facts(ports, domain, &inventory).await?;
             restart = abilities(ports, domain).await?.restart;
         }
     }

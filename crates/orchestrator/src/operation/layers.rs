@@ -13,7 +13,7 @@ use crate::step::{Does, Stage};
 use crate::{Can, CopyOut, DomainRef, Effect, Error, Inventory, Kind, Overlay, Ports};
 
 /// The records with external parts. Others, and those that cannot be read, are left out.
-pub(crate) async fn external_records(
+async fn external_records(
     ports: &Ports<'_>,
     domain: &DomainRef,
 ) -> Result<BTreeMap<SnapshotName, Record>, Error> {
@@ -31,18 +31,18 @@ pub(crate) async fn external_records(
     Ok(records)
 }
 
-/// Looks at the layers of a domain.
+/// Looks at the layers of a domain; at none where no record has an external part and the ledger is empty.
 pub(crate) async fn layer_facts(
     ports: &Ports<'_>,
     domain: &DomainRef,
     inventory: &Inventory,
-    records: &BTreeMap<SnapshotName, Record>,
 ) -> Result<LayerFacts, Error> {
+    let records = external_records(ports, domain).await?;
     let ledger = ledger(ports, domain).await?;
     if records.is_empty() && ledger.is_empty() {
         return Ok(LayerFacts::default());
     }
-    facts_of(ports, domain, inventory, (records, &ledger)).await
+    facts_of(ports, domain, inventory, (&records, &ledger)).await
 }
 
 /// The same, where the parts of this record need it: it has external ones, or internal ones in another file than the disk's image.
@@ -58,8 +58,7 @@ pub(crate) async fn layers_of_record(
     if !external && !record.meta.iter().flat_map(|meta| &meta.disks).any(is_elsewhere) {
         return Ok(LayerFacts::default());
     }
-    let records = external_records(ports, domain).await?;
-    layer_facts(ports, domain, inventory, &records).await
+    layer_facts(ports, domain, inventory).await
 }
 
 /// The same, of a domain without external snapshots too.
@@ -67,10 +66,10 @@ pub(super) async fn layers_of_tops(
     ports: &Ports<'_>,
     domain: &DomainRef,
     inventory: &Inventory,
-    records: &BTreeMap<SnapshotName, Record>,
 ) -> Result<LayerFacts, Error> {
+    let records = external_records(ports, domain).await?;
     let ledger = ledger(ports, domain).await?;
-    facts_of(ports, domain, inventory, (records, &ledger)).await
+    facts_of(ports, domain, inventory, (&records, &ledger)).await
 }
 
 async fn ledger(ports: &Ports<'_>, domain: &DomainRef) -> Result<Vec<LayerRecord>, Error> {

@@ -6,14 +6,13 @@ use uuid::Uuid;
 use xlsnap_conf_store::Record;
 use xlsnap_types::model::{Owner, SnapshotName};
 
-use super::NewTop;
-use super::{NewParent, deletion_stages, refused};
+use super::{NewParent, NewTop, deletion_stages, refused};
 use crate::layers::{ExternalPart, LayerNode, LayerTree, PartFiles, Tidied, Tidy};
 use crate::record::{Found, Part, find, parts};
 use crate::step::{Does, ImageTarget, LayerNote, Stage};
-use crate::{Below, LayerFile, Overlay};
 use crate::{
-    Can, DeletePlan, DeleteRequest, DomainRef, Effect, Error, Inventory, Kind, Run, SnapshotDeletion,
+    Below, Can, DeletePlan, DeleteRequest, DomainRef, Effect, Error, Inventory, Kind, LayerFile, Overlay,
+    Run, SnapshotDeletion,
 };
 
 /// What planning a deletion is to know.

@@ -1,1 +1,0 @@
-//! Tidying, on trees that are made up here.
