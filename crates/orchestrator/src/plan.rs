@@ -16,7 +16,7 @@ pub(crate) use delete::{
 pub(crate) use memory::{MemoryFacts, left_out, memory, run_to_save};
 pub(crate) use names::file_beside;
 pub use names::overlay_beside;
-pub(crate) use orphan::{OrphanFacts, adopt, delete_orphan};
+pub(crate) use orphan::{OrphanFacts, adopt, delete_orphan, stray};
 pub(crate) use quiesce::quiesce;
 pub(crate) use revert::{Marks, RevertFacts, Reverting, header, revert};
 pub(crate) use stages::{
@@ -95,7 +95,7 @@ pub struct SnapshotDeletion {
     pub parent: Option<SnapshotName>,
     /// What is deleted inside images; a snapshot that is gone from an image already is not listed.
     pub disks: Vec<ImageTarget>,
-    /// The memory file that is removed.
+    /// The memory file, or the overlay, that is removed.
     pub memory: Option<String>,
 }
 

@@ -328,7 +328,8 @@ impl Host {
         self.planned(selector, &operation::Adopt(request)).await
     }
 
-    /// Deletes what no record names: a snapshot inside images, or a memory file of the domain's.
+    /// Deletes what no record names: a snapshot inside images, a memory file of the domain's, or an overlay on one of its
+    /// layers.
     ///
     /// # Errors
     /// See [`xlsnap_orchestrator::Session::delete_orphan`].

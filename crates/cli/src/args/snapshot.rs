@@ -266,7 +266,7 @@ pub(crate) struct Check {
     #[arg(long, value_name = "NAME", requires = "domain", conflicts_with_all = ["repair", "deep", "delete_orphan"])]
     pub(crate) adopt: Option<SnapshotName>,
 
-    /// Delete what no record names: a snapshot of this name in the images, or a memory file that a check has listed.
+    /// Delete what no record names: a snapshot of this name in the images, or a memory file or an overlay that a check has listed.
     #[arg(long, value_name = "NAME|FILE", requires = "domain", conflicts_with_all = ["repair", "deep"], allow_hyphen_values = true)]
     pub(crate) delete_orphan: Option<String>,
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, select, try_join};
 use xlsnap_conf_store::Record;
 use xlsnap_types::model::{DiskName, MemoryWay, Meta, SnapshotName};
 
@@ -370,8 +370,7 @@ impl<'e> Execution<'e> {
         actions: &[SnapshotAction],
         inside: bool,
     ) -> Result<bool, PortError> {
-        let guest = self.ports.guest.state().await?;
-        let looked = self.ports.disks.inventory().await?;
+        let (guest, looked) = try_join(self.ports.guest.state(), self.ports.disks.inventory()).await?;
         let is_there = is_taken(actions, guest, &looked) && (!inside || holds_memory(actions, &looked));
         self.found().looked = Some(looked);
         Ok(is_there)

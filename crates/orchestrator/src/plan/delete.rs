@@ -7,7 +7,7 @@ use xlsnap_conf_store::Record;
 use xlsnap_types::model::{Owner, SnapshotName};
 
 use super::{NewParent, NewTop, deletion_stages, refused};
-use crate::layers::{ExternalPart, LayerNode, LayerTree, PartFiles, Tidied, Tidy};
+use crate::layers::{ExternalPart, LayerNode, LayerTree, PartFiles, Stray, Tidied, Tidy};
 use crate::record::{Found, Part, find, parts};
 use crate::step::{Does, ImageTarget, LayerNote, Stage};
 use crate::{
@@ -45,6 +45,8 @@ pub(crate) struct LayerFacts {
     pub(crate) closed: BTreeMap<String, String>,
     /// The names that something has which is no layer.
     pub(crate) taken: BTreeSet<String>,
+    /// The overlays beside the layers that nothing recorded names.
+    pub(crate) strays: Vec<Stray>,
 }
 
 impl LayerFacts {
