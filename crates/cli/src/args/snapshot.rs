@@ -164,7 +164,8 @@ pub(crate) struct List {
     #[command(flatten)]
     pub(crate) domain: MaybeDomain,
 
-    /// Draw which snapshot was made on top of which, and where the domain is now.
+    /// Draw which snapshot was made on top of which, and where the domain is now; of external snapshots also which file stands on which,
+    /// what it takes on its disk, and which state it holds.
     #[arg(long)]
     pub(crate) tree: bool,
 }
