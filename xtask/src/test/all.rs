@@ -70,7 +70,7 @@ fn documentation(echo: Echo) -> Done {
 }
 
 /// The QEMUs that tests on real programs run with, beside the installed one.
-const OTHER_QEMUS: [&str; 1] = ["7.2"];
+const OTHER_QEMUS: [&str; 2] = ["7.2", "11.1"];
 
 /// Runs the tests with that QEMU's programs, where Debian has them.
 fn on(qemu: &str, pool: &Pool, cases: &[&Case]) -> Done {
