@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
-use xlsnap_testkit::real::{Data, Disk, LiveDisks, Vm, VmOptions, holds_offline, write_offline};
+use xlsnap_testkit::real::{Data, Disk, LiveDisks, Vm, VmOptions, holds_offline, wait_until, write_offline};
 
 use crate::host::Host;
 use crate::life::Startable;
@@ -368,4 +369,27 @@ fn the_chains_are_drawn() {
     fs::write(&images[1], vec![7; 1 << 20]).unwrap();
     let told = host.run(["list", "web", "--tree"]);
     assert!(told.ok().out.contains("it was written to: see check"), "{}", told.out);
+}
+
+#[test]
+fn a_domain_that_is_busy_names_the_merge_and_how_far_it_is() {
+    let host = Host::new();
+    let image = host.scratch.qcow2_with("a.qcow2", 256 << 20, 1);
+    host.add("web", &[image], &[]);
+    host.run(["create", "web", "s1", "--external", "vda"]).ok();
+    let (overlay, _) = top(&host, "vda");
+    let written = Command::new("qemu-io")
+        .args(["-f", "qcow2", "-c", "write -P 2 0 256M"])
+        .arg(&overlay)
+        .stdout(Stdio::null())
+        .status();
+    assert!(written.unwrap().success());
+    let mut deletion =
+        host.command(["delete", "web", "s1"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let told = wait_until("the merge is named", || {
+        let busy = host.run(["recover", "web", "--wait", "0"]);
+        (busy.code == 4 && busy.err.contains("bytes are done")).then_some(busy.err)
+    });
+    assert!(told.contains(&format!("merge what {} holds", overlay.display())), "{told}");
+    assert!(deletion.wait().unwrap().success());
 }
