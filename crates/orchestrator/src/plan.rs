@@ -2,6 +2,7 @@
 
 mod create;
 mod delete;
+mod layers;
 mod memory;
 mod names;
 mod orphan;
@@ -10,9 +11,8 @@ mod revert;
 mod stages;
 
 pub(crate) use create::{CreateFacts, create, token};
-pub(crate) use delete::{
-    DeleteFacts, LayerFacts, Merges, Parents, delete, heir, new_parents, no_such, note, order,
-};
+pub(crate) use delete::{DeleteFacts, Parents, delete, heir, new_parents, no_such, order};
+pub(crate) use layers::{LayerFacts, Merges, note};
 pub(crate) use memory::{MemoryFacts, left_out, memory, run_to_save};
 pub(crate) use names::file_beside;
 pub use names::overlay_beside;

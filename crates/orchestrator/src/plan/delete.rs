@@ -4,16 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 use xlsnap_conf_store::Record;
-use xlsnap_types::model::{Owner, SnapshotName};
+use xlsnap_types::model::SnapshotName;
 
-use super::{NewParent, NewTop, deletion_stages, refused};
-use crate::layers::{ExternalPart, LayerNode, LayerTree, PartFiles, Tidied, Tidy};
+use super::{LayerFacts, Merges, NewParent, deletion_stages, refused};
+use crate::layers::Tidied;
 use crate::record::{Found, Part, find, parts};
-use crate::step::{Does, ImageTarget, LayerNote, Stage};
-use crate::{
-    Below, Can, DeletePlan, DeleteRequest, DomainRef, Effect, Error, Inventory, Kind, LayerFile, Overlay,
-    Run, SnapshotDeletion,
-};
+use crate::step::{Does, ImageTarget, Stage};
+use crate::{Can, DeletePlan, DeleteRequest, DomainRef, Effect, Error, Inventory, Kind, SnapshotDeletion};
 
 /// What planning a deletion is to know.
 #[derive(Debug)]
@@ -31,68 +28,6 @@ pub(crate) struct DeleteFacts<'a> {
     pub(crate) id: Uuid,
 }
 
-/// What planning is to know of the layers of a domain; of one without external snapshots nothing.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct LayerFacts {
-    pub(crate) tree: LayerTree,
-    /// The external parts of all records.
-    pub(crate) parts: Vec<ExternalPart>,
-    /// What the guest does.
-    pub(crate) guest: Option<Run>,
-    /// Why it cannot be stopped and let run, as a clause.
-    pub(crate) no_pause: Option<String>,
-    /// The layers that are not written to and not removed, and why, as a clause.
-    pub(crate) closed: BTreeMap<String, String>,
-    /// The names that something has which is no layer.
-    pub(crate) taken: BTreeSet<String>,
-}
-
-impl LayerFacts {
-    /// What the ledger does not say yet, because its snapshots are older than it.
-    pub(crate) fn unnoted(&self, inventory: &Inventory, tops: &[NewTop]) -> Vec<LayerNote> {
-        let replaced = |file: &str| tops.iter().any(|top| top.old.file == file);
-        let is_top = |file: &str| inventory.disks.iter().any(|disk| disk.image == file) && !replaced(file);
-        let unnoted = self.tree.nodes().iter().filter(|node| !node.noted);
-        unnoted.map(|node| note(node, !is_top(&node.layer.file))).collect()
-    }
-
-    /// The layers below new overlays: the first becomes read-only, of the others the ledger may know nothing.
-    pub(crate) fn below(&self, overlays: &[Overlay]) -> Vec<LayerNote> {
-        let mut notes = Vec::new();
-        for overlay in overlays {
-            for (depth, node) in self.tree.chain(&overlay.base).into_iter().enumerate() {
-                if depth == 0 || !node.noted {
-                    notes.push(note(node, true));
-                }
-            }
-        }
-        notes
-    }
-
-    /// What tidying takes when the records of `gone` are deleted.
-    pub(crate) fn tidy(
-        &self,
-        domain: Uuid,
-        inventory: &Inventory,
-        gone: &BTreeSet<&SnapshotName>,
-        (merges, id): (Merges, Uuid),
-    ) -> Tidied {
-        let stay = |part: &&ExternalPart| !gone.contains(&part.snapshot);
-        Tidy {
-            tree: self.tree.clone(),
-            parts: self.parts.iter().filter(stay).cloned().collect(),
-            tops: inventory.disks.iter().map(|disk| (disk.name.clone(), disk.image.clone())).collect(),
-            runs: self.guest.is_some_and(Run::runs),
-            no_pause: self.no_pause.clone(),
-            merges: merges == Merges::Done,
-            closed: self.closed.clone(),
-            domain,
-            id,
-        }
-        .plan()
-    }
-}
-
 /// Which image a disk writes to after its layers were merged, as sentences.
 fn moved(facts: &DeleteFacts<'_>, tidied: &Tidied) -> Vec<String> {
     let mut last = BTreeMap::new();
@@ -106,89 +41,6 @@ fn moved(facts: &DeleteFacts<'_>, tidied: &Tidied) -> Vec<String> {
         Can::No(_) => format!("; what starts domain {} has to name it", facts.domain.name),
     };
     last.into_iter().map(|(disk, file)| format!("disk {disk} writes to {file} from then on{start}")).collect()
-}
-
-impl LayerFacts {
-    /// The same when these internal snapshots are gone.
-    fn without(&self, snapshots: &[SnapshotDeletion]) -> Self {
-        let mut after = self.clone();
-        for target in snapshots.iter().flat_map(|deletion| &deletion.disks) {
-            after.tree.drop_snapshot(&target.image, &target.snapshot);
-        }
-        after
-    }
-
-    /// Supposes that an external snapshot was taken of a disk.
-    pub(crate) fn suppose(&mut self, snapshot: &SnapshotName, overlay: &Overlay, inventory: &mut Inventory) {
-        self.tree.add_overlay(overlay);
-        let files = PartFiles {
-            image: overlay.base.clone(),
-            format: overlay.base_format.clone(),
-            overlay: overlay.file.clone(),
-            overlay_format: overlay.format.clone(),
-        };
-        self.parts.push(ExternalPart { snapshot: snapshot.clone(), disk: overlay.disk.clone(), files });
-        for disk in inventory.disks.iter_mut().filter(|disk| disk.name == overlay.disk) {
-            disk.image.clone_from(&overlay.file);
-            disk.format = overlay.format.clone();
-        }
-    }
-
-    /// Of the files that held the states of `gone`: those that stay because more than one file stands on them, as sentences.
-    fn forked(&self, gone: &BTreeSet<&SnapshotName>, tidied: &Tidied) -> Vec<String> {
-        let held = |file: &str| {
-            self.parts.iter().any(|part| part.files.image == file && !gone.contains(&part.snapshot))
-        };
-        let goes = |file: &str| {
-            tidied.stages.iter().flat_map(Stage::steps).any(|step| match &step.does {
-                Does::Unlink(layer) => layer.file == file,
-                Does::Merge(merge) => merge.into.file == file,
-                _ => false,
-            })
-        };
-        let parts = self.parts.iter().filter(|part| gone.contains(&part.snapshot));
-        let files = parts.map(|part| &part.files.image).filter(|file| !held(file) && !goes(file));
-        let mut told = Vec::new();
-        for file in files.collect::<BTreeSet<_>>() {
-            let children: Vec<&str> = self
-                .tree
-                .children(file)
-                .map(|child| child.layer.file.as_str())
-                .filter(|child| !goes(child))
-                .collect();
-            if let (Some(node), 2..) = (self.tree.get(file), children.len())
-                && node.owner != Owner::Foreign
-            {
-                told.push(format!(
-                    "{file} (disk {}) stays, because {} stand on it",
-                    node.disk,
-                    children.join(" and ")
-                ));
-            }
-        }
-        told
-    }
-}
-
-pub(crate) fn note(node: &LayerNode, frozen: bool) -> LayerNote {
-    LayerNote {
-        file: LayerFile { identity: None, ..node.file() },
-        owner: node.owner,
-        base: match &node.layer.base {
-            Below::File { file, .. } => Some(file.clone()),
-            Below::Nothing | Below::Foreign(_) => None,
-        },
-        frozen,
-    }
-}
-
-/// Whether layers that no snapshot needs any more are merged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Merges {
-    /// They are.
-    Done,
-    /// They stay.
-    Left,
 }
 
 /// The parent of every snapshot whose record can be read.
