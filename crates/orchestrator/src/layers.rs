@@ -150,6 +150,11 @@ impl LayerTree {
         Some((node, SnapshotId { name: found.name.clone(), id: found.id.clone() }))
     }
 
+    /// Whether the layer is there and holds no snapshot of this name.
+    pub(crate) fn lacks(&self, file: &str, tag: &str) -> bool {
+        self.get(file).is_some_and(|node| node.layer.snapshots.iter().all(|held| held.name != tag))
+    }
+
     /// The tree after an internal snapshot was deleted.
     pub(crate) fn drop_snapshot(&mut self, file: &str, gone: &SnapshotId) {
         for node in self.nodes.iter_mut().filter(|node| node.layer.file == file) {

@@ -37,8 +37,8 @@ pub use plan::{
 pub use ports::{
     Abilities, Agent, Below, Bitmap, Claims, Clock, Command, Commands, CopyOut, Disk, Disks, FileIdentity,
     FoundMemory, Guest, GuestState, Health, ImageHealth, ImageSnapshot, InsideMemory, Interrupt, Inventory,
-    Layer, LayerFile, Layers, Memory, MemoryFiles, MemoryHeader, MemoryInside, MemorySave, MemorySurvey,
-    Merge, Overlay, Overlays, Pause, Ports, Power, Progress, Release, Run, SaveTo, SavedMemory,
+    Layer, LayerFile, LayerSnapshot, Layers, Memory, MemoryFiles, MemoryHeader, MemoryInside, MemorySave,
+    MemorySurvey, Merge, Overlay, Overlays, Pause, Ports, Power, Progress, Release, Run, SaveTo, SavedMemory,
     SnapshotAction, SnapshotId, StoppedGuest, Undescribed, UndescribedKind, UnfinishedMemory,
 };
 pub use report::{

@@ -20,7 +20,8 @@ pub(crate) use orphan::{OrphanFacts, adopt, delete_orphan};
 pub(crate) use quiesce::quiesce;
 pub(crate) use revert::{Marks, RevertFacts, Reverting, header, revert};
 pub(crate) use stages::{
-    adopting_stages, creation_stages, deletion_stages, disk_stages, orphan_stages, reverting_stages,
+    adopting_stages, creation_stages, deletion_stages, disk_stages, layer_deletion_stages, orphan_stages,
+    reverting_stages,
 };
 
 use std::time::Duration;
@@ -31,8 +32,8 @@ use xlsnap_types::model::{DiskName, MemoryMeta, PassedOver, SnapshotName};
 
 use crate::step::ImageTarget;
 use crate::{
-    Command, Commands, CopyOut, Effect, Error, Kind, LayerFile, MemoryInside, MemorySave, Operation, Outcome,
-    Overlay, Port, PortError, Run, SnapshotAction, Stage, StepText,
+    Command, Commands, CopyOut, Effect, Error, Kind, LayerFile, LayerSnapshot, MemoryInside, MemorySave,
+    Operation, Outcome, Overlay, Port, PortError, Run, SnapshotAction, Stage, StepText,
 };
 
 /// What is planned for one disk.
@@ -95,6 +96,8 @@ pub struct SnapshotDeletion {
     pub parent: Option<SnapshotName>,
     /// What is deleted inside images; a snapshot that is gone from an image already is not listed.
     pub disks: Vec<ImageTarget>,
+    /// What is deleted inside layers that the disks do not write to.
+    pub layers: Vec<LayerSnapshot>,
     /// The memory file that is removed.
     pub memory: Option<String>,
 }

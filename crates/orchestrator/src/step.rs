@@ -15,8 +15,8 @@ use xlsnap_types::model::{DiskName, ImageFormat, MemoryMeta, Owner, SnapshotName
 use crate::journal::Draft;
 use crate::layers::PartFiles;
 use crate::{
-    Bitmap, CopyOut, Disk, FileIdentity, LayerFile, MemoryInside, MemorySave, Merge, Overlay, Run,
-    SnapshotAction, SnapshotId,
+    Bitmap, CopyOut, Disk, FileIdentity, LayerFile, LayerSnapshot, MemoryInside, MemorySave, Merge, Overlay,
+    Run, SnapshotAction, SnapshotId,
 };
 
 /// A part of a plan: its steps are begun together, and it ends when all have.
@@ -180,6 +180,8 @@ pub enum Does {
     },
     /// Deletes a snapshot inside an image. One that is gone counts as deleted.
     DeleteInside(ImageTarget),
+    /// Deletes a snapshot inside a layer that the disk does not write to. One that is gone counts as deleted.
+    DeleteInLayer(LayerSnapshot),
     /// Ends the domain's process.
     EndProcess(Ended),
     /// Starts the domain from its disks.
@@ -456,6 +458,7 @@ impl Does {
             | Self::EmptyLayer { layer, .. }
             | Self::Reheader { child: layer, .. } => &layer.disk,
             Self::CopyOut(copy) => &copy.to.disk,
+            Self::DeleteInLayer(target) => &target.layer.disk,
             Self::Merge(merge) => &merge.from.disk,
             Self::SetPart { disk, .. } => disk,
             Self::Take(action) => action.disk(),

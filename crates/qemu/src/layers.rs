@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use xlsnap_orchestrator::{
-    Below, CopyOut, Effect, FileIdentity, Layer, LayerFile, Merge, PortError, PortErrorKind, Progress,
+    Below, CopyOut, Effect, FileIdentity, ImageSnapshot, Layer, LayerFile, LayerSnapshot, Merge, PortError,
+    PortErrorKind, Progress,
 };
 use xlsnap_qemu_img::{BackingFile, FileId, Image, ImageInfo, Kind, QemuImg, SnapshotRef, backing_file};
 use xlsnap_types::model::{ImageFormat, Stamp};
@@ -105,6 +106,48 @@ pub(crate) async fn at_rest(merge: &Merge) -> Result<(), PortError> {
             Some(_) => tokio::time::sleep(SOON).await,
         }
     }
+}
+
+/// Deletes a snapshot inside a layer that no process has open.
+pub(crate) async fn delete_inside(
+    qemu_img: &dyn QemuImg,
+    target: &LayerSnapshot,
+    key_file: Option<PathBuf>,
+) -> Result<(), PortError> {
+    let LayerSnapshot { layer, snapshot } = target;
+    let about = format!(
+        "disk {}: the snapshot {} (id {}) was not deleted from {}",
+        layer.disk, snapshot.name, snapshot.id, layer.file
+    );
+    let is_there = async || {
+        let found = look(qemu_img, layer).await?;
+        let is_it = |held: &ImageSnapshot| held.id == snapshot.id && held.name == snapshot.name;
+        Ok::<_, PortError>(found.is_some_and(|found| found.snapshots.iter().any(is_it)))
+    };
+    if !is_there().await? {
+        return Ok(());
+    }
+    as_planned(layer)?;
+    if let Some(why) = revertible::locked(&layer.file) {
+        return Err(PortError::new(PortErrorKind::Busy, Effect::None, format!("{about}: {why}")));
+    }
+    let meant = SnapshotRef { name: snapshot.name.clone(), id: Some(snapshot.id.clone()) };
+    if let Err(error) = qemu_img.snapshot_delete(&image(layer).with_key_file(key_file), &meant).await {
+        let mut error = error::of_qemu_img(about, error);
+        match is_there().await {
+            Ok(false) => {}
+            Ok(true) => {
+                error.effect = Effect::None;
+                return Err(error);
+            }
+            Err(_) => return Err(error),
+        }
+    }
+    // The ledger is about to say when it was written last.
+    File::open(&layer.file).and_then(|file| file.sync_all()).map_err(|source| {
+        let message = format!("disk {}: {} can't be brought to the disk", layer.disk, layer.file);
+        PortError::new(PortErrorKind::Failed, Effect::Done, message).with_source(source)
+    })
 }
 
 /// Copies a snapshot out of a layer into a new image.

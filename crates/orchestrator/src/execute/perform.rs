@@ -132,6 +132,7 @@ impl<'e> Execution<'e> {
             Does::DropBitmap { disk, bitmap, .. } => port(ports.disks.drop_bitmap(disk, bitmap).await),
             Does::Apply { target, .. } => port(ports.disks.revert(&target.disk, &target.snapshot).await),
             Does::DeleteInside(target) => self.delete_inside(does, target).await,
+            Does::DeleteInLayer(target) => port(ports.layers.need(&subject)?.delete_inside(target).await),
             Does::EndProcess(_) => port(ports.power.need(&subject)?.end().await),
             Does::Start { run } => port(ports.power.need(&subject)?.start(*run).await),
             Does::Restore { memory, run } => {

@@ -10,7 +10,7 @@ use crate::error::{from_port, from_store};
 use crate::layers::{external_parts, gather};
 use crate::plan::LayerFacts;
 use crate::step::{Does, Stage};
-use crate::{Can, CopyOut, DomainRef, Effect, Error, Inventory, Kind, Overlay, Ports};
+use crate::{Can, CopyOut, DomainRef, Effect, Error, GuestState, Inventory, Kind, Overlay, Ports};
 
 /// The records with external parts. Others, and those that cannot be read, are left out.
 async fn external_records(
@@ -85,10 +85,12 @@ async fn facts_of(
     inventory: &Inventory,
     (records, ledger): (&BTreeMap<SnapshotName, Record>, &[LayerRecord]),
 ) -> Result<LayerFacts, Error> {
+    let state = guest(ports, domain).await?;
     let mut facts = LayerFacts {
         tree: gather(ports, domain, inventory, records, ledger).await?,
         parts: external_parts(records),
-        guest: guest(ports, domain).await?.run(),
+        guest: state.run(),
+        served: state == GuestState::Serving,
         no_pause: ports.pause.can().why().map(str::to_owned),
         closed: BTreeMap::new(),
         taken: BTreeSet::new(),

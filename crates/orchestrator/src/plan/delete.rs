@@ -4,13 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 use xlsnap_conf_store::Record;
-use xlsnap_types::model::SnapshotName;
+use xlsnap_types::model::{Owner, SnapshotName};
 
-use super::{LayerFacts, Merges, NewParent, deletion_stages, refused};
-use crate::layers::Tidied;
+use super::{LayerFacts, Merges, NewParent, deletion_stages, layer_deletion_stages, note, refused};
+use crate::layers::{Guard, LayerNode, Tidied};
 use crate::record::{Found, Part, find, parts};
 use crate::step::{Does, ImageTarget, Stage};
-use crate::{Can, DeletePlan, DeleteRequest, DomainRef, Effect, Error, Inventory, Kind, SnapshotDeletion};
+use crate::{
+    Can, DeletePlan, DeleteRequest, DomainRef, Effect, Error, Inventory, Kind, LayerSnapshot, Run,
+    SnapshotDeletion, SnapshotId,
+};
 
 /// What planning a deletion is to know.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub(crate) struct DeleteFacts<'a> {
     pub(crate) layers: &'a LayerFacts,
     /// Whether the domain can be started by what carries the plan out.
     pub(crate) restart: &'a Can,
+    /// Whether the process that has the disks can let go of them and take them back.
+    pub(crate) release: &'a Can,
     /// The operation's own id.
     pub(crate) id: Uuid,
 }
@@ -73,21 +78,28 @@ pub(crate) fn delete(facts: &DeleteFacts<'_>, request: &DeleteRequest) -> Result
     let mut snapshots = Vec::with_capacity(order.len());
     let mut warnings = Vec::new();
     for name in &order {
-        let (memory, disks) = match facts.records.get(name) {
-            Some(record) if request.metadata_only => {
-                warnings.extend(staying(name, record));
-                (None, Vec::new())
-            }
-            Some(record) => (memory(facts, name, record)?, targets(facts, name, record, &mut warnings)?),
-            None => (None, Vec::new()),
+        let mut deletion = SnapshotDeletion {
+            name: name.clone(),
+            parent: heir(facts.parents, &gone, name),
+            disks: Vec::new(),
+            layers: Vec::new(),
+            memory: None,
         };
-        let parent = heir(facts.parents, &gone, name);
-        snapshots.push(SnapshotDeletion { name: name.clone(), parent, disks, memory });
+        match facts.records.get(name) {
+            Some(record) if request.metadata_only => warnings.extend(staying(name, record)),
+            Some(record) => {
+                deletion.memory = memory(facts, name, record)?;
+                targets(facts, record, &mut deletion, &mut warnings)?;
+            }
+            None => {}
+        }
+        snapshots.push(deletion);
     }
     let parents = new_parents(facts.parents, &gone);
     let current = facts.current.filter(|current| gone.contains(current));
     let current = current.map(|current| (current, heir(facts.parents, &gone, current)));
-    let mut stages = deletion_stages(facts.domain.uuid, &snapshots, &parents, current);
+    let mut stages = in_layers(facts, &snapshots, &mut warnings);
+    stages.extend(deletion_stages(facts.domain.uuid, &snapshots, &parents, current));
     if !request.metadata_only {
         let merges = if request.no_merge { Merges::Left } else { Merges::Done };
         let layers = facts.layers.without(&snapshots);
@@ -165,15 +177,92 @@ fn memory(facts: &DeleteFacts<'_>, name: &SnapshotName, record: &Record) -> Resu
     }
 }
 
+/// What is deleted inside layers that the disks do not write to: before all records, so that a guest stands still once.
+fn in_layers(
+    facts: &DeleteFacts<'_>,
+    snapshots: &[SnapshotDeletion],
+    warnings: &mut Vec<String>,
+) -> Vec<Stage> {
+    let is_read = |target: &LayerSnapshot| facts.layers.is_read(facts.inventory, &target.layer.file);
+    let all = snapshots.iter().flat_map(|deletion| &deletion.layers).cloned();
+    let (read, at_rest): (Vec<_>, Vec<_>) = all.partition(is_read);
+    let held = facts.layers.guest.filter(|_| !read.is_empty());
+    if held.is_some_and(Run::runs) {
+        let files: BTreeSet<&str> = read.iter().map(|target| target.layer.file.as_str()).collect();
+        let files: Vec<&str> = files.into_iter().collect();
+        warnings.push(format!(
+            "the guest of domain {} stands still while its process lets go of {}",
+            facts.domain.name,
+            files.join(" and ")
+        ));
+    }
+    let mut written: Vec<&str> = Vec::new();
+    let mut notes = Vec::new();
+    for LayerSnapshot { layer, .. } in at_rest.iter().chain(&read) {
+        if !written.contains(&layer.file.as_str()) {
+            written.push(&layer.file);
+            notes.extend(facts.layers.tree.get(&layer.file).map(|node| note(node, true)));
+        }
+    }
+    layer_deletion_stages(facts.domain.uuid, (&at_rest, &read), held, notes)
+}
+
+/// A snapshot inside a layer that its disk does not write to, if it can be deleted there.
+fn in_layer(
+    facts: &DeleteFacts<'_>,
+    about: &str,
+    name: &SnapshotName,
+    (node, snapshot): (&LayerNode, SnapshotId),
+) -> Result<LayerSnapshot, Error> {
+    let (domain, file) = (&facts.domain.name, &node.layer.file);
+    let refuse = |why: &str, advice: &str| {
+        let message =
+            format!("{about}: the snapshot is inside {file}, which its disk does not write to: {why}");
+        let advice = format!(
+            "{advice}, or delete only its record, and its data stays in {file}: xlsnap delete {domain} {name} --metadata-only"
+        );
+        Err(refused(message).with_advice(advice))
+    };
+    let check = format!("see what is wrong with it: xlsnap check {domain}");
+    match node.guard {
+        Guard::Same => {}
+        Guard::Written => return refuse("it was written to since", &check),
+        Guard::Replaced => return refuse("another file has its name now", &check),
+    }
+    if node.owner == Owner::Foreign {
+        let advice = "delete it with the program that made it";
+        return refuse("the file is not the domain's, and what is not is not written", advice);
+    }
+    if let Some(why) = facts.layers.closed.get(file) {
+        return refuse(why, "give the file up there first");
+    }
+    if node.layer.snapshots.iter().filter(|held| held.name == snapshot.name).count() > 1 {
+        let why = format!("it holds more than one snapshot {}", snapshot.name);
+        return refuse(&why, "delete the other one from it by its id");
+    }
+    if facts.layers.is_read(facts.inventory, file) {
+        if facts.layers.served {
+            return refuse("a storage daemon reads it", "end the storage daemon first");
+        }
+        if let Some(why) = facts.release.why() {
+            let why = format!("the process of the domain cannot let go of it: {why}");
+            return refuse(&why, "shut the domain down first");
+        }
+    }
+    Ok(LayerSnapshot { layer: node.file(), snapshot })
+}
+
+/// Where the parts of a snapshot are deleted.
 fn targets(
     facts: &DeleteFacts<'_>,
-    name: &SnapshotName,
     record: &Record,
+    deletion: &mut SnapshotDeletion,
     warnings: &mut Vec<String>,
-) -> Result<Vec<ImageTarget>, Error> {
+) -> Result<(), Error> {
+    let SnapshotDeletion { name, disks: targets, layers, .. } = deletion;
+    let name = &*name;
     let domain = &facts.domain.name;
     let metadata = format!("or delete only the record of snapshot {name} (metadata only)");
-    let mut targets = Vec::new();
     for part in parts(facts.domain, name, record)? {
         let about = format!("snapshot {name} of domain {domain}: disk {}", part.disk);
         if part.overlay.is_some() {
@@ -197,16 +286,18 @@ fn targets(
                     refused(message).with_advice(format!("give the domain its disk back, {metadata}"))
                 );
             }
-            Found::OtherImage(disk) if let Some((holder, _)) = facts.layers.tree.holder(&part) => {
-                let file = &holder.layer.file;
-                let message = format!(
-                    "{about}: the snapshot is inside {file}, and the disk writes to {} now: snapshots inside such a file are not \
-                     deleted",
-                    disk.image
-                );
-                return Err(refused(message).with_advice(format!(
-                    "delete only its record, and its data stays in {file}: xlsnap delete {domain} {name} --metadata-only"
-                )));
+            Found::OtherImage(_) if let Some(holder) = facts.layers.tree.holder(&part) => {
+                layers.push(in_layer(facts, &about, name, holder)?);
+            }
+            // The layer is there, and the snapshot is gone from it.
+            Found::OtherImage(disk)
+                if let Some(meta) =
+                    part.meta.filter(|meta| facts.layers.tree.lacks(&meta.image, part.tag)) =>
+            {
+                warnings.push(format!(
+                    "{} (disk {}) held no snapshot {} any more",
+                    meta.image, disk.name, part.tag
+                ));
             }
             Found::OtherImage(disk) => {
                 let message =
@@ -228,7 +319,7 @@ fn targets(
             }
         }
     }
-    Ok(targets)
+    Ok(())
 }
 
 /// Of an external part whose layers nothing is known of: that they stay.

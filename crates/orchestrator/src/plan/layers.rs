@@ -18,6 +18,8 @@ pub(crate) struct LayerFacts {
     pub(crate) parts: Vec<ExternalPart>,
     /// What the guest does.
     pub(crate) guest: Option<Run>,
+    /// Whether a storage daemon has the disks.
+    pub(crate) served: bool,
     /// Why it cannot be stopped and let run, as a clause.
     pub(crate) no_pause: Option<String>,
     /// The layers that are not written to and not removed, and why, as a clause.
@@ -71,11 +73,24 @@ impl LayerFacts {
         .plan()
     }
 
+    /// Whether a process has the layer open because a disk is read through it.
+    pub(super) fn is_read(&self, inventory: &Inventory, file: &str) -> bool {
+        let has_process = self.served || self.guest.is_some();
+        has_process
+            && inventory
+                .disks
+                .iter()
+                .any(|disk| self.tree.chain(&disk.image).iter().any(|node| node.layer.file == file))
+    }
+
     /// The same when these internal snapshots are gone.
     pub(super) fn without(&self, snapshots: &[SnapshotDeletion]) -> Self {
         let mut after = self.clone();
         for target in snapshots.iter().flat_map(|deletion| &deletion.disks) {
             after.tree.drop_snapshot(&target.image, &target.snapshot);
+        }
+        for target in snapshots.iter().flat_map(|deletion| &deletion.layers) {
+            after.tree.drop_snapshot(&target.layer.file, &target.snapshot);
         }
         after
     }

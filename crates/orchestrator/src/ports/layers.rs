@@ -91,6 +91,15 @@ pub struct CopyOut {
     pub virtual_size: u64,
 }
 
+/// A snapshot inside a layer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LayerSnapshot {
+    /// The layer.
+    pub layer: LayerFile,
+    /// The snapshot in it.
+    pub snapshot: SnapshotId,
+}
+
 /// The layers of disks, in and out of use.
 ///
 /// Each method looks or acts once and says truly what it knows of the effect; none decides. Whether a layer may be written to
@@ -136,6 +145,14 @@ pub trait Layers: Send + Sync {
     /// [`crate::PortErrorKind::AlreadyExists`] when something has the new image's name: nothing is overwritten. After another error
     /// a part of the new image may be there.
     async fn copy_out(&self, copy: &CopyOut, progress: &dyn Progress) -> Result<(), PortError>;
+
+    /// Deletes a snapshot inside a layer that no disk writes to. One that is gone is deleted. What the layer holds otherwise, and
+    /// what is read through it, stays.
+    ///
+    /// # Errors
+    /// [`crate::PortErrorKind::Refused`] when another file has the layer's name now; [`crate::PortErrorKind::Busy`] while a process
+    /// has it open: [`crate::Release`] is how one lets go of it.
+    async fn delete_inside(&self, target: &LayerSnapshot) -> Result<(), PortError>;
 
     /// Makes the header of `child` name `base`, which has the content of what it named before. Nothing is copied. One that names
     /// it already stays as it is. The name stays relative if it was.

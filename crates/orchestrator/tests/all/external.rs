@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use xlsnap_orchestrator::{CheckRequest, check};
+use xlsnap_orchestrator::{CheckRequest, DeleteRequest, check};
 use xlsnap_testkit::fake::FakeBackend;
 use xlsnap_types::model::{Owner, SnapshotName};
 
-use crate::common::{Op, assert_whole, disk, name, see, told};
+use crate::common::{Op, assert_whole, disk, name, refused, see, told};
 use crate::sweep::{Power, sweep_from, write};
 
 /// A machine whose disks read 4, with the external snapshots a (1), b (2) and c (3), each on the one before.
@@ -183,6 +183,48 @@ async fn a_layer_with_internal_snapshots_is_pinned() {
         run(&backend, &Op::delete("d")).await;
         assert_eq!(states(&backend), held(&[("a", 1), ("b", 2)]));
         assert!(see(&backend).contents.values().all(|read| *read == 4));
+    }
+}
+
+/// The process lets go of the layer, and its guest goes on as it was.
+#[tokio::test]
+async fn an_internal_snapshot_that_a_frozen_layer_holds_is_deleted() {
+    for power in POWERS {
+        let backend = mixed(power).await;
+        let seen = see(&backend);
+        run(&backend, &Op::delete("a")).await;
+        assert_eq!(states(&backend), held(&[("b", 2), ("c", 3), ("d", 4)]), "{power:?}");
+        run(&backend, &Op::revert("c")).await;
+        // d is in a layer that stands beside.
+        run(&backend, &Op::delete("d")).await;
+        assert_eq!(states(&backend), held(&[("b", 2), ("c", 3)]), "{power:?}");
+        run(&backend, &Op::branch("b")).await;
+        assert!(states(&backend).is_empty());
+        let now = see(&backend);
+        assert_eq!((now.running, now.paused), (seen.running, seen.paused), "{power:?}");
+        assert!(now.contents.values().all(|read| *read == 3), "{power:?}");
+        assert_eq!(backend.files().len(), 2, "{power:?}: {:?}", backend.files());
+    }
+}
+
+#[tokio::test]
+async fn an_internal_snapshot_in_a_layer_that_was_written_is_not_deleted() {
+    let backend = mixed(Power::Off).await;
+    backend.change("/images/vda.qcow2", |image| image.modified += 1);
+    refused(
+        Op::delete("a").run(&backend).await,
+        &["/images/vda.qcow2", "written to", "xlsnap check", "--metadata-only"],
+    );
+}
+
+#[tokio::test]
+async fn sweeps_of_deletions_inside_frozen_layers() {
+    for power in POWERS {
+        let backend = mixed(power).await;
+        let branch = DeleteRequest { children: true, no_merge: true, ..DeleteRequest::new(name("b")) };
+        for op in [Op::delete("a"), Op::Delete(branch)] {
+            sweep_from(&format!("{power:?}"), &backend, &op, &[]).await;
+        }
     }
 }
 

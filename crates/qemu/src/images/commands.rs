@@ -59,6 +59,7 @@ pub(crate) fn of(does: &Does) -> Vec<Command> {
         Does::Adopt(_) => Command::new("xlsnap: the domain's file"),
         Does::DropUndo(point) => Command::on("qemu-img snapshot -d", &point.image),
         Does::DeleteInside(target) => Command::on("qemu-img snapshot -d", &target.image),
+        Does::DeleteInLayer(target) => Command::on("qemu-img snapshot -d", &target.layer.file),
         Does::Apply { target, .. } => Command::on("qemu-img snapshot -a", &target.image),
         Does::DropBitmap { image, .. } => Command::on("qemu-img bitmap --remove", image),
         Does::MendImage { image, .. } => Command::on("qemu-img check -r", image),

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
-    CopyOut, Effect, Layer, LayerFile, Layers, Merge, PortError, PortErrorKind, Progress,
+    CopyOut, Effect, Layer, LayerFile, LayerSnapshot, Layers, Merge, PortError, PortErrorKind, Progress,
 };
 use xlsnap_types::model::DiskName;
 
@@ -35,6 +35,11 @@ impl Layers for Images {
 
     async fn copy_out(&self, copy: &CopyOut, progress: &dyn Progress) -> Result<(), PortError> {
         layers::copy_out(&*self.qemu_img, copy, progress).await
+    }
+
+    async fn delete_inside(&self, target: &LayerSnapshot) -> Result<(), PortError> {
+        let key = self.spec(&target.layer.disk)?.key_file;
+        layers::delete_inside(&*self.qemu_img, target, key).await
     }
 
     async fn reheader(&self, child: &LayerFile, base: &LayerFile) -> Result<(), PortError> {

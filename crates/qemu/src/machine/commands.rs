@@ -121,6 +121,7 @@ async fn of_layers(
             | Does::Unlink(_)
             | Does::RemoveLayer(_)
             | Does::EmptyLayer { .. }
+            | Does::DeleteInLayer(_)
     ) {
         return Ok(None);
     }
@@ -141,6 +142,7 @@ async fn of_layers(
             let merged = by_job.contains(&layer.file);
             live.unlink_commands(&layer.file, merged, &closed).await?
         }
+        Does::DeleteInLayer(target) => live.delete_inside_commands(&target.layer, &closed).await?,
         Does::RemoveLayer(overlay) => live.unlink_commands(&overlay.file, false, &closed).await?,
         Does::EmptyLayer { layer, overlay } => {
             let mut words = live.unlink_commands(&layer.file, false, &closed).await?;

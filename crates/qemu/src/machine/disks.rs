@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
-    Bitmap, Can, CopyOut, Disks, Guest, GuestState, Health, ImageHealth, Inventory, Layer, LayerFile, Layers,
-    Merge, Overlay, Overlays, PortError, Progress, SnapshotAction, SnapshotId,
+    Bitmap, Can, CopyOut, Disks, Guest, GuestState, Health, ImageHealth, Inventory, Layer, LayerFile,
+    LayerSnapshot, Layers, Merge, Overlay, Overlays, PortError, Progress, SnapshotAction, SnapshotId,
 };
 use xlsnap_types::model::{DiskName, ImageFormat};
 
@@ -131,6 +131,13 @@ impl Layers for Machine {
 
     async fn copy_out(&self, copy: &CopyOut, progress: &dyn Progress) -> Result<(), PortError> {
         layers::copy_out(&*self.qemu_img, copy, progress).await
+    }
+
+    async fn delete_inside(&self, target: &LayerSnapshot) -> Result<(), PortError> {
+        match self.holder()? {
+            Holder::Live(on) => on.live.delete_inside(target).await,
+            Holder::Images(images) => images.delete_inside(target).await,
+        }
     }
 
     async fn reheader(&self, child: &LayerFile, base: &LayerFile) -> Result<(), PortError> {

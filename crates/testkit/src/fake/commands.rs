@@ -41,6 +41,7 @@ fn call(does: &Does) -> Option<&'static str> {
         Does::CopyOut(_) => "layers.copy_out",
         Does::SwapTop { .. } => "layers.swap",
         Does::Merge(_) => "layers.merge",
+        Does::DeleteInLayer(_) => "layers.delete_inside",
         Does::Reheader { .. } => "layers.reheader",
         Does::Unlink(_) => "layers.unlink",
         Does::Adopt(_) => "overlays.adopt",

@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
-    Below, CopyOut, FileIdentity, GuestState, Layer, LayerFile, Layers, Merge, PortError, PortErrorKind,
-    Progress,
+    Below, CopyOut, FileIdentity, GuestState, Layer, LayerFile, LayerSnapshot, Layers, Merge, PortError,
+    PortErrorKind, Progress,
 };
 use xlsnap_types::model::{DiskName, Stamp};
 
@@ -109,6 +109,36 @@ impl State {
         Ok(())
     }
 
+    fn delete_inside(&mut self, target: &LayerSnapshot) -> Result<(), PortError> {
+        let LayerSnapshot { layer, snapshot } = target;
+        if self.layer(layer)?.is_none() {
+            return Ok(());
+        }
+        if self.guest != GuestState::Off && !self.released {
+            let tops: Vec<&str> = self.disks.iter().map(|disk| disk.top.as_str()).collect();
+            let mut read = tops.into_iter();
+            if read.any(|top| self.chain(top).contains(&layer.file)) {
+                return refuse(
+                    PortErrorKind::Busy,
+                    format!("'{}': Failed to get \"write\" lock", layer.file),
+                );
+            }
+        }
+        let image = self.files.get_mut(&layer.file).expect("it was found");
+        let before = image.snapshots.len();
+        image
+            .snapshots
+            .retain(|kept| !(kept.snapshot.id == snapshot.id && kept.snapshot.name == snapshot.name));
+        image.modified += u64::from(image.snapshots.len() < before);
+        Ok(())
+    }
+
+    /// A file and those below it.
+    fn chain(&self, top: &str) -> Vec<String> {
+        let below = |file: &String| self.files.get(file)?.base.clone();
+        std::iter::successors(Some(top.to_owned()), below).collect()
+    }
+
     fn swap(&mut self, disk: &DiskName, to: &LayerFile) -> Result<(), PortError> {
         if self.guest == super::backend::running() || self.guest == GuestState::Off {
             return refuse(PortErrorKind::Refused, "the guest does not stand still");
@@ -181,6 +211,10 @@ impl Layers for FakeBackend {
 
     async fn copy_out(&self, copy: &CopyOut, _progress: &dyn Progress) -> Result<(), PortError> {
         self.layers("layers.copy_out", |state| state.copy_out(copy))
+    }
+
+    async fn delete_inside(&self, target: &LayerSnapshot) -> Result<(), PortError> {
+        self.layers("layers.delete_inside", |state| state.delete_inside(target))
     }
 
     async fn reheader(&self, child: &LayerFile, base: &LayerFile) -> Result<(), PortError> {

@@ -94,6 +94,18 @@ impl Live {
         Ok(words)
     }
 
+    /// The end of a snapshot inside a layer that no disk is read through.
+    pub(crate) async fn delete_inside_commands(
+        &self,
+        layer: &LayerFile,
+        closed: &[String],
+    ) -> Result<Vec<Command>, PortError> {
+        let branch = self.nodes().await?.branch(&layer.file);
+        let mut words = self.closes(&branch, closed).await?;
+        words.push(Command::on("qemu-img snapshot -d", &layer.file));
+        Ok(words)
+    }
+
     /// A new image under a device, which QEMU may have open already.
     pub(crate) async fn swap_commands(&self, to: &LayerFile) -> Result<Vec<Command>, PortError> {
         let is_open = !self.nodes().await?.images(&to.file).is_empty();

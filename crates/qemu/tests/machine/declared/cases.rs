@@ -69,6 +69,8 @@ async fn layers_deleted(before: Before) {
     for given in ["e1", "e2", "e3", "e4", "e5"] {
         backend.check(&Op::external(given, &BOTH)).await;
     }
+    // Inside the domain's own images, which QEMU has open below the others.
+    backend.check(&Op::delete("a", false)).await;
     // A branch: e4 and e5 are on layers that QEMU does not have open then.
     backend.check(&Op::revert("e3")).await;
     backend.check(&Op::external("f", &BOTH)).await;
@@ -86,6 +88,18 @@ async fn layers_deleted(before: Before) {
         backend.check(&Op::offline_revert("e3")).await;
         backend.check(&Op::delete("e2", false)).await;
         backend.check(&Op::delete("e1", true)).await;
+    }
+}
+
+#[tokio::test]
+async fn of_recoveries_of_deletions_inside_layers() {
+    for before in [Before::Running, Before::Paused, Before::Off] {
+        let mut backend = Backend::new(before).await;
+        backend.check(&Op::external("e", &BOTH)).await;
+        backend.check_recovery(&Op::delete("a", false), "delete the internal snapshot").await;
+        let later = if before == Before::Off { "note in the ledger" } else { "give the domain's process" };
+        backend.check_recovery(&Op::delete("c", false), later).await;
+        backend.check(&Op::delete("e", false)).await;
     }
 }
 

@@ -234,6 +234,50 @@ pub async fn layers_with_snapshots_inside_stay_what_they_are<W: Backend>(
     assert_both_read(&mut backend, 4).await;
 }
 
+/// Inside the domain's own image and inside an overlay, below what the disks write to; what stands on these reads what it read.
+pub async fn snapshots_inside_frozen_layers_are_deleted<W: Backend>(make: impl AsyncFn(&[TestDisk]) -> W) {
+    for order in [
+        ["in-base", "in-upper", "e1", "e2"],
+        ["e2", "in-upper", "in-base", "e1"],
+        ["e1", "e2", "in-base", "in-upper"],
+    ] {
+        let mut backend = begin(&make, &two_disks()).await;
+        let own = images(&backend).await;
+        let mut held = Held::new();
+        taken(&mut backend, &mut held, "in-base", &[], 1).await;
+        taken(&mut backend, &mut held, "e1", &BOTH, 2).await;
+        write_both(&mut backend, 3).await;
+        taken(&mut backend, &mut held, "in-upper", &["vdb"], 4).await;
+        taken(&mut backend, &mut held, "e2", &BOTH, 5).await;
+        write_both(&mut backend, 6).await;
+        for given in order {
+            let serves = backend.capabilities().live && !backend.capabilities().machine;
+            if serves && given.starts_with("in-") {
+                let error =
+                    delete(&backend.ports(), &backend.domain(), &DeleteRequest::new(name(given)), id()).await;
+                if let Err(error) = error {
+                    // A storage daemon cannot let go of a layer that it reads.
+                    assert_eq!(error.kind(), Kind::Refused, "{}", told(&error));
+                    off(&mut backend).await;
+                    gone(&mut backend, &mut held, given).await;
+                    on(&mut backend).await;
+                } else {
+                    held.remove(given);
+                }
+            } else {
+                gone(&mut backend, &mut held, given).await;
+            }
+            assert_held(&mut backend, &held, &format!("{order:?} {given}")).await;
+            assert_both_read(&mut backend, 6).await;
+        }
+        assert_eq!(images(&backend).await, own, "{order:?}");
+        write_both(&mut backend, 7).await;
+        off(&mut backend).await;
+        on(&mut backend).await;
+        assert_both_read(&mut backend, 7).await;
+    }
+}
+
 async fn back_off(backend: &mut impl Backend, given: &str) {
     let request = RevertRequest::new(name(given));
     let done = revert(&backend.ports(), &backend.domain(), &request, id()).await;
