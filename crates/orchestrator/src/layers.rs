@@ -19,6 +19,9 @@ use crate::plan::{MadeTop, NewTop};
 use crate::record::Part;
 use crate::{Below, FileIdentity, Layer, LayerFile, Overlay, SnapshotId};
 
+/// The device of a layer that is to be made.
+const NO_DEVICE: u64 = u64::MAX;
+
 /// A layer, and what is recorded of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LayerNode {
@@ -48,7 +51,7 @@ impl LayerNode {
             disk: self.disk.clone(),
             file: self.layer.file.clone(),
             format: self.layer.format.clone(),
-            identity: Some(self.layer.identity),
+            identity: (self.layer.identity.device != NO_DEVICE).then_some(self.layer.identity),
         }
     }
 }
@@ -202,7 +205,7 @@ impl LayerTree {
             layer: Layer {
                 file: file.file,
                 // No file has it.
-                identity: FileIdentity { device: u64::MAX, inode: u64::MAX - self.nodes.len() as u64 },
+                identity: FileIdentity { device: NO_DEVICE, inode: u64::MAX - self.nodes.len() as u64 },
                 format: file.format,
                 virtual_size,
                 bytes: 0,

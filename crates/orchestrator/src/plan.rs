@@ -2,6 +2,7 @@
 
 mod create;
 mod delete;
+mod flatten;
 mod layers;
 mod memory;
 mod names;
@@ -12,7 +13,8 @@ mod stages;
 
 pub(crate) use create::{CreateFacts, create, token};
 pub(crate) use delete::{DeleteFacts, Parents, delete, heir, new_parents, no_such, order};
-pub(crate) use layers::{LayerFacts, Merges, note};
+pub(crate) use flatten::{beyond, flatten};
+pub(crate) use layers::{LayerFacts, Merges, Tidying, note, overlay_stem};
 pub(crate) use memory::{MemoryFacts, left_out, memory, run_to_save};
 pub(crate) use names::file_beside;
 pub use names::overlay_beside;
@@ -100,6 +102,30 @@ pub struct SnapshotDeletion {
     pub layers: Vec<LayerSnapshot>,
     /// The memory file that is removed.
     pub memory: Option<String>,
+}
+
+/// How disks will be flattened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlattenPlan {
+    /// The snapshots that are deleted first, in the order of deletion: children before their parents.
+    pub snapshots: Vec<SnapshotDeletion>,
+    /// The disks into whose images data is copied.
+    pub disks: Vec<FlattenedDisk>,
+    /// Sentences for people: what it brings with it.
+    pub warnings: Vec<String>,
+    /// What is done, in this order.
+    pub stages: Vec<Stage>,
+}
+
+/// A disk that will stand on nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlattenedDisk {
+    /// The disk.
+    pub disk: DiskName,
+    /// Its image.
+    pub image: String,
+    /// The most bytes that are copied into it.
+    pub bytes: u64,
 }
 
 /// A snapshot that stays and gets another parent.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use xlsnap_orchestrator::{
     Below, CopyOut, Effect, FileIdentity, ImageSnapshot, Layer, LayerFile, LayerSnapshot, Merge, PortError,
-    PortErrorKind, Progress,
+    PortErrorKind, Progress, Stream,
 };
 use xlsnap_qemu_img::{BackingFile, FileId, Image, ImageInfo, Kind, QemuImg, SnapshotRef, backing_file};
 use xlsnap_types::model::{ImageFormat, Stamp};
@@ -93,16 +93,70 @@ pub(crate) async fn merge(
     qemu_img.commit(&top, &base, &done).await.map_err(|e| error::of_qemu_img(about(merge), e))
 }
 
+/// Copies up by qemu-img what is read through a layer that no process has open.
+pub(crate) async fn stream(
+    qemu_img: &dyn QemuImg,
+    stream: &Stream,
+    key_file: Option<PathBuf>,
+    progress: &dyn Progress,
+) -> Result<(), PortError> {
+    let Stream { into, was, below, .. } = stream;
+    as_planned(into)?;
+    if !stands_on(qemu_img, into, was).await? {
+        return Ok(());
+    }
+    as_planned(was)?;
+    if let Some(why) = revertible::locked(&into.file) {
+        return Err(unstreamed(PortErrorKind::Busy, stream, &why));
+    }
+    // What it takes at most is told before; a part of that is a part of the bar.
+    const WHOLE: u64 = 1_000_000;
+    progress.bytes(0, Some(WHOLE));
+    let done = |part: f64| progress.bytes((part * WHOLE as f64) as u64, Some(WHOLE));
+    let (top, below) = (image(into).with_key_file(key_file), below.as_ref().map(image));
+    let copied = qemu_img.rebase(&top, below.as_ref(), &done).await;
+    copied.map_err(|e| error::of_qemu_img(about_stream(stream), e))
+}
+
+/// Whether the header of a layer names this file.
+pub(crate) async fn stands_on(
+    qemu_img: &dyn QemuImg,
+    layer: &LayerFile,
+    base: &LayerFile,
+) -> Result<bool, PortError> {
+    let info = qemu_img.info(&image(layer)).await.map_err(|e| {
+        error::of_qemu_img(format!("disk {}: the layer {} can't be read", layer.disk, layer.file), e)
+    })?;
+    Ok(match below(Path::new(&layer.file), info.backing) {
+        Below::File { file, .. } => same_file(&file, &base.file),
+        Below::Nothing | Below::Foreign(_) => false,
+    })
+}
+
+/// What a copying that failed is called.
+pub(crate) fn about_stream(stream: &Stream) -> String {
+    let Stream { into, .. } = stream;
+    format!("disk {}: what is below {} was not copied into it", into.disk, into.file)
+}
+
+pub(crate) fn unstreamed(kind: PortErrorKind, stream: &Stream, why: &str) -> PortError {
+    PortError::new(kind, Effect::None, format!("{}: {why}", about_stream(stream)))
+}
+
 /// Waits until no process works on the layers any more: a qemu-img whose merge was dropped is ended, and takes a moment to be gone.
 pub(crate) async fn at_rest(merge: &Merge) -> Result<(), PortError> {
+    unlocked([&merge.from.file, &merge.into.file])
+        .await
+        .map_err(|why| unmerged(PortErrorKind::Busy, merge, &why))
+}
+
+/// Waits until no process has the files open; the last reason why not.
+pub(crate) async fn unlocked<const N: usize>(files: [&String; N]) -> Result<(), String> {
     let begin = Instant::now();
     loop {
-        let files = [&merge.from.file, &merge.into.file];
         match files.into_iter().find_map(|file| revertible::locked(file)) {
             None => return Ok(()),
-            Some(why) if begin.elapsed() > ENDING => {
-                return Err(unmerged(PortErrorKind::Busy, merge, &why));
-            }
+            Some(why) if begin.elapsed() > ENDING => return Err(why),
             Some(_) => tokio::time::sleep(SOON).await,
         }
     }

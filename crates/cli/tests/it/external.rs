@@ -331,3 +331,37 @@ fn a_machine_that_xlsnap_starts_goes_on_where_it_was() {
     host.stop(&["--powerdown", "0"]);
     all_is_well(&host);
 }
+
+#[test]
+fn a_disk_is_flattened_and_every_snapshot_stays() {
+    let (host, _) = chain();
+    let planned = host.run(["flatten", "web", "--disk", "vda", "--dry-run"]);
+    let image = top(&host, "vda").0;
+    let told = format!("[qemu-img rebase] {}", image.display());
+    assert!(planned.ok().out.contains(&told), "{}", planned.out);
+    assert!(planned.out.contains("to flatten the disks of domain web, xlsnap would:"), "{}", planned.out);
+    assert!(planned.out.contains("bytes are copied into"), "{}", planned.out);
+    let done = host.json(&["flatten", "web", "--disk", "vda"]);
+    assert_eq!((&done["disks"], &done["deleted"]), (&json!(["vda"]), &json!([])));
+    assert_holds(&host, 4);
+    all_is_well(&host);
+    let kept = host.json(&["flatten", "web", "--keep", "1"]);
+    assert_eq!((&kept["disks"], &kept["deleted"]), (&json!(["vdb"]), &json!(["e2", "e1"])));
+    assert_holds(&host, 4);
+    all_is_well(&host);
+    host.run(["revert", "web", "e3"]).ok();
+    assert_holds(&host, 3);
+    let flat = host.run(["flatten", "web"]);
+    assert!(flat.ok().out.contains("flattened disk"), "{}", flat.out);
+    let flat = host.run(["flatten", "web"]);
+    assert!(flat.ok().out.contains("nothing had to be copied"), "{}", flat.out);
+    assert_holds(&host, 3);
+    host.refuses(3, ["flatten", "web", "--disk", "vdz"]).tells("no disk vdz");
+    host.run(["create", "web", "e4", "--external", "vdb"]).ok();
+    external(&host, "e5");
+    host.run(["create", "web", "i1", "--external", "vdb"]).ok();
+    host.refuses(5, ["flatten", "web"])
+        .tells("internal snapshots i1")
+        .tells("xlsnap create web --external vda");
+    all_is_well(&host);
+}

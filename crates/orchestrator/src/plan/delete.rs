@@ -6,7 +6,7 @@ use uuid::Uuid;
 use xlsnap_conf_store::Record;
 use xlsnap_types::model::{Owner, SnapshotName};
 
-use super::{LayerFacts, Merges, NewParent, deletion_stages, layer_deletion_stages, note, refused};
+use super::{LayerFacts, Merges, NewParent, Tidying, deletion_stages, layer_deletion_stages, note, refused};
 use crate::layers::{Guard, LayerNode, Tidied};
 use crate::record::{Found, Part, find, parts};
 use crate::step::{Does, ImageTarget, Stage};
@@ -75,9 +75,40 @@ pub(crate) fn order(parents: &Parents, request: &DeleteRequest) -> Vec<SnapshotN
 pub(crate) fn delete(facts: &DeleteFacts<'_>, request: &DeleteRequest) -> Result<DeletePlan, Error> {
     let order = order(facts.parents, request);
     let gone: BTreeSet<&SnapshotName> = order.iter().collect();
+    let (snapshots, mut warnings, mut stages) = deletions(facts, &order, request.metadata_only)?;
+    if !request.metadata_only {
+        let merges = if request.no_merge { Merges::Left } else { Merges::Done };
+        let layers = facts.layers.without(&snapshots);
+        let tidying = Tidying { gone: &gone, merges, flat: &BTreeSet::new(), id: facts.id };
+        let tidied = layers.tidy(facts.domain, facts.inventory, &tidying);
+        warnings.extend(forked_and_moved(facts, &gone, &tidied));
+        stages.extend(tidied.stages);
+        warnings.extend(tidied.kept);
+    }
+    Ok(DeletePlan { snapshots, warnings, stages })
+}
+
+/// What the disks write to after their layers were tidied, and which layers stay because several stand on them, as sentences.
+pub(super) fn forked_and_moved(
+    facts: &DeleteFacts<'_>,
+    gone: &BTreeSet<&SnapshotName>,
+    tidied: &Tidied,
+) -> Vec<String> {
+    let mut told = moved(facts, tidied);
+    told.extend(facts.layers.forked(gone, tidied));
+    told
+}
+
+/// The deletion of snapshots, in this order, without what becomes of their layers: what goes, what is odd about it, and the stages.
+pub(super) fn deletions(
+    facts: &DeleteFacts<'_>,
+    order: &[SnapshotName],
+    metadata_only: bool,
+) -> Result<(Vec<SnapshotDeletion>, Vec<String>, Vec<Stage>), Error> {
+    let gone: BTreeSet<&SnapshotName> = order.iter().collect();
     let mut snapshots = Vec::with_capacity(order.len());
     let mut warnings = Vec::new();
-    for name in &order {
+    for name in order {
         let mut deletion = SnapshotDeletion {
             name: name.clone(),
             parent: heir(facts.parents, &gone, name),
@@ -86,7 +117,7 @@ pub(crate) fn delete(facts: &DeleteFacts<'_>, request: &DeleteRequest) -> Result
             memory: None,
         };
         match facts.records.get(name) {
-            Some(record) if request.metadata_only => warnings.extend(staying(name, record)),
+            Some(record) if metadata_only => warnings.extend(staying(name, record)),
             Some(record) => {
                 deletion.memory = memory(facts, name, record)?;
                 targets(facts, record, &mut deletion, &mut warnings)?;
@@ -100,16 +131,7 @@ pub(crate) fn delete(facts: &DeleteFacts<'_>, request: &DeleteRequest) -> Result
     let current = current.map(|current| (current, heir(facts.parents, &gone, current)));
     let mut stages = in_layers(facts, &snapshots, &mut warnings);
     stages.extend(deletion_stages(facts.domain.uuid, &snapshots, &parents, current));
-    if !request.metadata_only {
-        let merges = if request.no_merge { Merges::Left } else { Merges::Done };
-        let layers = facts.layers.without(&snapshots);
-        let tidied = layers.tidy(facts.domain.uuid, facts.inventory, &gone, (merges, facts.id));
-        warnings.extend(moved(facts, &tidied));
-        warnings.extend(facts.layers.forked(&gone, &tidied));
-        stages.extend(tidied.stages);
-        warnings.extend(tidied.kept);
-    }
-    Ok(DeletePlan { snapshots, warnings, stages })
+    Ok((snapshots, warnings, stages))
 }
 
 /// The snapshots that stay and whose parent goes.

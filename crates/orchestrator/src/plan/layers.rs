@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
-use xlsnap_types::model::{Owner, SnapshotName};
+use xlsnap_types::model::{DiskName, Owner, SnapshotName};
 
 use super::NewTop;
 use crate::layers::{ExternalPart, LayerNode, LayerTree, PartFiles, Tidied, Tidy};
 use crate::step::{Does, LayerNote, Stage};
-use crate::{Below, Inventory, LayerFile, Overlay, Run, SnapshotDeletion};
+use crate::{Below, Disk, DomainRef, Inventory, LayerFile, Overlay, Run, SnapshotDeletion, Stream};
 
 /// What planning is to know of the layers of a domain; of one without external snapshots nothing.
 #[derive(Debug, Clone, Default)]
@@ -50,27 +50,42 @@ impl LayerFacts {
         notes
     }
 
-    /// What tidying takes when the records of `gone` are deleted.
-    pub(crate) fn tidy(
-        &self,
-        domain: Uuid,
-        inventory: &Inventory,
-        gone: &BTreeSet<&SnapshotName>,
-        (merges, id): (Merges, Uuid),
-    ) -> Tidied {
+    /// What tidying takes.
+    pub(crate) fn tidy(&self, domain: &DomainRef, inventory: &Inventory, tidying: &Tidying<'_>) -> Tidied {
+        let Tidying { gone, merges, flat, id } = *tidying;
         let stay = |part: &&ExternalPart| !gone.contains(&part.snapshot);
+        let stems = inventory.disks.iter().filter_map(|disk| {
+            let chain = self.tree.chain(&disk.image);
+            Some((disk.name.clone(), overlay_stem(&domain.name, disk, &chain)?))
+        });
         Tidy {
             tree: self.tree.clone(),
             parts: self.parts.iter().filter(stay).cloned().collect(),
             tops: inventory.disks.iter().map(|disk| (disk.name.clone(), disk.image.clone())).collect(),
+            stems: stems.collect(),
+            taken: self.taken.clone(),
+            flat: flat.clone(),
+            left: self.parts.iter().filter(|part| !stay(part)).map(|part| part.files.image.clone()).collect(),
+            served: self.served,
             runs: self.guest.is_some_and(Run::runs),
             no_pause: self.no_pause.clone(),
             merges: merges == Merges::Done,
             closed: self.closed.clone(),
-            domain,
+            domain: domain.uuid,
             id,
         }
         .plan()
+    }
+
+    /// The most bytes that are copied when data goes up.
+    pub(crate) fn streamed_bytes(&self, stream: &Stream) -> u64 {
+        let chain = self.tree.chain(&stream.into.file);
+        let most = chain.first().map_or(u64::MAX, |into| into.layer.virtual_size);
+        let copied = chain
+            .iter()
+            .skip(1)
+            .take_while(|node| stream.below.as_ref().is_none_or(|below| below.file != node.layer.file));
+        copied.fold(0, |sum: u64, node| sum.saturating_add(node.layer.bytes)).min(most)
     }
 
     /// Whether a process has the layer open because a disk is read through it.
@@ -145,6 +160,29 @@ impl LayerFacts {
         }
         told
     }
+}
+
+/// What the names of a disk's new overlays are made of: its own image, or a name in the directory that it has for them.
+pub(crate) fn overlay_stem(domain: &str, disk: &Disk, chain: &[&LayerNode]) -> Option<String> {
+    let own = chain.iter().find(|node| node.owner == Owner::Domain).or(chain.first())?;
+    Some(match &disk.overlays {
+        None => own.layer.file.clone(),
+        Some(directory) => {
+            format!("{}/{}-{}", directory.trim_end_matches('/'), domain.replace('/', "-"), disk.name)
+        }
+    })
+}
+
+/// What a tidying is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tidying<'a> {
+    /// The snapshots whose records go.
+    pub(crate) gone: &'a BTreeSet<&'a SnapshotName>,
+    pub(crate) merges: Merges,
+    /// The disks that are to stand on nothing.
+    pub(crate) flat: &'a BTreeSet<DiskName>,
+    /// The operation's own id.
+    pub(crate) id: Uuid,
 }
 
 /// Whether layers that no snapshot needs any more are merged.

@@ -91,6 +91,20 @@ pub struct CopyOut {
     pub virtual_size: u64,
 }
 
+/// Copies into a layer what is read through it from the layers below, down to one that it stands on afterwards.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Stream {
+    /// The layer. What is read from it stays the same all the time.
+    pub into: LayerFile,
+    /// What its header names before. One that names something else tells that the copying is done.
+    pub was: LayerFile,
+    /// What it stands on afterwards; `None` for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub below: Option<LayerFile>,
+    /// A word that no other operation has, at most 24 ASCII letters and digits: the job's name is made of it.
+    pub token: String,
+}
+
 /// A snapshot inside a layer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LayerSnapshot {
@@ -137,6 +151,19 @@ pub trait Layers: Send + Sync {
     /// Ends a merge that was begun and is not to go on now. Both layers stay, and read as before. One that is not under way is
     /// ended.
     async fn park(&self, merge: &Merge) -> Result<(), PortError>;
+
+    /// Copies data up, and returns when the result is durable and the header of `into` says so: all data is on the disk before that is
+    /// written. Again, after a part of it or all of it, gives the same. A layer that no process has open is copied into by qemu-img;
+    /// one of a running disk's chain by its process, whose guest goes on. What is below `into` stays as it is.
+    ///
+    /// # Errors
+    /// [`crate::PortErrorKind::Refused`] when a file is not the one that was planned, or holds snapshots, and while a storage daemon
+    /// has it, which has no command that brings data to the disk. [`crate::PortErrorKind::Busy`] when another process has it open.
+    async fn stream(&self, stream: &Stream, progress: &dyn Progress) -> Result<(), PortError>;
+
+    /// Ends the copying of data up that was begun and is not to go on now; gives whether it was done by then. What was copied stays, and
+    /// the layer stands on what it stood on, if it was not done.
+    async fn park_stream(&self, stream: &Stream) -> Result<bool, PortError>;
 
     /// Copies a snapshot out into a new image, durably, with the access of the layer and for no other user. A process may have the
     /// layer open below another one.

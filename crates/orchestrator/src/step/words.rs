@@ -1,6 +1,6 @@
 //! Steps in words: what a step does, what it touches, and what is said when it fails.
 
-use crate::{CopyOut, Does, LayerSnapshot, Merge, Run, SnapshotAction, Stage, Step};
+use crate::{CopyOut, Does, LayerSnapshot, Merge, Run, SnapshotAction, Stage, Step, Stream};
 
 /// A step for people: one line of a dry run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +47,19 @@ impl Step {
             ),
             Does::Merge(Merge { from, into, .. }) => (
                 format!("merge what {} holds of disk {} into {}", from.file, from.disk, into.file),
+                vec![into.file.clone()],
+            ),
+            Does::Stream(Stream { into, below, .. }) => (
+                match below {
+                    None => format!(
+                        "copy into {} what disk {} reads from below it, so that it stands on nothing",
+                        into.file, into.disk
+                    ),
+                    Some(below) => format!(
+                        "copy into {} what disk {} reads from between it and {}",
+                        into.file, into.disk, below.file
+                    ),
+                },
                 vec![into.file.clone()],
             ),
             Does::Reheader { child, base } => (
@@ -236,6 +249,9 @@ impl Does {
             }
             Self::Merge(Merge { from, into, .. }) => {
                 format!("{} (disk {}) cannot be merged into {}", from.file, from.disk, into.file)
+            }
+            Self::Stream(Stream { into, .. }) => {
+                format!("what is below {} (disk {}) cannot be copied into it", into.file, into.disk)
             }
             Self::Reheader { child, base } => {
                 format!("{} (disk {}) cannot be made to stand on {}", child.file, child.disk, base.file)

@@ -63,6 +63,9 @@ enum Deed {
     Branch(u8),
     Revert(u8),
     RevertOffline(u8),
+    /// Of one disk, or of all.
+    Flatten(Option<usize>),
+    FlattenKeep(usize),
 }
 
 fn called(at: u8) -> String {
@@ -88,6 +91,9 @@ impl Deed {
             Self::Branch(at) => Op::branch(&called(at)),
             Self::Revert(at) => Op::revert(&called(at)),
             Self::RevertOffline(at) => Op::offline_revert(&called(at)),
+            Self::Flatten(None) => Op::flatten(&[]),
+            Self::Flatten(Some(disk)) => Op::flatten(&[DISKS[disk]]),
+            Self::FlattenKeep(keep) => Op::flatten_keep(keep),
             Self::Start | Self::Stop | Self::Pause | Self::Write(_) => return None,
         })
     }
@@ -125,6 +131,8 @@ impl Model {
                 };
                 next.remove(&gone);
             }
+            Deed::Flatten(_) => {}
+            Deed::FlattenKeep(keep) => next.remove(&self.beyond(keep)),
             Deed::Revert(at) | Deed::RevertOffline(at) => {
                 let to = name(&called(at));
                 let snapshot = next.snapshots.get(&to).ok_or(Kind::NotFound)?;
@@ -134,6 +142,12 @@ impl Model {
             }
         }
         Ok(next)
+    }
+
+    /// The ancestors of now, but for so many of the nearest.
+    fn beyond(&self, keep: usize) -> BTreeSet<SnapshotName> {
+        let up = |name: &SnapshotName| self.snapshots[name].parent.clone();
+        std::iter::successors(self.current.clone(), up).skip(keep).collect()
     }
 
     fn branch(&self, from: &SnapshotName) -> BTreeSet<SnapshotName> {
@@ -253,6 +267,18 @@ impl Play {
             self.model = expected.unwrap();
             return;
         };
+        let flat: &[&str] = match deed {
+            Deed::Flatten(Some(disk)) => &DISKS[disk..=disk],
+            Deed::Flatten(None) | Deed::FlattenKeep(_) => &DISKS,
+            _ => &[],
+        };
+        let kept = |tag: &str| expected.as_ref().is_ok_and(|next| next.snapshots.contains_key(&name(tag)));
+        let is_pinned = |disk: &&str| {
+            self.backend.change_disk(disk, |image| {
+                image.base.is_some() && image.snapshots.iter().any(|held| kept(&held.snapshot.name))
+            })
+        };
+        let expected = if flat.iter().any(is_pinned) { Err(Kind::Refused) } else { expected };
         OPERATIONS.fetch_add(1, Ordering::Relaxed);
         if let Some((at, fault)) = fault {
             self.backend.faults().plan(at, fault);
@@ -271,6 +297,12 @@ impl Play {
                 (Ok(_), Ok(_)) => {}
                 (Err(error), Err(kind)) => assert_eq!(error.kind(), *kind, "{about}: {}", told(error)),
                 _ => panic!("{about}: {:?}, expected {expected:?}", result.map_err(|e| told(&e))),
+            }
+        }
+        if !struck && result.is_ok() {
+            for disk in flat {
+                let base = self.backend.change_disk(disk, |image| image.base.clone());
+                assert_eq!(base, None, "{about}: {disk} stands on something");
             }
         }
         let recovered = recover(&self.backend.ports(), &self.backend.domain()).now_or_never().unwrap();
@@ -347,6 +379,8 @@ fn deed() -> impl Strategy<Value = Deed> {
         1 => at.clone().prop_map(Deed::Branch),
         4 => at.clone().prop_map(Deed::Revert),
         1 => at.prop_map(Deed::RevertOffline),
+        1 => proptest::option::of(0..2usize).prop_map(Deed::Flatten),
+        1 => (0..3usize).prop_map(Deed::FlattenKeep),
     ]
 }
 

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
     CopyOut, Effect, Layer, LayerFile, LayerSnapshot, Layers, Merge, PortError, PortErrorKind, Progress,
+    Stream,
 };
 use xlsnap_types::model::DiskName;
 
@@ -31,6 +32,17 @@ impl Layers for Images {
 
     async fn park(&self, merge: &Merge) -> Result<(), PortError> {
         layers::at_rest(merge).await
+    }
+
+    async fn stream(&self, stream: &Stream, progress: &dyn Progress) -> Result<(), PortError> {
+        let key = self.spec(&stream.into.disk)?.key_file;
+        layers::stream(&*self.qemu_img, stream, key, progress).await
+    }
+
+    async fn park_stream(&self, stream: &Stream) -> Result<bool, PortError> {
+        let busy = |why: String| layers::unstreamed(PortErrorKind::Busy, stream, &why);
+        layers::unlocked([&stream.into.file]).await.map_err(busy)?;
+        Ok(!layers::stands_on(&*self.qemu_img, &stream.into, &stream.was).await?)
     }
 
     async fn copy_out(&self, copy: &CopyOut, progress: &dyn Progress) -> Result<(), PortError> {

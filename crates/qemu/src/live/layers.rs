@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use tokio::time::sleep;
 use xlsnap_orchestrator::{
     CopyOut, Effect, Layer, LayerFile, LayerSnapshot, Layers, Merge, PortError, PortErrorKind, Progress,
+    Stream,
 };
 use xlsnap_types::model::DiskName;
 
@@ -32,6 +33,14 @@ impl Layers for Live {
 
     async fn park(&self, merge: &Merge) -> Result<(), PortError> {
         self.park_merge(merge).await
+    }
+
+    async fn stream(&self, stream: &Stream, progress: &dyn Progress) -> Result<(), PortError> {
+        self.stream_layers(stream, progress).await
+    }
+
+    async fn park_stream(&self, stream: &Stream) -> Result<bool, PortError> {
+        self.park_streaming(stream).await
     }
 
     async fn copy_out(&self, copy: &CopyOut, progress: &dyn Progress) -> Result<(), PortError> {

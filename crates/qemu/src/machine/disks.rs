@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
     Bitmap, Can, CopyOut, Disks, Guest, GuestState, Health, ImageHealth, Inventory, Layer, LayerFile,
-    LayerSnapshot, Layers, Merge, Overlay, Overlays, PortError, Progress, SnapshotAction, SnapshotId,
+    LayerSnapshot, Layers, Merge, Overlay, Overlays, PortError, Progress, SnapshotAction, SnapshotId, Stream,
 };
 use xlsnap_types::model::{DiskName, ImageFormat};
 
@@ -126,6 +126,20 @@ impl Layers for Machine {
         match self.holder()? {
             Holder::Live(on) => on.live.park(merge).await,
             Holder::Images(images) => images.park(merge).await,
+        }
+    }
+
+    async fn stream(&self, stream: &Stream, progress: &dyn Progress) -> Result<(), PortError> {
+        match self.holder()? {
+            Holder::Live(on) => on.live.stream(stream, progress).await,
+            Holder::Images(images) => images.stream(stream, progress).await,
+        }
+    }
+
+    async fn park_stream(&self, stream: &Stream) -> Result<bool, PortError> {
+        match self.holder()? {
+            Holder::Live(on) => on.live.park_stream(stream).await,
+            Holder::Images(images) => images.park_stream(stream).await,
         }
     }
 

@@ -42,6 +42,7 @@ fn call(does: &Does) -> Option<&'static str> {
         Does::SwapTop { .. } => "layers.swap",
         Does::Merge(_) => "layers.merge",
         Does::DeleteInLayer(_) => "layers.delete_inside",
+        Does::Stream(_) => "layers.stream",
         Does::Reheader { .. } => "layers.reheader",
         Does::Unlink(_) => "layers.unlink",
         Does::Adopt(_) => "overlays.adopt",

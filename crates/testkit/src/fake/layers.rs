@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
     Below, CopyOut, FileIdentity, GuestState, Layer, LayerFile, LayerSnapshot, Layers, Merge, PortError,
-    PortErrorKind, Progress,
+    PortErrorKind, Progress, Stream,
 };
 use xlsnap_types::model::{DiskName, Stamp};
 
@@ -63,6 +63,29 @@ impl State {
                 disk.top.clone_from(&into.file);
             }
         }
+        Ok(())
+    }
+
+    fn stream(&mut self, stream: &Stream) -> Result<(), PortError> {
+        let Stream { into, was, below, .. } = stream;
+        let Some(image) = self.layer(into)? else {
+            return refuse(PortErrorKind::NotFound, format!("{} is not there", into.file));
+        };
+        if image.base.as_deref() != Some(&was.file) {
+            return Ok(());
+        }
+        if !image.snapshots.is_empty() {
+            return refuse(PortErrorKind::Refused, format!("{} holds snapshots", into.file));
+        }
+        let below = below.as_ref().map(|below| below.file.clone());
+        let chain = self.chain(&into.file);
+        assert!(below.as_ref().is_none_or(|below| chain.contains(below)), "{below:?} is not below {chain:?}");
+        let copied = chain.iter().take_while(|file| Some(*file) != below.as_ref());
+        let content = copied.filter_map(|file| self.files.get(file)?.content).next();
+        let image = self.files.get_mut(&into.file).expect("it was found");
+        image.content = content;
+        image.base = below;
+        image.modified += 1;
         Ok(())
     }
 
@@ -207,6 +230,17 @@ impl Layers for FakeBackend {
 
     async fn park(&self, _merge: &Merge) -> Result<(), PortError> {
         self.layers("layers.park", |_| Ok(()))
+    }
+
+    async fn stream(&self, stream: &Stream, _progress: &dyn Progress) -> Result<(), PortError> {
+        self.layers("layers.stream", |state| state.stream(stream))
+    }
+
+    async fn park_stream(&self, stream: &Stream) -> Result<bool, PortError> {
+        self.layers("layers.park_stream", |state| {
+            let image = state.files.get(&stream.into.file);
+            Ok(image.is_some_and(|image| image.base.as_deref() != Some(&stream.was.file)))
+        })
     }
 
     async fn copy_out(&self, copy: &CopyOut, _progress: &dyn Progress) -> Result<(), PortError> {

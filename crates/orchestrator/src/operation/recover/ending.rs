@@ -12,8 +12,8 @@ use crate::operation::delete::{Tree, moved, names};
 use crate::plan::{deletion_stages, heir, layer_deletion_stages};
 use crate::step::{Does, Expected, ImageTarget, Look, Stage, Step, UndoPoint, back};
 use crate::{
-    DomainRef, Effect, Error, Kind, Layer, LayerSnapshot, Operation, Outcome, Ports, SaveTo, SnapshotAction,
-    SnapshotDeletion,
+    Below, DomainRef, Effect, Error, Kind, Layer, LayerFile, LayerSnapshot, Operation, Outcome, Overlay,
+    Ports, SaveTo, SnapshotAction, SnapshotDeletion,
 };
 
 /// Whether the record that a creation was to store is there.
@@ -94,6 +94,10 @@ impl Ending {
         let ending = match journal.operation() {
             Operation::Create => Self::of_creation(domain, journal, &facts),
             Operation::Delete => Self::of_deletion(domain, journal, &facts, &tree),
+            Operation::Flatten if names(journal).is_empty() => {
+                Ok(Self::completed(tidying(journal, 0, &facts)))
+            }
+            Operation::Flatten => Self::of_deletion(domain, journal, &facts, &tree),
             Operation::Revert => Self::of_revert(domain, journal, &facts),
             // Its record is all that it makes.
             Operation::Adopt if facts.stored => Ok(Self::completed(Vec::new())),
@@ -101,6 +105,7 @@ impl Ending {
         };
         let mut ending = ending?;
         ending.drop_done(ports).await;
+        ending.drop_made(ports, journal.operation()).await;
         Ok((ending, look))
     }
 
@@ -126,8 +131,36 @@ impl Ending {
         self.stages.retain(|stage| {
             // The unlinking itself once more: it lets go what is left of the merge.
             let is_later = at.next().is_some_and(|at| at >= done);
-            is_later || !stage.any(|does| does.is_tidying() || *does == Does::ResumeGuest)
+            is_later
+                || !stage
+                    .any(|does| does.is_tidying() || matches!(does, Does::ResumeGuest | Does::MakeLayer(_)))
         });
+    }
+
+    /// Takes out the making of overlays that are there, whole; what is there of one that is not is removed first. An overlay's header
+    /// gets what it stands on last.
+    async fn drop_made(&mut self, ports: &Ports<'_>, operation: Operation) {
+        let Some(layers) = ports.layers.get() else { return };
+        if !matches!(operation, Operation::Delete | Operation::Flatten) {
+            return;
+        }
+        let mut stages = Vec::with_capacity(self.stages.len());
+        for stage in std::mem::take(&mut self.stages) {
+            let Stage::One(Step { domain, does: Does::MakeLayer(overlay) }) = &stage else {
+                stages.push(stage);
+                continue;
+            };
+            let Overlay { disk, file, format, .. } = overlay.clone();
+            match layers.look(&LayerFile { disk, file, format, identity: None }).await {
+                Ok(None) => stages.push(stage),
+                Ok(Some(found)) if found.base != Below::Nothing => {}
+                _ => {
+                    stages.push(Stage::one(*domain, Does::RemoveLayer(overlay.clone())));
+                    stages.push(stage);
+                }
+            }
+        }
+        self.stages = stages;
     }
 
     fn completed(stages: Vec<Stage>) -> Self {
@@ -247,10 +280,7 @@ impl Ending {
         // Each step on layers may be done again, in this order.
         let last =
             journal.stages.iter().rposition(|stage| stage.any(|does| matches!(does, Does::DeleteRecord(_))));
-        let tidying = journal.stages[last.map_or(0, |last| last + 1)..].iter().filter(|stage| {
-            stage.any(|does| does.is_tidying() || *does == Does::ResumeGuest && facts.look.guest.is_on())
-        });
-        stages.extend(tidying.cloned());
+        stages.extend(tidying(journal, last.map_or(0, |last| last + 1), facts));
         Ok(Self::completed(stages))
     }
 
@@ -289,6 +319,16 @@ impl Ending {
         }
         Again { domain, journal, look }.plan(facts.without_memory)
     }
+}
+
+/// The steps on layers from a stage on.
+fn tidying(journal: &Journal, from: usize, facts: &Facts<'_>) -> Vec<Stage> {
+    let is_one = |does: &Does| {
+        does.is_tidying()
+            || matches!(does, Does::MakeLayer(_))
+            || *does == Does::ResumeGuest && facts.look.guest.is_on()
+    };
+    journal.stages[from..].iter().filter(|stage| stage.any(is_one)).cloned().collect()
 }
 
 /// Whether a snapshot is in its image. A disk that the domain has no more may hold it still.

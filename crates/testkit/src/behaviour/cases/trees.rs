@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use xlsnap_orchestrator::{DeleteRequest, DiskChoice, RevertRequest, delete, revert};
+use xlsnap_orchestrator::{
+    DeleteRequest, DiskChoice, FlattenRequest, Kind, RevertRequest, delete, flatten, revert,
+};
 use xlsnap_types::model::ImageFormat;
 
 use super::*;
@@ -61,9 +63,14 @@ impl Model {
     }
 }
 
+/// Whether a disk's image holds snapshots that are read through it from below.
+async fn is_pinned(backend: &impl Backend, at: &str) -> bool {
+    base(backend, at).await != Below::Nothing && !tags(backend, at).await.is_empty()
+}
+
 /// Whether a part of one of these is inside an image that its disk does not write to now: while a storage daemon reads that, it is not
 /// deleted.
-async fn is_held_below(backend: &impl Backend, names: &BTreeSet<String>) -> bool {
+pub(super) async fn is_held_below(backend: &impl Backend, names: &BTreeSet<String>) -> bool {
     for given in names {
         let record = backend.ports().store.load(backend.domain().uuid, &name(given)).await;
         let record = record.unwrap_or_else(|e| panic!("the record of {given}: {e}"));
@@ -125,7 +132,7 @@ pub async fn any_tree_of_layers_stays_what_it_is<W: Backend>(
             let given = format!("s{}", choices.below(6));
             let byte = u8::try_from(2 + step % 90).expect("it is small");
             let about = format!("seed {seed}, step {step}");
-            let (deed, done) = match choices.below(12) {
+            let (deed, done) = match choices.below(13) {
                 0 if backend.capabilities().live => {
                     model.on = !model.on;
                     if model.on {
@@ -166,6 +173,37 @@ pub async fn any_tree_of_layers_stays_what_it_is<W: Backend>(
                         backend.start().await;
                     }
                     ("revert", Some(done))
+                }
+                12 => {
+                    let stops = model.on && !backend.capabilities().machine;
+                    if stops {
+                        backend.stop().await;
+                    }
+                    write(&mut backend, &mut model, byte).await;
+                    let pinned = is_pinned(&backend, "vda").await || is_pinned(&backend, "vdb").await;
+                    let request = FlattenRequest::default();
+                    let done = flatten(&backend.ports(), &backend.domain(), &request, id()).await;
+                    match &done {
+                        Ok(_) => {
+                            for at in ["vda", "vdb"] {
+                                assert_eq!(
+                                    base(&backend, at).await,
+                                    Below::Nothing,
+                                    "{about}: {story:?}: {at}"
+                                );
+                            }
+                        }
+                        Err(e) => assert!(
+                            pinned && e.kind() == Kind::Refused,
+                            "{about}: {story:?}: flatten: {}",
+                            told(e)
+                        ),
+                    }
+                    if stops {
+                        backend.start().await;
+                    }
+                    operations += 1;
+                    ("flatten", None)
                 }
                 kind if model.held.contains_key(&given) => {
                     let children = kind == 11;
