@@ -133,6 +133,15 @@ impl DeleteRequest {
     }
 }
 
+/// Disks that are to stop depending on the files below their images.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FlattenRequest {
+    /// Only these; empty for every writable disk.
+    pub disks: BTreeSet<DiskName>,
+    /// Delete first, of the snapshots that the domain descends from, all but so many of the nearest; `None` to delete none.
+    pub keep: Option<usize>,
+}
+
 /// A snapshot in images that is to get a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdoptRequest {

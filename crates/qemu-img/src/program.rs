@@ -289,6 +289,15 @@ impl QemuImg for Program {
         self.convert_snapshot(image, snapshot, to, done).await
     }
 
+    async fn rebase(
+        &self,
+        image: &Image,
+        below: Option<&Image>,
+        done: &(dyn Fn(f64) + Send + Sync),
+    ) -> Result<(), Error> {
+        self.pull_up(image, below, done).await
+    }
+
     async fn rebase_unsafe(&self, image: &Image, base: &Image) -> Result<(), Error> {
         self.rename_backing(image, base).await
     }

@@ -4,9 +4,9 @@ use uuid::Uuid;
 use xlsnap_conf_store::{ConfStore, Record};
 use xlsnap_orchestrator::{
     self as orchestrator, AdoptPlan, AdoptReport, AdoptRequest, ChainFile, CheckReport, CheckRequest,
-    CreatePlan, CreateReport, CreateRequest, DeletePlan, DeleteReport, DeleteRequest, Error, GuestState,
-    Listing, OrphanDeletion, OrphanReport, OrphanRequest, RecoverPlan, Recovered, Reversibility, RevertPlan,
-    RevertReport, RevertRequest,
+    CreatePlan, CreateReport, CreateRequest, DeletePlan, DeleteReport, DeleteRequest, Error, FlattenPlan,
+    FlattenReport, FlattenRequest, GuestState, Listing, OrphanDeletion, OrphanReport, OrphanRequest,
+    RecoverPlan, Recovered, Reversibility, RevertPlan, RevertReport, RevertRequest,
 };
 use xlsnap_types::model::{DiskName, SnapshotName};
 
@@ -281,6 +281,38 @@ impl Host {
         call: Call<'_>,
     ) -> Result<DeleteReport, Error> {
         self.on(selector, &operation::Delete(request), call).await
+    }
+
+    /// Makes disks stop depending on the files below their images: what is read through them is copied into them, while a guest that
+    /// runs goes on. No snapshot is deleted but those that [`FlattenRequest::keep`] means.
+    ///
+    /// # Errors
+    /// See [`xlsnap_orchestrator::flatten`].
+    ///
+    /// # Cancel safety
+    /// As [`xlsnap_orchestrator::flatten`]: what it leaves is recovered by the next operation on the domain.
+    pub async fn flatten(
+        &self,
+        selector: &Selector,
+        request: &FlattenRequest,
+        call: Call<'_>,
+    ) -> Result<FlattenReport, Error> {
+        self.on(selector, &operation::Flatten(request), call).await
+    }
+
+    /// What [`Host::flatten`] would do. Changes nothing, and takes no lock.
+    ///
+    /// # Errors
+    /// As [`Host::flatten`] before its first effect.
+    ///
+    /// # Cancel safety
+    /// It only looks.
+    pub async fn plan_flatten(
+        &self,
+        selector: &Selector,
+        request: &FlattenRequest,
+    ) -> Result<Planned<FlattenPlan>, Error> {
+        self.planned(selector, &operation::Flatten(request)).await
     }
 
     /// What [`Host::delete`] would do. Changes nothing, and takes no lock.

@@ -245,6 +245,24 @@ pub(crate) struct Delete {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Flatten {
+    #[command(flatten)]
+    pub(crate) domain: OneDomain,
+
+    /// Only this disk; may be repeated. Without it, every writable disk.
+    #[arg(long = "disk", value_name = "DISK")]
+    pub(crate) disks: Vec<DiskName>,
+
+    /// Delete first, of the snapshots that the domain descends from, all but so many of the nearest.
+    #[arg(long, value_name = "N")]
+    pub(crate) keep: Option<usize>,
+
+    /// Only say what would be done, and to which images and files.
+    #[arg(short = 'n', long, visible_short_alias = 'N')]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
 #[command(group(ArgGroup::new("orphan").args(["adopt", "delete_orphan"])))]
 #[command(group(ArgGroup::new("change").args(["repair", "keep_base", "adopt", "delete_orphan"]).multiple(true)))]
 pub(crate) struct Check {

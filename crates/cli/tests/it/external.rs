@@ -203,10 +203,13 @@ fn what_is_inside_a_file_that_the_disk_left_is_copied_out() {
     host.run(["revert", "web", "i2"]).ok();
     assert_holds(&host, 2);
     assert!(left.exists(), "the snapshot is in it still");
-    // It is not the disk's image, so nothing inside it is deleted; the record goes alone.
-    host.refuses(5, ["delete", "web", "i2"]).tells("xlsnap delete web i2 --metadata-only");
-    host.run(["delete", "web", "i2", "--metadata-only"]).ok();
+    // No disk writes to that file, and what is inside it is deleted there.
+    let planned = host.run(["delete", "web", "i2", "--dry-run"]);
+    let told = format!("[qemu-img snapshot -d] {}", left.display());
+    assert!(planned.ok().out.contains(&told), "{}", planned.out);
+    host.run(["delete", "web", "i2"]).ok();
     assert_holds(&host, 2);
+    all_is_well(&host);
 }
 
 #[test]
@@ -392,4 +395,38 @@ fn a_domain_that_is_busy_names_the_merge_and_how_far_it_is() {
     });
     assert!(told.contains(&format!("merge what {} holds", overlay.display())), "{told}");
     assert!(deletion.wait().unwrap().success());
+}
+
+#[test]
+fn a_disk_is_flattened_and_every_snapshot_stays() {
+    let (host, _) = chain();
+    let planned = host.run(["flatten", "web", "--disk", "vda", "--dry-run"]);
+    let image = top(&host, "vda").0;
+    let told = format!("[qemu-img rebase] {}", image.display());
+    assert!(planned.ok().out.contains(&told), "{}", planned.out);
+    assert!(planned.out.contains("to flatten the disks of domain web, xlsnap would:"), "{}", planned.out);
+    assert!(planned.out.contains("bytes are copied into"), "{}", planned.out);
+    let done = host.json(&["flatten", "web", "--disk", "vda"]);
+    assert_eq!((&done["disks"], &done["deleted"]), (&json!(["vda"]), &json!([])));
+    assert_holds(&host, 4);
+    all_is_well(&host);
+    let kept = host.json(&["flatten", "web", "--keep", "1"]);
+    assert_eq!((&kept["disks"], &kept["deleted"]), (&json!(["vdb"]), &json!(["e2", "e1"])));
+    assert_holds(&host, 4);
+    all_is_well(&host);
+    host.run(["revert", "web", "e3"]).ok();
+    assert_holds(&host, 3);
+    let flat = host.run(["flatten", "web"]);
+    assert!(flat.ok().out.contains("flattened disk"), "{}", flat.out);
+    let flat = host.run(["flatten", "web"]);
+    assert!(flat.ok().out.contains("nothing had to be copied"), "{}", flat.out);
+    assert_holds(&host, 3);
+    host.refuses(3, ["flatten", "web", "--disk", "vdz"]).tells("no disk vdz");
+    host.run(["create", "web", "e4", "--external", "vdb"]).ok();
+    external(&host, "e5");
+    host.run(["create", "web", "i1", "--external", "vdb"]).ok();
+    host.refuses(5, ["flatten", "web"])
+        .tells("internal snapshots i1")
+        .tells("xlsnap create web --external vda");
+    all_is_well(&host);
 }

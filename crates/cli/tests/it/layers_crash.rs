@@ -279,3 +279,72 @@ fn a_deletion_that_is_killed_in_its_merge_loses_none() {
     web.host.start();
     assert!(web.reads(web.now));
 }
+
+/// Whether no disk would be flattened.
+fn is_flat(web: &Web) -> bool {
+    web.host.json(&["flatten", "web", "--dry-run"])["stages"].as_array().unwrap().is_empty()
+}
+
+#[test]
+fn a_flattening_that_is_killed_loses_none() {
+    let mut web = Web::new(64 * MIB);
+    web.create("inside", &[]);
+    let (mut met, mut whole) = (0, Duration::ZERO);
+    let moments = Moments::new();
+    for moment in 0..=moments.count {
+        let about = format!("moment {moment}");
+        web.write(byte(20, moment));
+        web.create("below", &EXTERNAL);
+        assert!(!is_flat(&web), "{about}");
+        if moment == 0 {
+            whole = measured(&web, &["flatten", "web"]);
+        } else {
+            met += u32::from(web.killed(&["flatten", "web"], moments.after(whole, moment), moment % 2 == 1));
+        }
+        web.assert_held(&about);
+        assert!(web.reads(web.now), "{about}");
+        web.host.run(["flatten", "web"]).ok();
+        assert!(is_flat(&web), "{about}");
+        web.assert_held(&about);
+        web.host.run(["delete", "web", "below"]).ok();
+        web.held.remove("below");
+        web.assert_held(&about);
+        assert!(web.reads(web.now), "{about}");
+    }
+    moments.assert_met("flatten", met);
+    web.host.stop(&["--powerdown", "0"]);
+    web.host.start();
+    assert!(web.reads(web.now));
+}
+
+/// Ctrl-C leaves the disks as they were, and nothing to recover.
+#[test]
+fn a_flattening_that_is_interrupted_is_over() {
+    let mut web = Web::new(64 * MIB);
+    web.create("below", &EXTERNAL);
+    let child = |web: &Web| {
+        web.host.command(&["flatten", "web"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let has_job = |web: &Web| {
+        let mut monitor = Monitor::connect(&web.host.scratch.path("f.qmp")).unwrap();
+        !monitor.must("query-jobs", json!({})).as_array().unwrap().is_empty()
+    };
+    let mut running = child(&web);
+    wait_until("QEMU copies, or has copied", || {
+        (has_job(&web) || running.try_wait().unwrap().is_some()).then_some(())
+    });
+    kill_process(Pid::from_child(&running), Signal::INT).ok();
+    let ended = running.wait().unwrap();
+    assert!(matches!(ended.code(), Some(0 | 1)), "{ended:?}");
+    assert!(!has_job(&web));
+    assert!(web.host.run(["recover", "web"]).ok().out.contains("nothing to recover"));
+    assert!(web.reads(web.now));
+    web.assert_held("interrupted");
+    assert_eq!(web.status()["state"], "running");
+    web.host.run(["flatten", "web"]).ok();
+    assert!(is_flat(&web) && web.reads(web.now));
+    web.write(9);
+    web.host.stop(&["--powerdown", "0"]);
+    web.host.start();
+    assert!(web.reads(9));
+}

@@ -58,10 +58,16 @@ impl<'e> Execution<'e> {
             Either::Left((done, _)) => return done,
             Either::Right(((), _)) => interrupted(Effect::Unknown),
         };
-        let Does::Merge(merge) = does else { return Err(wish) };
-        let layers = self.ports.layers.need(&does.failure())?;
-        layers.park(merge).await.map_err(|e| does.failed(e))?;
-        Err(wish.ended_as(Kind::Failed, Effect::None))
+        let parked = match does {
+            Does::Merge(merge) => self.ports.layers.need(&does.failure())?.park(merge).await.map(|()| false),
+            Does::Stream(stream) => self.ports.layers.need(&does.failure())?.park_stream(stream).await,
+            _ => return Err(wish),
+        };
+        match parked.map_err(|e| does.failed(e))? {
+            // It came first; what follows is short.
+            true => Ok(()),
+            false => Err(wish.ended_as(Kind::Failed, Effect::None)),
+        }
     }
 
     async fn act(&self, does: &Does) -> Result<(), Error> {
@@ -78,6 +84,7 @@ impl<'e> Execution<'e> {
             }
             Does::SwapTop { to, .. } => port(ports.layers.need(&subject)?.swap(&to.disk, to).await),
             Does::Merge(merge) => port(ports.layers.need(&subject)?.merge(merge, telling).await),
+            Does::Stream(stream) => port(ports.layers.need(&subject)?.stream(stream, telling).await),
             Does::Reheader { child, base } => port(ports.layers.need(&subject)?.reheader(child, base).await),
             Does::Unlink(layer) => self.unlink(does, layer).await,
             Does::EmptyLayer { layer, overlay } => self.empty_layer(does, layer, overlay).await,
@@ -133,6 +140,7 @@ impl<'e> Execution<'e> {
             Does::DropBitmap { disk, bitmap, .. } => port(ports.disks.drop_bitmap(disk, bitmap).await),
             Does::Apply { target, .. } => port(ports.disks.revert(&target.disk, &target.snapshot).await),
             Does::DeleteInside(target) => self.delete_inside(does, target).await,
+            Does::DeleteInLayer(target) => port(ports.layers.need(&subject)?.delete_inside(target).await),
             Does::EndProcess(_) => port(ports.power.need(&subject)?.end().await),
             Does::Start { run } => port(ports.power.need(&subject)?.start(*run).await),
             Does::Restore { memory, run } => {

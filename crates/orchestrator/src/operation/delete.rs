@@ -14,10 +14,10 @@ use crate::execute::{Execution, Fault};
 use crate::journal::Journal;
 use crate::plan::{self, DeleteFacts, LayerFacts, Parents, no_such};
 use crate::session::{Session, chain, pending};
-use crate::step::Does;
+use crate::step::{Does, Stage};
 use crate::{
-    Can, DeletePlan, DeleteReport, DeleteRequest, DomainRef, Effect, Error, Inventory, Kind, Operation,
-    Outcome, Ports, Recovered,
+    Abilities, Can, DeletePlan, DeleteReport, DeleteRequest, DomainRef, Effect, Error, Inventory, Kind,
+    Operation, Outcome, Ports, Recovered, Run,
 };
 
 /// Plans a deletion, with no effect: a dry run. It asks the store and the disks.
@@ -155,7 +155,7 @@ async fn plan(
         }
     }
     let mut layers = LayerFacts::default();
-    let mut restart = Can::Yes;
+    let (mut restart, mut release) = (Can::Yes, Can::Yes);
     let of_domain = ports.store.domain_record(domain.uuid).await.map_err(unreadable)?.unwrap_or_default();
     if !request.metadata_only {
         inventory = self::inventory(ports, domain).await?;
@@ -164,7 +164,7 @@ async fn plan(
         // An internal snapshot may be all that keeps a layer from being merged.
         if external || !of_domain.layers.is_empty() {
             layers = layer_facts(ports, domain, &inventory).await?;
-            restart = abilities(ports, domain).await?.restart;
+            Abilities { restart, release, .. } = abilities(ports, domain).await?;
         }
     }
     let current = of_domain.current;
@@ -177,6 +177,7 @@ async fn plan(
             current: current.as_ref(),
             layers: &layers,
             restart: &restart,
+            release: &release,
             id,
         };
         let plan = plan::delete(&facts, request)?;
@@ -202,6 +203,7 @@ async fn delete_in(
     session.intend(&journal).await?;
     let execution = Execution::new(session, ports, id);
     if let Err(fault) = execution.forward(&mut journal).await {
+        let fault = let_run_on(&execution, fault).await;
         if !fault.is(|does| matches!(does, Does::Merge(_))) || fault.error.effect() != Effect::None {
             return Err(stopped(session, &journal, fault).await);
         }
@@ -212,6 +214,40 @@ async fn delete_in(
     warnings.extend(execution.into_found().warnings);
     let deleted = snapshots.into_iter().map(|deletion| deletion.name).collect();
     Ok(DeleteReport { deleted, warnings, recovered: None })
+}
+
+/// Gives a process its disks back and lets its guest run that stood still for a deletion, after one of its steps failed. What only
+/// held the guest is not begun any more then.
+pub(super) async fn let_run_on(execution: &Execution<'_>, mut fault: Fault) -> Fault {
+    let (mut released, mut stopped) = (false, None);
+    for step in fault.begun.iter().flat_map(Stage::steps) {
+        match step.does {
+            Does::StopGuest { was } => stopped = Some(was),
+            Does::Release => released = true,
+            Does::TakeBack => released = false,
+            Does::ResumeGuest => stopped = None,
+            _ => {}
+        }
+    }
+    // A guest whose process may lack its disks must not run.
+    if fault.is(|does| matches!(does, Does::TakeBack | Does::ResumeGuest)) {
+        return fault;
+    }
+    let resumes = stopped.is_some_and(Run::runs).then_some(Does::ResumeGuest);
+    for does in released.then_some(Does::TakeBack).into_iter().chain(resumes) {
+        let stage = Stage::one(execution.session.domain.uuid, does);
+        if let Err(error) = execution.backward(&[stage]).await {
+            let message =
+                format!("{} (and what stood still for it does not go on: {})", fault.error, chain(&error));
+            fault.error = fault.error.reworded(message);
+            return fault;
+        }
+    }
+    let holds = |does: &Does| {
+        matches!(does, Does::StopGuest { .. } | Does::Release | Does::TakeBack | Does::ResumeGuest)
+    };
+    fault.begun.retain(|stage| !stage.any(holds));
+    fault
 }
 
 /// Ends a deletion that failed: nothing was changed, or recovery goes on with it.
@@ -243,7 +279,7 @@ fn name_of(does: &Does, journal: &Journal) -> Option<SnapshotName> {
         Does::DeleteRecord(name) => name.clone(),
         _ => {
             let at = journal.stage_with(|step| step == does)?;
-            let mut after = journal.stages[at..].iter().flat_map(crate::Stage::steps);
+            let mut after = journal.stages[at..].iter().flat_map(Stage::steps);
             return after.find_map(|step| match &step.does {
                 Does::DeleteRecord(name) => Some(name.clone()),
                 _ => None,

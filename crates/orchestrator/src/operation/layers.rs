@@ -10,7 +10,7 @@ use crate::error::{from_port, from_store};
 use crate::layers::{Stray, external_parts, gather, strays};
 use crate::plan::LayerFacts;
 use crate::step::{Does, Stage};
-use crate::{Can, CopyOut, DomainRef, Effect, Error, Inventory, Kind, Overlay, Ports};
+use crate::{Can, CopyOut, DomainRef, Effect, Error, GuestState, Inventory, Kind, Overlay, Ports};
 
 /// The records with external parts. Others, and those that cannot be read, are left out.
 async fn external_records(
@@ -85,10 +85,12 @@ async fn facts_of(
     inventory: &Inventory,
     (records, ledger): (&BTreeMap<SnapshotName, Record>, &[LayerRecord]),
 ) -> Result<LayerFacts, Error> {
+    let state = guest(ports, domain).await?;
     let mut facts = LayerFacts {
         tree: gather(ports, domain, inventory, records, ledger).await?,
         parts: external_parts(records),
-        guest: guest(ports, domain).await?.run(),
+        guest: state.run(),
+        served: state == GuestState::Serving,
         no_pause: ports.pause.can().why().map(str::to_owned),
         closed: BTreeMap::new(),
         taken: BTreeSet::new(),
@@ -178,22 +180,26 @@ impl LayerFacts {
         Err(Error::new(Kind::Refused, Effect::None, message).with_advice("make room there first"))
     }
 
-    /// Closes the layers that a plan would merge into and that have no room for it. Whether there are such, so that another
+    /// Closes the layers that a plan would merge or copy into and that have no room for it. Whether there are such, so that another
     /// plan is needed.
     pub(super) async fn close_full(&mut self, ports: &Ports<'_>, stages: &[Stage]) -> Result<bool, Error> {
         let Some(layers) = ports.layers.get() else { return Ok(false) };
         let before = self.closed.len();
         for step in stages.iter().flat_map(Stage::steps) {
-            let Does::Merge(merge) = &step.does else { continue };
-            let needed = self.tree.get(&merge.from.file).map_or(0, |node| node.layer.bytes);
-            let room = layers.room(&merge.into.file).await;
-            let room = room
-                .map_err(|e| from_port(e, format!("the room beside {} cannot be told", merge.into.file)))?;
+            let (into, needed) = match &step.does {
+                Does::Merge(merge) => {
+                    (&merge.into.file, self.tree.get(&merge.from.file).map_or(0, |node| node.layer.bytes))
+                }
+                Does::Stream(stream) => (&stream.into.file, self.streamed_bytes(stream)),
+                _ => continue,
+            };
+            let room = layers.room(into).await;
+            let room = room.map_err(|e| from_port(e, format!("the room beside {into} cannot be told")))?;
             if room < needed {
                 let why = format!(
                     "{needed} bytes would be merged into it, and there is room for {room} where it is"
                 );
-                self.closed.insert(merge.into.file.clone(), why);
+                self.closed.insert(into.clone(), why);
             }
         }
         Ok(self.closed.len() > before)

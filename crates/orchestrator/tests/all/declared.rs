@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use uuid::Uuid;
 use xlsnap_orchestrator::{
     Does, MemoryPlace, Ports, Progress, Run, Stage, plan_adopt, plan_create, plan_delete, plan_delete_orphan,
-    plan_recover, plan_revert, planned_stages, recover,
+    plan_flatten, plan_recover, plan_revert, planned_stages, recover,
 };
 use xlsnap_testkit::fake::{FakeBackend, Fault, Image, Moment};
 use xlsnap_types::model::MemoryWay;
@@ -60,6 +60,7 @@ async fn dry_run(backend: &FakeBackend, op: &Op) -> Vec<Vec<Stage>> {
         Op::DeleteOrphan(request) => {
             vec![plan_delete_orphan(&ports, &domain, request, id).await.unwrap().stages]
         }
+        Op::Flatten(request) => vec![plan_flatten(&ports, &domain, request, id).await.unwrap().stages],
         Op::Revert(request) => {
             let plan = plan_revert(&ports, &domain, request, id).await.unwrap();
             plan.safety.map(|safety| safety.stages).into_iter().chain([plan.stages]).collect()

@@ -13,6 +13,7 @@ mod layers;
 mod look;
 mod merge;
 mod open;
+mod stream;
 mod swap;
 mod take;
 

@@ -1,9 +1,7 @@
 //! What a step is carried out by, in QEMU's and qemu-img's own words.
 
 use async_trait::async_trait;
-use xlsnap_orchestrator::{
-    Command, Commands, Does, MemorySave, Merge, PortError, Run, SnapshotAction, Stage, Step,
-};
+use xlsnap_orchestrator::{Command, Commands, Does, MemorySave, PortError, Run, SnapshotAction, Stage, Step};
 use xlsnap_qmp_transport::Command as _;
 use xlsnap_qmp_transport::commands::BlockdevSetActive;
 use xlsnap_types::model::{DiskName, MemoryWay};
@@ -96,15 +94,6 @@ impl Commands for Machine {
     }
 }
 
-fn merges_of(stages: &[Stage]) -> Vec<Merge> {
-    let steps = stages.iter().flat_map(Stage::steps);
-    let merges = steps.filter_map(|step| match &step.does {
-        Does::Merge(merge) => Some(merge.clone()),
-        _ => None,
-    });
-    merges.collect()
-}
-
 /// A step on layers that QEMU may have open; `None` for one that is done elsewhere.
 async fn of_layers(
     does: &Does,
@@ -121,29 +110,26 @@ async fn of_layers(
             | Does::Unlink(_)
             | Does::RemoveLayer(_)
             | Does::EmptyLayer { .. }
+            | Does::DeleteInLayer(_)
+            | Does::Stream(_)
     ) {
         return Ok(None);
     }
-    let merges = merges_of(before);
-    let (mut closed, mut by_job) = (Vec::new(), Vec::new());
-    for merge in &merges {
-        let words = live.merge_commands(merge, false, &closed).await?;
-        if words.iter().any(|word| word.command == "QMP block-commit") {
-            by_job.push(merge.from.file.clone());
-        }
-        closed.extend(live.closed_by(merge).await?);
-    }
+    let before = live.before(before.iter().flat_map(Stage::steps).map(|step| &step.does)).await?;
+    let closed = &before.closed;
     Ok(Some(match does {
-        Does::Merge(merge) => live.merge_commands(merge, at.runs, &closed).await?,
-        Does::Reheader { child, .. } => live.reheader_commands(child, &closed).await?,
+        Does::Merge(merge) => live.merge_commands(merge, at.runs, &before).await?,
+        Does::Reheader { child, .. } => live.reheader_commands(child, &before).await?,
         Does::SwapTop { to, .. } => live.swap_commands(to).await?,
         Does::Unlink(layer) => {
-            let merged = by_job.contains(&layer.file);
-            live.unlink_commands(&layer.file, merged, &closed).await?
+            let merged = before.by_job.contains(&layer.file);
+            live.unlink_commands(&layer.file, merged, closed).await?
         }
-        Does::RemoveLayer(overlay) => live.unlink_commands(&overlay.file, false, &closed).await?,
+        Does::Stream(stream) => live.stream_commands(stream, &before).await?,
+        Does::DeleteInLayer(target) => live.delete_inside_commands(&target.layer, &before).await?,
+        Does::RemoveLayer(overlay) => live.unlink_commands(&overlay.file, false, closed).await?,
         Does::EmptyLayer { layer, overlay } => {
-            let mut words = live.unlink_commands(&layer.file, false, &closed).await?;
+            let mut words = live.unlink_commands(&layer.file, false, closed).await?;
             words.push(Command::on("qemu-img create", &overlay.file));
             words
         }

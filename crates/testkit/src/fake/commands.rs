@@ -41,6 +41,8 @@ fn call(does: &Does) -> Option<&'static str> {
         Does::CopyOut(_) => "layers.copy_out",
         Does::SwapTop { .. } => "layers.swap",
         Does::Merge(_) => "layers.merge",
+        Does::DeleteInLayer(_) => "layers.delete_inside",
+        Does::Stream(_) => "layers.stream",
         Does::Reheader { .. } => "layers.reheader",
         Does::Unlink(_) => "layers.unlink",
         Does::Adopt(_) => "overlays.adopt",

@@ -8,7 +8,7 @@ use xlsnap_types::model::{ImageFormat, Owner};
 use super::RevertFacts;
 use crate::layers::{Guard, LayerNode, PartFiles, WITHOUT_DATA, external_part};
 use crate::plan::create::token;
-use crate::plan::{MadeTop, Merges, NewTop, file_beside, refused};
+use crate::plan::{MadeTop, Merges, NewTop, Tidying, file_beside, overlay_stem, refused};
 use crate::record::{Found, Part, find, parts};
 use crate::step::{Does, LayerNote, Stage};
 use crate::{Below, Can, CopyOut, Disk, Error, LayerFile, Overlay, RevertRequest};
@@ -136,14 +136,7 @@ fn unused(
     chain: &[&LayerNode],
     format: &ImageFormat,
 ) -> Option<String> {
-    let own = chain.iter().find(|node| node.owner == Owner::Domain).or(chain.first())?;
-    let stem = match &disk.overlays {
-        None => own.layer.file.clone(),
-        Some(directory) => {
-            let domain = facts.domain.name.replace('/', "-");
-            format!("{}/{domain}-{}", directory.trim_end_matches('/'), disk.name)
-        }
-    };
+    let stem = overlay_stem(&facts.domain.name, disk, chain)?;
     let taken: BTreeSet<&str> =
         facts.layers.tree.nodes().iter().map(|node| node.layer.file.as_str()).collect();
     (1..NAMES)
@@ -216,6 +209,8 @@ pub(super) fn tidying(facts: &RevertFacts<'_>, tops: &[NewTop]) -> Vec<Stage> {
             disk.image = top.file().file;
         }
     }
-    let tidied = after.tidy(facts.domain.uuid, &inventory, &BTreeSet::new(), (Merges::Left, facts.id));
+    let (gone, flat) = (BTreeSet::new(), BTreeSet::new());
+    let tidying = Tidying { gone: &gone, merges: Merges::Left, flat: &flat, id: facts.id };
+    let tidied = after.tidy(facts.domain, &inventory, &tidying);
     std::iter::once(noted).chain(tidied.stages).collect()
 }
