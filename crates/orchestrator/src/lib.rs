@@ -32,22 +32,22 @@ pub use operation::{
 };
 pub use plan::{
     AdoptPlan, CreatePlan, DeletePlan, DiskPlan, MadeTop, NewTop, OrphanDeletion, PlannedStage, RecoverPlan,
-    RevertPlan, RevertWay, SnapshotDeletion, overlay_beside, planned_stages,
+    RevertPlan, RevertWay, SnapshotDeletion, planned_stages,
 };
 pub use ports::{
     Abilities, Agent, Below, Bitmap, Claims, Clock, Command, Commands, CopyOut, Disk, Disks, FileIdentity,
     FoundMemory, Guest, GuestState, Health, ImageHealth, ImageSnapshot, InsideMemory, Interrupt, Inventory,
     Layer, LayerFile, Layers, Memory, MemoryFiles, MemoryHeader, MemoryInside, MemorySave, MemorySurvey,
-    Merge, Overlay, Overlays, Pause, Ports, Power, Progress, Release, Run, SaveTo, SavedMemory,
-    SnapshotAction, SnapshotId, StoppedGuest, Undescribed, UndescribedKind, UnfinishedMemory,
+    Merge, NameSwap, Names, Overlay, Overlays, Pause, Ports, Power, Progress, Release, Run, SaveTo,
+    SavedMemory, SnapshotAction, SnapshotId, StoppedGuest, Undescribed, UndescribedKind, UnfinishedMemory,
 };
 pub use report::{
     AdoptReport, CheckReport, CreateReport, DeleteReport, Finding, FindingCode, Operation, OrphanReport,
     Outcome, Recovered, Repair, RevertReport,
 };
 pub use request::{
-    AdoptRequest, CheckRequest, CreateRequest, DeleteRequest, DiskChoice, DomainRef, MemoryPlace,
-    MemoryRequest, OrphanRequest, OverlayFile, RevertRequest, Selection,
+    AdoptRequest, CheckRequest, CreateRequest, DeleteRequest, DiskChoice, DomainRef, KeepName, MemoryPlace,
+    MemoryRequest, OrphanRequest, RevertRequest, Selection,
 };
 pub use reversibility::{Basis, Reversibility, Undo};
 pub use session::Session;

@@ -2,6 +2,7 @@
 
 mod create;
 mod delete;
+mod keep;
 mod memory;
 mod names;
 mod orphan;
@@ -13,14 +14,13 @@ pub(crate) use create::{CreateFacts, create, token};
 pub(crate) use delete::{
     DeleteFacts, LayerFacts, Merges, Parents, delete, heir, new_parents, no_such, note, order,
 };
+pub(crate) use keep::{Keeping, NameFacts};
 pub(crate) use memory::{MemoryFacts, left_out, memory, run_to_save};
-pub(crate) use names::file_beside;
-pub use names::overlay_beside;
 pub(crate) use orphan::{OrphanFacts, adopt, delete_orphan};
 pub(crate) use quiesce::quiesce;
 pub(crate) use revert::{Marks, RevertFacts, Reverting, header, revert};
 pub(crate) use stages::{
-    adopting_stages, creation_stages, deletion_stages, disk_stages, orphan_stages, reverting_stages,
+    Naming, adopting_stages, creation_stages, deletion_stages, disk_stages, orphan_stages, reverting_stages,
 };
 
 use std::time::Duration;
@@ -31,8 +31,8 @@ use xlsnap_types::model::{DiskName, MemoryMeta, PassedOver, SnapshotName};
 
 use crate::step::ImageTarget;
 use crate::{
-    Command, Commands, CopyOut, Effect, Error, Kind, LayerFile, MemoryInside, MemorySave, Operation, Outcome,
-    Overlay, Port, PortError, Run, SnapshotAction, Stage, StepText,
+    Command, Commands, CopyOut, Effect, Error, Kind, LayerFile, MemoryInside, MemorySave, NameSwap,
+    Operation, Outcome, Overlay, Port, PortError, Run, SnapshotAction, Stage, StepText,
 };
 
 /// What is planned for one disk.
@@ -63,15 +63,31 @@ pub struct CreatePlan {
     pub warnings: Vec<String>,
     /// What is done, in this order.
     pub stages: Vec<Stage>,
+    /// The new files that take the names of the disks' images.
+    pub(crate) names: Vec<NameSwap>,
 }
 
 impl CreatePlan {
     /// The overlays that it makes.
     pub(crate) fn overlays(&self) -> impl Iterator<Item = &Overlay> {
-        self.disks.iter().filter_map(|disk| match &disk.action {
+        self.disks.iter().filter_map(DiskPlan::overlay)
+    }
+}
+
+impl CreatePlan {
+    /// The exchange of names of a disk.
+    pub(crate) fn names_of(&self, disk: &DiskName) -> Option<&NameSwap> {
+        self.names.iter().find(|names| names.old.disk == *disk)
+    }
+}
+
+impl DiskPlan {
+    /// The overlay that it makes.
+    pub(crate) fn overlay(&self) -> Option<&Overlay> {
+        match &self.action {
             SnapshotAction::External(overlay) => Some(overlay),
             SnapshotAction::Internal { .. } => None,
-        })
+        }
     }
 }
 

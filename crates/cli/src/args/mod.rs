@@ -15,4 +15,6 @@ pub(crate) use design_era::{SnapshotCreate, SnapshotDelete, SnapshotList, Snapsh
 pub(crate) use domain::{
     DiskWord, DomainAdd, DomainCommand, DomainForget, DomainRemove, DomainShow, DomainStart, DomainStop,
 };
-pub(crate) use snapshot::{Check, Compress, Create, Delete, List, Memory, MemoryMode, Recover, Revert, Show};
+pub(crate) use snapshot::{
+    Check, Compress, Create, Delete, Externals, List, Memory, MemoryMode, Recover, Revert, Show,
+};

@@ -10,7 +10,7 @@ use xlsnap_types::model::{Compression, ImageFormat, MemoryWay};
 
 use super::plan::{Plan, left_out};
 use crate::answer::CreateAnswer;
-use crate::args::{Compress, Create, Memory, MemoryMode};
+use crate::args::{Compress, Create, Externals, Memory, MemoryMode};
 use crate::context::{Context, absolute_text};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -114,7 +114,7 @@ fn request(args: &Create) -> Result<CreateRequest, Failure> {
         }
         request.selection = selection;
     }
-    for external in &args.external {
+    for external in args.external.iter().flat_map(|Externals(all)| all) {
         let file = external.file.as_deref().map(absolute_text).transpose()?;
         let choice = DiskChoice::External { file, format: ImageFormat::Qcow2 };
         let before = request.disks.insert(external.disk.clone(), choice.clone());

@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 use xlsnap_conf_store::Record;
-use xlsnap_types::model::{Owner, SnapshotName};
+use xlsnap_types::model::{DiskName, Owner, SnapshotName};
 
 use super::{NewParent, NewTop, deletion_stages, refused};
-use crate::layers::{ExternalPart, LayerNode, LayerTree, PartFiles, Tidied, Tidy};
+use crate::layers::{ExternalPart, InternalPart, LayerNode, LayerTree, PartFiles, Tidied, Tidy};
 use crate::record::{Found, Part, find, parts};
 use crate::step::{Does, ImageTarget, LayerNote, Stage};
 use crate::{
-    Below, Can, DeletePlan, DeleteRequest, DomainRef, Effect, Error, Inventory, Kind, LayerFile, Overlay,
-    Run, SnapshotDeletion,
+    Below, Can, DeletePlan, DeleteRequest, DomainRef, Effect, Error, Inventory, Kind, LayerFile, NameSwap,
+    Overlay, Run, SnapshotDeletion,
 };
 
 /// What planning a deletion is to know.
@@ -37,6 +37,12 @@ pub(crate) struct LayerFacts {
     pub(crate) tree: LayerTree,
     /// The external parts of all records.
     pub(crate) parts: Vec<ExternalPart>,
+    /// The internal parts of all records.
+    pub(crate) inside: Vec<InternalPart>,
+    /// Whether a process has the disks open.
+    pub(crate) on: bool,
+    /// The disks whose image can be named otherwise.
+    pub(crate) renames: BTreeSet<DiskName>,
     /// What the guest does.
     pub(crate) guest: Option<Run>,
     /// Why it cannot be stopped and let run, as a clause.
@@ -56,17 +62,10 @@ impl LayerFacts {
         unnoted.map(|node| note(node, !is_top(&node.layer.file))).collect()
     }
 
-    /// The layers below new overlays: the first becomes read-only, of the others the ledger may know nothing.
-    pub(crate) fn below(&self, overlays: &[Overlay]) -> Vec<LayerNote> {
-        let mut notes = Vec::new();
-        for overlay in overlays {
-            for (depth, node) in self.tree.chain(&overlay.base).into_iter().enumerate() {
-                if depth == 0 || !node.noted {
-                    notes.push(note(node, true));
-                }
-            }
-        }
-        notes
+    /// The layers below a new overlay: the first becomes read-only, of the others the ledger may know nothing.
+    pub(crate) fn below(&self, overlay: &Overlay) -> Vec<LayerNote> {
+        let chain = self.tree.chain(&overlay.base).into_iter().enumerate();
+        chain.filter(|(depth, node)| *depth == 0 || !node.noted).map(|(_, node)| note(node, true)).collect()
     }
 
     /// What tidying takes when the records of `gone` are deleted.
@@ -81,6 +80,9 @@ impl LayerFacts {
         Tidy {
             tree: self.tree.clone(),
             parts: self.parts.iter().filter(stay).cloned().collect(),
+            inside: self.inside.iter().filter(|part| !gone.contains(&part.snapshot)).cloned().collect(),
+            on: self.on,
+            renames: self.renames.clone(),
             tops: inventory.disks.iter().map(|disk| (disk.name.clone(), disk.image.clone())).collect(),
             runs: self.guest.is_some_and(Run::runs),
             no_pause: self.no_pause.clone(),
@@ -101,6 +103,8 @@ fn moved(facts: &DeleteFacts<'_>, tidied: &Tidied) -> Vec<String> {
             last.insert(&adoption.disk, &adoption.file);
         }
     }
+    // The name is as it was.
+    last.retain(|disk, file| facts.inventory.disk(disk).is_none_or(|disk| disk.image != **file));
     let start = match facts.restart {
         Can::Yes => String::new(),
         Can::No(_) => format!("; what starts domain {} has to name it", facts.domain.name),
@@ -119,8 +123,30 @@ impl LayerFacts {
     }
 
     /// Supposes that an external snapshot was taken of a disk.
-    pub(crate) fn suppose(&mut self, snapshot: &SnapshotName, overlay: &Overlay, inventory: &mut Inventory) {
+    pub(crate) fn suppose(
+        &mut self,
+        domain: Uuid,
+        snapshot: &SnapshotName,
+        (overlay, names): (&Overlay, Option<&NameSwap>),
+        inventory: &mut Inventory,
+    ) {
         self.tree.add_overlay(overlay);
+        if let Some(names) = names {
+            self.follow_names(domain, names);
+            let files = PartFiles {
+                image: overlay.file.clone(),
+                format: overlay.base_format.clone(),
+                overlay: overlay.base.clone(),
+                overlay_format: overlay.format.clone(),
+            };
+            self.parts.push(ExternalPart { snapshot: snapshot.clone(), disk: overlay.disk.clone(), files });
+            let made = self.tree.get(&overlay.base).map(|node| node.layer.identity);
+            for disk in inventory.disks.iter_mut().filter(|disk| disk.name == overlay.disk) {
+                disk.identity = made;
+                disk.snapshots.clear();
+            }
+            return;
+        }
         let files = PartFiles {
             image: overlay.base.clone(),
             format: overlay.base_format.clone(),
@@ -179,6 +205,7 @@ pub(crate) fn note(node: &LayerNode, frozen: bool) -> LayerNote {
             Below::Nothing | Below::Foreign(_) => None,
         },
         frozen,
+        named: node.named.clone(),
     }
 }
 

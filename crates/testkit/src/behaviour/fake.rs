@@ -24,6 +24,12 @@ impl FakeDomain {
         Self::on(FakeBackend::new(&[]).with_machine(), disks, true)
     }
 
+    /// The same, that others start: what it writes to keeps the names of its images.
+    pub fn with_names(disks: &[TestDisk], live: bool) -> Self {
+        let backend = FakeBackend::new(&[]).with_machine().with_names().started_by_others();
+        Self { live, ..Self::on(backend, disks, true) }
+    }
+
     fn on(backend: FakeBackend, disks: &[TestDisk], live: bool) -> Self {
         for disk in disks {
             let format = if disk.kind == DiskKind::Raw { ImageFormat::Raw } else { ImageFormat::Qcow2 };

@@ -105,7 +105,16 @@ impl Faults {
         let fault = state.planned.get(&state.calls.len()).copied();
         state.calls.push(Call { method, fault });
         // These are done by the process that has the disks, so that it can die of them.
-        let process = ["layers.merge", "layers.swap", "memory.", "inside.", "power.", "pause.", "release."];
+        let process = [
+            "layers.merge",
+            "layers.swap",
+            "names.detach",
+            "memory.",
+            "inside.",
+            "power.",
+            "pause.",
+            "release.",
+        ];
         let transaction = method == "disks.snapshot" || process.iter().any(|port| method.starts_with(port));
         match fault {
             None => Verdict::Works,
