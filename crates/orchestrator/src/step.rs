@@ -89,6 +89,8 @@ pub enum Does {
     /// Makes the process that has a disk open close its image, while the guest stands still: an empty stand-in is under the device
     /// until [`Does::SwapTop`].
     Detach(LayerFile),
+    /// Makes a new file ready to take the name of the disk's image, so that the guest stands still for less.
+    ReadyNames(NameSwap),
     /// Gives a new file the name of the disk's image, and that file the new one's.
     SwapNames(NameSwap),
     /// The way back: both files have the names that they had before.
@@ -488,6 +490,7 @@ impl Does {
             Self::SwapTop { to: layer, .. }
             | Self::Detach(layer)
             | Self::Rename { file: layer, .. }
+            | Self::ReadyNames(NameSwap { old: layer, .. })
             | Self::SwapNames(NameSwap { old: layer, .. })
             | Self::SwapNamesBack(NameSwap { old: layer, .. })
             | Self::Unlink(layer)

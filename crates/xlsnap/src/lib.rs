@@ -42,7 +42,7 @@ pub use xlsnap_conf_store::{Record, RootInputs};
 pub use xlsnap_orchestrator::{
     AdoptPlan, AdoptReport, AdoptRequest, Basis, CheckReport, CheckRequest, Command, CreatePlan,
     CreateReport, CreateRequest, DeletePlan, DeleteReport, DeleteRequest, DiskChoice, DiskPlan, Effect,
-    Error, Finding, FindingCode, ImageTarget, Interrupt, Kind, Listing, MemoryInside, MemoryPlace,
+    Error, Finding, FindingCode, ImageTarget, Interrupt, KeepName, Kind, Listing, MemoryInside, MemoryPlace,
     MemoryRequest, MemorySave, Node, Operation, OrphanDeletion, OrphanReport, OrphanRequest, Outcome,
     PlannedStage, Progress, RecoverPlan, Recovered, Repair, Reversibility, RevertPlan, RevertReport,
     RevertRequest, RevertWay, Row, Run, SaveTo, Selection, SnapshotAction, SnapshotDeletion, StepText, Undo,

@@ -39,6 +39,16 @@ pub(crate) struct Create {
     #[arg(long, value_name = "DISK[=FILE]")]
     pub(crate) external: Vec<Externals>,
 
+    /// Let the new file of an external snapshot take the name of the disk's image, so that scripts and configurations which start the
+    /// domain by that name start the new file; what the image holds moves to another name. Without either option that is so where the
+    /// domain's file does not say how it is started, and where it can be.
+    #[arg(long, conflicts_with = "no_keep_name")]
+    pub(crate) keep_name: bool,
+
+    /// Leave the disk's image its name: what starts the domain has to name the new file.
+    #[arg(long)]
+    pub(crate) no_keep_name: bool,
+
     /// Save the guest's memory too: to FILE, inside the disks' images (`internal`), or without either to a file beside the
     /// snapshot's record.
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "yes")]

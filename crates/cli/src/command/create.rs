@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use xlsnap::{
-    CreateReport, CreateRequest, DiskChoice, MemoryPlace, MemoryRequest, Operation, Selection, Selector,
+    CreateReport, CreateRequest, DiskChoice, KeepName, MemoryPlace, MemoryRequest, Operation, Selection,
+    Selector,
 };
 use xlsnap_types::model::{Compression, ImageFormat, MemoryWay};
 
@@ -140,6 +141,11 @@ fn request(args: &Create) -> Result<CreateRequest, Failure> {
         request.memory = Some(wanted);
     }
     request.quiesce = args.quiesce;
+    request.keep_name = match (args.keep_name, args.no_keep_name) {
+        (true, _) => KeepName::Yes,
+        (_, true) => KeepName::No,
+        _ => KeepName::WhereOthersStart,
+    };
     let mut labels = BTreeMap::new();
     for label in &args.label {
         if labels.insert(label.key.clone(), label.value.clone()).is_some() {

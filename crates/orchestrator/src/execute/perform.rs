@@ -77,6 +77,7 @@ impl<'e> Execution<'e> {
             }
             Does::SwapTop { to, .. } => port(ports.layers.need(&subject)?.swap(&to.disk, to).await),
             Does::Detach(from) => port(ports.names.need(&subject)?.detach(&from.disk).await),
+            Does::ReadyNames(names) => port(ports.names.need(&subject)?.ready_names(names).await),
             Does::SwapNames(names) => port(ports.names.need(&subject)?.swap_names(names).await),
             Does::SwapNamesBack(names) => port(ports.names.need(&subject)?.swap_names_back(names).await),
             Does::Rename { file, over } => port(ports.names.need(&subject)?.rename(file, over).await),

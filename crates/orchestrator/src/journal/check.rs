@@ -103,7 +103,7 @@ fn of_step(does: &Does) -> Verdict {
         | Does::RunOn(save)
         | Does::FinishMemory(save)
         | Does::AbandonMemory(save) => of_save(save),
-        Does::SwapNames(names) | Does::SwapNamesBack(names) => of_names(names),
+        Does::ReadyNames(names) | Does::SwapNames(names) | Does::SwapNamesBack(names) => of_names(names),
         Does::TakeInside { save, .. } if save.to != SaveTo::Inside => {
             Err("memory is saved inside, and to a file")
         }

@@ -111,6 +111,7 @@ pub(crate) fn creation_stages(
 ) -> Vec<Stage> {
     let mut list = List::new(domain);
     list.each(overlays(&draft.actions).cloned().map(Does::MakeLayer));
+    list.each(naming.swaps.iter().cloned().map(Does::ReadyNames));
     list.each(draft.quiesced.map(|bound| Does::Freeze { bound }));
     let taken: Vec<SnapshotAction> =
         draft.actions.iter().filter(|action| !naming.is_of(action.disk())).cloned().collect();

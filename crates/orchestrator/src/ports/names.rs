@@ -49,6 +49,10 @@ pub trait Names: Send + Sync {
     /// Whether the file can get another name: not a link, not one of several names, not a block device.
     async fn movable(&self, file: &str) -> Result<Can, PortError>;
 
+    /// Makes `new` ready to take the name, as far as that can be while a process writes to `old`. Again is no error.
+    /// [`Names::swap_names_back`] undoes it.
+    async fn ready_names(&self, names: &NameSwap) -> Result<(), PortError>;
+
     /// Gives `new` the name of `old`, and `old` that of `new`, durably. Again is no error.
     ///
     /// # Errors

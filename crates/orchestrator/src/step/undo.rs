@@ -131,7 +131,10 @@ impl Planner<'_> {
             // Its name is that of the file which holds what was there before.
             Does::MakeLayer(overlay) if self.stays(&overlay.file) => Vec::new(),
             Does::SwapNames(names) if self.stays(&names.new.file) => self.stay_named(names),
-            Does::SwapNames(names) => one(InTurn, Does::SwapNamesBack(names.clone())),
+            Does::ReadyNames(names) if self.stays(&names.new.file) => Vec::new(),
+            Does::ReadyNames(names) | Does::SwapNames(names) => {
+                one(InTurn, Does::SwapNamesBack(names.clone()))
+            }
             Does::Detach(from) if self.is_on() && !self.has_run() => {
                 let mut groups = one(InTurn, Does::SwapTop { to: from.clone(), from: from.clone() });
                 groups.extend(self.reset_again(does));

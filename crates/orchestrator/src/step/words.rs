@@ -48,6 +48,14 @@ impl Step {
             Does::Detach(from) => {
                 (format!("make the domain's process close {} (disk {})", from.file, from.disk), Vec::new())
             }
+            Does::ReadyNames(names) => (
+                format!(
+                    "make the new file of disk {} ready to take the name {}",
+                    names.old.disk,
+                    names.kept()
+                ),
+                vec![names.new.file.clone()],
+            ),
             Does::SwapNames(names) => (
                 format!(
                     "give the new file of disk {} the name {}; the one that has it now becomes {}",
@@ -256,7 +264,7 @@ impl Does {
             Self::Detach(from) => {
                 format!("the domain's process cannot close {} (disk {})", from.file, from.disk)
             }
-            Self::SwapNames(names) => {
+            Self::ReadyNames(names) | Self::SwapNames(names) => {
                 format!("the new file of disk {} cannot take the name {}", names.old.disk, names.kept())
             }
             Self::SwapNamesBack(names) => {

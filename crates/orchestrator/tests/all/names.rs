@@ -23,7 +23,7 @@ fn backend(power: Power) -> FakeBackend {
 }
 
 /// The same with the snapshots a (1), b (2) and c (3), each on the one before; the disks read 4.
-async fn chain(power: Power) -> FakeBackend {
+pub(crate) async fn chain(power: Power) -> FakeBackend {
     let backend = backend(power);
     for (content, given) in [(1, "a"), (2, "b"), (3, "c")] {
         write(&backend, content);

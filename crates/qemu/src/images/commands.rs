@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
-    Command, Commands, Does, LayerFile, Merge, PortError, SnapshotAction, Stage, Step,
+    Command, Commands, Does, LayerFile, Merge, NameSwap, PortError, SnapshotAction, Stage, Step,
 };
 use xlsnap_types::model::DiskName;
 
@@ -42,6 +42,16 @@ pub(crate) fn reheader(child: &LayerFile) -> Command {
     Command::on("qemu-img rebase -u", &child.file)
 }
 
+/// Files that exchange their names.
+pub(crate) fn exchange(names: &NameSwap) -> Command {
+    Command::on_all("xlsnap: link, rename", [names.old.file.clone(), names.new.file.clone()])
+}
+
+pub(crate) fn exchange_back(names: &NameSwap) -> Vec<Command> {
+    let reheader = names.stands_on_old.then(|| Command::on("qemu-img rebase -u", &names.new.file));
+    std::iter::once(exchange(names)).chain(reheader).collect()
+}
+
 /// One step.
 pub(crate) fn of(does: &Does) -> Vec<Command> {
     vec![match does {
@@ -50,6 +60,13 @@ pub(crate) fn of(does: &Does) -> Vec<Command> {
                 Command::on("xlsnap: unlink", &layer.file),
                 Command::on("qemu-img create", &layer.file),
             ];
+        }
+        Does::ReadyNames(names) if names.stands_on_old => Command::on("qemu-img rebase -u", &names.new.file),
+        Does::ReadyNames(_) => return Vec::new(),
+        Does::SwapNames(names) => exchange(names),
+        Does::SwapNamesBack(names) => return exchange_back(names),
+        Does::Rename { file, over } => {
+            Command::on_all("xlsnap: rename", [file.file.clone(), over.file.clone()])
         }
         Does::Merge(layers) => merge(layers),
         Does::Reheader { child, .. } => reheader(child),
@@ -65,6 +82,7 @@ pub(crate) fn of(does: &Does) -> Vec<Command> {
         Does::RemoveMemory { file, .. } => Command::on("xlsnap: unlink", file),
         Does::StoreRecord(_)
         | Does::SetPart { .. }
+        | Does::SetImage { .. }
         | Does::NoteLayers { .. }
         | Does::SetParent { .. }
         | Does::SetSnapshotId { .. }

@@ -118,6 +118,7 @@ async fn of_layers(
         Does::Merge(_)
             | Does::Reheader { .. }
             | Does::SwapTop { .. }
+            | Does::Detach(_)
             | Does::Unlink(_)
             | Does::RemoveLayer(_)
             | Does::EmptyLayer { .. }
@@ -136,7 +137,12 @@ async fn of_layers(
     Ok(Some(match does {
         Does::Merge(merge) => live.merge_commands(merge, at.runs, &closed).await?,
         Does::Reheader { child, .. } => live.reheader_commands(child, &closed).await?,
-        Does::SwapTop { to, .. } => live.swap_commands(to).await?,
+        Does::SwapTop { to, .. } => {
+            let is_detached = |does: &Does| matches!(does, Does::Detach(from) if from.disk == to.disk);
+            let detached = before.iter().flat_map(Stage::steps).any(|step| is_detached(&step.does));
+            live.swap_commands(to, detached).await?
+        }
+        Does::Detach(from) => live.detach_commands(from, &closed).await?,
         Does::Unlink(layer) => {
             let merged = by_job.contains(&layer.file);
             live.unlink_commands(&layer.file, merged, &closed).await?

@@ -21,13 +21,7 @@ impl FakeDomain {
 
     /// The same, with a process that can be ended and started, and memory.
     pub fn with_machine(disks: &[TestDisk]) -> Self {
-        Self::on(FakeBackend::new(&[]).with_machine(), disks, true)
-    }
-
-    /// The same, that others start: what it writes to keeps the names of its images.
-    pub fn with_names(disks: &[TestDisk], live: bool) -> Self {
-        let backend = FakeBackend::new(&[]).with_machine().with_names().started_by_others();
-        Self { live, ..Self::on(backend, disks, true) }
+        Self::on(FakeBackend::new(&[]).with_machine().with_names(), disks, true)
     }
 
     fn on(backend: FakeBackend, disks: &[TestDisk], live: bool) -> Self {

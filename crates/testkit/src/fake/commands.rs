@@ -41,6 +41,7 @@ fn call(does: &Does) -> Option<&'static str> {
         Does::CopyOut(_) => "layers.copy_out",
         Does::SwapTop { .. } => "layers.swap",
         Does::Detach(_) => "names.detach",
+        Does::ReadyNames(_) => "names.ready_names",
         Does::SwapNames(_) => "names.swap_names",
         Does::SwapNamesBack(_) => "names.swap_names_back",
         Does::Rename { .. } => "names.rename",

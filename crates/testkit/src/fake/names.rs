@@ -105,6 +105,13 @@ impl Names for FakeBackend {
         })
     }
 
+    async fn ready_names(&self, names: &NameSwap) -> Result<(), PortError> {
+        self.layers("names.ready_names", |state| match state.files.contains_key(&names.new.file) {
+            true => Ok(()),
+            false => refuse(PortErrorKind::NotFound, format!("{} is not there", names.new.file)),
+        })
+    }
+
     async fn swap_names(&self, names: &NameSwap) -> Result<(), PortError> {
         let ends = (names.kept(), names.new.file.as_str());
         self.layers("names.swap_names", |state| state.exchange(names, ends))

@@ -95,10 +95,29 @@ impl Live {
     }
 
     /// A new image under a device, which QEMU may have open already.
-    pub(crate) async fn swap_commands(&self, to: &LayerFile) -> Result<Vec<Command>, PortError> {
-        let is_open = !self.nodes().await?.images(&to.file).is_empty();
+    ///
+    /// `detached` is whether QEMU was made to close the disk's image before.
+    pub(crate) async fn swap_commands(
+        &self,
+        to: &LayerFile,
+        detached: bool,
+    ) -> Result<Vec<Command>, PortError> {
+        let is_open = !detached && !self.nodes().await?.images(&to.file).is_empty();
         let add = (!is_open).then(|| Command::on("QMP blockdev-add", &to.file));
-        Ok(add.into_iter().chain([qmp("qom-set")]).collect())
+        let stand_in = detached.then(|| qmp("blockdev-del"));
+        Ok(add.into_iter().chain([qmp("qom-set")]).chain(stand_in).collect())
+    }
+
+    /// An empty stand-in under a device, and its image closed.
+    pub(crate) async fn detach_commands(
+        &self,
+        from: &LayerFile,
+        closed: &[String],
+    ) -> Result<Vec<Command>, PortError> {
+        let mut words = vec![qmp("blockdev-add"), qmp("qom-set")];
+        let branch = self.nodes().await?.branch(&from.file);
+        words.extend(self.closes(&branch, closed).await?);
+        Ok(words)
     }
 
     /// The end of a layer's file; `merged` is whether a job moves its data down before.
