@@ -99,6 +99,14 @@ fn next(to: To, names: Names, is_named_right: bool) -> Result<Option<Act>, ()> {
     }))
 }
 
+/// Whether something is to be done for the old file to have its name back, and whether the header of the new one is to be written.
+pub(crate) fn goes_back(names: &NameSwap) -> Result<(bool, bool), PortError> {
+    let has = |file: &str| Has::of(names, file);
+    let now = (has(names.kept())?, has(&names.new.file)?, has(&third(names))?);
+    let is_back = matches!(now, (Has::Old, Has::New | Has::Nothing, Has::Nothing));
+    Ok((!is_back, !is_back && names.stands_on_old))
+}
+
 impl Act {
     /// Whether the name that is kept has another file after it, or the old file another name: no process may have that open.
     fn moves_old(self) -> bool {
@@ -109,6 +117,33 @@ impl Act {
                 | Self::Rename(At::Other, At::Third)
                 | Self::Rename(At::Third, At::Other)
         )
+    }
+}
+
+/// The name under which the new file waits.
+pub(crate) fn third(names: &NameSwap) -> String {
+    let directory = Path::new(names.kept()).parent().unwrap_or(Path::new("/"));
+    directory.join(format!(".xls-{}.name", names.token)).to_string_lossy().into_owned()
+}
+
+fn about(names: &NameSwap) -> String {
+    let NameSwap { old, new, .. } = names;
+    format!("disk {}: the names {} and {} were not exchanged", old.disk, old.file, new.file)
+}
+
+impl Has {
+    fn of(names: &NameSwap, file: &str) -> Result<Self, PortError> {
+        match std::fs::symlink_metadata(file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::Nothing),
+            Err(source) => {
+                let message = format!("{}: {file} can't be looked at", about(names));
+                Err(PortError::new(PortErrorKind::Failed, Effect::None, message).with_source(source))
+            }
+            Ok(found) => {
+                let found = FileIdentity { device: found.dev(), inode: found.ino() };
+                Ok(if Some(found) == names.old.identity { Self::Old } else { Self::New })
+            }
+        }
     }
 }
 
@@ -155,8 +190,7 @@ pub(crate) async fn back(
 
 impl<'a> Exchange<'a> {
     fn new(qemu_img: &'a dyn QemuImg, names: &'a NameSwap, key_file: Option<PathBuf>) -> Self {
-        let directory = Path::new(names.kept()).parent().unwrap_or(Path::new("/"));
-        let third = directory.join(format!(".xls-{}.name", names.token)).to_string_lossy().into_owned();
+        let third = third(names);
         Self { qemu_img, names, key_file, third, links: true, is_closed: false, has_begun: false }
     }
 
@@ -169,23 +203,11 @@ impl<'a> Exchange<'a> {
     }
 
     fn about(&self) -> String {
-        let NameSwap { old, new, .. } = self.names;
-        format!("disk {}: the names {} and {} were not exchanged", old.disk, old.file, new.file)
+        about(self.names)
     }
 
     fn has(&self, at: At) -> Result<Has, PortError> {
-        let file = self.at(at);
-        match std::fs::symlink_metadata(file) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Has::Nothing),
-            Err(source) => {
-                let message = format!("{}: {file} can't be looked at", self.about());
-                Err(PortError::new(PortErrorKind::Failed, Effect::None, message).with_source(source))
-            }
-            Ok(found) => {
-                let found = FileIdentity { device: found.dev(), inode: found.ino() };
-                Ok(if Some(found) == self.names.old.identity { Has::Old } else { Has::New })
-            }
-        }
+        Has::of(self.names, self.at(at))
     }
 
     async fn go(&mut self, to: To) -> Result<(), PortError> {

@@ -131,7 +131,12 @@ impl Planner<'_> {
             // Its name is that of the file which holds what was there before.
             Does::MakeLayer(overlay) if self.stays(&overlay.file) => Vec::new(),
             Does::SwapNames(names) if self.stays(&names.new.file) => self.stay_named(names),
-            Does::ReadyNames(names) if self.stays(&names.new.file) => Vec::new(),
+            Does::ReadyNames(names)
+                if self.stays(&names.new.file)
+                    || self.any(|does| matches!(does, Does::SwapNames(begun) if begun == names)) =>
+            {
+                Vec::new()
+            }
             Does::ReadyNames(names) | Does::SwapNames(names) => {
                 one(InTurn, Does::SwapNamesBack(names.clone()))
             }

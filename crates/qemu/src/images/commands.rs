@@ -7,6 +7,7 @@ use xlsnap_orchestrator::{
 use xlsnap_types::model::DiskName;
 
 use super::Images;
+use crate::names::{goes_back, third};
 
 #[async_trait]
 impl Commands for Images {
@@ -48,8 +49,15 @@ pub(crate) fn exchange(names: &NameSwap) -> Command {
 }
 
 pub(crate) fn exchange_back(names: &NameSwap) -> Vec<Command> {
-    let reheader = names.stands_on_old.then(|| Command::on("qemu-img rebase -u", &names.new.file));
-    std::iter::once(exchange(names)).chain(reheader).collect()
+    // One that cannot be looked at is told as one that goes back.
+    let (goes, writes) = goes_back(names).unwrap_or((true, names.stands_on_old));
+    let reheader = reheader_new(names).filter(|_| writes);
+    goes.then(|| exchange(names)).into_iter().chain(reheader).collect()
+}
+
+/// The header of a new file that stands on the old one is written while it waits under a third name.
+fn reheader_new(names: &NameSwap) -> Option<Command> {
+    names.stands_on_old.then(|| Command::on("qemu-img rebase -u", third(names)))
 }
 
 /// One step.
@@ -61,8 +69,10 @@ pub(crate) fn of(does: &Does) -> Vec<Command> {
                 Command::on("qemu-img create", &layer.file),
             ];
         }
-        Does::ReadyNames(names) if names.stands_on_old => Command::on("qemu-img rebase -u", &names.new.file),
-        Does::ReadyNames(_) => return Vec::new(),
+        Does::ReadyNames(names) => {
+            let rename = Command::on_all("xlsnap: rename", [names.new.file.clone(), third(names)]);
+            return std::iter::once(rename).chain(reheader_new(names)).collect();
+        }
         Does::SwapNames(names) => exchange(names),
         Does::SwapNamesBack(names) => return exchange_back(names),
         Does::Rename { file, over } => {
