@@ -234,7 +234,7 @@ async fn the_ledger_says_whose_each_file_is() {
     let ledger = backend.store().layers(FakeBackend::UUID);
     let owner = |file: &str| ledger.iter().find(|layer| layer.file == file).map(|layer| layer.owner);
     assert_eq!(owner("/images/vda.qcow2"), Some(Owner::Domain));
-    assert_eq!(owner("/images/vda.a.qcow2"), Some(Owner::Made));
+    assert_eq!(owner("/images/vda.a-1.qcow2"), Some(Owner::Made));
     let frozen = ledger.iter().filter(|layer| layer.stamp.is_some()).count();
     assert_eq!((ledger.len(), frozen), (8, 6));
 }
@@ -242,16 +242,18 @@ async fn the_ledger_says_whose_each_file_is() {
 #[tokio::test]
 async fn a_base_that_was_written_is_named_and_neither_gone_back_to_nor_merged() {
     let backend = chain(Power::Off).await;
-    backend.change("/images/vda.a.qcow2", |image| image.modified += 1);
+    backend.change("/images/vda.a-1.qcow2", |image| image.modified += 1);
     let error = Op::revert("b").run(&backend).await.unwrap_err();
-    assert!(told(&error).contains("/images/vda.a.qcow2 was written to"), "{}", told(&error));
+    assert!(told(&error).contains("/images/vda.a-1.qcow2 was written to"), "{}", told(&error));
     Op::revert("c").run(&backend).await.unwrap();
     let warnings = Op::delete("b").run(&backend).await.unwrap();
     assert!(
-        warnings.iter().any(|warning| warning.contains("/images/vda.a.qcow2") && warning.contains("written")),
+        warnings
+            .iter()
+            .any(|warning| warning.contains("/images/vda.a-1.qcow2") && warning.contains("written")),
         "{warnings:?}"
     );
-    assert!(backend.files().contains("/images/vda.a.b.qcow2"));
+    assert!(backend.files().contains("/images/vda.b-1.qcow2"));
     // Taken for what it holds now, it is a layer like the others.
     let accept = CheckRequest { keep_base: [disk("vda")].into(), ..CheckRequest::default() };
     let report = check(&backend.ports(), &backend.domain(), &accept).await.unwrap();
@@ -265,14 +267,14 @@ async fn a_base_that_was_written_is_named_and_neither_gone_back_to_nor_merged() 
 #[tokio::test]
 async fn a_file_that_took_a_layers_name_is_neither_written_nor_removed() {
     let backend = chain(Power::Off).await;
-    let copy = backend.change("/images/vda.a.b.c.qcow2", |image| image.clone());
+    let copy = backend.change("/images/vda.c-1.qcow2", |image| image.clone());
     let mut other = xlsnap_testkit::fake::Image::new(ImageFormat::Qcow2);
     other.base = copy.base.clone();
     other.content = Some(99);
-    backend.remove_file("/images/vda.a.b.c.qcow2");
-    backend.add_file("/images/vda.a.b.c.qcow2", other);
+    backend.remove_file("/images/vda.c-1.qcow2");
+    backend.add_file("/images/vda.c-1.qcow2", other);
     Op::revert("a").run(&backend).await.unwrap();
-    assert_eq!(backend.read_image("/images/vda.a.b.c.qcow2"), 99);
+    assert_eq!(backend.read_image("/images/vda.c-1.qcow2"), 99);
 }
 
 #[tokio::test]
