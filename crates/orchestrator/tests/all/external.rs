@@ -330,7 +330,7 @@ async fn a_flattened_disk_stands_on_nothing_and_every_snapshot_stays() {
         let backend = chain(power).await;
         run(&backend, &Op::flatten(&["vda"])).await;
         assert_eq!(base_of(&backend, "vda"), None);
-        assert_eq!(base_of(&backend, "vdb").as_deref(), Some("/images/vdb.a.b.qcow2"));
+        assert_eq!(base_of(&backend, "vdb").as_deref(), Some("/images/vdb.b-1.qcow2"));
         let warnings = Op::flatten(&[]).run(&backend).await.unwrap();
         assert!(warnings.iter().any(|warning| warning.contains("bytes are copied into")), "{warnings:?}");
         assert_whole(&backend, "flattened").await;
@@ -395,7 +395,7 @@ async fn what_cannot_be_flattened_is_refused_by_name() {
     let backend = mixed(Power::Running).await;
     refused(
         Op::flatten(&[]).run(&backend).await,
-        &["/images/vda.c.qcow2", "internal snapshots d", "--external vda"],
+        &["/images/vda.c-1.qcow2", "internal snapshots d", "--external vda"],
     );
     run(&backend, &Op::external("e", &["vda", "vdb"])).await;
     run(&backend, &Op::flatten(&[])).await;
@@ -404,14 +404,14 @@ async fn what_cannot_be_flattened_is_refused_by_name() {
     backend.set_room(1000);
     refused(Op::flatten(&["vdb"]).run(&backend).await, &["disk vdb", "room for 1000"]);
     backend.set_room(u64::MAX);
-    backend.change("/images/vda.a.qcow2", |image| image.modified += 1);
+    backend.change("/images/vda.a-1.qcow2", |image| image.modified += 1);
     refused(
         Op::flatten(&["vda"]).run(&backend).await,
-        &["/images/vda.a.qcow2 was written to", "xlsnap check"],
+        &["/images/vda.a-1.qcow2 was written to", "xlsnap check"],
     );
     Op::flatten(&["vdb"]).run(&backend).await.unwrap();
     backend.remove_file("/images/vda.qcow2");
-    refused(Op::flatten(&["vda"]).run(&backend).await, &["/images/vda.a.qcow2"]);
+    refused(Op::flatten(&["vda"]).run(&backend).await, &["/images/vda.a-1.qcow2"]);
     let error = Op::flatten(&["vdz"]).run(&backend).await.unwrap_err();
     assert!(told(&error).contains("no disk vdz"), "{}", told(&error));
 }
@@ -435,7 +435,7 @@ async fn data_goes_up_where_it_cannot_go_down() {
         write(&backend, 1);
         run(&backend, &Op::external("a", &["vda", "vdb"])).await;
         run(&backend, &Op::external("b", &["vda", "vdb"])).await;
-        backend.change("/images/vda.a.qcow2", |image| image.virtual_size *= 2);
+        backend.change("/images/vda.a-1.qcow2", |image| image.virtual_size *= 2);
         backend.change_disk("vda", |image| image.virtual_size *= 2);
         let accept = CheckRequest { keep_base: [disk("vda")].into(), ..CheckRequest::default() };
         check(&backend.ports(), &backend.domain(), &accept).await.unwrap();
@@ -447,8 +447,8 @@ async fn data_goes_up_where_it_cannot_go_down() {
             "{power:?}: {warnings:?}"
         );
         assert_whole(&backend, "gone up").await;
-        assert_eq!(backend.change("/images/vda.a.qcow2", |image| image.base.clone()), None, "{power:?}");
-        assert_eq!(backend.read_image("/images/vda.a.qcow2"), 1, "{power:?}");
+        assert_eq!(backend.change("/images/vda.a-1.qcow2", |image| image.base.clone()), None, "{power:?}");
+        assert_eq!(backend.read_image("/images/vda.a-1.qcow2"), 1, "{power:?}");
     }
 }
 
