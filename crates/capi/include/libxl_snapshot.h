@@ -205,6 +205,9 @@ typedef struct xlsnap_create_options {
   int compress;
   // Not 0: the guest's file systems are frozen meanwhile, and its agent has so many milliseconds for each answer.
   int64_t quiesce_ms;
+  // Above 0: the new files of external ones take the names of the disks' images; below 0: they do not; 0: they do where the domain's
+  // file does not say how it is started, and where they can.
+  int keep_name;
 } xlsnap_create_options;
 
 // Options of xlsnap_revert. Zero is the default of each.
@@ -234,6 +237,20 @@ typedef struct xlsnap_delete_options {
   // Not 0: files that no snapshot needs any more are not merged now: that is what takes long, and a later deletion does it.
   int no_merge;
 } xlsnap_delete_options;
+
+// Options of xlsnap_flatten. Zero is the default of each.
+typedef struct xlsnap_flatten_options {
+  // sizeof(xlsnap_flatten_options).
+  size_t size;
+  // The disks, `num_disks` of them; by default every writable one.
+  const char *const *disks;
+  // How many `disks` there are.
+  size_t num_disks;
+  // Not 0: of the snapshots that the domain descends from, all but the nearest `keep` are deleted first.
+  int delete_older;
+  // How many are kept then.
+  size_t keep;
+} xlsnap_flatten_options;
 
 #ifdef __cplusplus
 extern "C" {
@@ -554,6 +571,19 @@ int xlsnap_delete(const struct xlsnap_host *host,
                   const struct xlsnap_delete_options *options,
                   const struct xlsnap_cancel *cancel,
                   struct xlsnap_error **error);
+
+// Makes disks stand on nothing: what is read from the files below their images is copied into these, while a guest that runs goes on.
+// No snapshot is deleted, but those that the options mean.
+//
+// Cancelled, a disk stands on what it stood on, and another call goes on from what was copied. See xlsnap_create for the arguments.
+//
+// # Safety
+// As xlsnap_create.
+int xlsnap_flatten(const struct xlsnap_host *host,
+                   const char *domain,
+                   const struct xlsnap_flatten_options *options,
+                   const struct xlsnap_cancel *cancel,
+                   struct xlsnap_error **error);
 
 // Fills `snapshot` with all that libxl's struct can hold of a snapshot. It is overwritten, not disposed of.
 //

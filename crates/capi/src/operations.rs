@@ -6,15 +6,17 @@ use std::ptr;
 use std::time::Duration;
 
 use xlsnap::{
-    CreateRequest, DeleteRequest, DiskChoice, Error, KeepName, MemoryPlace, MemoryRequest, Outcome,
-    RevertRequest, Run, Selection, Selector,
+    CreateRequest, DeleteRequest, DiskChoice, Error, FlattenRequest, KeepName, MemoryPlace, MemoryRequest,
+    Outcome, RevertRequest, Run, Selection, Selector,
 };
 use xlsnap_types::model::{Compression, DiskName, DomainName, ImageFormat, SnapshotName};
 
 use crate::cancel::{XlsnapCancel, unless_cancelled};
 use crate::failure::{XlsnapEffect, XlsnapError, answer};
 use crate::host::{XlsnapHost, argument};
-use crate::options::{XlsnapCreateOptions, XlsnapDeleteOptions, XlsnapRevertOptions, read};
+use crate::options::{
+    XlsnapCreateOptions, XlsnapDeleteOptions, XlsnapFlattenOptions, XlsnapRevertOptions, read,
+};
 use crate::runtime::block_on;
 use crate::string::alloc;
 use crate::structs::LibxlDomainSnapshot;
@@ -118,6 +120,33 @@ pub unsafe extern "C" fn xlsnap_delete(
     };
     // SAFETY: the caller's promise.
     unsafe { answer(error, delete) }
+}
+
+/// Makes disks stand on nothing: what is read from the files below their images is copied into these, while a guest that runs goes on.
+/// No snapshot is deleted, but those that the options mean.
+///
+/// Cancelled, a disk stands on what it stood on, and another call goes on from what was copied. See xlsnap_create for the arguments.
+///
+/// # Safety
+/// As xlsnap_create.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xlsnap_flatten(
+    host: *const XlsnapHost,
+    domain: *const c_char,
+    options: *const XlsnapFlattenOptions,
+    cancel: *const XlsnapCancel,
+    error: *mut *mut XlsnapError,
+) -> c_int {
+    let flatten = || {
+        // SAFETY: the caller's promise.
+        let (call, options) = unsafe { (Call::new(host, domain, cancel)?, read(options)?) };
+        // SAFETY: the caller's promise.
+        let disks = unsafe { disk_names(options.disks, options.num_disks)? };
+        let request = FlattenRequest { disks, keep: (options.delete_older != 0).then_some(options.keep) };
+        call.run(async |host, domain| host.host.flatten(domain, &request, host.call()).await).map(drop)
+    };
+    // SAFETY: the caller's promise.
+    unsafe { answer(error, flatten) }
 }
 
 /// Fills `snapshot` with all that libxl's struct can hold of a snapshot. It is overwritten, not disposed of.
@@ -233,24 +262,32 @@ impl<'a> Call<'a> {
 }
 
 /// # Safety
-/// Its pointers are as C promises: strings, and `num_disks` of them in `disks`.
-unsafe fn create_request(options: &XlsnapCreateOptions) -> Result<CreateRequest, XlsnapError> {
+/// There are `count` strings.
+unsafe fn disk_names(disks: *const *const c_char, count: usize) -> Result<BTreeSet<DiskName>, XlsnapError> {
     // SAFETY: the caller's promise.
-    let (name, description) =
-        unsafe { (optional_snapshot(options.name)?, argument("the description", options.description)?) };
-    // SAFETY: the caller's promise.
-    let disks = unsafe { array(("disks", "num_disks"), options.disks, options.num_disks)? };
-    let mut only = BTreeSet::new();
+    let disks = unsafe { array(("disks", "num_disks"), disks, count)? };
+    let mut names = BTreeSet::new();
     for (at, disk) in disks.iter().enumerate() {
         // SAFETY: the caller's promise.
         let disk = unsafe { argument(format_args!("disks[{at}]"), *disk)? };
         let disk = disk.ok_or_else(|| XlsnapError::invalid(&format!("disks[{at}] is NULL")))?;
         let disk = DiskName::new(disk)
             .map_err(|why| XlsnapError::invalid(&format!("{disk:?} is no disk's name: {why}")))?;
-        if let Some(disk) = only.replace(disk) {
+        if let Some(disk) = names.replace(disk) {
             return Err(XlsnapError::invalid(&format!("disk {disk} is named twice")));
         }
     }
+    Ok(names)
+}
+
+/// # Safety
+/// Its pointers are as C promises: strings, and `num_disks` of them in `disks`.
+unsafe fn create_request(options: &XlsnapCreateOptions) -> Result<CreateRequest, XlsnapError> {
+    // SAFETY: the caller's promise.
+    let (name, description) =
+        unsafe { (optional_snapshot(options.name)?, argument("the description", options.description)?) };
+    // SAFETY: the caller's promise.
+    let only = unsafe { disk_names(options.disks, options.num_disks)? };
     let default_choice = match options.external {
         0 => DiskChoice::Internal,
         _ => DiskChoice::External { file: None, format: ImageFormat::Qcow2 },

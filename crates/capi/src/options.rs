@@ -91,6 +91,22 @@ pub struct XlsnapDeleteOptions {
     pub no_merge: c_int,
 }
 
+/// Options of xlsnap_flatten. Zero is the default of each.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct XlsnapFlattenOptions {
+    /// sizeof(xlsnap_flatten_options).
+    pub size: usize,
+    /// The disks, `num_disks` of them; by default every writable one.
+    pub disks: *const *const c_char,
+    /// How many `disks` there are.
+    pub num_disks: usize,
+    /// Not 0: of the snapshots that the domain descends from, all but the nearest `keep` are deleted first.
+    pub delete_older: c_int,
+    /// How many are kept then.
+    pub keep: usize,
+}
+
 /// A struct of options.
 ///
 /// # Safety
@@ -105,6 +121,8 @@ unsafe impl Versioned for XlsnapCreateOptions {}
 unsafe impl Versioned for XlsnapRevertOptions {}
 // SAFETY: the same.
 unsafe impl Versioned for XlsnapDeleteOptions {}
+// SAFETY: the same.
+unsafe impl Versioned for XlsnapFlattenOptions {}
 
 /// The options as this library knows them; all zero for NULL.
 ///

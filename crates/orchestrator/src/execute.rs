@@ -2,6 +2,7 @@
 
 mod layers;
 mod perform;
+mod telling;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -142,6 +143,9 @@ impl<'e> Execution<'e> {
                         Error::new(e.kind().into(), Effect::None, "how far it is cannot be journaled");
                     return Err(fault(error.with_source(e), None, None));
                 }
+            }
+            if let Some(what) = stage.text() {
+                self.session.tell(&what);
             }
             let done = if is_commit(stage) {
                 journal.at = at + 1;
@@ -293,7 +297,9 @@ impl<'e> Execution<'e> {
 /// The last stage before which an operation may end early and have everything as it was; `None` where it cannot.
 fn last_way_back(stages: &[Stage]) -> Option<usize> {
     let first = |is_it: fn(&Does) -> bool| stages.iter().position(|stage| stage.any(is_it));
-    if first(|does| matches!(does, Does::DeleteInside(_) | Does::DeleteRecord(_))).is_some() {
+    if first(|does| matches!(does, Does::DeleteInside(_) | Does::DeleteInLayer(_) | Does::DeleteRecord(_)))
+        .is_some()
+    {
         return None;
     }
     // What a guest writes to an overlay cannot be taken away from it.

@@ -121,6 +121,9 @@ impl Journal {
 
     /// "delete snapshot s of domain d".
     pub(crate) fn about(&self, domain: &str) -> String {
+        if self.operation == Operation::Flatten {
+            return format!("flatten disks of domain {domain}");
+        }
         format!("{} snapshot {} of domain {domain}", self.operation, self.name)
     }
 

@@ -4,9 +4,11 @@
 //! nothing of a file, because its snapshots were made before there was one, the records and the headers tell.
 
 mod gather;
+mod strays;
 mod tidy;
 
 pub(crate) use gather::gather;
+pub(crate) use strays::{Stray, strays};
 pub(crate) use tidy::{Tidied, Tidy, WITHOUT_DATA};
 
 use std::collections::BTreeMap;
@@ -18,6 +20,9 @@ use xlsnap_types::model::{DiskName, ImageFormat, Owner, SnapshotName};
 use crate::plan::{MadeTop, NewTop};
 use crate::record::Part;
 use crate::{Below, FileIdentity, Layer, LayerFile, NameSwap, Overlay, SnapshotId};
+
+/// The device of a layer that is to be made.
+const NO_DEVICE: u64 = u64::MAX;
 
 /// A layer, and what is recorded of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +55,7 @@ impl LayerNode {
             disk: self.disk.clone(),
             file: self.layer.file.clone(),
             format: self.layer.format.clone(),
-            identity: Some(self.layer.identity),
+            identity: (self.layer.identity.device != NO_DEVICE).then_some(self.layer.identity),
         }
     }
 }
@@ -175,6 +180,11 @@ impl LayerTree {
         Some((node, SnapshotId { name: found.name.clone(), id: found.id.clone() }))
     }
 
+    /// Whether the layer is there and holds no snapshot of this name.
+    pub(crate) fn lacks(&self, file: &str, tag: &str) -> bool {
+        self.get(file).is_some_and(|node| node.layer.snapshots.iter().all(|held| held.name != tag))
+    }
+
     /// The tree after an internal snapshot was deleted.
     pub(crate) fn drop_snapshot(&mut self, file: &str, gone: &SnapshotId) {
         for node in self.nodes.iter_mut().filter(|node| node.layer.file == file) {
@@ -222,7 +232,7 @@ impl LayerTree {
             layer: Layer {
                 file: file.file,
                 // No file has it.
-                identity: FileIdentity { device: u64::MAX, inode: u64::MAX - self.nodes.len() as u64 },
+                identity: FileIdentity { device: NO_DEVICE, inode: u64::MAX - self.nodes.len() as u64 },
                 format: file.format,
                 virtual_size,
                 bytes: 0,

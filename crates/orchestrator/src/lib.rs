@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod can;
+mod chains;
 mod check;
 mod error;
 mod execute;
@@ -21,33 +22,35 @@ mod step;
 mod tree;
 
 pub use can::{Can, Port, Why};
+pub use chains::{ChainFile, ChainProblem, chains};
 pub use check::{check, plan_check};
 pub use error::{Effect, Error, Kind, PortError, PortErrorKind};
 pub use journal::{Draft, Journal, JournalError};
 pub use layers::PartFiles;
 pub use list::{Listing, Row, list};
 pub use operation::{
-    DiskTake, DiskTarget, TakeHow, create, delete, plan_adopt, plan_create, plan_delete, plan_delete_orphan,
-    plan_recover, plan_revert, recover, recover_without_memory, revert,
+    DiskTake, DiskTarget, TakeHow, create, delete, flatten, plan_adopt, plan_create, plan_delete,
+    plan_delete_orphan, plan_flatten, plan_recover, plan_revert, recover, recover_without_memory, revert,
 };
 pub use plan::{
-    AdoptPlan, CreatePlan, DeletePlan, DiskPlan, MadeTop, NewTop, OrphanDeletion, PlannedStage, RecoverPlan,
-    RevertPlan, RevertWay, SnapshotDeletion, planned_stages,
+    AdoptPlan, CreatePlan, DeletePlan, DiskPlan, FlattenPlan, FlattenedDisk, MadeTop, NewTop, OrphanDeletion,
+    PlannedStage, RecoverPlan, RevertPlan, RevertWay, SnapshotDeletion, planned_stages,
 };
 pub use ports::{
     Abilities, Agent, Below, Bitmap, Claims, Clock, Command, Commands, CopyOut, Disk, Disks, FileIdentity,
     FoundMemory, Guest, GuestState, Health, ImageHealth, ImageSnapshot, InsideMemory, Interrupt, Inventory,
-    Layer, LayerFile, Layers, Memory, MemoryFiles, MemoryHeader, MemoryInside, MemorySave, MemorySurvey,
-    Merge, NameSwap, Names, Overlay, Overlays, Pause, Ports, Power, Progress, Release, Run, SaveTo,
-    SavedMemory, SnapshotAction, SnapshotId, StoppedGuest, Undescribed, UndescribedKind, UnfinishedMemory,
+    Layer, LayerFile, LayerSnapshot, Layers, Memory, MemoryFiles, MemoryHeader, MemoryInside, MemorySave,
+    MemorySurvey, Merge, NameSwap, Names, Overlay, Overlays, Pause, Ports, Power, Progress, Release, Run,
+    SaveTo, SavedMemory, SnapshotAction, SnapshotId, StoppedGuest, Stream, Undescribed, UndescribedKind,
+    UnfinishedMemory,
 };
 pub use report::{
-    AdoptReport, CheckReport, CreateReport, DeleteReport, Finding, FindingCode, Operation, OrphanReport,
-    Outcome, Recovered, Repair, RevertReport,
+    AdoptReport, CheckReport, CreateReport, DeleteReport, Finding, FindingCode, FlattenReport, Operation,
+    OrphanReport, Outcome, Recovered, Repair, RevertReport,
 };
 pub use request::{
-    AdoptRequest, CheckRequest, CreateRequest, DeleteRequest, DiskChoice, DomainRef, KeepName, MemoryPlace,
-    MemoryRequest, OrphanRequest, RevertRequest, Selection,
+    AdoptRequest, CheckRequest, CreateRequest, DeleteRequest, DiskChoice, DomainRef, FlattenRequest,
+    KeepName, MemoryPlace, MemoryRequest, OrphanRequest, RevertRequest, Selection,
 };
 pub use reversibility::{Basis, Reversibility, Undo};
 pub use session::Session;

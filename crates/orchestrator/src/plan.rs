@@ -2,7 +2,9 @@
 
 mod create;
 mod delete;
+mod flatten;
 mod keep;
+mod layers;
 mod memory;
 mod names;
 mod orphan;
@@ -11,16 +13,18 @@ mod revert;
 mod stages;
 
 pub(crate) use create::{CreateFacts, create, token};
-pub(crate) use delete::{
-    DeleteFacts, LayerFacts, Merges, Parents, delete, heir, new_parents, no_such, note, order,
-};
+pub(crate) use delete::{DeleteFacts, Parents, delete, heir, new_parents, no_such, order};
+pub(crate) use flatten::{beyond, flatten};
 pub(crate) use keep::{Keeping, NameFacts};
+pub(crate) use layers::{LayerFacts, Merges, Tidying, note};
 pub(crate) use memory::{MemoryFacts, left_out, memory, run_to_save};
-pub(crate) use orphan::{OrphanFacts, adopt, delete_orphan};
+pub(crate) use names::file_beside;
+pub(crate) use orphan::{OrphanFacts, adopt, delete_orphan, stray};
 pub(crate) use quiesce::quiesce;
 pub(crate) use revert::{Marks, RevertFacts, Reverting, header, revert};
 pub(crate) use stages::{
-    Naming, adopting_stages, creation_stages, deletion_stages, disk_stages, orphan_stages, reverting_stages,
+    Naming, adopting_stages, creation_stages, deletion_stages, disk_stages, layer_deletion_stages,
+    orphan_stages, reverting_stages,
 };
 
 use std::time::Duration;
@@ -31,8 +35,8 @@ use xlsnap_types::model::{DiskName, MemoryMeta, PassedOver, SnapshotName};
 
 use crate::step::ImageTarget;
 use crate::{
-    Command, Commands, CopyOut, Effect, Error, Kind, LayerFile, MemoryInside, MemorySave, NameSwap,
-    Operation, Outcome, Overlay, Port, PortError, Run, SnapshotAction, Stage, StepText,
+    Command, Commands, CopyOut, Effect, Error, Kind, LayerFile, LayerSnapshot, MemoryInside, MemorySave,
+    NameSwap, Operation, Outcome, Overlay, Port, PortError, Run, SnapshotAction, Stage, StepText,
 };
 
 /// What is planned for one disk.
@@ -111,8 +115,34 @@ pub struct SnapshotDeletion {
     pub parent: Option<SnapshotName>,
     /// What is deleted inside images; a snapshot that is gone from an image already is not listed.
     pub disks: Vec<ImageTarget>,
+    /// What is deleted inside layers that the disks do not write to.
+    pub layers: Vec<LayerSnapshot>,
     /// The memory file that is removed.
     pub memory: Option<String>,
+}
+
+/// How disks will be flattened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlattenPlan {
+    /// The snapshots that are deleted first, in the order of deletion: children before their parents.
+    pub snapshots: Vec<SnapshotDeletion>,
+    /// The disks into whose images data is copied.
+    pub disks: Vec<FlattenedDisk>,
+    /// Sentences for people: what it brings with it.
+    pub warnings: Vec<String>,
+    /// What is done, in this order.
+    pub stages: Vec<Stage>,
+}
+
+/// A disk that will stand on nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlattenedDisk {
+    /// The disk.
+    pub disk: DiskName,
+    /// Its image.
+    pub image: String,
+    /// The most bytes that are copied into it.
+    pub bytes: u64,
 }
 
 /// A snapshot that stays and gets another parent.
@@ -148,7 +178,7 @@ pub struct OrphanDeletion {
     pub orphan: String,
     /// What is deleted inside images.
     pub disks: Vec<ImageTarget>,
-    /// The memory file that is removed.
+    /// The memory file, or the overlay, that is removed.
     pub file: Option<String>,
     /// Sentences for people: what stays.
     pub warnings: Vec<String>,

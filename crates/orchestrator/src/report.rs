@@ -43,6 +43,19 @@ pub struct DeleteReport {
     pub recovered: Option<Recovered>,
 }
 
+/// Disks were flattened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlattenReport {
+    /// The snapshots that were deleted first, in the order of deletion.
+    pub deleted: Vec<SnapshotName>,
+    /// The disks into whose images data was copied.
+    pub disks: Vec<DiskName>,
+    /// Sentences for people: what is worth knowing, although it worked.
+    pub warnings: Vec<String>,
+    /// What was finished or undone before.
+    pub recovered: Option<Recovered>,
+}
+
 /// An orphan has a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdoptReport {
@@ -63,7 +76,7 @@ pub struct OrphanReport {
     pub orphan: String,
     /// What was deleted inside images.
     pub disks: Vec<ImageTarget>,
-    /// The memory file that was removed.
+    /// The memory file, or the overlay, that was removed.
     pub file: Option<String>,
     /// Sentences for people: what stays.
     pub warnings: Vec<String>,
@@ -103,6 +116,8 @@ pub enum Operation {
     Revert,
     /// What stands in images gets a record.
     Adopt,
+    /// Disks stop depending on the files below their images.
+    Flatten,
 }
 
 impl fmt::Display for Operation {
@@ -112,6 +127,7 @@ impl fmt::Display for Operation {
             Self::Delete => "delete",
             Self::Revert => "revert",
             Self::Adopt => "adopt",
+            Self::Flatten => "flatten",
         })
     }
 }
@@ -131,7 +147,7 @@ pub enum Outcome {
 pub struct Recovered {
     /// Which operation.
     pub operation: Operation,
-    /// The snapshot it was about.
+    /// The snapshot it was about; of a flattening the one that the domain was at.
     pub name: SnapshotName,
     /// How it ended.
     pub outcome: Outcome,
@@ -146,6 +162,9 @@ impl fmt::Display for Recovered {
             Outcome::Completed => "completed",
             Outcome::Undone => "undone",
         };
+        if self.operation == Operation::Flatten {
+            return write!(f, "the interrupted flattening of disks was {outcome}");
+        }
         write!(f, "the interrupted {} of snapshot {} was {outcome}", self.operation, self.name)
     }
 }

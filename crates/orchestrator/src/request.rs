@@ -163,6 +163,15 @@ impl DeleteRequest {
     }
 }
 
+/// Disks that are to stop depending on the files below their images.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FlattenRequest {
+    /// Only these; empty for every writable disk.
+    pub disks: BTreeSet<DiskName>,
+    /// Delete first, of the snapshots that the domain descends from, all but so many of the nearest; `None` to delete none.
+    pub keep: Option<usize>,
+}
+
 /// A snapshot in images that is to get a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdoptRequest {
@@ -175,7 +184,8 @@ pub struct AdoptRequest {
 /// What no record names, to be deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrphanRequest {
-    /// The snapshot's name in the images, which another program may have chosen; or a memory file in the domain's own directory.
+    /// The snapshot's name in the images, which another program may have chosen; or a memory file in the domain's own directory, or an overlay beside
+    /// the domain's layers.
     pub orphan: String,
     /// Only from these disks; empty for every disk that holds it.
     pub disks: BTreeSet<DiskName>,

@@ -15,8 +15,8 @@ use xlsnap_types::model::{DiskName, ImageFormat, MemoryMeta, Owner, SnapshotName
 use crate::journal::Draft;
 use crate::layers::PartFiles;
 use crate::{
-    Bitmap, CopyOut, Disk, FileIdentity, LayerFile, MemoryInside, MemorySave, Merge, NameSwap, Overlay, Run,
-    SnapshotAction, SnapshotId,
+    Bitmap, CopyOut, Disk, FileIdentity, LayerFile, LayerSnapshot, MemoryInside, MemorySave, Merge, NameSwap,
+    Overlay, Run, SnapshotAction, SnapshotId, Stream,
 };
 
 /// A part of a plan: its steps are begun together, and it ends when all have.
@@ -115,6 +115,8 @@ pub enum Does {
     },
     /// Moves what a layer holds down into the one below it.
     Merge(Merge),
+    /// Copies into a layer what is read through it from below.
+    Stream(Stream),
     /// Makes the header of a layer name another base, which has the content of the one before.
     Reheader {
         /// The layer.
@@ -207,6 +209,8 @@ pub enum Does {
     },
     /// Deletes a snapshot inside an image. One that is gone counts as deleted.
     DeleteInside(ImageTarget),
+    /// Deletes a snapshot inside a layer that the disk does not write to. One that is gone counts as deleted.
+    DeleteInLayer(LayerSnapshot),
     /// Ends the domain's process.
     EndProcess(Ended),
     /// Starts the domain from its disks.
@@ -458,6 +462,7 @@ impl Does {
         matches!(
             self,
             Self::Merge(_)
+                | Self::Stream(_)
                 | Self::Adopt(_)
                 | Self::Reheader { .. }
                 | Self::Unlink(_)
@@ -478,6 +483,7 @@ impl Does {
                 | Self::FinishMemory(_)
                 | Self::TakeInside { .. }
                 | Self::Merge(_)
+                | Self::Stream(_)
                 | Self::CopyOut(_)
         )
     }
@@ -497,7 +503,9 @@ impl Does {
             | Self::EmptyLayer { layer, .. }
             | Self::Reheader { child: layer, .. } => &layer.disk,
             Self::CopyOut(copy) => &copy.to.disk,
+            Self::DeleteInLayer(target) => &target.layer.disk,
             Self::Merge(merge) => &merge.from.disk,
+            Self::Stream(stream) => &stream.into.disk,
             Self::SetPart { disk, .. } | Self::SetImage { disk, .. } => disk,
             Self::Take(action) => action.disk(),
             Self::MarkUndo(point) | Self::DropUndo(point) => &point.disk,

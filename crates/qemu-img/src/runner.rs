@@ -175,6 +175,22 @@ pub trait QemuImg: Send + Sync {
         done: &(dyn Fn(f64) + Send + Sync),
     ) -> Result<(), Error>;
 
+    /// Writes into `image` what is read through it from the images below it, down to `below`, on which it stands afterwards; without
+    /// one it stands on nothing. Its content stays the same. All data is on the disk before the header changes, so that `image` is right
+    /// whenever this ends, and it may be done again; a future that is dropped ends it half-way. `done` is told which part of it is done,
+    /// from 0 to 1.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Ambiguous`] when `image` stands on nothing, or `below` is not under it; [`crate::Kind::Unsupported`] for an image
+    /// that holds snapshots, which would lose what they read through it, one whose chain ends in what is no local file, and one that is not
+    /// encrypted above one that is.
+    async fn rebase(
+        &self,
+        image: &Image,
+        below: Option<&Image>,
+        done: &(dyn Fn(f64) + Send + Sync),
+    ) -> Result<(), Error>;
+
     /// Makes the header of `image` name `base`, durably. Neither the old nor the new base is opened: the caller knows that both
     /// show the same. The name is relative to the image's directory if the old one is ([`crate::backing_name`]).
     async fn rebase_unsafe(&self, image: &Image, base: &Image) -> Result<(), Error>;

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use xlsnap_orchestrator::{
-    Below, CopyOut, Effect, FileIdentity, Layer, LayerFile, Merge, PortError, PortErrorKind, Progress,
+    Below, CopyOut, Effect, FileIdentity, ImageSnapshot, Layer, LayerFile, LayerSnapshot, Merge, PortError,
+    PortErrorKind, Progress, Stream,
 };
 use xlsnap_qemu_img::{BackingFile, FileId, Image, ImageInfo, Kind, QemuImg, SnapshotRef, backing_file};
 use xlsnap_types::model::{ImageFormat, Stamp};
@@ -42,12 +43,24 @@ pub(crate) async fn look(qemu_img: &dyn QemuImg, layer: &LayerFile) -> Result<Op
         format: layer.format.clone(),
         virtual_size,
         bytes: if is_file { found.blocks().saturating_mul(512) } else { actual_size },
-        stamp: is_file.then(|| Stamp { length: found.len(), modified: modified(&found) }),
+        stamp: stamp(layer, &found)?,
         snapshots: snapshots.into_iter().map(image_snapshot).collect(),
         base: below(Path::new(&layer.file), backing),
         in_use,
         encrypted,
     }))
+}
+
+/// By what a change of the layer would be found. A block device has no time of its last write: only another length of it tells.
+fn stamp(layer: &LayerFile, found: &std::fs::Metadata) -> Result<Option<Stamp>, PortError> {
+    if found.is_file() {
+        return Ok(Some(Stamp { length: found.len(), modified: modified(found) }));
+    }
+    if !found.file_type().is_block_device() {
+        return Ok(None);
+    }
+    let length = length(Path::new(&layer.file)).map_err(|source| unlooked(layer).with_source(source))?;
+    Ok(Some(Stamp { length, modified: 0 }))
 }
 
 /// The bytes that are free where the file is, or is to be. A block device has what it is long: nothing else lies on it.
@@ -92,19 +105,115 @@ pub(crate) async fn merge(
     qemu_img.commit(&top, &base, &done).await.map_err(|e| error::of_qemu_img(about(merge), e))
 }
 
+/// Copies up by qemu-img what is read through a layer that no process has open.
+pub(crate) async fn stream(
+    qemu_img: &dyn QemuImg,
+    stream: &Stream,
+    key_file: Option<PathBuf>,
+    progress: &dyn Progress,
+) -> Result<(), PortError> {
+    let Stream { into, was, below, .. } = stream;
+    as_planned(into)?;
+    if !stands_on(qemu_img, into, was).await? {
+        return Ok(());
+    }
+    as_planned(was)?;
+    if let Some(why) = revertible::locked(&into.file) {
+        return Err(unstreamed(PortErrorKind::Busy, stream, &why));
+    }
+    // What it takes at most is told before; a part of that is a part of the bar.
+    const WHOLE: u64 = 1_000_000;
+    progress.bytes(0, Some(WHOLE));
+    let done = |part: f64| progress.bytes((part * WHOLE as f64) as u64, Some(WHOLE));
+    let (top, below) = (image(into).with_key_file(key_file), below.as_ref().map(image));
+    let copied = qemu_img.rebase(&top, below.as_ref(), &done).await;
+    copied.map_err(|e| error::of_qemu_img(about_stream(stream), e))
+}
+
+/// Whether the header of a layer names this file.
+pub(crate) async fn stands_on(
+    qemu_img: &dyn QemuImg,
+    layer: &LayerFile,
+    base: &LayerFile,
+) -> Result<bool, PortError> {
+    let info = qemu_img.info(&image(layer)).await.map_err(|e| {
+        error::of_qemu_img(format!("disk {}: the layer {} can't be read", layer.disk, layer.file), e)
+    })?;
+    Ok(match below(Path::new(&layer.file), info.backing) {
+        Below::File { file, .. } => same_file(&file, &base.file),
+        Below::Nothing | Below::Foreign(_) => false,
+    })
+}
+
+/// What a copying that failed is called.
+pub(crate) fn about_stream(stream: &Stream) -> String {
+    let Stream { into, .. } = stream;
+    format!("disk {}: what is below {} was not copied into it", into.disk, into.file)
+}
+
+pub(crate) fn unstreamed(kind: PortErrorKind, stream: &Stream, why: &str) -> PortError {
+    PortError::new(kind, Effect::None, format!("{}: {why}", about_stream(stream)))
+}
+
 /// Waits until no process works on the layers any more: a qemu-img whose merge was dropped is ended, and takes a moment to be gone.
 pub(crate) async fn at_rest(merge: &Merge) -> Result<(), PortError> {
+    unlocked([&merge.from.file, &merge.into.file])
+        .await
+        .map_err(|why| unmerged(PortErrorKind::Busy, merge, &why))
+}
+
+/// Waits until no process has the files open; the last reason why not.
+pub(crate) async fn unlocked<const N: usize>(files: [&String; N]) -> Result<(), String> {
     let begin = Instant::now();
     loop {
-        let files = [&merge.from.file, &merge.into.file];
         match files.into_iter().find_map(|file| revertible::locked(file)) {
             None => return Ok(()),
-            Some(why) if begin.elapsed() > ENDING => {
-                return Err(unmerged(PortErrorKind::Busy, merge, &why));
-            }
+            Some(why) if begin.elapsed() > ENDING => return Err(why),
             Some(_) => tokio::time::sleep(SOON).await,
         }
     }
+}
+
+/// Deletes a snapshot inside a layer that no process has open.
+pub(crate) async fn delete_inside(
+    qemu_img: &dyn QemuImg,
+    target: &LayerSnapshot,
+    key_file: Option<PathBuf>,
+) -> Result<(), PortError> {
+    let LayerSnapshot { layer, snapshot } = target;
+    let about = format!(
+        "disk {}: the snapshot {} (id {}) was not deleted from {}",
+        layer.disk, snapshot.name, snapshot.id, layer.file
+    );
+    let is_there = async || {
+        let found = look(qemu_img, layer).await?;
+        let is_it = |held: &ImageSnapshot| held.id == snapshot.id && held.name == snapshot.name;
+        Ok::<_, PortError>(found.is_some_and(|found| found.snapshots.iter().any(is_it)))
+    };
+    if !is_there().await? {
+        return Ok(());
+    }
+    as_planned(layer)?;
+    if let Some(why) = revertible::locked(&layer.file) {
+        return Err(PortError::new(PortErrorKind::Busy, Effect::None, format!("{about}: {why}")));
+    }
+    let meant = SnapshotRef { name: snapshot.name.clone(), id: Some(snapshot.id.clone()) };
+    if let Err(error) = qemu_img.snapshot_delete(&image(layer).with_key_file(key_file), &meant).await {
+        let mut error = error::of_qemu_img(about, error);
+        match is_there().await {
+            Ok(false) => {}
+            Ok(true) => {
+                error.effect = Effect::None;
+                return Err(error);
+            }
+            Err(_) => return Err(error),
+        }
+    }
+    // The ledger is about to say when it was written last.
+    File::open(&layer.file).and_then(|file| file.sync_all()).map_err(|source| {
+        let message = format!("disk {}: {} can't be brought to the disk", layer.disk, layer.file);
+        PortError::new(PortErrorKind::Failed, Effect::Done, message).with_source(source)
+    })
 }
 
 /// Copies a snapshot out of a layer into a new image.

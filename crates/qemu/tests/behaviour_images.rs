@@ -195,15 +195,15 @@ mod under_names_that_are_kept {
     #[tokio::test]
     async fn any_tree_of_layers_stays_what_it_is() {
         let make = ImageFiles::with_names;
-        let (operations, refused) =
+        let operations =
             xlsnap_testkit::behaviour::any_tree_of_layers_stays_what_it_is(make, 20..26, 14).await;
-        assert!(operations > 30 && refused < operations / 4, "{refused} of {operations} were refused");
+        assert!(operations > 30, "{operations}");
     }
 }
 
 #[tokio::test]
 async fn any_tree_of_layers_stays_what_it_is() {
     let make = ImageFiles::make;
-    let (operations, refused) = behaviour::any_tree_of_layers_stays_what_it_is(make, 0..12, 14).await;
-    assert!(operations > 60 && refused < operations / 4, "{refused} of {operations} were refused");
+    let operations = behaviour::any_tree_of_layers_stays_what_it_is(make, 0..12, 14).await;
+    assert!(operations > 60, "{operations}");
 }

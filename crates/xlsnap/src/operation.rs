@@ -5,8 +5,9 @@ use uuid::Uuid;
 use xlsnap_orchestrator::{
     self as orchestrator, AdoptPlan, AdoptReport, AdoptRequest, CheckReport, CheckRequest, Commands,
     CreatePlan, CreateReport, CreateRequest, DeletePlan, DeleteReport, DeleteRequest, DomainRef, Error,
-    OrphanDeletion, OrphanReport, OrphanRequest, PlannedStage, Port, Ports, RecoverPlan, Recovered,
-    RevertPlan, RevertReport, RevertRequest, Session, Stage, planned_stages,
+    FlattenPlan, FlattenReport, FlattenRequest, OrphanDeletion, OrphanReport, OrphanRequest, PlannedStage,
+    Port, Ports, RecoverPlan, Recovered, RevertPlan, RevertReport, RevertRequest, Session, Stage,
+    planned_stages,
 };
 
 use crate::claims::{Neighbours, Writes};
@@ -52,6 +53,7 @@ pub(crate) trait DryRun: Send + Sync {
 pub(crate) struct Create<'r>(pub(crate) &'r CreateRequest);
 pub(crate) struct Revert<'r>(pub(crate) &'r RevertRequest);
 pub(crate) struct Delete<'r>(pub(crate) &'r DeleteRequest);
+pub(crate) struct Flatten<'r>(pub(crate) &'r FlattenRequest);
 pub(crate) struct Check<'r>(pub(crate) &'r CheckRequest);
 pub(crate) struct Adopt<'r>(pub(crate) &'r AdoptRequest);
 pub(crate) struct DeleteOrphan<'r>(pub(crate) &'r OrphanRequest);
@@ -108,6 +110,23 @@ impl Operation for Delete<'_> {
 
     async fn run(&self, session: &Session<'_>, ports: &Ports<'_>) -> Result<DeleteReport, Error> {
         session.delete(ports, self.0, Uuid::new_v4()).await
+    }
+}
+
+#[async_trait]
+impl Operation for Flatten<'_> {
+    type Report = FlattenReport;
+
+    fn name(&self) -> &'static str {
+        "flatten"
+    }
+
+    fn writes(&self) -> Writes<'_> {
+        Writes::Flatten(self.0)
+    }
+
+    async fn run(&self, session: &Session<'_>, ports: &Ports<'_>) -> Result<FlattenReport, Error> {
+        session.flatten(ports, self.0, Uuid::new_v4()).await
     }
 }
 
@@ -214,6 +233,21 @@ impl DryRun for Delete<'_> {
 
     async fn plan(&self, ports: &Ports<'_>, domain: &DomainRef) -> Result<(Self::Plan, Vec<Stage>), Error> {
         let plan = orchestrator::plan_delete(ports, domain, self.0, Uuid::new_v4()).await?;
+        let stages = plan.stages.clone();
+        Ok((plan, stages))
+    }
+}
+
+#[async_trait]
+impl DryRun for Flatten<'_> {
+    type Plan = FlattenPlan;
+
+    fn writes(&self) -> Writes<'_> {
+        Writes::Flatten(self.0)
+    }
+
+    async fn plan(&self, ports: &Ports<'_>, domain: &DomainRef) -> Result<(Self::Plan, Vec<Stage>), Error> {
+        let plan = orchestrator::plan_flatten(ports, domain, self.0, Uuid::new_v4()).await?;
         let stages = plan.stages.clone();
         Ok((plan, stages))
     }

@@ -6,8 +6,8 @@ use std::path::Path;
 use xlsnap::types::libxl::{DiskSnapshot, DomainSnapshot};
 use xlsnap::types::model::SnapshotName;
 use xlsnap::{
-    AdoptRequest, Call, CheckRequest, CreateRequest, DeleteRequest, Host, NewDomain, OrphanRequest,
-    RevertRequest, Selector, StartOptions, StopOptions, design,
+    AdoptRequest, Call, CheckRequest, CreateRequest, DeleteRequest, FlattenRequest, Host, NewDomain,
+    OrphanRequest, RevertRequest, Selector, StartOptions, StopOptions, design,
 };
 
 fn send(_: impl Send) {}
@@ -37,12 +37,15 @@ fn every_future_is_send(
     send(host.create(domain, create, call));
     send(host.plan_create(domain, create));
     send(host.list(domain));
+    send(host.chains(domain));
     send(host.domains());
     send(host.show(domain, name));
     send(host.revert(domain, revert, call));
     send(host.plan_revert(domain, revert));
     send(host.delete(domain, delete, call));
     send(host.plan_delete(domain, delete));
+    send(host.flatten(domain, &FlattenRequest::default(), call));
+    send(host.plan_flatten(domain, &FlattenRequest::default()));
     send(host.check(domain, &CheckRequest::default(), call));
     send(host.plan_check(domain, &CheckRequest::default()));
     send(host.adopt(domain, adopt, call));

@@ -1,10 +1,10 @@
-//! What the operations answer: `xlsnap.plan/2`, `xlsnap.create/1`, `xlsnap.delete/1`, `xlsnap.adopt/1`, `xlsnap.delete-orphan/1`, `xlsnap.revert/1`,
+//! What the operations answer: `xlsnap.plan/2`, `xlsnap.create/1`, `xlsnap.delete/1`, `xlsnap.flatten/1`, `xlsnap.adopt/1`, `xlsnap.delete-orphan/1`, `xlsnap.revert/1`,
 //! `xlsnap.check/1`, `xlsnap.recover/1`, `xlsnap.repair-plan/1`, `xlsnap.recover-plan/1`.
 
 use serde::Serialize;
 use xlsnap::{
-    AdoptReport, CheckReport, Command, CreateReport, DeleteReport, Operation, OrphanReport, Outcome, Planned,
-    PlannedStage, RecoverPlan, Recovered, RevertReport,
+    AdoptReport, CheckReport, Command, CreateReport, DeleteReport, FlattenReport, Operation, OrphanReport,
+    Outcome, Planned, PlannedStage, RecoverPlan, Recovered, RevertReport,
 };
 use xlsnap_types::model::{DiskName, PassedOver, SnapshotName};
 
@@ -95,6 +95,29 @@ impl<'a> DeleteAnswer<'a> {
             schema: "xlsnap.delete/1",
             domain,
             deleted: &report.deleted,
+            warnings: &report.warnings,
+            recovered: report.recovered.as_ref(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(crate) struct FlattenAnswer<'a> {
+    schema: &'static str,
+    domain: &'a str,
+    deleted: &'a [SnapshotName],
+    disks: &'a [DiskName],
+    warnings: &'a [String],
+    recovered: Option<&'a Recovered>,
+}
+
+impl<'a> FlattenAnswer<'a> {
+    pub(crate) fn new(domain: &'a str, report: &'a FlattenReport) -> Self {
+        Self {
+            schema: "xlsnap.flatten/1",
+            domain,
+            deleted: &report.deleted,
+            disks: &report.disks,
             warnings: &report.warnings,
             recovered: report.recovered.as_ref(),
         }

@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use xlsnap_types::model::DomainName;
 
 use super::{
-    Check, Create, Delete, DomainCommand, List, Recover, Revert, Show, SnapshotCreate, SnapshotDelete,
-    SnapshotList, SnapshotRevert,
+    Check, Create, Delete, DomainCommand, Flatten, List, Recover, Revert, Show, SnapshotCreate,
+    SnapshotDelete, SnapshotList, SnapshotRevert,
 };
 
 const AFTER_HELP: &str = "\
@@ -76,6 +76,11 @@ pub(crate) enum Command {
     Revert(Revert),
     /// Delete a snapshot.
     Delete(Delete),
+    /// Make disks stand on nothing: copy what is read from the files below their images into these.
+    ///
+    /// No snapshot is deleted, but those that --keep leaves out; the files that hold the others stay beside. A guest that runs goes on. What is
+    /// interrupted leaves the disk as it was, and goes on from there when it is done again.
+    Flatten(Flatten),
     /// Compare records, images and the journal, and say what is at risk.
     Check(Check),
     /// Complete or undo what a crash left. The next operation on a domain does this by itself.

@@ -195,7 +195,8 @@ pub(crate) struct List {
     #[command(flatten)]
     pub(crate) domain: MaybeDomain,
 
-    /// Draw which snapshot was made on top of which, and where the domain is now.
+    /// Draw which snapshot was made on top of which, and where the domain is now; of external snapshots also which file stands on which,
+    /// what it takes on its disk, and which state it holds.
     #[arg(long)]
     pub(crate) tree: bool,
 }
@@ -275,6 +276,24 @@ pub(crate) struct Delete {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Flatten {
+    #[command(flatten)]
+    pub(crate) domain: OneDomain,
+
+    /// Only this disk; may be repeated. Without it, every writable disk.
+    #[arg(long = "disk", value_name = "DISK")]
+    pub(crate) disks: Vec<DiskName>,
+
+    /// Delete first, of the snapshots that the domain descends from, all but so many of the nearest.
+    #[arg(long, value_name = "N")]
+    pub(crate) keep: Option<usize>,
+
+    /// Only say what would be done, and to which images and files.
+    #[arg(short = 'n', long, visible_short_alias = 'N')]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
 #[command(group(ArgGroup::new("orphan").args(["adopt", "delete_orphan"])))]
 #[command(group(ArgGroup::new("change").args(["repair", "keep_base", "adopt", "delete_orphan"]).multiple(true)))]
 pub(crate) struct Check {
@@ -297,7 +316,7 @@ pub(crate) struct Check {
     #[arg(long, value_name = "NAME", requires = "domain", conflicts_with_all = ["repair", "deep", "delete_orphan"])]
     pub(crate) adopt: Option<SnapshotName>,
 
-    /// Delete what no record names: a snapshot of this name in the images, or a memory file that a check has listed.
+    /// Delete what no record names: a snapshot of this name in the images, or a memory file or an overlay that a check has listed.
     #[arg(long, value_name = "NAME|FILE", requires = "domain", conflicts_with_all = ["repair", "deep"], allow_hyphen_values = true)]
     pub(crate) delete_orphan: Option<String>,
 

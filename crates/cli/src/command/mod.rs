@@ -5,6 +5,7 @@ mod create;
 mod delete;
 mod design_era;
 mod domain;
+mod flatten;
 mod health;
 mod json;
 mod list;

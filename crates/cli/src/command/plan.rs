@@ -30,12 +30,24 @@ impl Plan<'_> {
         let Self { domain, operation, name, snapshot, stages, passed_over, warnings } = *self;
         let json = PlanAnswer::new(domain, operation, name, snapshot, stages, passed_over, warnings);
         context.answer(&json, |out, _| {
-            writeln!(
-                out,
-                "to {operation} snapshot {} of domain {}, xlsnap would:",
-                visible(name),
-                visible(domain)
-            )?;
+            match operation {
+                Operation::Flatten if stages.is_empty() => {
+                    writeln!(
+                        out,
+                        "no disk of domain {} stands on anything: nothing would be done",
+                        visible(domain)
+                    )?;
+                }
+                Operation::Flatten => {
+                    writeln!(out, "to flatten the disks of domain {}, xlsnap would:", visible(domain))?;
+                }
+                _ => writeln!(
+                    out,
+                    "to {operation} snapshot {} of domain {}, xlsnap would:",
+                    visible(name),
+                    visible(domain)
+                )?,
+            }
             tell_stages(out, stages)?;
             if let Some(snapshot) = snapshot {
                 writeln!(out, "the record will have:")?;

@@ -1,6 +1,6 @@
 //! Which command does what.
 
-use super::{create, delete, design_era, domain, health, json, list, manual, revert, show};
+use super::{create, delete, design_era, domain, flatten, health, json, list, manual, revert, show};
 use crate::args::{Cli, Command};
 use crate::context::Context;
 use crate::exit::Exit;
@@ -15,6 +15,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Show(args) => show::run(&context, args),
         Command::Revert(args) => revert::run(&context, args),
         Command::Delete(args) => delete::run(&context, args),
+        Command::Flatten(args) => flatten::run(&context, args),
         Command::Check(args) => health::check(&context, args),
         Command::Recover(args) => health::recover(&context, args),
         Command::Domain(command) => domain::run(&context, command),

@@ -15,8 +15,41 @@ use crate::life::Startable;
 
 const MIB: u64 = 1 << 20;
 
-/// How many moments of each command are tried.
-const MOMENTS: u32 = 10;
+/// The moments at which a command is killed: so many, evenly spread, each moved a little by the seed. `XLSNAP_MOMENTS` and `XLSNAP_SEED`
+/// say otherwise (`cargo xtask campaign external`).
+struct Moments {
+    count: u32,
+    seed: u64,
+}
+
+impl Moments {
+    fn new() -> Self {
+        let given = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+        let count = given("XLSNAP_MOMENTS").and_then(|count| u32::try_from(count).ok()).unwrap_or(10);
+        Self { count: count.max(3), seed: given("XLSNAP_SEED").unwrap_or(0) }
+    }
+
+    /// How long after its start a command that takes `whole` is killed.
+    fn after(&self, whole: Duration, moment: u32) -> Duration {
+        // SplitMix64, of Steele, Lea and Flood.
+        let mut word = self.seed.wrapping_add(u64::from(moment).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let part = if self.seed == 0 { 0.0 } else { (word >> 40) as f64 / (1u64 << 24) as f64 - 0.5 };
+        whole.mul_f64((f64::from(moment) + part) / f64::from(self.count + 1))
+    }
+
+    /// Tells how many of the kills fell into the operation; a few have to.
+    fn assert_met(&self, what: &str, met: u32) {
+        println!("{what}: {met} of {} kills fell into the operation", self.count);
+        assert!(met >= 2, "{what}: only {met} kills fell into the operation");
+    }
+}
+
+/// One of some values that a disk does not hold otherwise.
+fn byte(from: u8, moment: u32) -> u8 {
+    from + u8::try_from(moment % 16).expect("16 fit")
+}
 
 /// The disks, and by how much what is written to each is more than what is said.
 const DISKS: [(&str, u8); 2] = [("vda", 0), ("vdb", 100)];
@@ -194,12 +227,12 @@ fn a_live_creation_under_kept_names_that_is_killed_loses_none() {
     let whole = measured(&web, &create_kept("first"));
     web.held.insert("first".to_owned(), web.now);
     let mut met = 0;
-    for moment in 0..2 * MOMENTS {
+    let moments = Moments::new();
+    for moment in 1..=moments.count {
         let about = format!("moment {moment}");
         let name = format!("s{moment}");
-        web.write(2 + u8::try_from(moment).unwrap());
-        let after = whole * (moment + 1) / (2 * MOMENTS + 1);
-        met += u32::from(web.killed(&create_kept(&name), after, moment % 2 == 1));
+        web.write(byte(10, moment));
+        met += u32::from(web.killed(&create_kept(&name), moments.after(whole, moment), moment % 2 == 1));
         if web.host.names("web").contains(&name) {
             web.held.insert(name, web.now);
         }
@@ -207,7 +240,7 @@ fn a_live_creation_under_kept_names_that_is_killed_loses_none() {
         assert!(web.reads(web.now), "{about}");
         assert_eq!(web.images(), own, "{about}");
     }
-    assert!(met >= 2, "only {met} of the moments fell into the operation");
+    moments.assert_met("create", met);
     for name in web.held.clone().keys() {
         web.host.run(["delete", "web", name]).ok();
         assert!(web.reads(web.now), "{name}");
@@ -231,20 +264,17 @@ fn reverts(mut web: Web) {
     let whole = measured(&web, &["revert", "web", "a"]);
     web.now = 1;
     let mut met = 0;
-    for moment in 0..MOMENTS {
+    let moments = Moments::new();
+    for moment in 1..=moments.count {
         let to = ["b", "c", "a"][moment as usize % 3];
-        web.write(10 + u8::try_from(moment).unwrap());
+        web.write(byte(10, moment));
         let about = format!("moment {moment}");
-        met += u32::from(web.killed(
-            &["revert", "web", to],
-            whole * (moment + 1) / (MOMENTS + 1),
-            moment % 2 == 1,
-        ));
+        met += u32::from(web.killed(&["revert", "web", to], moments.after(whole, moment), moment % 2 == 1));
         web.assert_held(&about);
         let (before, after) = (web.reads(web.now), web.reads(web.held[to]));
         assert!(before != after, "{about}: before {before}, after {after}");
     }
-    assert!(met >= 2, "only {met} of the moments fell into the operation");
+    moments.assert_met("revert", met);
     // All is well: each is gone back to, and deleted.
     for (to, byte) in web.held.clone() {
         web.host.run(["revert", "web", &to]).ok();
@@ -272,16 +302,17 @@ fn deletions(mut web: Web) {
     web.create("keep", &EXTERNAL);
     let mut met = 0;
     let mut whole = Duration::ZERO;
-    for moment in 0..=MOMENTS {
+    let moments = Moments::new();
+    for moment in 0..=moments.count {
         let about = format!("moment {moment}");
         // The one that goes; every second time there is another one above, so that its layer is in the middle.
         let gone = format!("gone{moment}");
-        web.write(20 + u8::try_from(moment).unwrap());
+        web.write(byte(20, moment));
         web.create(&gone, &EXTERNAL);
-        web.write(40 + u8::try_from(moment).unwrap());
+        web.write(byte(40, moment));
         if moment % 4 >= 2 {
             web.create("above", &EXTERNAL);
-            web.write(60 + u8::try_from(moment).unwrap());
+            web.write(byte(60, moment));
         }
         let delete = ["delete", "web", &gone];
         if moment == 0 {
@@ -290,7 +321,7 @@ fn deletions(mut web: Web) {
             web.assert_held(&about);
             continue;
         }
-        met += u32::from(web.killed(&delete, whole * moment / (MOMENTS + 1), moment % 2 == 1));
+        met += u32::from(web.killed(&delete, moments.after(whole, moment), moment % 2 == 1));
         if !web.host.names("web").contains(&gone) {
             web.held.remove(&gone);
         }
@@ -304,8 +335,77 @@ fn deletions(mut web: Web) {
         web.assert_held(&about);
         assert!(web.reads(web.now), "{about}");
     }
-    assert!(met >= 2, "only {met} of the moments fell into the operation");
+    moments.assert_met("delete", met);
     web.host.stop(&["--powerdown", "0"]);
     web.host.start();
     assert!(web.reads(web.now));
+}
+
+/// Whether no disk would be flattened.
+fn is_flat(web: &Web) -> bool {
+    web.host.json(&["flatten", "web", "--dry-run"])["stages"].as_array().unwrap().is_empty()
+}
+
+#[test]
+fn a_flattening_that_is_killed_loses_none() {
+    let mut web = Web::new(64 * MIB);
+    web.create("inside", &[]);
+    let (mut met, mut whole) = (0, Duration::ZERO);
+    let moments = Moments::new();
+    for moment in 0..=moments.count {
+        let about = format!("moment {moment}");
+        web.write(byte(20, moment));
+        web.create("below", &EXTERNAL);
+        assert!(!is_flat(&web), "{about}");
+        if moment == 0 {
+            whole = measured(&web, &["flatten", "web"]);
+        } else {
+            met += u32::from(web.killed(&["flatten", "web"], moments.after(whole, moment), moment % 2 == 1));
+        }
+        web.assert_held(&about);
+        assert!(web.reads(web.now), "{about}");
+        web.host.run(["flatten", "web"]).ok();
+        assert!(is_flat(&web), "{about}");
+        web.assert_held(&about);
+        web.host.run(["delete", "web", "below"]).ok();
+        web.held.remove("below");
+        web.assert_held(&about);
+        assert!(web.reads(web.now), "{about}");
+    }
+    moments.assert_met("flatten", met);
+    web.host.stop(&["--powerdown", "0"]);
+    web.host.start();
+    assert!(web.reads(web.now));
+}
+
+/// Ctrl-C leaves the disks as they were, and nothing to recover.
+#[test]
+fn a_flattening_that_is_interrupted_is_over() {
+    let mut web = Web::new(64 * MIB);
+    web.create("below", &EXTERNAL);
+    let child = |web: &Web| {
+        web.host.command(&["flatten", "web"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let has_job = |web: &Web| {
+        let mut monitor = Monitor::connect(&web.host.scratch.path("f.qmp")).unwrap();
+        !monitor.must("query-jobs", json!({})).as_array().unwrap().is_empty()
+    };
+    let mut running = child(&web);
+    wait_until("QEMU copies, or has copied", || {
+        (has_job(&web) || running.try_wait().unwrap().is_some()).then_some(())
+    });
+    kill_process(Pid::from_child(&running), Signal::INT).ok();
+    let ended = running.wait().unwrap();
+    assert!(matches!(ended.code(), Some(0 | 1)), "{ended:?}");
+    assert!(!has_job(&web));
+    assert!(web.host.run(["recover", "web"]).ok().out.contains("nothing to recover"));
+    assert!(web.reads(web.now));
+    web.assert_held("interrupted");
+    assert_eq!(web.status()["state"], "running");
+    web.host.run(["flatten", "web"]).ok();
+    assert!(is_flat(&web) && web.reads(web.now));
+    web.write(9);
+    web.host.stop(&["--powerdown", "0"]);
+    web.host.start();
+    assert!(web.reads(9));
 }

@@ -106,6 +106,8 @@ fn every_answer_is_as_documented() {
         &["revert", "web", "x1"],
         &["delete", "web", "x1", "--no-merge", "--dry-run"],
         &["delete", "web", "x1", "--no-merge"],
+        &["flatten", "web", "--dry-run"],
+        &["flatten", "web", "--keep", "0"],
         &["check", "web", "--keep-base", "vda"],
         &["check", "web", "--keep-base", "vda", "--dry-run"],
         &["recover", "web"],

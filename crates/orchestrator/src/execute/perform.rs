@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, select, try_join};
 use xlsnap_conf_store::Record;
 use xlsnap_types::model::{DiskName, MemoryWay, Meta, SnapshotName};
 
@@ -58,19 +58,26 @@ impl<'e> Execution<'e> {
             Either::Left((done, _)) => return done,
             Either::Right(((), _)) => interrupted(Effect::Unknown),
         };
-        let Does::Merge(merge) = does else { return Err(wish) };
-        let layers = self.ports.layers.need(&does.failure())?;
-        layers.park(merge).await.map_err(|e| does.failed(e))?;
-        Err(wish.ended_as(Kind::Failed, Effect::None))
+        let parked = match does {
+            Does::Merge(merge) => self.ports.layers.need(&does.failure())?.park(merge).await.map(|()| false),
+            Does::Stream(stream) => self.ports.layers.need(&does.failure())?.park_stream(stream).await,
+            _ => return Err(wish),
+        };
+        match parked.map_err(|e| does.failed(e))? {
+            // It came first; what follows is short.
+            true => Ok(()),
+            false => Err(wish.ended_as(Kind::Failed, Effect::None)),
+        }
     }
 
     async fn act(&self, does: &Does) -> Result<(), Error> {
         let (ports, progress) = (&self.ports, self.ports.progress);
+        let telling = &self.telling(does);
         let subject = does.failure();
         let port = |result: Result<(), PortError>| result.map_err(|e| does.failed(e));
         match does {
             Does::MakeLayer(overlay) => port(ports.overlays.need(&subject)?.make(overlay).await),
-            Does::CopyOut(copy) => port(ports.layers.need(&subject)?.copy_out(copy, progress).await),
+            Does::CopyOut(copy) => port(ports.layers.need(&subject)?.copy_out(copy, telling).await),
             Does::RemoveLayer(overlay) => port(ports.overlays.need(&subject)?.discard(overlay).await),
             Does::Adopt(to) => {
                 port(ports.overlays.need(&subject)?.adopt(&to.disk, &to.file, &to.format).await)
@@ -84,7 +91,8 @@ impl<'e> Execution<'e> {
             Does::SetImage { snapshot, disk, from, to } => {
                 self.set_image(does, snapshot, (disk, from.as_str(), to.as_str())).await
             }
-            Does::Merge(merge) => port(ports.layers.need(&subject)?.merge(merge, progress).await),
+            Does::Merge(merge) => port(ports.layers.need(&subject)?.merge(merge, telling).await),
+            Does::Stream(stream) => port(ports.layers.need(&subject)?.stream(stream, telling).await),
             Does::Reheader { child, base } => port(ports.layers.need(&subject)?.reheader(child, base).await),
             Does::Unlink(layer) => self.unlink(does, layer).await,
             Does::EmptyLayer { layer, overlay } => self.empty_layer(does, layer, overlay).await,
@@ -142,7 +150,7 @@ impl<'e> Execution<'e> {
             }
             Does::TakeInside { save, actions } => {
                 let before = ports.clock.monotonic();
-                let pause = ports.inside.need(&subject)?.take_inside(save, actions, progress).await;
+                let pause = ports.inside.need(&subject)?.take_inside(save, actions, telling).await;
                 self.found().took = ports.clock.monotonic().saturating_sub(before);
                 self.note_pause(save.was, save.way(), pause.map_err(|e| does.failed(e))?);
                 Ok(())
@@ -151,13 +159,14 @@ impl<'e> Execution<'e> {
             Does::DropBitmap { disk, bitmap, .. } => port(ports.disks.drop_bitmap(disk, bitmap).await),
             Does::Apply { target, .. } => port(ports.disks.revert(&target.disk, &target.snapshot).await),
             Does::DeleteInside(target) => self.delete_inside(does, target).await,
+            Does::DeleteInLayer(target) => port(ports.layers.need(&subject)?.delete_inside(target).await),
             Does::EndProcess(_) => port(ports.power.need(&subject)?.end().await),
             Does::Start { run } => port(ports.power.need(&subject)?.start(*run).await),
             Does::Restore { memory, run } => {
-                port(ports.power.need(&subject)?.restore(memory, *run, progress).await)
+                port(ports.power.need(&subject)?.restore(memory, *run, telling).await)
             }
             Does::Load { inside, run, .. } => {
-                port(ports.inside.need(&subject)?.load(inside, *run, progress).await)
+                port(ports.inside.need(&subject)?.load(inside, *run, telling).await)
             }
             Does::Release => port(ports.release.need(&subject)?.release().await),
             Does::TakeBack => port(ports.release.need(&subject)?.take_back().await),
@@ -403,8 +412,7 @@ impl<'e> Execution<'e> {
         actions: &[SnapshotAction],
         inside: bool,
     ) -> Result<bool, PortError> {
-        let guest = self.ports.guest.state().await?;
-        let looked = self.ports.disks.inventory().await?;
+        let (guest, looked) = try_join(self.ports.guest.state(), self.ports.disks.inventory()).await?;
         let is_there = is_taken(actions, guest, &looked) && (!inside || holds_memory(actions, &looked));
         self.found().looked = Some(looked);
         Ok(is_there)

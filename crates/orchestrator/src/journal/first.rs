@@ -191,7 +191,7 @@ impl Save {
 impl FirstDeletion {
     fn deletion(self) -> SnapshotDeletion {
         let Self { name, parent, disks, memory } = self;
-        SnapshotDeletion { name, parent, disks, memory: memory.map(String::from) }
+        SnapshotDeletion { name, parent, disks, layers: Vec::new(), memory: memory.map(String::from) }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What becomes of layers that no snapshot needs any more: one that holds nothing but lost writes is removed, and one whose only
-//! child can take its place is merged with it. Pure: it makes steps, and its own picture of the tree follows them.
+//! child can take its place is merged with it: the child's data goes down into it, or, where it may not be written, its data goes up into
+//! the child. And the flattening of disks: all data goes up into what they write to. Pure: it makes steps, and its own picture of the tree follows them.
 //!
 //! No layer is unlinked before what replaces it is durable and every header and record names that. Each step may be done again.
 
@@ -9,14 +10,18 @@ use uuid::Uuid;
 use xlsnap_types::model::{DiskName, ImageFormat, Owner};
 
 use super::{ExternalPart, Guard, InternalPart, LayerNode, LayerTree};
-use crate::plan::{note, token};
+use crate::plan::{file_beside, note, token};
 use crate::step::{Adoption, Does, LayerNote, Stage};
-use crate::{Below, LayerFile, Merge, Overlay};
+use crate::{Below, LayerFile, Merge, Overlay, Stream};
 
 /// An overlay that takes no more than this has no data of its own: header, two levels of reference counts and one of clusters.
 pub(crate) const WITHOUT_DATA: u64 = 5 * 64 * 1024;
 
+/// How many names are tried for an overlay.
+const NAMES: usize = 100_000;
+
 /// A tree that is tidied.
+#[derive(Clone)]
 pub(crate) struct Tidy {
     pub(crate) tree: LayerTree,
     /// The external parts of the records that stay.
@@ -25,6 +30,16 @@ pub(crate) struct Tidy {
     pub(crate) inside: Vec<InternalPart>,
     /// The image that each disk writes to.
     pub(crate) tops: BTreeMap<DiskName, String>,
+    /// What the names of new overlays of each disk are made of.
+    pub(crate) stems: BTreeMap<DiskName, String>,
+    /// The names that something has which is no layer.
+    pub(crate) taken: BTreeSet<String>,
+    /// The disks that are to stand on nothing.
+    pub(crate) flat: BTreeSet<DiskName>,
+    /// The files that held the states of snapshots which this operation deletes.
+    pub(crate) left: BTreeSet<String>,
+    /// Whether a storage daemon has the disks.
+    pub(crate) served: bool,
     /// Whether the domain's guest runs: a merge of its disk's image stops it.
     pub(crate) runs: bool,
     /// Why it cannot be stopped for that, as a clause.
@@ -52,16 +67,25 @@ pub(crate) struct Tidied {
 
 /// Two layers that can become one.
 struct Pair {
-    /// It has all that is read through it afterwards.
     base: LayerNode,
     /// Its only child.
     child: LayerNode,
+    way: Way,
+}
+
+/// Where the data goes.
+enum Way {
+    /// The child's into the base.
+    Down,
+    /// The base's into the child.
+    Up,
 }
 
 impl Tidy {
     /// Plans it.
     pub(crate) fn plan(mut self) -> Tidied {
         let mut done = Tidied::default();
+        self.flatten(&mut done);
         while self.remove_one(&mut done) || (self.merges && self.merge_one(&mut done)) {}
         let names = self.tree.nodes().iter().map(|node| node.layer.file.clone());
         let waiting: Vec<String> = names.filter(|file| self.is_unnamed(file)).collect();
@@ -171,7 +195,8 @@ impl Tidy {
         let (below, above) = (&base.layer, &child.layer);
         let why = match base.owner {
             // Of a base that is not the domain's nothing is said: that it stays is what it is for.
-            Owner::Foreign if base.guard == Guard::Same => return Ok(None),
+            Owner::Foreign if base.guard == Guard::Same && !self.left.contains(file) => return Ok(None),
+            Owner::Foreign if base.guard == Guard::Same => "it is not the domain's".to_owned(),
             _ if base.guard == Guard::Replaced || child.guard == Guard::Replaced => {
                 "another file has its name now, see what check says".to_owned()
             }
@@ -203,9 +228,25 @@ impl Tidy {
             _ if let Some(why) = self.closed.get(file).or_else(|| self.closed.get(&above.file)) => {
                 why.clone()
             }
-            _ => return Ok(Some(Pair { base: base.clone(), child: child.clone() })),
+            _ => return Ok(Some(Pair { base: base.clone(), child: child.clone(), way: Way::Down })),
         };
-        Err(why)
+        match self.goes_up(base, child) {
+            true => Ok(Some(Pair { base: base.clone(), child: child.clone(), way: Way::Up })),
+            false => Err(why),
+        }
+    }
+
+    /// Whether the data of a layer can go up into its only child, since the child's may not go down.
+    fn goes_up(&self, base: &LayerNode, child: &LayerNode) -> bool {
+        let is_sound = base.guard == Guard::Same && child.guard == Guard::Same;
+        is_sound
+            && child.owner != Owner::Foreign
+            && child.layer.format == ImageFormat::Qcow2
+            && child.layer.snapshots.is_empty()
+            && (child.layer.encrypted || !base.layer.encrypted)
+            && !self.closed.contains_key(&child.layer.file)
+            && !matches!(base.layer.base, Below::Foreign(_))
+            && !self.served
     }
 
     fn why_kept(&self, file: &str) -> Option<String> {
@@ -221,11 +262,123 @@ impl Tidy {
     fn merge_one(&mut self, done: &mut Tidied) -> bool {
         let mut names = self.tree.nodes().iter().map(|node| &node.layer.file);
         let Some(pair) = names.find_map(|file| self.pair(file).ok().flatten()) else { return false };
-        self.merge(&pair, done);
+        let Pair { base, child, way } = &pair;
+        match way {
+            Way::Down => self.merge(base, child, done),
+            Way::Up => {
+                let below = match &base.layer.base {
+                    Below::File { file, .. } => self.tree.get(file).cloned(),
+                    Below::Nothing | Below::Foreign(_) => None,
+                };
+                self.stream(child, base, below.as_ref(), done);
+                if base.owner != Owner::Made {
+                    let file = &base.layer.file;
+                    done.kept.push(format!(
+                        "{file} (disk {}) stays, and nothing is read from it any more: it was not made for a snapshot",
+                        base.disk
+                    ));
+                }
+            }
+        }
         true
     }
 
-    fn merge(&mut self, Pair { base, child }: &Pair, done: &mut Tidied) {
+    /// Makes the chosen disks stand on nothing, unless tidying alone does it.
+    fn flatten(&mut self, done: &mut Tidied) {
+        for disk in self.flat.clone() {
+            let is_on = |tidy: &Self| {
+                let top = tidy.tops.get(&disk).and_then(|top| tidy.tree.get(top))?;
+                match &top.layer.base {
+                    Below::File { file, .. } => Some((top.clone(), tidy.tree.get(file)?.clone())),
+                    Below::Nothing | Below::Foreign(_) => None,
+                }
+            };
+            let Some((top, was)) = is_on(self) else { continue };
+            let mut tidied = Self { flat: BTreeSet::new(), ..self.clone() };
+            let mut unused = Tidied::default();
+            while tidied.remove_one(&mut unused) || (tidied.merges && tidied.merge_one(&mut unused)) {}
+            if is_on(&tidied).is_some() {
+                self.stream(&top, &was, None, done);
+            }
+        }
+    }
+
+    /// Data goes up into a layer.
+    fn stream(&mut self, into: &LayerNode, was: &LayerNode, below: Option<&LayerNode>, done: &mut Tidied) {
+        let file = &into.layer.file;
+        let stream = Stream {
+            into: into.file(),
+            was: was.file(),
+            below: below.map(LayerNode::file),
+            token: token(self.id, 0x1000 + done.stages.len()),
+        };
+        self.push(done, Does::Stream(stream));
+        let noted =
+            LayerNote { base: below.map(|below| below.layer.file.clone()), ..note(into, !self.is_top(file)) };
+        self.push(done, Does::NoteLayers { add: vec![noted], remove: Vec::new() });
+        let copied: u64 = self
+            .tree
+            .chain(file)
+            .into_iter()
+            .skip(1)
+            .take_while(|node| below.is_none_or(|below| below.layer.file != node.layer.file))
+            .fold(0, |sum, node| sum.saturating_add(node.layer.bytes));
+        for node in self.tree.nodes.iter_mut().filter(|node| node.layer.file == *file) {
+            node.layer.bytes = node.layer.bytes.saturating_add(copied).min(node.layer.virtual_size);
+            node.layer.base = match below {
+                None => Below::Nothing,
+                Some(below) => {
+                    Below::File { file: below.layer.file.clone(), format: Some(below.layer.format.clone()) }
+                }
+            };
+        }
+        let naming: Vec<usize> =
+            (0..self.parts.len()).filter(|at| self.parts[*at].files.overlay == *file).collect();
+        for at in naming {
+            self.name_overlay(at, done);
+        }
+    }
+
+    /// Makes a record name an overlay of what holds its state: one that is there, or a new one, without data.
+    fn name_overlay(&mut self, at: usize, done: &mut Tidied) {
+        let ExternalPart { snapshot, disk, files } = self.parts[at].clone();
+        let Some(state) = self.tree.get(&files.image).cloned() else { return };
+        let there = self.tree.children(&files.image).next().map(LayerNode::file);
+        let mut to = files;
+        if let Some(LayerFile { file, format, .. }) = there {
+            (to.overlay, to.overlay_format) = (file, format);
+            if to != self.parts[at].files {
+                self.set_part(at, to, done);
+            }
+            return;
+        }
+        let Some(file) = self.free_name(&disk, snapshot.as_str()) else { return };
+        let overlay = Overlay {
+            disk: disk.clone(),
+            file,
+            format: ImageFormat::Qcow2,
+            base: to.image.clone(),
+            base_format: state.layer.format.clone(),
+            virtual_size: state.layer.virtual_size,
+            token: token(self.id, 0x1000 + done.stages.len()),
+        };
+        let noted = LayerNote::made(&disk, &overlay.file, &overlay.format, &overlay.base);
+        self.push(done, Does::MakeLayer(overlay.clone()));
+        self.push(done, Does::NoteLayers { add: vec![noted], remove: Vec::new() });
+        self.tree.add_overlay(&overlay);
+        (to.overlay, to.overlay_format) = (overlay.file, overlay.format);
+        self.set_part(at, to, done);
+    }
+
+    /// A name for an overlay that no file has: `IMAGE.SNAPSHOT-N.qcow2`.
+    fn free_name(&self, disk: &DiskName, snapshot: &str) -> Option<String> {
+        let stem = self.stems.get(disk)?;
+        (1..NAMES)
+            .map(|number| file_beside(stem, &format!("{snapshot}-{number}"), &ImageFormat::Qcow2))
+            .find(|file| self.tree.get(file).is_none() && !self.taken.contains(file))
+    }
+
+    fn merge(&mut self, base: &LayerNode, child: &LayerNode, done: &mut Tidied) {
         let (from, into) = (child.file(), base.file());
         let was_top = self.is_top(&from.file);
         let above: Vec<LayerFile> = self.tree.children(&from.file).map(LayerNode::file).collect();

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::future::try_join3;
 use tracing::Instrument;
 use uuid::Uuid;
 use xlsnap_types::model::{Consistency, DiskMeta, Meta, SnapshotName, StateFlags};
@@ -17,9 +18,9 @@ use crate::reversibility::Now;
 use crate::session::{Session, chain, pending};
 use crate::step::Does;
 use crate::{
-    CreatePlan, CreateReport, CreateRequest, DiskPlan, DomainRef, Effect, Error, GuestState, Inventory, Kind,
-    LayerNote, MemoryPlace, MemoryRequest, MemorySave, NameSwap, Operation, Overlay, Ports, Reversibility,
-    SnapshotAction, Stage,
+    Abilities, Can, CreatePlan, CreateReport, CreateRequest, DiskPlan, DomainRef, Effect, Error, GuestState,
+    Inventory, Kind, LayerNote, MemoryPlace, MemoryRequest, MemorySave, NameSwap, Operation, Overlay, Ports,
+    Reversibility, SnapshotAction, Stage,
 };
 
 /// Plans a snapshot, with no effect: a dry run. It asks the store, the guest and the disks.
@@ -94,6 +95,8 @@ pub(super) struct Creation {
     pub(super) plan: CreatePlan,
     id: Uuid,
     guest: GuestState,
+    /// What can be done with the domain's process; `None` where saving its memory changes that.
+    abilities: Option<Result<Abilities, Error>>,
 }
 
 impl Creation {
@@ -110,14 +113,22 @@ impl Creation {
             ports.store.names(domain.uuid).await.map_err(unreadable)?.into_iter().collect();
         let of_domain = ports.store.domain_record(domain.uuid).await.map_err(unreadable)?.unwrap_or_default();
         let parent = of_domain.current.filter(|parent| names.contains(parent));
-        let guest = guest(ports, domain).await?;
-        let inventory = inventory(ports, domain).await?;
+        let is_same = request.memory.is_none();
+        let abilities = async { Ok(if is_same { Some(abilities(ports, domain).await) } else { None }) };
+        let (guest, inventory, abilities) =
+            try_join3(guest(ports, domain), inventory(ports, domain), abilities).await?;
         let mut layers = LayerFacts::default();
         if request.takes_externally() && ports.layers.get().is_some() {
             layers = layers_of_tops(ports, domain, &inventory).await?;
         }
         let naming = match request.takes_externally() {
-            true => naming(ports, domain, guest, &inventory).await?,
+            true => {
+                let restart = match &abilities {
+                    Some(Ok(known)) => known.restart.clone(),
+                    _ => self::abilities(ports, domain).await?.restart,
+                };
+                naming(ports, (guest, restart), &inventory).await?
+            }
             false => NameFacts::unasked(guest),
         };
         let now = ports.clock.epoch_seconds();
@@ -149,7 +160,7 @@ impl Creation {
         let (notes, followed) = new_layers(domain, &layers, &mut plan)?;
         let naming = Naming { swaps: plan.names.clone(), was: guest.run(), followed };
         plan.stages = creation_stages(domain.uuid, draft, naming, notes);
-        Ok(Self { plan, id, guest })
+        Ok(Self { plan, id, guest, abilities })
     }
 
     /// The effects, after their journal entry.
@@ -158,7 +169,7 @@ impl Creation {
         session: &Session<'_>,
         ports: &Ports<'_>,
     ) -> Result<CreateReport, Error> {
-        let Self { plan, id, guest } = self;
+        let Self { plan, id, guest, abilities } = self;
         let domain = session.domain;
         let mut journal = Journal::new(id, Operation::Create, plan.name.clone(), plan.stages);
         session.intend(&journal).await?;
@@ -209,7 +220,11 @@ impl Creation {
                 return Err(go_back(&execution, &mut journal, fault, &head).await);
             }
         }
-        let now = Now::look(ports, domain, guest).await;
+        let abilities = match abilities {
+            Some(known) => known,
+            None => self::abilities(ports, domain).await,
+        };
+        let now = abilities.map(|abilities| Now::new(ports, guest, abilities));
         let found = execution.into_found();
         let record = found.record.expect("a creation that went through its list stored its record");
         warnings.extend(found.warnings);
@@ -332,8 +347,7 @@ fn new_layers(
 /// What can be done with the names of the disks' images.
 pub(super) async fn naming(
     ports: &Ports<'_>,
-    domain: &DomainRef,
-    guest: GuestState,
+    (guest, restart): (GuestState, Can),
     inventory: &Inventory,
 ) -> Result<NameFacts, Error> {
     let mut movable = BTreeMap::new();
@@ -346,13 +360,7 @@ pub(super) async fn naming(
             movable.insert(disk.name.clone(), can);
         }
     }
-    Ok(NameFacts {
-        port: ports.names.can(),
-        restart: abilities(ports, domain).await?.restart,
-        guest,
-        pause: ports.pause.can(),
-        movable,
-    })
+    Ok(NameFacts { port: ports.names.can(), restart, guest, pause: ports.pause.can(), movable })
 }
 
 /// What a draft is made of.

@@ -16,8 +16,8 @@ use crate::plan::{self, DeleteFacts, LayerFacts, Parents, no_such};
 use crate::session::{Session, chain, pending};
 use crate::step::{Adoption, Does, LayerNote, Stage};
 use crate::{
-    Can, DeletePlan, DeleteReport, DeleteRequest, DomainRef, Effect, Error, Inventory, Kind, LayerFile,
-    Operation, Outcome, Ports, Recovered,
+    Abilities, Can, DeletePlan, DeleteReport, DeleteRequest, DomainRef, Effect, Error, Inventory, Kind,
+    LayerFile, Operation, Outcome, Ports, Recovered, Run,
 };
 
 /// Plans a deletion, with no effect: a dry run. It asks the store and the disks.
@@ -155,7 +155,7 @@ async fn plan(
         }
     }
     let mut layers = LayerFacts::default();
-    let mut restart = Can::Yes;
+    let (mut restart, mut release) = (Can::Yes, Can::Yes);
     let of_domain = ports.store.domain_record(domain.uuid).await.map_err(unreadable)?.unwrap_or_default();
     if !request.metadata_only {
         inventory = self::inventory(ports, domain).await?;
@@ -164,7 +164,7 @@ async fn plan(
         // An internal snapshot may be all that keeps a layer from being merged.
         if external || !of_domain.layers.is_empty() {
             layers = layer_facts(ports, domain, &inventory).await?;
-            restart = abilities(ports, domain).await?.restart;
+            Abilities { restart, release, .. } = abilities(ports, domain).await?;
         }
     }
     let current = of_domain.current;
@@ -177,6 +177,7 @@ async fn plan(
             current: current.as_ref(),
             layers: &layers,
             restart: &restart,
+            release: &release,
             id,
         };
         let plan = plan::delete(&facts, request)?;
@@ -202,6 +203,7 @@ async fn delete_in(
     session.intend(&journal).await?;
     let execution = Execution::new(session, ports, id);
     if let Err(fault) = execution.forward(&mut journal).await {
+        let fault = let_run_on(&execution, fault).await;
         if fault.is(|does| matches!(does, Does::Detach(_) | Does::Rename { .. }))
             && fault.error.effect() == Effect::None
             && let Some(stages) = without_name(&journal, &fault)
@@ -268,6 +270,40 @@ fn name_left(stages: &[Stage]) -> String {
         _ => None,
     });
     adopted.unwrap_or_default()
+}
+
+/// Gives a process its disks back and lets its guest run that stood still for a deletion, after one of its steps failed. What only
+/// held the guest is not begun any more then.
+pub(super) async fn let_run_on(execution: &Execution<'_>, mut fault: Fault) -> Fault {
+    let (mut released, mut stopped) = (false, None);
+    for step in fault.begun.iter().flat_map(Stage::steps) {
+        match step.does {
+            Does::StopGuest { was } => stopped = Some(was),
+            Does::Release => released = true,
+            Does::TakeBack => released = false,
+            Does::ResumeGuest => stopped = None,
+            _ => {}
+        }
+    }
+    // A guest whose process may lack its disks must not run.
+    if fault.is(|does| matches!(does, Does::TakeBack | Does::ResumeGuest)) {
+        return fault;
+    }
+    let resumes = stopped.is_some_and(Run::runs).then_some(Does::ResumeGuest);
+    for does in released.then_some(Does::TakeBack).into_iter().chain(resumes) {
+        let stage = Stage::one(execution.session.domain.uuid, does);
+        if let Err(error) = execution.backward(&[stage]).await {
+            let message =
+                format!("{} (and what stood still for it does not go on: {})", fault.error, chain(&error));
+            fault.error = fault.error.reworded(message);
+            return fault;
+        }
+    }
+    let holds = |does: &Does| {
+        matches!(does, Does::StopGuest { .. } | Does::Release | Does::TakeBack | Does::ResumeGuest)
+    };
+    fault.begun.retain(|stage| !stage.any(holds));
+    fault
 }
 
 /// Ends a deletion that failed: nothing was changed, or recovery goes on with it.

@@ -7,7 +7,7 @@ use xlsnap_types::model::{DiskMeta, DiskName, LayerRecord, SnapshotName};
 
 use super::guest;
 use crate::error::{from_port, from_store};
-use crate::layers::{InternalPart, external_parts, gather, internal_parts};
+use crate::layers::{InternalPart, Stray, external_parts, gather, internal_parts, strays};
 use crate::plan::LayerFacts;
 use crate::step::{Does, Stage};
 use crate::{Can, CopyOut, Disk, DomainRef, Effect, Error, GuestState, Inventory, Kind, Overlay, Ports};
@@ -63,7 +63,7 @@ pub(crate) async fn layers_of_record(
 }
 
 /// The same, of a domain without external snapshots too.
-pub(super) async fn layers_of_tops(
+pub(crate) async fn layers_of_tops(
     ports: &Ports<'_>,
     domain: &DomainRef,
     inventory: &Inventory,
@@ -91,13 +91,15 @@ async fn facts_of(
         tree: gather(ports, domain, inventory, records, ledger).await?,
         parts: external_parts(records),
         inside,
-        on: state != GuestState::Off,
         renames: renamable(ports, state, inventory),
         guest: state.run(),
+        served: state == GuestState::Serving,
         no_pause: ports.pause.can().why().map(str::to_owned),
         closed: BTreeMap::new(),
         taken: BTreeSet::new(),
+        strays: Vec::new(),
     };
+    facts.strays = strays(ports, domain, &facts.tree).await?;
     facts.close_claimed(ports, domain).await?;
     Ok(facts)
 }
@@ -114,8 +116,11 @@ fn renamable(ports: &Ports<'_>, guest: GuestState, inventory: &Inventory) -> BTr
 }
 
 impl LayerFacts {
-    /// Closes the layers that other domains stand on, or write to.
+    /// Closes the layers that other domains stand on, or write to, and those that something unrecorded stands on.
     async fn close_claimed(&mut self, ports: &Ports<'_>, domain: &DomainRef) -> Result<(), Error> {
+        for Stray { file, base, .. } in &self.strays {
+            self.closed.insert(base.clone(), format!("{file} stands on it, which no record names"));
+        }
         let Some(claims) = ports.claims.get() else { return Ok(()) };
         let files: Vec<String> = self.tree.nodes().iter().map(|node| node.layer.file.clone()).collect();
         let asked = claims.of(&files).await;
@@ -198,22 +203,26 @@ impl LayerFacts {
         Err(Error::new(Kind::Refused, Effect::None, message).with_advice("make room there first"))
     }
 
-    /// Closes the layers that a plan would merge into and that have no room for it. Whether there are such, so that another
+    /// Closes the layers that a plan would merge or copy into and that have no room for it. Whether there are such, so that another
     /// plan is needed.
     pub(super) async fn close_full(&mut self, ports: &Ports<'_>, stages: &[Stage]) -> Result<bool, Error> {
         let Some(layers) = ports.layers.get() else { return Ok(false) };
         let before = self.closed.len();
         for step in stages.iter().flat_map(Stage::steps) {
-            let Does::Merge(merge) = &step.does else { continue };
-            let needed = self.tree.get(&merge.from.file).map_or(0, |node| node.layer.bytes);
-            let room = layers.room(&merge.into.file).await;
-            let room = room
-                .map_err(|e| from_port(e, format!("the room beside {} cannot be told", merge.into.file)))?;
+            let (into, needed) = match &step.does {
+                Does::Merge(merge) => {
+                    (&merge.into.file, self.tree.get(&merge.from.file).map_or(0, |node| node.layer.bytes))
+                }
+                Does::Stream(stream) => (&stream.into.file, self.streamed_bytes(stream)),
+                _ => continue,
+            };
+            let room = layers.room(into).await;
+            let room = room.map_err(|e| from_port(e, format!("the room beside {into} cannot be told")))?;
             if room < needed {
                 let why = format!(
                     "{needed} bytes would be merged into it, and there is room for {room} where it is"
                 );
-                self.closed.insert(merge.into.file.clone(), why);
+                self.closed.insert(into.clone(), why);
             }
         }
         Ok(self.closed.len() > before)

@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 use xlsnap_conf_store::Record;
-use xlsnap_types::model::{DiskName, Owner, SnapshotName};
+use xlsnap_types::model::{Owner, SnapshotName};
 
-use super::{NewParent, NewTop, deletion_stages, refused};
-use crate::layers::{ExternalPart, InternalPart, LayerNode, LayerTree, PartFiles, Tidied, Tidy};
+use super::{LayerFacts, Merges, NewParent, Tidying, deletion_stages, layer_deletion_stages, note, refused};
+use crate::layers::{Guard, LayerNode, Tidied};
 use crate::record::{Found, Part, find, parts};
-use crate::step::{Does, ImageTarget, LayerNote, Stage};
+use crate::step::{Does, ImageTarget, Stage};
 use crate::{
-    Below, Can, DeletePlan, DeleteRequest, DomainRef, Effect, Error, Inventory, Kind, LayerFile, NameSwap,
-    Overlay, Run, SnapshotDeletion,
+    Can, DeletePlan, DeleteRequest, DomainRef, Effect, Error, Inventory, Kind, LayerSnapshot, Run,
+    SnapshotDeletion, SnapshotId,
 };
 
 /// What planning a deletion is to know.
@@ -27,72 +27,10 @@ pub(crate) struct DeleteFacts<'a> {
     pub(crate) layers: &'a LayerFacts,
     /// Whether the domain can be started by what carries the plan out.
     pub(crate) restart: &'a Can,
+    /// Whether the process that has the disks can let go of them and take them back.
+    pub(crate) release: &'a Can,
     /// The operation's own id.
     pub(crate) id: Uuid,
-}
-
-/// What planning is to know of the layers of a domain; of one without external snapshots nothing.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct LayerFacts {
-    pub(crate) tree: LayerTree,
-    /// The external parts of all records.
-    pub(crate) parts: Vec<ExternalPart>,
-    /// The internal parts of all records.
-    pub(crate) inside: Vec<InternalPart>,
-    /// Whether a process has the disks open.
-    pub(crate) on: bool,
-    /// The disks whose image can be named otherwise.
-    pub(crate) renames: BTreeSet<DiskName>,
-    /// What the guest does.
-    pub(crate) guest: Option<Run>,
-    /// Why it cannot be stopped and let run, as a clause.
-    pub(crate) no_pause: Option<String>,
-    /// The layers that are not written to and not removed, and why, as a clause.
-    pub(crate) closed: BTreeMap<String, String>,
-    /// The names that something has which is no layer.
-    pub(crate) taken: BTreeSet<String>,
-}
-
-impl LayerFacts {
-    /// What the ledger does not say yet, because its snapshots are older than it.
-    pub(crate) fn unnoted(&self, inventory: &Inventory, tops: &[NewTop]) -> Vec<LayerNote> {
-        let replaced = |file: &str| tops.iter().any(|top| top.old.file == file);
-        let is_top = |file: &str| inventory.disks.iter().any(|disk| disk.image == file) && !replaced(file);
-        let unnoted = self.tree.nodes().iter().filter(|node| !node.noted);
-        unnoted.map(|node| note(node, !is_top(&node.layer.file))).collect()
-    }
-
-    /// The layers below a new overlay: the first becomes read-only, of the others the ledger may know nothing.
-    pub(crate) fn below(&self, overlay: &Overlay) -> Vec<LayerNote> {
-        let chain = self.tree.chain(&overlay.base).into_iter().enumerate();
-        chain.filter(|(depth, node)| *depth == 0 || !node.noted).map(|(_, node)| note(node, true)).collect()
-    }
-
-    /// What tidying takes when the records of `gone` are deleted.
-    pub(crate) fn tidy(
-        &self,
-        domain: Uuid,
-        inventory: &Inventory,
-        gone: &BTreeSet<&SnapshotName>,
-        (merges, id): (Merges, Uuid),
-    ) -> Tidied {
-        let stay = |part: &&ExternalPart| !gone.contains(&part.snapshot);
-        Tidy {
-            tree: self.tree.clone(),
-            parts: self.parts.iter().filter(stay).cloned().collect(),
-            inside: self.inside.iter().filter(|part| !gone.contains(&part.snapshot)).cloned().collect(),
-            on: self.on,
-            renames: self.renames.clone(),
-            tops: inventory.disks.iter().map(|disk| (disk.name.clone(), disk.image.clone())).collect(),
-            runs: self.guest.is_some_and(Run::runs),
-            no_pause: self.no_pause.clone(),
-            merges: merges == Merges::Done,
-            closed: self.closed.clone(),
-            domain,
-            id,
-        }
-        .plan()
-    }
 }
 
 /// Which image a disk writes to after its layers were merged, as sentences.
@@ -110,112 +48,6 @@ fn moved(facts: &DeleteFacts<'_>, tidied: &Tidied) -> Vec<String> {
         Can::No(_) => format!("; what starts domain {} has to name it", facts.domain.name),
     };
     last.into_iter().map(|(disk, file)| format!("disk {disk} writes to {file} from then on{start}")).collect()
-}
-
-impl LayerFacts {
-    /// The same when these internal snapshots are gone.
-    fn without(&self, snapshots: &[SnapshotDeletion]) -> Self {
-        let mut after = self.clone();
-        for target in snapshots.iter().flat_map(|deletion| &deletion.disks) {
-            after.tree.drop_snapshot(&target.image, &target.snapshot);
-        }
-        after
-    }
-
-    /// Supposes that an external snapshot was taken of a disk.
-    pub(crate) fn suppose(
-        &mut self,
-        domain: Uuid,
-        snapshot: &SnapshotName,
-        (overlay, names): (&Overlay, Option<&NameSwap>),
-        inventory: &mut Inventory,
-    ) {
-        self.tree.add_overlay(overlay);
-        if let Some(names) = names {
-            self.follow_names(domain, names);
-            let files = PartFiles {
-                image: overlay.file.clone(),
-                format: overlay.base_format.clone(),
-                overlay: overlay.base.clone(),
-                overlay_format: overlay.format.clone(),
-            };
-            self.parts.push(ExternalPart { snapshot: snapshot.clone(), disk: overlay.disk.clone(), files });
-            let made = self.tree.get(&overlay.base).map(|node| node.layer.identity);
-            for disk in inventory.disks.iter_mut().filter(|disk| disk.name == overlay.disk) {
-                disk.identity = made;
-                disk.snapshots.clear();
-            }
-            return;
-        }
-        let files = PartFiles {
-            image: overlay.base.clone(),
-            format: overlay.base_format.clone(),
-            overlay: overlay.file.clone(),
-            overlay_format: overlay.format.clone(),
-        };
-        self.parts.push(ExternalPart { snapshot: snapshot.clone(), disk: overlay.disk.clone(), files });
-        for disk in inventory.disks.iter_mut().filter(|disk| disk.name == overlay.disk) {
-            disk.image.clone_from(&overlay.file);
-            disk.format = overlay.format.clone();
-        }
-    }
-
-    /// Of the files that held the states of `gone`: those that stay because more than one file stands on them, as sentences.
-    fn forked(&self, gone: &BTreeSet<&SnapshotName>, tidied: &Tidied) -> Vec<String> {
-        let held = |file: &str| {
-            self.parts.iter().any(|part| part.files.image == file && !gone.contains(&part.snapshot))
-        };
-        let goes = |file: &str| {
-            tidied.stages.iter().flat_map(Stage::steps).any(|step| match &step.does {
-                Does::Unlink(layer) => layer.file == file,
-                Does::Merge(merge) => merge.into.file == file,
-                _ => false,
-            })
-        };
-        let parts = self.parts.iter().filter(|part| gone.contains(&part.snapshot));
-        let files = parts.map(|part| &part.files.image).filter(|file| !held(file) && !goes(file));
-        let mut told = Vec::new();
-        for file in files.collect::<BTreeSet<_>>() {
-            let children: Vec<&str> = self
-                .tree
-                .children(file)
-                .map(|child| child.layer.file.as_str())
-                .filter(|child| !goes(child))
-                .collect();
-            if let (Some(node), 2..) = (self.tree.get(file), children.len())
-                && node.owner != Owner::Foreign
-            {
-                told.push(format!(
-                    "{file} (disk {}) stays, because {} stand on it",
-                    node.disk,
-                    children.join(" and ")
-                ));
-            }
-        }
-        told
-    }
-}
-
-pub(crate) fn note(node: &LayerNode, frozen: bool) -> LayerNote {
-    LayerNote {
-        file: LayerFile { identity: None, ..node.file() },
-        owner: node.owner,
-        base: match &node.layer.base {
-            Below::File { file, .. } => Some(file.clone()),
-            Below::Nothing | Below::Foreign(_) => None,
-        },
-        frozen,
-        named: node.named.clone(),
-    }
-}
-
-/// Whether layers that no snapshot needs any more are merged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Merges {
-    /// They are.
-    Done,
-    /// They stay.
-    Left,
 }
 
 /// The parent of every snapshot whose record can be read.
@@ -245,34 +77,63 @@ pub(crate) fn order(parents: &Parents, request: &DeleteRequest) -> Vec<SnapshotN
 pub(crate) fn delete(facts: &DeleteFacts<'_>, request: &DeleteRequest) -> Result<DeletePlan, Error> {
     let order = order(facts.parents, request);
     let gone: BTreeSet<&SnapshotName> = order.iter().collect();
-    let mut snapshots = Vec::with_capacity(order.len());
-    let mut warnings = Vec::new();
-    for name in &order {
-        let (memory, disks) = match facts.records.get(name) {
-            Some(record) if request.metadata_only => {
-                warnings.extend(staying(name, record));
-                (None, Vec::new())
-            }
-            Some(record) => (memory(facts, name, record)?, targets(facts, name, record, &mut warnings)?),
-            None => (None, Vec::new()),
-        };
-        let parent = heir(facts.parents, &gone, name);
-        snapshots.push(SnapshotDeletion { name: name.clone(), parent, disks, memory });
-    }
-    let parents = new_parents(facts.parents, &gone);
-    let current = facts.current.filter(|current| gone.contains(current));
-    let current = current.map(|current| (current, heir(facts.parents, &gone, current)));
-    let mut stages = deletion_stages(facts.domain.uuid, &snapshots, &parents, current);
+    let (snapshots, mut warnings, mut stages) = deletions(facts, &order, request.metadata_only)?;
     if !request.metadata_only {
         let merges = if request.no_merge { Merges::Left } else { Merges::Done };
         let layers = facts.layers.without(&snapshots);
-        let tidied = layers.tidy(facts.domain.uuid, facts.inventory, &gone, (merges, facts.id));
-        warnings.extend(moved(facts, &tidied));
-        warnings.extend(facts.layers.forked(&gone, &tidied));
+        let tidying = Tidying { gone: &gone, merges, flat: &BTreeSet::new(), id: facts.id };
+        let tidied = layers.tidy(facts.domain, facts.inventory, &tidying);
+        warnings.extend(forked_and_moved(facts, &gone, &tidied));
         stages.extend(tidied.stages);
         warnings.extend(tidied.kept);
     }
     Ok(DeletePlan { snapshots, warnings, stages })
+}
+
+/// What the disks write to after their layers were tidied, and which layers stay because several stand on them, as sentences.
+pub(super) fn forked_and_moved(
+    facts: &DeleteFacts<'_>,
+    gone: &BTreeSet<&SnapshotName>,
+    tidied: &Tidied,
+) -> Vec<String> {
+    let mut told = moved(facts, tidied);
+    told.extend(facts.layers.forked(gone, tidied));
+    told
+}
+
+/// The deletion of snapshots, in this order, without what becomes of their layers: what goes, what is odd about it, and the stages.
+pub(super) fn deletions(
+    facts: &DeleteFacts<'_>,
+    order: &[SnapshotName],
+    metadata_only: bool,
+) -> Result<(Vec<SnapshotDeletion>, Vec<String>, Vec<Stage>), Error> {
+    let gone: BTreeSet<&SnapshotName> = order.iter().collect();
+    let mut snapshots = Vec::with_capacity(order.len());
+    let mut warnings = Vec::new();
+    for name in order {
+        let mut deletion = SnapshotDeletion {
+            name: name.clone(),
+            parent: heir(facts.parents, &gone, name),
+            disks: Vec::new(),
+            layers: Vec::new(),
+            memory: None,
+        };
+        match facts.records.get(name) {
+            Some(record) if metadata_only => warnings.extend(staying(name, record)),
+            Some(record) => {
+                deletion.memory = memory(facts, name, record)?;
+                targets(facts, record, &mut deletion, &mut warnings)?;
+            }
+            None => {}
+        }
+        snapshots.push(deletion);
+    }
+    let parents = new_parents(facts.parents, &gone);
+    let current = facts.current.filter(|current| gone.contains(current));
+    let current = current.map(|current| (current, heir(facts.parents, &gone, current)));
+    let mut stages = in_layers(facts, &snapshots, &mut warnings);
+    stages.extend(deletion_stages(facts.domain.uuid, &snapshots, &parents, current));
+    Ok((snapshots, warnings, stages))
 }
 
 /// The snapshots that stay and whose parent goes.
@@ -340,15 +201,92 @@ fn memory(facts: &DeleteFacts<'_>, name: &SnapshotName, record: &Record) -> Resu
     }
 }
 
+/// What is deleted inside layers that the disks do not write to: before all records, so that a guest stands still once.
+fn in_layers(
+    facts: &DeleteFacts<'_>,
+    snapshots: &[SnapshotDeletion],
+    warnings: &mut Vec<String>,
+) -> Vec<Stage> {
+    let is_read = |target: &LayerSnapshot| facts.layers.is_read(facts.inventory, &target.layer.file);
+    let all = snapshots.iter().flat_map(|deletion| &deletion.layers).cloned();
+    let (read, at_rest): (Vec<_>, Vec<_>) = all.partition(is_read);
+    let held = facts.layers.guest.filter(|_| !read.is_empty());
+    if held.is_some_and(Run::runs) {
+        let files: BTreeSet<&str> = read.iter().map(|target| target.layer.file.as_str()).collect();
+        let files: Vec<&str> = files.into_iter().collect();
+        warnings.push(format!(
+            "the guest of domain {} stands still while its process lets go of {}",
+            facts.domain.name,
+            files.join(" and ")
+        ));
+    }
+    let mut written: Vec<&str> = Vec::new();
+    let mut notes = Vec::new();
+    for LayerSnapshot { layer, .. } in at_rest.iter().chain(&read) {
+        if !written.contains(&layer.file.as_str()) {
+            written.push(&layer.file);
+            notes.extend(facts.layers.tree.get(&layer.file).map(|node| note(node, true)));
+        }
+    }
+    layer_deletion_stages(facts.domain.uuid, (&at_rest, &read), held, notes)
+}
+
+/// A snapshot inside a layer that its disk does not write to, if it can be deleted there.
+fn in_layer(
+    facts: &DeleteFacts<'_>,
+    about: &str,
+    name: &SnapshotName,
+    (node, snapshot): (&LayerNode, SnapshotId),
+) -> Result<LayerSnapshot, Error> {
+    let (domain, file) = (&facts.domain.name, &node.layer.file);
+    let refuse = |why: &str, advice: &str| {
+        let message =
+            format!("{about}: the snapshot is inside {file}, which its disk does not write to: {why}");
+        let advice = format!(
+            "{advice}, or delete only its record, and its data stays in {file}: xlsnap delete {domain} {name} --metadata-only"
+        );
+        Err(refused(message).with_advice(advice))
+    };
+    let check = format!("see what is wrong with it: xlsnap check {domain}");
+    match node.guard {
+        Guard::Same => {}
+        Guard::Written => return refuse("it was written to since", &check),
+        Guard::Replaced => return refuse("another file has its name now", &check),
+    }
+    if node.owner == Owner::Foreign {
+        let advice = "delete it with the program that made it";
+        return refuse("the file is not the domain's, and what is not is not written", advice);
+    }
+    if let Some(why) = facts.layers.closed.get(file) {
+        return refuse(why, "give the file up there first");
+    }
+    if node.layer.snapshots.iter().filter(|held| held.name == snapshot.name).count() > 1 {
+        let why = format!("it holds more than one snapshot {}", snapshot.name);
+        return refuse(&why, "delete the other one from it by its id");
+    }
+    if facts.layers.is_read(facts.inventory, file) {
+        if facts.layers.served {
+            return refuse("a storage daemon reads it", "end the storage daemon first");
+        }
+        if let Some(why) = facts.release.why() {
+            let why = format!("the process of the domain cannot let go of it: {why}");
+            return refuse(&why, "shut the domain down first");
+        }
+    }
+    Ok(LayerSnapshot { layer: node.file(), snapshot })
+}
+
+/// Where the parts of a snapshot are deleted.
 fn targets(
     facts: &DeleteFacts<'_>,
-    name: &SnapshotName,
     record: &Record,
+    deletion: &mut SnapshotDeletion,
     warnings: &mut Vec<String>,
-) -> Result<Vec<ImageTarget>, Error> {
+) -> Result<(), Error> {
+    let SnapshotDeletion { name, disks: targets, layers, .. } = deletion;
+    let name = &*name;
     let domain = &facts.domain.name;
     let metadata = format!("or delete only the record of snapshot {name} (metadata only)");
-    let mut targets = Vec::new();
     for part in parts(facts.domain, name, record)? {
         let about = format!("snapshot {name} of domain {domain}: disk {}", part.disk);
         if part.overlay.is_some() {
@@ -372,16 +310,18 @@ fn targets(
                     refused(message).with_advice(format!("give the domain its disk back, {metadata}"))
                 );
             }
-            Found::OtherImage(disk) if let Some((holder, _)) = facts.layers.tree.holder(&part) => {
-                let file = &holder.layer.file;
-                let message = format!(
-                    "{about}: the snapshot is inside {file}, and the disk writes to {} now: snapshots inside such a file are not \
-                     deleted",
-                    disk.image
-                );
-                return Err(refused(message).with_advice(format!(
-                    "delete only its record, and its data stays in {file}: xlsnap delete {domain} {name} --metadata-only"
-                )));
+            Found::OtherImage(_) if let Some(holder) = facts.layers.tree.holder(&part) => {
+                layers.push(in_layer(facts, &about, name, holder)?);
+            }
+            // The layer is there, and the snapshot is gone from it.
+            Found::OtherImage(disk)
+                if let Some(meta) =
+                    part.meta.filter(|meta| facts.layers.tree.lacks(&meta.image, part.tag)) =>
+            {
+                warnings.push(format!(
+                    "{} (disk {}) held no snapshot {} any more",
+                    meta.image, disk.name, part.tag
+                ));
             }
             Found::OtherImage(disk) => {
                 let message =
@@ -403,7 +343,7 @@ fn targets(
             }
         }
     }
-    Ok(targets)
+    Ok(())
 }
 
 /// Of an external part whose layers nothing is known of: that they stay.

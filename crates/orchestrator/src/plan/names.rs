@@ -18,17 +18,22 @@ pub(super) fn unused(
     tree: &LayerTree,
     is_taken: impl Fn(&str) -> bool,
 ) -> Option<String> {
-    let stem = match &disk.overlays {
+    let stem = stem(domain, disk, tree);
+    let layers: BTreeSet<&str> = tree.nodes().iter().map(|node| node.layer.file.as_str()).collect();
+    (1..NAMES)
+        .map(|number| file_beside(&stem, &format!("{snapshot}-{number}"), format))
+        .find(|file| !layers.contains(file.as_str()) && !is_taken(file))
+}
+
+/// What the names of a disk's new layers are made of: its own image, or a name in the directory that it has for them.
+pub(super) fn stem(domain: &str, disk: &Disk, tree: &LayerTree) -> String {
+    match &disk.overlays {
         None => own_image(tree, disk).to_owned(),
         Some(directory) => {
             let domain = domain.replace('/', "-");
             format!("{}/{domain}-{}", directory.trim_end_matches('/'), disk.name)
         }
-    };
-    let layers: BTreeSet<&str> = tree.nodes().iter().map(|node| node.layer.file.as_str()).collect();
-    (1..NAMES)
-        .map(|number| file_beside(&stem, &format!("{snapshot}-{number}"), format))
-        .find(|file| !layers.contains(file.as_str()) && !is_taken(file))
+    }
 }
 
 /// The image that the disk had before any layer was made on it.
@@ -42,7 +47,7 @@ fn own_image<'a>(tree: &'a LayerTree, disk: &'a Disk) -> &'a str {
 
 /// A file beside an image, with a word between its stem and its extension. Work on the string alone; only an extension of up to 8 ASCII
 /// letters and digits is taken for one.
-fn file_beside(image: &str, word: &str, format: &ImageFormat) -> String {
+pub(crate) fn file_beside(image: &str, word: &str, format: &ImageFormat) -> String {
     let file = image.rfind('/').map_or(0, |slash| slash + 1);
     let stem = match image[file..].rfind('.') {
         Some(dot) if dot > 0 && is_extension(&image[file + dot + 1..]) => &image[..file + dot],

@@ -6,7 +6,7 @@ use xlsnap_types::model::{DiskName, SnapshotName};
 use super::{NewParent, NewTop, Reverting, SnapshotDeletion};
 use crate::journal::Draft;
 use crate::step::{Adoption, Does, Ended, Expected, ImageFile, ImageTarget, LayerNote, Stage, Step};
-use crate::{LayerFile, NameSwap, Overlay, RevertWay, Run, SaveTo, SnapshotAction};
+use crate::{LayerFile, LayerSnapshot, NameSwap, Overlay, RevertWay, Run, SaveTo, SnapshotAction};
 
 /// A list under way.
 struct List {
@@ -201,6 +201,30 @@ pub(crate) fn deletion_stages(
         }
         list.one(Does::DeleteRecord(name.clone()));
     }
+    list.stages
+}
+
+/// Deletes snapshots inside layers that the disks do not write to. Of a guest whose process reads some of these layers, `held` is
+/// what it does: it stands still while the process lets go of them.
+pub(crate) fn layer_deletion_stages(
+    domain: Uuid,
+    (at_rest, read): (&[LayerSnapshot], &[LayerSnapshot]),
+    held: Option<Run>,
+    notes: Vec<LayerNote>,
+) -> Vec<Stage> {
+    let mut list = List::new(domain);
+    list.each(at_rest.iter().cloned().map(Does::DeleteInLayer));
+    if let Some(was) = held {
+        list.one(Does::StopGuest { was });
+        list.one(Does::Release);
+    }
+    list.each(read.iter().cloned().map(Does::DeleteInLayer));
+    if let Some(was) = held {
+        list.one(Does::TakeBack);
+        list.each(was.runs().then_some(Does::ResumeGuest));
+    }
+    // That was our own write.
+    list.each((!notes.is_empty()).then_some(Does::NoteLayers { add: notes, remove: Vec::new() }));
     list.stages
 }
 

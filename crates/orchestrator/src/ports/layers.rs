@@ -91,6 +91,29 @@ pub struct CopyOut {
     pub virtual_size: u64,
 }
 
+/// Copies into a layer what is read through it from the layers below, down to one that it stands on afterwards.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Stream {
+    /// The layer. What is read from it stays the same all the time.
+    pub into: LayerFile,
+    /// What its header names before. One that names something else tells that the copying is done.
+    pub was: LayerFile,
+    /// What it stands on afterwards; `None` for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub below: Option<LayerFile>,
+    /// A word that no other operation has, at most 24 ASCII letters and digits: the job's name is made of it.
+    pub token: String,
+}
+
+/// A snapshot inside a layer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LayerSnapshot {
+    /// The layer.
+    pub layer: LayerFile,
+    /// The snapshot in it.
+    pub snapshot: SnapshotId,
+}
+
 /// The layers of disks, in and out of use.
 ///
 /// Each method looks or acts once and says truly what it knows of the effect; none decides. Whether a layer may be written to
@@ -129,6 +152,19 @@ pub trait Layers: Send + Sync {
     /// ended.
     async fn park(&self, merge: &Merge) -> Result<(), PortError>;
 
+    /// Copies data up, and returns when the result is durable and the header of `into` says so: all data is on the disk before that is
+    /// written. Again, after a part of it or all of it, gives the same. A layer that no process has open is copied into by qemu-img;
+    /// one of a running disk's chain by its process, whose guest goes on. What is below `into` stays as it is.
+    ///
+    /// # Errors
+    /// [`crate::PortErrorKind::Refused`] when a file is not the one that was planned, or holds snapshots, and while a storage daemon
+    /// has it, which has no command that brings data to the disk. [`crate::PortErrorKind::Busy`] when another process has it open.
+    async fn stream(&self, stream: &Stream, progress: &dyn Progress) -> Result<(), PortError>;
+
+    /// Ends the copying of data up that was begun and is not to go on now; gives whether it was done by then. What was copied stays, and
+    /// the layer stands on what it stood on, if it was not done.
+    async fn park_stream(&self, stream: &Stream) -> Result<bool, PortError>;
+
     /// Copies a snapshot out into a new image, durably, with the access of the layer and for no other user. A process may have the
     /// layer open below another one.
     ///
@@ -136,6 +172,14 @@ pub trait Layers: Send + Sync {
     /// [`crate::PortErrorKind::AlreadyExists`] when something has the new image's name: nothing is overwritten. After another error
     /// a part of the new image may be there.
     async fn copy_out(&self, copy: &CopyOut, progress: &dyn Progress) -> Result<(), PortError>;
+
+    /// Deletes a snapshot inside a layer that no disk writes to. One that is gone is deleted. What the layer holds otherwise, and
+    /// what is read through it, stays.
+    ///
+    /// # Errors
+    /// [`crate::PortErrorKind::Refused`] when another file has the layer's name now; [`crate::PortErrorKind::Busy`] while a process
+    /// has it open: [`crate::Release`] is how one lets go of it.
+    async fn delete_inside(&self, target: &LayerSnapshot) -> Result<(), PortError>;
 
     /// Makes the header of `child` name `base`, which has the content of what it named before. Nothing is copied. One that names
     /// it already stays as it is. The name stays relative if it was.

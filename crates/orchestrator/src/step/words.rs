@@ -1,6 +1,6 @@
 //! Steps in words: what a step does, what it touches, and what is said when it fails.
 
-use crate::{CopyOut, Does, Merge, Run, SnapshotAction, Stage, Step};
+use crate::{CopyOut, Does, LayerSnapshot, Merge, Run, SnapshotAction, Stage, Step, Stream};
 
 /// A step for people: one line of a dry run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +81,19 @@ impl Step {
             ),
             Does::Merge(Merge { from, into, .. }) => (
                 format!("merge what {} holds of disk {} into {}", from.file, from.disk, into.file),
+                vec![into.file.clone()],
+            ),
+            Does::Stream(Stream { into, below, .. }) => (
+                match below {
+                    None => format!(
+                        "copy into {} what disk {} reads from below it, so that it stands on nothing",
+                        into.file, into.disk
+                    ),
+                    Some(below) => format!(
+                        "copy into {} what disk {} reads from between it and {}",
+                        into.file, into.disk, below.file
+                    ),
+                },
                 vec![into.file.clone()],
             ),
             Does::Reheader { child, base } => (
@@ -167,6 +180,13 @@ impl Step {
                     target.snapshot.name, target.snapshot.id, target.disk
                 ),
                 vec![target.image.clone()],
+            ),
+            Does::DeleteInLayer(LayerSnapshot { layer, snapshot }) => (
+                format!(
+                    "delete the internal snapshot {} (id {}) of disk {} from {}, which the disk does not write to",
+                    snapshot.name, snapshot.id, layer.disk, layer.file
+                ),
+                vec![layer.file.clone()],
             ),
             Does::EndProcess(_) => ("end the domain's process".to_owned(), Vec::new()),
             Does::Start { run } => (format!("start the domain from its disks; {}", then(*run)), Vec::new()),
@@ -279,6 +299,9 @@ impl Does {
             Self::Merge(Merge { from, into, .. }) => {
                 format!("{} (disk {}) cannot be merged into {}", from.file, from.disk, into.file)
             }
+            Self::Stream(Stream { into, .. }) => {
+                format!("what is below {} (disk {}) cannot be copied into it", into.file, into.disk)
+            }
             Self::Reheader { child, base } => {
                 format!("{} (disk {}) cannot be made to stand on {}", child.file, child.disk, base.file)
             }
@@ -323,6 +346,12 @@ impl Does {
                 "snapshot {} cannot be deleted from {} (disk {})",
                 target.snapshot.name, target.image, target.disk
             ),
+            Self::DeleteInLayer(LayerSnapshot { layer, snapshot }) => {
+                format!(
+                    "snapshot {} cannot be deleted from {} (disk {})",
+                    snapshot.name, layer.file, layer.disk
+                )
+            }
             Self::EndProcess(_) => "the domain's process cannot be ended".to_owned(),
             Self::Start { .. } => "the domain cannot be started".to_owned(),
             Self::Restore { .. } => "the domain cannot be started with the memory of the snapshot".to_owned(),

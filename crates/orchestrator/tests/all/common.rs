@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 use xlsnap_orchestrator::{
     AdoptRequest, CheckRequest, CreateRequest, DeleteRequest, DiskChoice, DomainRef, Error, FindingCode,
-    GuestState, Kind, MemoryPlace, MemoryRequest, OrphanRequest, Ports, RevertRequest, Run, Session, check,
-    create, delete, revert,
+    FlattenRequest, GuestState, Kind, MemoryPlace, MemoryRequest, OrphanRequest, Ports, RevertRequest, Run,
+    Session, check, create, delete, flatten, revert,
 };
 use xlsnap_testkit::fake::FakeBackend;
 use xlsnap_types::model::{DiskName, ImageFormat, MemoryWay, SnapshotName, StateFlags};
@@ -30,6 +30,7 @@ pub(crate) enum Op {
     Revert(RevertRequest),
     Adopt(AdoptRequest),
     DeleteOrphan(OrphanRequest),
+    Flatten(FlattenRequest),
 }
 
 impl Op {
@@ -109,6 +110,16 @@ impl Op {
         Self::DeleteOrphan(OrphanRequest { orphan: orphan.to_owned(), disks: BTreeSet::new() })
     }
 
+    /// Of these disks, or of all when there are none.
+    pub(crate) fn flatten(disks: &[&str]) -> Self {
+        Self::Flatten(FlattenRequest { disks: disks.iter().map(|at| disk(at)).collect(), keep: None })
+    }
+
+    /// Of all disks, after the deletion of all ancestors but so many.
+    pub(crate) fn flatten_keep(keep: usize) -> Self {
+        Self::Flatten(FlattenRequest { keep: Some(keep), ..FlattenRequest::default() })
+    }
+
     /// Runs it, and gives the warnings.
     pub(crate) async fn run(&self, backend: &FakeBackend) -> Result<Vec<String>, Error> {
         self.run_with(&backend.ports(), &backend.domain()).await
@@ -137,6 +148,7 @@ impl Op {
                 let session = Session::open(ports.store, ports.clock, domain, "delete").await?;
                 Ok(session.delete_orphan(ports, request, id).await?.warnings)
             }
+            Self::Flatten(request) => Ok(flatten(ports, domain, request, id).await?.warnings),
             Self::Revert(request) => {
                 let report = revert(ports, domain, request, id).await?;
                 Ok(report

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use xlsnap_orchestrator::{CheckRequest, check};
+use xlsnap_orchestrator::{CheckRequest, DeleteRequest, check};
 use xlsnap_testkit::fake::FakeBackend;
-use xlsnap_types::model::{Owner, SnapshotName};
+use xlsnap_types::model::{ImageFormat, Owner, SnapshotName};
 
-use crate::common::{Op, assert_whole, disk, name, see, told};
+use crate::common::{Op, assert_whole, disk, name, refused, see, told};
 use crate::sweep::{Power, sweep_from, write};
 
 /// A machine whose disks read 4, with the external snapshots a (1), b (2) and c (3), each on the one before.
@@ -186,6 +186,48 @@ async fn a_layer_with_internal_snapshots_is_pinned() {
     }
 }
 
+/// The process lets go of the layer, and its guest goes on as it was.
+#[tokio::test]
+async fn an_internal_snapshot_that_a_frozen_layer_holds_is_deleted() {
+    for power in POWERS {
+        let backend = mixed(power).await;
+        let seen = see(&backend);
+        run(&backend, &Op::delete("a")).await;
+        assert_eq!(states(&backend), held(&[("b", 2), ("c", 3), ("d", 4)]), "{power:?}");
+        run(&backend, &Op::revert("c")).await;
+        // d is in a layer that stands beside.
+        run(&backend, &Op::delete("d")).await;
+        assert_eq!(states(&backend), held(&[("b", 2), ("c", 3)]), "{power:?}");
+        run(&backend, &Op::branch("b")).await;
+        assert!(states(&backend).is_empty());
+        let now = see(&backend);
+        assert_eq!((now.running, now.paused), (seen.running, seen.paused), "{power:?}");
+        assert!(now.contents.values().all(|read| *read == 3), "{power:?}");
+        assert_eq!(backend.files().len(), 2, "{power:?}: {:?}", backend.files());
+    }
+}
+
+#[tokio::test]
+async fn an_internal_snapshot_in_a_layer_that_was_written_is_not_deleted() {
+    let backend = mixed(Power::Off).await;
+    backend.change("/images/vda.qcow2", |image| image.modified += 1);
+    refused(
+        Op::delete("a").run(&backend).await,
+        &["/images/vda.qcow2", "written to", "xlsnap check", "--metadata-only"],
+    );
+}
+
+#[tokio::test]
+async fn sweeps_of_deletions_inside_frozen_layers() {
+    for power in POWERS {
+        let backend = mixed(power).await;
+        let branch = DeleteRequest { children: true, no_merge: true, ..DeleteRequest::new(name("b")) };
+        for op in [Op::delete("a"), Op::Delete(branch)] {
+            sweep_from(&format!("{power:?}"), &backend, &op, &[]).await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_ledger_says_whose_each_file_is() {
     let backend = chain(Power::Off).await;
@@ -226,7 +268,7 @@ async fn a_base_that_was_written_is_named_and_neither_gone_back_to_nor_merged() 
 async fn a_file_that_took_a_layers_name_is_neither_written_nor_removed() {
     let backend = chain(Power::Off).await;
     let copy = backend.change("/images/vda.c-1.qcow2", |image| image.clone());
-    let mut other = xlsnap_testkit::fake::Image::new(xlsnap_types::model::ImageFormat::Qcow2);
+    let mut other = xlsnap_testkit::fake::Image::new(ImageFormat::Qcow2);
     other.base = copy.base.clone();
     other.content = Some(99);
     backend.remove_file("/images/vda.c-1.qcow2");
@@ -275,6 +317,138 @@ async fn sweeps_of_reverts_to_a_mixed_one() {
         for op in [Op::revert("a"), Op::revert("b"), Op::offline_revert("a")] {
             sweep_from(&format!("{power:?}"), &backend, &op, &[]).await;
         }
+    }
+}
+
+fn base_of(backend: &FakeBackend, disk: &str) -> Option<String> {
+    backend.change_disk(disk, |image| image.base.clone())
+}
+
+#[tokio::test]
+async fn a_flattened_disk_stands_on_nothing_and_every_snapshot_stays() {
+    for power in POWERS {
+        let backend = chain(power).await;
+        run(&backend, &Op::flatten(&["vda"])).await;
+        assert_eq!(base_of(&backend, "vda"), None);
+        assert_eq!(base_of(&backend, "vdb").as_deref(), Some("/images/vdb.b-1.qcow2"));
+        let warnings = Op::flatten(&[]).run(&backend).await.unwrap();
+        assert!(warnings.iter().any(|warning| warning.contains("bytes are copied into")), "{warnings:?}");
+        assert_whole(&backend, "flattened").await;
+        assert_eq!(base_of(&backend, "vdb"), None);
+        let seen = see(&backend);
+        assert!(seen.contents.values().all(|read| *read == 4), "{power:?}");
+        assert_eq!((seen.running, seen.paused), (power != Power::Off, power == Power::Paused));
+        let all = held(&[("a", 1), ("b", 2), ("c", 3)]);
+        assert_eq!(states(&backend), all);
+        write(&backend, 5);
+        run(&backend, &Op::external("d", &["vda", "vdb"])).await;
+        for (given, content) in [("b", 2), ("c", 3), ("d", 5), ("a", 1), ("d", 5)] {
+            run(&backend, &Op::revert(given)).await;
+            assert!(see(&backend).contents.values().all(|read| *read == content), "{power:?} {given}");
+        }
+        for given in ["c", "a", "b", "d"] {
+            run(&backend, &Op::delete(given)).await;
+            assert!(see(&backend).contents.values().all(|read| *read == 5), "{power:?} {given}");
+        }
+        // The domain's own images, and what has the data now.
+        assert_eq!(backend.files().len(), 4, "{power:?}: {:?}", backend.files());
+    }
+}
+
+#[tokio::test]
+async fn flattening_deletes_the_ancestors_that_are_not_kept() {
+    for power in POWERS {
+        let backend = chain(power).await;
+        run(&backend, &Op::flatten_keep(1)).await;
+        assert_eq!(states(&backend), held(&[("c", 3)]), "{power:?}");
+        assert_eq!(base_of(&backend, "vda"), None);
+        assert!(see(&backend).contents.values().all(|read| *read == 4), "{power:?}");
+        run(&backend, &Op::flatten_keep(0)).await;
+        assert!(states(&backend).is_empty());
+        // Without snapshots merging is all that there is to do.
+        let backend = chain(power).await;
+        run(&backend, &Op::flatten_keep(0)).await;
+        assert!(see(&backend).contents.values().all(|read| *read == 4), "{power:?}");
+        assert_eq!(backend.files().len(), 2, "{power:?}: {:?}", backend.files());
+    }
+}
+
+#[tokio::test]
+async fn flattening_merges_what_deletions_left() {
+    for power in POWERS {
+        let backend = chain(power).await;
+        for given in ["b", "a"] {
+            let request = DeleteRequest { no_merge: true, ..DeleteRequest::new(name(given)) };
+            run(&backend, &Op::Delete(request)).await;
+        }
+        assert_eq!(backend.files().len(), 8);
+        run(&backend, &Op::flatten(&[])).await;
+        // Of each disk the domain's image with what c holds, an overlay on it, and what the disk writes to.
+        assert_eq!(backend.files().len(), 6, "{power:?}: {:?}", backend.files());
+        assert_eq!(states(&backend), held(&[("c", 3)]));
+        assert!(see(&backend).contents.values().all(|read| *read == 4), "{power:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_flattened_is_refused_by_name() {
+    let backend = mixed(Power::Running).await;
+    refused(
+        Op::flatten(&[]).run(&backend).await,
+        &["/images/vda.c-1.qcow2", "internal snapshots d", "--external vda"],
+    );
+    run(&backend, &Op::external("e", &["vda", "vdb"])).await;
+    run(&backend, &Op::flatten(&[])).await;
+    assert_eq!(states(&backend), held(&[("a", 1), ("b", 2), ("c", 3), ("d", 4), ("e", 4)]));
+    let backend = chain(Power::Off).await;
+    backend.set_room(1000);
+    refused(Op::flatten(&["vdb"]).run(&backend).await, &["disk vdb", "room for 1000"]);
+    backend.set_room(u64::MAX);
+    backend.change("/images/vda.a-1.qcow2", |image| image.modified += 1);
+    refused(
+        Op::flatten(&["vda"]).run(&backend).await,
+        &["/images/vda.a-1.qcow2 was written to", "xlsnap check"],
+    );
+    Op::flatten(&["vdb"]).run(&backend).await.unwrap();
+    backend.remove_file("/images/vda.qcow2");
+    refused(Op::flatten(&["vda"]).run(&backend).await, &["/images/vda.a-1.qcow2"]);
+    let error = Op::flatten(&["vdz"]).run(&backend).await.unwrap_err();
+    assert!(told(&error).contains("no disk vdz"), "{}", told(&error));
+}
+
+#[tokio::test]
+async fn sweeps_of_flattenings() {
+    for power in POWERS {
+        let start = chain(power).await;
+        sweep_from(&format!("{power:?}"), &start, &Op::flatten(&["vda"]), &[]).await;
+        sweep_from(&format!("{power:?}"), &start, &Op::flatten(&[]), &[Op::flatten(&["vda"])]).await;
+    }
+}
+
+/// A raw image that the disk has outgrown takes no data from above: its own goes up.
+#[tokio::test]
+async fn data_goes_up_where_it_cannot_go_down() {
+    for power in POWERS {
+        let backend =
+            FakeBackend::new(&[("vda", ImageFormat::Raw), ("vdb", ImageFormat::Qcow2)]).with_machine();
+        backend.power(power.guest());
+        write(&backend, 1);
+        run(&backend, &Op::external("a", &["vda", "vdb"])).await;
+        run(&backend, &Op::external("b", &["vda", "vdb"])).await;
+        backend.change("/images/vda.a-1.qcow2", |image| image.virtual_size *= 2);
+        backend.change_disk("vda", |image| image.virtual_size *= 2);
+        let accept = CheckRequest { keep_base: [disk("vda")].into(), ..CheckRequest::default() };
+        check(&backend.ports(), &backend.domain(), &accept).await.unwrap();
+        let warnings = Op::delete("a").run(&backend).await.unwrap();
+        assert!(
+            warnings
+                .iter()
+                .any(|w| w.contains("/images/vda.raw") && w.contains("nothing is read from it any more")),
+            "{power:?}: {warnings:?}"
+        );
+        assert_whole(&backend, "gone up").await;
+        assert_eq!(backend.change("/images/vda.a-1.qcow2", |image| image.base.clone()), None, "{power:?}");
+        assert_eq!(backend.read_image("/images/vda.a-1.qcow2"), 1, "{power:?}");
     }
 }
 

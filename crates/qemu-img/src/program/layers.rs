@@ -64,13 +64,103 @@ impl Program {
         durable(&base.path)
     }
 
+    pub(super) async fn pull_up(
+        &self,
+        image: &Image,
+        below: Option<&Image>,
+        done: &(dyn Fn(f64) + Send + Sync),
+    ) -> Result<(), Error> {
+        let (_, info) = self.look_before_write(image).await?;
+        let refuse = |kind, why: String| Err(Error::new(kind, format!("{} {why}", about(&image.path))));
+        let path = absolute(&image.path)?;
+        let Some(backing) = &info.backing else {
+            return refuse(Kind::Ambiguous, "is on no other image".to_owned());
+        };
+        if !info.snapshots.is_empty() {
+            let count = info.snapshots.len();
+            return refuse(
+                Kind::Unsupported,
+                format!("holds {count} snapshots, which would lose what they read from below it"),
+            );
+        }
+        let base = backing_file(&path, &backing.name).zip(backing.format.as_ref());
+        let Some((base, format)) = base else {
+            let why = format!("is on {}, which is no local file of a known format", quoted(&backing.name));
+            return refuse(Kind::Unsupported, why);
+        };
+        let base = Image::new(base, format);
+        let found = chain(self, &base).await?;
+        if let ChainEnd::Foreign(name) = &found.end {
+            return refuse(Kind::Unsupported, format!("is on {}, which is no local file", quoted(name)));
+        }
+        if !info.encrypted && found.layers.iter().any(is_encrypted) {
+            return refuse(Kind::Unsupported, "is not encrypted, and an image below it is".to_owned());
+        }
+        let name = match below {
+            None => None,
+            Some(below) => {
+                let wanted = FileId::of(&below.path)
+                    .map_err(|source| Error::new(Kind::NotFound, about(&below.path)).with_source(source))?;
+                if !found
+                    .layers
+                    .iter()
+                    .skip(1)
+                    .any(|layer| FileId::of(&layer.path).is_ok_and(|id| id == wanted))
+                {
+                    return refuse(Kind::Ambiguous, format!("is not on {}", quoted(&below.path)));
+                }
+                Some(backing_name(&path, &backing.name, &absolute(&below.path)?)?)
+            }
+        };
+        let tree = self.tree(image, &info, &base).await?;
+        // Each write is on the disk when it returns: the header, which is written last, names no image below too early.
+        let mut invocation = self.invoke(Does::Move, &["rebase", "-p", "-t", "writethrough"]);
+        invocation = invocation.about(image.path.as_os_str()).about(base.path.as_os_str());
+        if let Some(below) = below {
+            invocation =
+                invocation.about(below.path.as_os_str()).args(["-F", checked_format(&below.format)?]);
+        }
+        if tree.encrypted
+            && let Some(key) = &image.key_file
+        {
+            invocation = invocation.about(key.as_os_str()).arg("--object").name(secret(key));
+        }
+        let heard = Mutex::new(Percent::default());
+        let hear = |output: &[u8]| {
+            let part = heard.lock().ok().and_then(|mut percent| percent.hear(output));
+            part.into_iter().for_each(done);
+        };
+        let invocation = invocation.arg("-b");
+        let invocation = match below {
+            // A name relative to an image that is given as JSON is none.
+            Some(below) => invocation.name(absolute(&below.path)?),
+            None => invocation.arg(""),
+        };
+        let invocation = invocation.name(format!("json:{}", tree.options));
+        let ended = invocation.run_heard(self.limits, &hear).await?;
+        if !ended.status.success() {
+            return Err(invocation.failure(&ended));
+        }
+        match (below, name) {
+            (Some(below), Some(name)) if name.as_str() != below.path.as_os_str() => {
+                self.name_backing(image, &name, &below.format).await
+            }
+            _ => durable(&image.path),
+        }
+    }
+
     pub(super) async fn rename_backing(&self, image: &Image, base: &Image) -> Result<(), Error> {
-        let (protocol, info) = self.look_before_write(image).await?;
+        let (_, info) = self.look_before_write(image).await?;
         let path = absolute(&image.path)?;
         let was = info.backing.as_ref().map_or("", |backing| backing.name.as_str());
         let name = backing_name(&path, was, &absolute(&base.path)?)?;
-        let invocation =
-            self.invoke(Does::Write, &["rebase", "-q", "-u", "-F", checked_format(&base.format)?]);
+        self.name_backing(image, &name, &base.format).await
+    }
+
+    /// Writes this name into the header of `image`, durably.
+    async fn name_backing(&self, image: &Image, name: &str, format: &str) -> Result<(), Error> {
+        let (protocol, info) = self.look_before_write(image).await?;
+        let invocation = self.invoke(Does::Write, &["rebase", "-q", "-u", "-F", checked_format(format)?]);
         let invocation = invocation.arg("-b").name(name);
         Self::on_image(invocation, image, protocol, &info)?.succeed(self.limits).await?;
         durable(&image.path)

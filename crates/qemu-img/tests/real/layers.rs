@@ -194,3 +194,98 @@ async fn a_header_names_another_base_as_it_named_the_old_one() {
     assert_eq!((error.kind(), error.effect()), (Kind::Locked, Effect::None), "{error}");
     assert_eq!(backing(&top).await, "base");
 }
+
+async fn pull_up(image: &Image, below: Option<&Image>) -> Result<(), xlsnap_qemu_img::Error> {
+    program().rebase(image, below, &|_| ()).await
+}
+
+#[tokio::test]
+async fn an_overlay_gets_what_it_reads_and_stands_on_less() {
+    let scratch = Scratch::new();
+    let root = scratch.qcow2("root");
+    write(&root, 1);
+    let base = image(scratch.path("a, base"), "qcow2");
+    let file = base.path.to_str().unwrap();
+    qemu_img(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "root", file, "1M"]);
+    let middle = image(scratch.path("middle"), "qcow2");
+    let file = middle.path.to_str().unwrap();
+    qemu_img(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "a, base", file, "1M"]);
+    let top = image(scratch.path("top,up"), "qcow2");
+    let file = top.path.to_str().unwrap();
+    // A disk that has grown.
+    qemu_img(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "middle", file, "2M"]);
+    pull_up(&top, Some(&base)).await.unwrap();
+    assert_eq!(backing(&top).await, "a, base");
+    pull_up(&top, Some(&root)).await.unwrap();
+    assert_eq!(backing(&top).await, "root");
+    let told = Mutex::new(Vec::new());
+    program().rebase(&top, None, &|part| told.lock().unwrap().push(part)).await.unwrap();
+    assert_eq!(told.lock().unwrap().last(), Some(&1.0));
+    assert!(program().info(&top).await.unwrap().backing.is_none());
+    for gone in [&root, &base, &middle] {
+        fs::remove_file(&gone.path).unwrap();
+    }
+    assert!(holds(&top, 1));
+}
+
+#[tokio::test]
+async fn what_must_not_be_pulled_up_is_refused() {
+    let scratch = Scratch::new();
+    let root = scratch.qcow2("root");
+    let top = overlay(&scratch, "top", "root", "qcow2", 2);
+    let other = scratch.qcow2("other");
+    for (top, below) in [(&root, None), (&top, Some(&other)), (&top, Some(&root)), (&top, Some(&top))] {
+        let error = pull_up(top, below).await.unwrap_err();
+        assert_eq!((error.kind(), error.effect()), (Kind::Ambiguous, Effect::None), "{error}");
+    }
+    {
+        let _held = Holder::writing(&top);
+        let error = pull_up(&top, None).await.unwrap_err();
+        assert_eq!((error.kind(), error.effect()), (Kind::Locked, Effect::None), "{error}");
+    }
+    program().snapshot_create(&top, "inside").await.unwrap();
+    let error = pull_up(&top, None).await.unwrap_err();
+    assert_eq!((error.kind(), error.effect()), (Kind::Unsupported, Effect::None), "{error}");
+    assert!(error.to_string().contains("1 snapshots"), "{error}");
+    assert_eq!(backing(&top).await, "root");
+    // An end that is no local file, and one that is gone.
+    let far = scratch.path("far");
+    let file = far.to_str().unwrap();
+    qemu_img(["create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", "nbd://127.0.0.1:1/x", file, "1M"]);
+    let error = pull_up(&image(&far, "qcow2"), None).await.unwrap_err();
+    assert_eq!((error.kind(), error.effect()), (Kind::Unsupported, Effect::None), "{error}");
+    let lost = overlay(&scratch, "lost", "other", "qcow2", 3);
+    fs::remove_file(&other.path).unwrap();
+    let error = pull_up(&lost, None).await.unwrap_err();
+    assert_eq!((error.kind(), error.effect()), (Kind::NotFound, Effect::None), "{error}");
+}
+
+/// Whenever it is killed, the header of the overlay names what its data needs.
+#[tokio::test]
+async fn a_pull_that_is_killed_leaves_the_overlay_right() {
+    const CLUSTERS: usize = 256;
+    let scratch = Scratch::new();
+    let base = image(scratch.path("base"), "qcow2");
+    let below = base.path.to_str().unwrap();
+    let raw = scratch.path("raw");
+    let data: Vec<u8> = (0..CLUSTERS * 65_536).map(|at| (at / 65_536 % 251) as u8 + 1).collect();
+    fs::write(&raw, &data).unwrap();
+    qemu_img(["convert", "-f", "raw", "-O", "qcow2", raw.to_str().unwrap(), below]);
+    let (top, read) = (image(scratch.path("top"), "qcow2"), scratch.path("read"));
+    let mut ended = 0;
+    for round in 0..12_u64 {
+        let _ = fs::remove_file(&top.path);
+        let file = top.path.to_str().unwrap();
+        qemu_img(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "base", file]);
+        let limit = std::time::Duration::from_millis(20 + 25 * round);
+        // Dropped, it kills its qemu-img.
+        ended += usize::from(tokio::time::timeout(limit, pull_up(&top, None)).await.is_ok());
+        while program().info(&top).await.unwrap().in_use {
+            tokio::task::yield_now().await;
+        }
+        let _ = fs::remove_file(&read);
+        qemu_img(["convert", "-f", "qcow2", "-O", "raw", file, read.to_str().unwrap()]);
+        assert!(fs::read(&read).unwrap() == data, "round {round}");
+    }
+    println!("{ended} of 12 came to their end");
+}

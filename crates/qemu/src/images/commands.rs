@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
-    Command, Commands, Does, LayerFile, Merge, NameSwap, PortError, SnapshotAction, Stage, Step,
+    Command, Commands, Does, LayerFile, Merge, NameSwap, PortError, SnapshotAction, Stage, Step, Stream,
 };
 use xlsnap_types::model::DiskName;
 
@@ -36,6 +36,11 @@ pub(crate) fn taken(steps: &[Step], image_of: impl Fn(&DiskName) -> Option<Strin
 /// A merge of layers that no process has open.
 pub(crate) fn merge(merge: &Merge) -> Command {
     Command::on("qemu-img commit", &merge.from.file)
+}
+
+/// Data that is copied up into a layer that no process has open.
+pub(crate) fn stream(stream: &Stream) -> Command {
+    Command::on("qemu-img rebase", &stream.into.file)
 }
 
 /// Another name in the header of a layer that no process has open.
@@ -79,6 +84,7 @@ pub(crate) fn of(does: &Does) -> Vec<Command> {
             Command::on_all("xlsnap: rename", [file.file.clone(), over.file.clone()])
         }
         Does::Merge(layers) => merge(layers),
+        Does::Stream(stream) => self::stream(stream),
         Does::Reheader { child, .. } => reheader(child),
         Does::Unlink(layer) => Command::on("xlsnap: unlink", &layer.file),
         Does::MakeLayer(overlay) => Command::on("qemu-img create", &overlay.file),
@@ -86,6 +92,7 @@ pub(crate) fn of(does: &Does) -> Vec<Command> {
         Does::Adopt(_) => Command::new("xlsnap: the domain's file"),
         Does::DropUndo(point) => Command::on("qemu-img snapshot -d", &point.image),
         Does::DeleteInside(target) => Command::on("qemu-img snapshot -d", &target.image),
+        Does::DeleteInLayer(target) => Command::on("qemu-img snapshot -d", &target.layer.file),
         Does::Apply { target, .. } => Command::on("qemu-img snapshot -a", &target.image),
         Does::DropBitmap { image, .. } => Command::on("qemu-img bitmap --remove", image),
         Does::MendImage { image, .. } => Command::on("qemu-img check -r", image),

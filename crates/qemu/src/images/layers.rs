@@ -2,7 +2,8 @@
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
-    CopyOut, Effect, Layer, LayerFile, Layers, Merge, PortError, PortErrorKind, Progress,
+    CopyOut, Effect, Layer, LayerFile, LayerSnapshot, Layers, Merge, PortError, PortErrorKind, Progress,
+    Stream,
 };
 use xlsnap_types::model::DiskName;
 
@@ -33,8 +34,24 @@ impl Layers for Images {
         layers::at_rest(merge).await
     }
 
+    async fn stream(&self, stream: &Stream, progress: &dyn Progress) -> Result<(), PortError> {
+        let key = self.spec(&stream.into.disk)?.key_file;
+        layers::stream(&*self.qemu_img, stream, key, progress).await
+    }
+
+    async fn park_stream(&self, stream: &Stream) -> Result<bool, PortError> {
+        let busy = |why: String| layers::unstreamed(PortErrorKind::Busy, stream, &why);
+        layers::unlocked([&stream.into.file]).await.map_err(busy)?;
+        Ok(!layers::stands_on(&*self.qemu_img, &stream.into, &stream.was).await?)
+    }
+
     async fn copy_out(&self, copy: &CopyOut, progress: &dyn Progress) -> Result<(), PortError> {
         layers::copy_out(&*self.qemu_img, copy, progress).await
+    }
+
+    async fn delete_inside(&self, target: &LayerSnapshot) -> Result<(), PortError> {
+        let key = self.spec(&target.layer.disk)?.key_file;
+        layers::delete_inside(&*self.qemu_img, target, key).await
     }
 
     async fn reheader(&self, child: &LayerFile, base: &LayerFile) -> Result<(), PortError> {

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use tokio::time::sleep;
 use xlsnap_orchestrator::{
-    CopyOut, Effect, Layer, LayerFile, Layers, Merge, PortError, PortErrorKind, Progress,
+    CopyOut, Effect, Layer, LayerFile, LayerSnapshot, Layers, Merge, PortError, PortErrorKind, Progress,
+    Stream,
 };
 use xlsnap_types::model::DiskName;
 
@@ -34,8 +35,39 @@ impl Layers for Live {
         self.park_merge(merge).await
     }
 
+    async fn stream(&self, stream: &Stream, progress: &dyn Progress) -> Result<(), PortError> {
+        self.stream_layers(stream, progress).await
+    }
+
+    async fn park_stream(&self, stream: &Stream) -> Result<bool, PortError> {
+        self.park_streaming(stream).await
+    }
+
     async fn copy_out(&self, copy: &CopyOut, progress: &dyn Progress) -> Result<(), PortError> {
         layers::copy_out(&*self.qemu_img, copy, progress).await
+    }
+
+    async fn delete_inside(&self, target: &LayerSnapshot) -> Result<(), PortError> {
+        let LayerSnapshot { layer, snapshot } = target;
+        layers::as_planned(layer)?;
+        // What a disk wrote to before is open still.
+        if let Some(node) = self.close_branch(&layer.file).await? {
+            let message = format!(
+                "disk {}: the snapshot {} is not deleted from {} while QEMU has that open (node {node})",
+                layer.disk, snapshot.name, layer.file
+            );
+            return Err(PortError::new(PortErrorKind::Busy, Effect::None, message));
+        }
+        let begin = Instant::now();
+        loop {
+            match layers::delete_inside(&*self.qemu_img, target, self.key_file(&layer.disk)).await {
+                // A node goes before its file is closed.
+                Err(error) if error.kind == PortErrorKind::Busy && begin.elapsed() < CLOSING => {
+                    sleep(SOON).await;
+                }
+                done => return done,
+            }
+        }
     }
 
     async fn reheader(&self, child: &LayerFile, base: &LayerFile) -> Result<(), PortError> {

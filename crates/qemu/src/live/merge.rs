@@ -14,6 +14,8 @@
 
 mod words;
 
+pub(crate) use words::Before;
+
 use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -33,11 +35,11 @@ use crate::layers::{self, about, unmerged};
 use crate::{error, images};
 
 /// How soon a job is looked at again, at first and at most.
-const SOON: Duration = Duration::from_millis(2);
-const LATER: Duration = Duration::from_millis(100);
+pub(super) const SOON: Duration = Duration::from_millis(2);
+pub(super) const LATER: Duration = Duration::from_millis(100);
 
 /// What the names of jobs of merges begin with.
-const PREFIX: &str = "xls-";
+pub(super) const PREFIX: &str = "xls-";
 
 /// Where the layer that goes down is in QEMU.
 enum Place {
@@ -240,7 +242,7 @@ impl Live {
         Ok(())
     }
 
-    async fn jobs(&self) -> Result<Vec<JobInfo>, PortError> {
+    pub(super) async fn jobs(&self) -> Result<Vec<JobInfo>, PortError> {
         let unknown = |e| error::of_query("QEMU could not be asked for its jobs".into(), e);
         self.qmp.execute(QueryJobs).await.map_err(unknown)
     }

@@ -14,6 +14,7 @@ mod look;
 mod merge;
 mod names;
 mod open;
+mod stream;
 mod swap;
 mod take;
 

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
-    Command, Commands, Does, MemorySave, Merge, PortError, Run, SnapshotAction, Stage, Step,
+    Command, Commands, Does, LayerFile, MemorySave, PortError, Run, SnapshotAction, Stage, Step,
 };
 use xlsnap_qmp_transport::Command as _;
 use xlsnap_qmp_transport::commands::BlockdevSetActive;
@@ -96,15 +96,6 @@ impl Commands for Machine {
     }
 }
 
-fn merges_of(stages: &[Stage]) -> Vec<Merge> {
-    let steps = stages.iter().flat_map(Stage::steps);
-    let merges = steps.filter_map(|step| match &step.does {
-        Does::Merge(merge) => Some(merge.clone()),
-        _ => None,
-    });
-    merges.collect()
-}
-
 /// A step on layers that QEMU may have open; `None` for one that is done elsewhere.
 async fn of_layers(
     does: &Does,
@@ -122,34 +113,31 @@ async fn of_layers(
             | Does::Unlink(_)
             | Does::RemoveLayer(_)
             | Does::EmptyLayer { .. }
+            | Does::DeleteInLayer(_)
+            | Does::Stream(_)
     ) {
         return Ok(None);
     }
-    let merges = merges_of(before);
-    let (mut closed, mut by_job) = (Vec::new(), Vec::new());
-    for merge in &merges {
-        let words = live.merge_commands(merge, false, &closed).await?;
-        if words.iter().any(|word| word.command == "QMP block-commit") {
-            by_job.push(merge.from.file.clone());
-        }
-        closed.extend(live.closed_by(merge).await?);
-    }
+    let is_detached = |to: &LayerFile| {
+        let is_it = |does: &Does| matches!(does, Does::Detach(from) if from.disk == to.disk);
+        before.iter().flat_map(Stage::steps).any(|step| is_it(&step.does))
+    };
+    let known = live.before(before.iter().flat_map(Stage::steps).map(|step| &step.does)).await?;
+    let closed = &known.closed;
     Ok(Some(match does {
-        Does::Merge(merge) => live.merge_commands(merge, at.runs, &closed).await?,
-        Does::Reheader { child, .. } => live.reheader_commands(child, &closed).await?,
-        Does::SwapTop { to, .. } => {
-            let is_detached = |does: &Does| matches!(does, Does::Detach(from) if from.disk == to.disk);
-            let detached = before.iter().flat_map(Stage::steps).any(|step| is_detached(&step.does));
-            live.swap_commands(to, detached).await?
-        }
-        Does::Detach(from) => live.detach_commands(from, &closed).await?,
+        Does::Merge(merge) => live.merge_commands(merge, at.runs, &known).await?,
+        Does::Reheader { child, .. } => live.reheader_commands(child, &known).await?,
+        Does::SwapTop { to, .. } => live.swap_commands(to, is_detached(to)).await?,
+        Does::Detach(from) => live.detach_commands(from, closed).await?,
         Does::Unlink(layer) => {
-            let merged = by_job.contains(&layer.file);
-            live.unlink_commands(&layer.file, merged, &closed).await?
+            let merged = known.by_job.contains(&layer.file);
+            live.unlink_commands(&layer.file, merged, closed).await?
         }
-        Does::RemoveLayer(overlay) => live.unlink_commands(&overlay.file, false, &closed).await?,
+        Does::Stream(stream) => live.stream_commands(stream, &known).await?,
+        Does::DeleteInLayer(target) => live.delete_inside_commands(&target.layer, &known).await?,
+        Does::RemoveLayer(overlay) => live.unlink_commands(&overlay.file, false, closed).await?,
         Does::EmptyLayer { layer, overlay } => {
-            let mut words = live.unlink_commands(&layer.file, false, &closed).await?;
+            let mut words = live.unlink_commands(&layer.file, false, closed).await?;
             words.push(Command::on("qemu-img create", &overlay.file));
             words
         }

@@ -2,8 +2,9 @@
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
-    Bitmap, Can, CopyOut, Disks, Guest, GuestState, Health, ImageHealth, Inventory, Layer, LayerFile, Layers,
-    Merge, NameSwap, Names, Overlay, Overlays, PortError, Progress, SnapshotAction, SnapshotId,
+    Bitmap, Can, CopyOut, Disks, Guest, GuestState, Health, ImageHealth, Inventory, Layer, LayerFile,
+    LayerSnapshot, Layers, Merge, NameSwap, Names, Overlay, Overlays, PortError, Progress, SnapshotAction,
+    SnapshotId, Stream,
 };
 use xlsnap_types::model::{DiskName, ImageFormat};
 
@@ -75,6 +76,10 @@ impl Overlays for Machine {
         overlay::exists(file)
     }
 
+    async fn beside(&self, files: &[String]) -> Result<Vec<(String, String)>, PortError> {
+        overlay::beside(files).await
+    }
+
     async fn place(&self, base: &str, file: &str) -> Result<Can, PortError> {
         overlay::no_place(base, file).map(Can::unless)
     }
@@ -129,8 +134,29 @@ impl Layers for Machine {
         }
     }
 
+    async fn stream(&self, stream: &Stream, progress: &dyn Progress) -> Result<(), PortError> {
+        match self.holder()? {
+            Holder::Live(on) => on.live.stream(stream, progress).await,
+            Holder::Images(images) => images.stream(stream, progress).await,
+        }
+    }
+
+    async fn park_stream(&self, stream: &Stream) -> Result<bool, PortError> {
+        match self.holder()? {
+            Holder::Live(on) => on.live.park_stream(stream).await,
+            Holder::Images(images) => images.park_stream(stream).await,
+        }
+    }
+
     async fn copy_out(&self, copy: &CopyOut, progress: &dyn Progress) -> Result<(), PortError> {
         layers::copy_out(&*self.qemu_img, copy, progress).await
+    }
+
+    async fn delete_inside(&self, target: &LayerSnapshot) -> Result<(), PortError> {
+        match self.holder()? {
+            Holder::Live(on) => on.live.delete_inside(target).await,
+            Holder::Images(images) => images.delete_inside(target).await,
+        }
     }
 
     async fn reheader(&self, child: &LayerFile, base: &LayerFile) -> Result<(), PortError> {

@@ -160,6 +160,15 @@ impl QemuImg for OnlyOn {
         panic!("no snapshot is copied out here")
     }
 
+    async fn rebase(
+        &self,
+        _: &Image,
+        _: Option<&Image>,
+        _: &(dyn Fn(f64) + Send + Sync),
+    ) -> Result<(), Error> {
+        panic!("an image that QEMU has open is QEMU's to take data up into")
+    }
+
     async fn rebase_unsafe(&self, _: &Image, _: &Image) -> Result<(), Error> {
         panic!("a header of an image that QEMU has open is QEMU's to write")
     }

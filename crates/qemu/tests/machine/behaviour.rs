@@ -169,6 +169,6 @@ xlsnap_testkit::behaviour_suite!(make);
 
 #[tokio::test]
 async fn any_tree_of_layers_stays_what_it_is() {
-    let (operations, refused) = behaviour::any_tree_of_layers_stays_what_it_is(make, 100..104, 20).await;
-    assert!(operations > 20 && refused < operations / 2, "{refused} of {operations} were refused");
+    let operations = behaviour::any_tree_of_layers_stays_what_it_is(make, 100..104, 20).await;
+    assert!(operations > 20, "{operations}");
 }

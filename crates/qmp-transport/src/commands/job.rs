@@ -118,6 +118,28 @@ pub struct BlockCommit {
     pub auto_dismiss: Option<bool>,
 }
 
+/// Copies what the nodes below `device` hold, down to above `base_node`, into `device`, and puts that on `base_node`: a job.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct BlockStream {
+    /// The job's id.
+    pub job_id: String,
+    /// The node that gets the data.
+    pub device: String,
+    /// What `device` stands on afterwards; nothing when it is not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_node: Option<String>,
+    /// The name for `base_node`'s file in the header of `device`: without it QEMU may write one that no other program understands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backing_file: Option<String>,
+    /// Whether it takes effect without [`JobFinalize`]; QEMU's default is yes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auto_finalize: Option<bool>,
+    /// Whether it goes without [`JobDismiss`]; QEMU's default is yes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auto_dismiss: Option<bool>,
+}
+
 /// Lets a concluded job go.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct JobDismiss {
@@ -150,6 +172,7 @@ command! {
     QueryJobs = "query-jobs" -> Vec<JobInfo>;
     QueryBlockJobs = "query-block-jobs" -> Vec<BlockJobInfo>;
     BlockCommit = "block-commit" -> Nothing;
+    BlockStream = "block-stream" -> Nothing;
     JobDismiss = "job-dismiss" -> Nothing;
     JobComplete = "job-complete" -> Nothing;
     JobCancel = "job-cancel" -> Nothing;

@@ -21,8 +21,8 @@ pub use revert::*;
 pub use trees::*;
 
 use uuid::Uuid;
-use xlsnap_orchestrator::{CreateReport, CreateRequest, Error, Inventory, Row, Selection};
-use xlsnap_types::model::{DiskName, SnapshotName};
+use xlsnap_orchestrator::{Below, CreateReport, CreateRequest, Error, Inventory, LayerFile, Row, Selection};
+use xlsnap_types::model::{DiskName, ImageFormat, SnapshotName};
 
 use super::{Backend, DiskKind, TestDisk};
 
@@ -110,6 +110,19 @@ async fn tags(backend: &impl Backend, wanted: &str) -> Vec<String> {
     let found =
         inventory.disks.iter().find(|d| d.name.as_str() == wanted).expect("the disk is in the inventory");
     found.snapshots.iter().map(|snapshot| snapshot.name.clone()).collect()
+}
+
+/// What the image that a disk writes to stands on.
+async fn base(backend: &impl Backend, wanted: &str) -> Below {
+    let ports = backend.ports();
+    let layers = ports.layers.get().expect("it looks below images");
+    let layer = LayerFile {
+        disk: disk(wanted),
+        file: image(backend, wanted).await,
+        format: ImageFormat::Qcow2,
+        identity: None,
+    };
+    layers.look(&layer).await.expect("a layer can be looked at").expect("a disk's image is there").base
 }
 
 /// The image that a disk writes to.

@@ -46,6 +46,8 @@ fn call(does: &Does) -> Option<&'static str> {
         Does::SwapNamesBack(_) => "names.swap_names_back",
         Does::Rename { .. } => "names.rename",
         Does::Merge(_) => "layers.merge",
+        Does::DeleteInLayer(_) => "layers.delete_inside",
+        Does::Stream(_) => "layers.stream",
         Does::Reheader { .. } => "layers.reheader",
         Does::Unlink(_) => "layers.unlink",
         Does::Adopt(_) => "overlays.adopt",

@@ -107,6 +107,7 @@ impl Faults {
         // These are done by the process that has the disks, so that it can die of them.
         let process = [
             "layers.merge",
+            "layers.stream",
             "layers.swap",
             "names.detach",
             "memory.",

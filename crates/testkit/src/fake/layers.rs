@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
-    Below, CopyOut, FileIdentity, GuestState, Layer, LayerFile, Layers, Merge, PortError, PortErrorKind,
-    Progress,
+    Below, CopyOut, FileIdentity, GuestState, Layer, LayerFile, LayerSnapshot, Layers, Merge, PortError,
+    PortErrorKind, Progress, Stream,
 };
 use xlsnap_types::model::{DiskName, Stamp};
 
@@ -66,6 +66,29 @@ impl State {
         Ok(())
     }
 
+    fn stream(&mut self, stream: &Stream) -> Result<(), PortError> {
+        let Stream { into, was, below, .. } = stream;
+        let Some(image) = self.layer(into)? else {
+            return refuse(PortErrorKind::NotFound, format!("{} is not there", into.file));
+        };
+        if image.base.as_deref() != Some(&was.file) {
+            return Ok(());
+        }
+        if !image.snapshots.is_empty() {
+            return refuse(PortErrorKind::Refused, format!("{} holds snapshots", into.file));
+        }
+        let below = below.as_ref().map(|below| below.file.clone());
+        let chain = self.chain(&into.file);
+        assert!(below.as_ref().is_none_or(|below| chain.contains(below)), "{below:?} is not below {chain:?}");
+        let copied = chain.iter().take_while(|file| Some(*file) != below.as_ref());
+        let content = copied.filter_map(|file| self.files.get(file)?.content).next();
+        let image = self.files.get_mut(&into.file).expect("it was found");
+        image.content = content;
+        image.base = below;
+        image.modified += 1;
+        Ok(())
+    }
+
     fn reheader(&mut self, child: &LayerFile, base: &LayerFile) -> Result<(), PortError> {
         if self.layer(child)?.is_none() || self.layer(base)?.is_none() {
             return refuse(PortErrorKind::NotFound, format!("{} or {} is not there", child.file, base.file));
@@ -107,6 +130,36 @@ impl State {
         let new = Image { virtual_size: kept.virtual_size, content, ..Image::new(copy.to.format.clone()) };
         self.files.insert(copy.to.file.clone(), new);
         Ok(())
+    }
+
+    fn delete_inside(&mut self, target: &LayerSnapshot) -> Result<(), PortError> {
+        let LayerSnapshot { layer, snapshot } = target;
+        if self.layer(layer)?.is_none() {
+            return Ok(());
+        }
+        if self.guest != GuestState::Off && !self.released {
+            let tops: Vec<&str> = self.disks.iter().map(|disk| disk.top.as_str()).collect();
+            let mut read = tops.into_iter();
+            if read.any(|top| self.chain(top).contains(&layer.file)) {
+                return refuse(
+                    PortErrorKind::Busy,
+                    format!("'{}': Failed to get \"write\" lock", layer.file),
+                );
+            }
+        }
+        let image = self.files.get_mut(&layer.file).expect("it was found");
+        let before = image.snapshots.len();
+        image
+            .snapshots
+            .retain(|kept| !(kept.snapshot.id == snapshot.id && kept.snapshot.name == snapshot.name));
+        image.modified += u64::from(image.snapshots.len() < before);
+        Ok(())
+    }
+
+    /// A file and those below it.
+    fn chain(&self, top: &str) -> Vec<String> {
+        let below = |file: &String| self.files.get(file)?.base.clone();
+        std::iter::successors(Some(top.to_owned()), below).collect()
     }
 
     fn swap(&mut self, disk: &DiskName, to: &LayerFile) -> Result<(), PortError> {
@@ -182,8 +235,23 @@ impl Layers for FakeBackend {
         self.layers("layers.park", |_| Ok(()))
     }
 
+    async fn stream(&self, stream: &Stream, _progress: &dyn Progress) -> Result<(), PortError> {
+        self.layers("layers.stream", |state| state.stream(stream))
+    }
+
+    async fn park_stream(&self, stream: &Stream) -> Result<bool, PortError> {
+        self.layers("layers.park_stream", |state| {
+            let image = state.files.get(&stream.into.file);
+            Ok(image.is_some_and(|image| image.base.as_deref() != Some(&stream.was.file)))
+        })
+    }
+
     async fn copy_out(&self, copy: &CopyOut, _progress: &dyn Progress) -> Result<(), PortError> {
         self.layers("layers.copy_out", |state| state.copy_out(copy))
+    }
+
+    async fn delete_inside(&self, target: &LayerSnapshot) -> Result<(), PortError> {
+        self.layers("layers.delete_inside", |state| state.delete_inside(target))
     }
 
     async fn reheader(&self, child: &LayerFile, base: &LayerFile) -> Result<(), PortError> {

@@ -141,6 +141,16 @@ impl QemuImg for Traced {
         self.program.copy_snapshot(image, snapshot, to, done).await
     }
 
+    async fn rebase(
+        &self,
+        image: &Image,
+        below: Option<&Image>,
+        done: &(dyn Fn(f64) + Send + Sync),
+    ) -> Result<(), Error> {
+        self.push("rebase", image);
+        self.program.rebase(image, below, done).await
+    }
+
     async fn rebase_unsafe(&self, image: &Image, base: &Image) -> Result<(), Error> {
         self.push("rebase -u", image);
         self.program.rebase_unsafe(image, base).await

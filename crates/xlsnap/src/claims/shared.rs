@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use xlsnap_conf_store::{ConfStore, Record};
 use xlsnap_orchestrator::{
-    CreateRequest, DeleteRequest, DiskChoice, Error, OrphanRequest, RevertRequest, Selection,
+    CreateRequest, DeleteRequest, DiskChoice, Error, FlattenRequest, OrphanRequest, RevertRequest, Selection,
 };
 use xlsnap_types::model::{DiskName, SnapshotName};
 
@@ -25,6 +25,8 @@ pub(crate) enum Writes<'a> {
     Revert(&'a RevertRequest),
     /// Those that lose an internal snapshot.
     Delete(&'a DeleteRequest),
+    /// Those that get what is below them.
+    Flatten(&'a FlattenRequest),
     /// Those that lose what no record names.
     Orphan(&'a OrphanRequest),
     /// Those of these disks.
@@ -154,7 +156,7 @@ impl Host {
                 all().into_iter().filter(chosen).collect()
             }
             Writes::Delete(request) if request.metadata_only => Vec::new(),
-            Writes::Delete(_) => all(),
+            Writes::Delete(_) | Writes::Flatten(_) => all(),
             Writes::Revert(request) => {
                 let inside = self.held_by(domain, disks, std::slice::from_ref(&request.name)).await?;
                 all().into_iter().filter(|target| inside.contains(target)).collect()
@@ -177,6 +179,9 @@ impl Host {
         Ok(match writes {
             Writes::Nothing => Vec::new(),
             Writes::Disks(names) => tops(&|disk| names.contains(&disk.name)),
+            Writes::Flatten(request) => {
+                tops(&|disk| request.disks.is_empty() || request.disks.contains(&disk.name))
+            }
             // Which of them hold it is known when they are looked at.
             Writes::Orphan(request) if request.orphan.starts_with('/') => Vec::new(),
             Writes::Orphan(request) => {

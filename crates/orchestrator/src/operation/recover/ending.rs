@@ -9,11 +9,11 @@ use crate::journal::{Direction, Journal};
 use crate::look::{holds_memory, is_named, is_ours, is_taken};
 use crate::operation::back::look;
 use crate::operation::delete::{Tree, moved, names};
-use crate::plan::{deletion_stages, heir};
+use crate::plan::{deletion_stages, heir, layer_deletion_stages};
 use crate::step::{Does, Expected, ImageTarget, Look, Stage, Step, UndoPoint, back};
 use crate::{
-    DomainRef, Effect, Error, Kind, NameSwap, Operation, Outcome, Ports, SaveTo, SnapshotAction,
-    SnapshotDeletion,
+    Below, DomainRef, Effect, Error, Kind, Layer, LayerFile, LayerSnapshot, NameSwap, Operation, Outcome,
+    Overlay, Ports, SaveTo, SnapshotAction, SnapshotDeletion,
 };
 
 /// Whether the record that a creation was to store is there.
@@ -26,9 +26,47 @@ async fn stored(ports: &Ports<'_>, domain: &DomainRef, journal: &Journal) -> Res
     }
 }
 
+/// The snapshots inside layers that a deletion has still to take out. What cannot be looked at is left to the step itself.
+async fn in_layers(ports: &Ports<'_>, journal: &Journal) -> Vec<LayerSnapshot> {
+    let mut left = Vec::new();
+    let Some(layers) = ports.layers.get() else { return left };
+    for does in journal.does() {
+        let Does::DeleteInLayer(target) = does else { continue };
+        let holds = |layer: Layer| {
+            let mut inside = layer.snapshots.iter();
+            inside.any(|held| held.id == target.snapshot.id && held.name == target.snapshot.name)
+        };
+        let there = layers.look(&target.layer).await.map_or(true, |found| found.is_some_and(holds));
+        left.extend(there.then(|| target.clone()));
+    }
+    left
+}
+
+/// What is left of the deletion of snapshots inside layers. A guest that runs has all its disks; of one that stands still the process
+/// may have let go of them.
+fn again_in_layers(domain: &DomainRef, journal: &Journal, facts: &Facts<'_>) -> Vec<Stage> {
+    let first = journal.stage_with(|does| matches!(does, Does::DeleteRecord(_)));
+    let (mut held, mut at_rest, mut read, mut notes) = (None, Vec::new(), Vec::new(), Vec::new());
+    for does in journal.stages[..first.unwrap_or(0)].iter().flat_map(Stage::steps).map(|step| &step.does) {
+        match does {
+            Does::StopGuest { was } => held = Some(*was),
+            Does::DeleteInLayer(target) if facts.in_layers.contains(target) => {
+                if held.is_some() { &mut read } else { &mut at_rest }.push(target.clone());
+            }
+            Does::NoteLayers { add, .. } => notes.clone_from(add),
+            _ => {}
+        }
+    }
+    let now = facts.look.guest.run();
+    let held = held.filter(|_| now.is_some_and(|now| !now.runs() || !read.is_empty()));
+    layer_deletion_stages(domain.uuid, (&at_rest, &read), held, notes)
+}
+
 /// What the end of an operation is planned from.
 struct Facts<'a> {
     look: &'a Look,
+    /// The snapshots that a deletion was to take out of layers and that are in them still.
+    in_layers: Vec<LayerSnapshot>,
     /// Whether the record that a creation was to store is there.
     stored: bool,
     without_memory: bool,
@@ -50,11 +88,16 @@ impl Ending {
         without_memory: bool,
     ) -> Result<(Self, Look), Error> {
         let look = look(ports, domain, journal).await?;
-        let facts = Facts { look: &look, stored: stored(ports, domain, journal).await?, without_memory };
+        let (stored, in_layers) = (stored(ports, domain, journal).await?, in_layers(ports, journal).await);
+        let facts = Facts { look: &look, in_layers, stored, without_memory };
         let tree = Tree::read(ports.store, domain).await?;
         let ending = match journal.operation() {
             Operation::Create => Self::of_creation(domain, journal, &facts),
             Operation::Delete => Self::of_deletion(domain, journal, &facts, &tree),
+            Operation::Flatten if names(journal).is_empty() => {
+                Ok(Self::completed(tidying(journal, 0, &facts)))
+            }
+            Operation::Flatten => Self::of_deletion(domain, journal, &facts, &tree),
             Operation::Revert => Self::of_revert(domain, journal, &facts),
             // Its record is all that it makes.
             Operation::Adopt if facts.stored => Ok(Self::completed(Vec::new())),
@@ -62,6 +105,7 @@ impl Ending {
         };
         let mut ending = ending?;
         ending.drop_done(ports).await;
+        ending.drop_made(ports, journal.operation()).await;
         Ok((ending, look))
     }
 
@@ -95,10 +139,40 @@ impl Ending {
         self.stages.retain(|stage| {
             // The unlinking itself once more: it lets go what is left of the merge.
             let is_later = at.next().is_some_and(|at| at >= done);
-            let of_process =
-                |does: &Does| matches!(does, Does::ResumeGuest | Does::Detach(_) | Does::SwapTop { .. });
+            let of_process = |does: &Does| {
+                matches!(
+                    does,
+                    Does::ResumeGuest | Does::MakeLayer(_) | Does::Detach(_) | Does::SwapTop { .. }
+                )
+            };
             is_later || !stage.any(|does| does.is_tidying() || of_process(does))
         });
+    }
+
+    /// Takes out the making of overlays that are there, whole; what is there of one that is not is removed first. An overlay's header
+    /// gets what it stands on last.
+    async fn drop_made(&mut self, ports: &Ports<'_>, operation: Operation) {
+        let Some(layers) = ports.layers.get() else { return };
+        if !matches!(operation, Operation::Delete | Operation::Flatten) {
+            return;
+        }
+        let mut stages = Vec::with_capacity(self.stages.len());
+        for stage in std::mem::take(&mut self.stages) {
+            let Stage::One(Step { domain, does: Does::MakeLayer(overlay) }) = &stage else {
+                stages.push(stage);
+                continue;
+            };
+            let Overlay { disk, file, format, .. } = overlay.clone();
+            match layers.look(&LayerFile { disk, file, format, identity: None }).await {
+                Ok(None) => stages.push(stage),
+                Ok(Some(found)) if found.base != Below::Nothing => {}
+                _ => {
+                    stages.push(Stage::one(*domain, Does::RemoveLayer(overlay.clone())));
+                    stages.push(stage);
+                }
+            }
+        }
+        self.stages = stages;
     }
 
     fn completed(stages: Vec<Stage>) -> Self {
@@ -209,6 +283,7 @@ impl Ending {
                 name: (*name).clone(),
                 parent: heir(&tree.parents, &gone, name),
                 disks: Vec::new(),
+                layers: Vec::new(),
                 memory: None,
             })
             .collect();
@@ -233,17 +308,14 @@ impl Ending {
         });
         let current = current.filter(|(from, _)| tree.parents.contains_key(*from));
         let parents = moved(tree, &names);
-        let mut stages = deletion_stages(domain.uuid, &deletions, &parents, current);
+        // These come before the first record goes.
+        let is_before = names.first().is_some_and(|first| tree.parents.contains_key(*first));
+        let mut stages = if is_before { again_in_layers(domain, journal, facts) } else { Vec::new() };
+        stages.extend(deletion_stages(domain.uuid, &deletions, &parents, current));
         // Each step on layers may be done again, in this order.
         let last =
             journal.stages.iter().rposition(|stage| stage.any(|does| matches!(does, Does::DeleteRecord(_))));
-        let tidying = journal.stages[last.map_or(0, |last| last + 1)..].iter().filter(|stage| {
-            stage.any(|does| {
-                let of_process = matches!(does, Does::ResumeGuest | Does::Detach(_) | Does::SwapTop { .. });
-                does.is_tidying() || of_process && facts.look.guest.is_on()
-            })
-        });
-        stages.extend(tidying.cloned());
+        stages.extend(tidying(journal, last.map_or(0, |last| last + 1), facts));
         Ok(Self::completed(stages))
     }
 
@@ -282,6 +354,17 @@ impl Ending {
         }
         Again { domain, journal, look }.plan(facts.without_memory)
     }
+}
+
+/// The steps on layers from a stage on.
+fn tidying(journal: &Journal, from: usize, facts: &Facts<'_>) -> Vec<Stage> {
+    let is_one = |does: &Does| {
+        does.is_tidying()
+            || matches!(does, Does::MakeLayer(_))
+            || matches!(does, Does::ResumeGuest | Does::Detach(_) | Does::SwapTop { .. })
+                && facts.look.guest.is_on()
+    };
+    journal.stages[from..].iter().filter(|stage| stage.any(is_one)).cloned().collect()
 }
 
 /// Whether a snapshot is in its image. A disk that the domain has no more may hold it still.

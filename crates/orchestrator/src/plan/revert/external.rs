@@ -8,7 +8,7 @@ use xlsnap_types::model::{ImageFormat, Owner};
 use super::RevertFacts;
 use crate::layers::{Guard, PartFiles, WITHOUT_DATA, external_part};
 use crate::plan::create::token;
-use crate::plan::{LayerFacts, MadeTop, Merges, NewTop, keep, refused};
+use crate::plan::{LayerFacts, MadeTop, Merges, NewTop, Tidying, keep, refused};
 use crate::record::{Found, Part, find, parts};
 use crate::step::{Does, LayerNote, Stage};
 use crate::{Below, Can, CopyOut, Disk, Error, LayerFile, NameSwap, Overlay, RevertRequest};
@@ -228,7 +228,9 @@ pub(super) fn tidying(facts: &RevertFacts<'_>, tops: &[NewTop], names: &[NameSwa
     let is_moved = |file: &str| names.iter().any(|names| names.kept() == file);
     let unnoted = facts.layers.unnoted(facts.inventory, tops);
     add.extend(unnoted.into_iter().filter(|note| !is_moved(&note.file.file)));
-    let tidied = after.tidy(domain, &inventory, &BTreeSet::new(), (Merges::Left, facts.id));
+    let (gone, flat) = (BTreeSet::new(), BTreeSet::new());
+    let tidying = Tidying { gone: &gone, merges: Merges::Left, flat: &flat, id: facts.id };
+    let tidied = after.tidy(facts.domain, &inventory, &tidying);
     // What becomes of these has steps of its own, which may be done before the note is written once more.
     let goes = |file: &str| {
         tidied.stages.iter().flat_map(Stage::steps).any(|step| match &step.does {

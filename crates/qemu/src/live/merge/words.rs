@@ -1,6 +1,6 @@
 //! What steps on layers are carried out by while QEMU has the disks: for a dry run.
 
-use xlsnap_orchestrator::{Command, LayerFile, Merge, PortError};
+use xlsnap_orchestrator::{Command, Does, LayerFile, Merge, PortError};
 use xlsnap_qmp_transport::commands::JobStatus;
 
 use super::{Live, PREFIX, Place, is_done};
@@ -12,17 +12,37 @@ fn qmp(command: &str) -> Command {
     Command::new(format!("QMP {command}"))
 }
 
+/// What QEMU has changed when the steps before were done.
+#[derive(Debug, Default)]
+pub(crate) struct Before {
+    /// The files that it has let go of.
+    pub(crate) closed: Vec<String>,
+    /// The layers whose data jobs moved down.
+    pub(crate) by_job: Vec<String>,
+    /// The files that no disk is read through any more: their data went up.
+    left: Vec<String>,
+    /// The layers into which it went.
+    above: Vec<String>,
+}
+
 impl Live {
-    /// A merge, as far as it is not done: its job may be met in any state. `runs` is whether the guest does by then, and `closed` are
-    /// files that QEMU has let go of by then.
+    /// A merge, as far as it is not done: its job may be met in any state. `runs` is whether the guest does by then, and `before` what
+    /// QEMU has changed.
     pub(crate) async fn merge_commands(
         &self,
         merge: &Merge,
         runs: bool,
-        closed: &[String],
+        before: &Before,
     ) -> Result<Vec<Command>, PortError> {
         if layers::is_gone(&merge.from)? {
             return Ok(Vec::new());
+        }
+        let closed = &before.closed;
+        if before.left.contains(&merge.from.file) {
+            let branch = self.branch_after(&merge.into.file, before).await?;
+            let mut words = self.closes(&branch, closed).await?;
+            words.push(commands::merge(merge));
+            return Ok(words);
         }
         let id = format!("{PREFIX}{}", merge.token);
         let status = self.jobs().await?.into_iter().find(|job| job.id == id).map(|job| job.status);
@@ -57,10 +77,56 @@ impl Live {
         Ok(words)
     }
 
+    /// What QEMU has changed by then, when these steps were done.
+    pub(crate) async fn before(&self, steps: impl Iterator<Item = &Does>) -> Result<Before, PortError> {
+        let mut before = Before::default();
+        let mut released = false;
+        for does in steps {
+            match does {
+                Does::Release => released = true,
+                Does::TakeBack => released = false,
+                Does::Merge(merge) => {
+                    let words = self.merge_commands(merge, false, &before).await?;
+                    if words.iter().any(|word| word.command == "QMP block-commit") {
+                        before.by_job.push(merge.from.file.clone());
+                    }
+                    let closed = self.closed_by(merge, &before).await?;
+                    before.closed.extend(closed);
+                }
+                Does::Stream(stream) => {
+                    let left = self.left_by(stream).await?;
+                    before.above.push(stream.into.file.clone());
+                    before.left.extend(left);
+                }
+                // What QEMU has let go of stays open.
+                Does::DeleteInLayer(target) if !released => {
+                    let branch = self.branch_after(&target.layer.file, &before).await?;
+                    before.closed.extend(branch);
+                }
+                _ => {}
+            }
+        }
+        Ok(before)
+    }
+
+    /// The file, and the files of the nodes that are above it by then.
+    async fn branch_after(&self, file: &str, before: &Before) -> Result<Vec<String>, PortError> {
+        let mut nodes = self.nodes().await?;
+        let mut branch = nodes.branch(file);
+        for top in &before.above {
+            let above = nodes.branch(top);
+            branch.retain(|file| !above.contains(file));
+        }
+        Ok(branch)
+    }
+
     /// What QEMU lets go of with a merge, before its layer is unlinked.
-    pub(crate) async fn closed_by(&self, merge: &Merge) -> Result<Vec<String>, PortError> {
+    async fn closed_by(&self, merge: &Merge, before: &Before) -> Result<Vec<String>, PortError> {
         if layers::is_gone(&merge.from)? {
             return Ok(Vec::new());
+        }
+        if before.left.contains(&merge.from.file) {
+            return self.branch_after(&merge.into.file, before).await;
         }
         match self.place(merge).await? {
             Place::Unused | Place::OnlyBelow => Ok(self.nodes().await?.branch(&merge.into.file)),
@@ -70,7 +136,11 @@ impl Live {
     }
 
     /// The nodes on files that are closed one by one: what QEMU named itself goes with the node above it.
-    async fn closes(&self, files: &[String], closed: &[String]) -> Result<Vec<Command>, PortError> {
+    pub(in crate::live) async fn closes(
+        &self,
+        files: &[String],
+        closed: &[String],
+    ) -> Result<Vec<Command>, PortError> {
         let mut nodes = self.nodes().await?;
         let open = files.iter().filter(|file| !closed.contains(file)).flat_map(|file| nodes.images(file));
         Ok(open.filter(|node| !node.starts_with('#')).map(|_| qmp("blockdev-del")).collect())
@@ -80,8 +150,15 @@ impl Live {
     pub(crate) async fn reheader_commands(
         &self,
         child: &LayerFile,
-        closed: &[String],
+        before: &Before,
     ) -> Result<Vec<Command>, PortError> {
+        let closed = &before.closed;
+        if before.left.contains(&child.file) {
+            let branch = self.branch_after(&child.file, before).await?;
+            let mut words = self.closes(&branch, closed).await?;
+            words.push(commands::reheader(child));
+            return Ok(words);
+        }
         let looked = self.look_again().await?;
         let mut nodes = self.nodes().await?;
         for medium in looked.disks.iter().filter_map(|found| found.medium.as_ref()) {
@@ -92,6 +169,18 @@ impl Live {
         }
         let mut words = self.closes(&nodes.branch(&child.file), closed).await?;
         words.push(commands::reheader(child));
+        Ok(words)
+    }
+
+    /// The end of a snapshot inside a layer that no disk is read through.
+    pub(crate) async fn delete_inside_commands(
+        &self,
+        layer: &LayerFile,
+        before: &Before,
+    ) -> Result<Vec<Command>, PortError> {
+        let branch = self.branch_after(&layer.file, before).await?;
+        let mut words = self.closes(&branch, &before.closed).await?;
+        words.push(Command::on("qemu-img snapshot -d", &layer.file));
         Ok(words)
     }
 

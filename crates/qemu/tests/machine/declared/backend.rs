@@ -5,8 +5,8 @@ use std::time::Duration;
 use uuid::Uuid;
 use xlsnap_orchestrator::{
     Command, Does, DomainRef, Error, Outcome, Pause, Port, Ports, Power, Run, Session, Stage, create, delete,
-    plan_adopt, plan_create, plan_delete, plan_delete_orphan, plan_recover, plan_revert, planned_stages,
-    recover, revert,
+    flatten, plan_adopt, plan_create, plan_delete, plan_delete_orphan, plan_flatten, plan_recover,
+    plan_revert, planned_stages, recover, revert,
 };
 use xlsnap_qemu::Machine;
 use xlsnap_testkit::fake::{Faults, MemStore};
@@ -92,6 +92,7 @@ impl Backend {
         match op {
             Op::Create(request) => create(&ports, &domain, request, id).await.map(drop),
             Op::Delete(request) => delete(&ports, &domain, request, id).await.map(drop),
+            Op::Flatten(request) => flatten(&ports, &domain, request, id).await.map(drop),
             Op::Revert(request) => revert(&ports, &domain, request, id).await.map(drop),
             Op::Adopt(request) => {
                 let session = Session::open(ports.store, ports.clock, &domain, "adopt").await?;
@@ -113,6 +114,7 @@ impl Backend {
             Op::DeleteOrphan(request) => {
                 vec![plan_delete_orphan(&ports, &domain, request, id).await.unwrap().stages]
             }
+            Op::Flatten(request) => vec![plan_flatten(&ports, &domain, request, id).await.unwrap().stages],
             Op::Revert(request) => {
                 let plan = plan_revert(&ports, &domain, request, id).await.unwrap();
                 plan.safety.map(|safety| safety.stages).into_iter().chain([plan.stages]).collect()
@@ -212,7 +214,7 @@ fn comparable(mut commands: Vec<Command>) -> Vec<Command> {
             *command = if is_image { Command::new(RENAME) } else { command.clone() };
         }
         // Nor which layers a job is on that QEMU opened by itself.
-        if ["QMP migrate", "QMP block-commit"].contains(&command.command.as_str()) {
+        if ["QMP migrate", "QMP block-commit", "QMP block-stream"].contains(&command.command.as_str()) {
             command.files.clear();
         }
     }

@@ -69,6 +69,8 @@ async fn layers_deleted(before: Before) {
     for given in ["e1", "e2", "e3", "e4", "e5"] {
         backend.check(&Op::external(given, &BOTH)).await;
     }
+    // Inside the domain's own images, which QEMU has open below the others.
+    backend.check(&Op::delete("a", false)).await;
     // A branch: e4 and e5 are on layers that QEMU does not have open then.
     backend.check(&Op::revert("e3")).await;
     backend.check(&Op::external("f", &BOTH)).await;
@@ -86,6 +88,60 @@ async fn layers_deleted(before: Before) {
         backend.check(&Op::offline_revert("e3")).await;
         backend.check(&Op::delete("e2", false)).await;
         backend.check(&Op::delete("e1", true)).await;
+    }
+}
+
+/// In the chain that QEMU has open, with layers below that go, and beside it.
+async fn disks_flattened(before: Before) {
+    let backend = Backend::new(before).await;
+    for given in ["e1", "e2"] {
+        backend.check(&Op::external(given, &BOTH)).await;
+    }
+    backend.check(&Op::flatten(&["vda"], None)).await;
+    backend.check(&Op::external("e3", &BOTH)).await;
+    backend.check(&Op::flatten(&[], Some(1))).await;
+    backend.check(&Op::revert("e3")).await;
+    backend.check(&Op::flatten(&[], None)).await;
+    backend.check(&Op::delete("e3", false)).await;
+}
+
+#[tokio::test]
+async fn of_disks_flattened_while_it_runs() {
+    disks_flattened(Before::Running).await;
+}
+
+#[tokio::test]
+async fn of_disks_flattened_while_it_is_paused() {
+    disks_flattened(Before::Paused).await;
+}
+
+#[tokio::test]
+async fn of_disks_flattened_while_it_is_off() {
+    disks_flattened(Before::Off).await;
+}
+
+#[tokio::test]
+async fn of_recoveries_of_flattenings() {
+    for before in [Before::Running, Before::Paused] {
+        let mut backend = Backend::new(before).await;
+        backend.check(&Op::external("e1", &BOTH)).await;
+        for (step, next) in
+            [("copy into", "e2"), ("note in the ledger", "e3"), ("make an empty overlay", "e5")]
+        {
+            backend.check_recovery(&Op::flatten(&[], None), step).await;
+            backend.check(&Op::external(next, &BOTH)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_recoveries_of_deletions_inside_layers() {
+    for before in [Before::Running, Before::Paused] {
+        let mut backend = Backend::new(before).await;
+        backend.check(&Op::external("e", &BOTH)).await;
+        backend.check_recovery(&Op::delete("a", false), "delete the internal snapshot").await;
+        backend.check_recovery(&Op::delete("c", false), "give the domain's process").await;
+        backend.check(&Op::delete("e", false)).await;
     }
 }
 

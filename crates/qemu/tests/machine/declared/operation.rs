@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use xlsnap_orchestrator::{
-    AdoptRequest, CreateRequest, DeleteRequest, DiskChoice, KeepName, MemoryPlace, MemoryRequest,
-    OrphanRequest, RevertRequest, Run,
+    AdoptRequest, CreateRequest, DeleteRequest, DiskChoice, FlattenRequest, KeepName, MemoryPlace,
+    MemoryRequest, OrphanRequest, RevertRequest, Run,
 };
 use xlsnap_types::model::{DiskName, ImageFormat, MemoryWay, SnapshotName};
 
@@ -15,6 +15,7 @@ pub(super) enum Op {
     Revert(RevertRequest),
     Adopt(AdoptRequest),
     DeleteOrphan(OrphanRequest),
+    Flatten(FlattenRequest),
 }
 
 pub(super) fn name(name: &str) -> SnapshotName {
@@ -76,6 +77,11 @@ impl Op {
 
     pub(super) fn delete_orphan(orphan: &str) -> Self {
         Self::DeleteOrphan(OrphanRequest { orphan: orphan.to_owned(), disks: BTreeSet::new() })
+    }
+
+    pub(super) fn flatten(disks: &[&str], keep: Option<usize>) -> Self {
+        let disks = disks.iter().map(|at| DiskName::new(*at).unwrap()).collect();
+        Self::Flatten(FlattenRequest { disks, keep })
     }
 
     pub(super) fn revert(given: &str) -> Self {

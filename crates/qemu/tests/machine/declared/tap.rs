@@ -184,7 +184,8 @@ fn of_qemu_img(line: &str) -> Option<Command> {
         "create" => Some(Command::on("qemu-img create", words[words.len() - 2].trim_matches('\''))),
         // The top and its base as JSON: the top is at the front.
         "commit" => Some(Command::on("qemu-img commit", top(line))),
-        "rebase" if given("-u") => Some(Command::on("qemu-img rebase -u", file())),
+        "rebase" if !given("-u") => Some(Command::on("qemu-img rebase", top(line))),
+        "rebase" => Some(Command::on("qemu-img rebase -u", file())),
         _ => Some(Command::on(words[..3].join(" "), file())),
     }
 }

@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use xlsnap_orchestrator::{DeleteRequest, DiskChoice, Kind, RevertRequest, delete, revert};
+use xlsnap_orchestrator::{
+    Below, DeleteRequest, DiskChoice, FlattenRequest, GuestState, Kind, RevertRequest, delete, flatten,
+    revert,
+};
 use xlsnap_types::model::ImageFormat;
 
+use super::trees::is_held_below;
 use super::*;
 
 /// The byte of the second disk, so that no two are taken for each other.
@@ -232,6 +236,137 @@ pub async fn layers_with_snapshots_inside_stay_what_they_are<W: Backend>(
     assert_both_read(&mut backend, 4).await;
     on(&mut backend).await;
     assert_both_read(&mut backend, 4).await;
+}
+
+/// Inside the domain's own image and inside an overlay, below what the disks write to; what stands on these reads what it read.
+pub async fn snapshots_inside_frozen_layers_are_deleted<W: Backend>(make: impl AsyncFn(&[TestDisk]) -> W) {
+    for order in [
+        ["in-base", "in-upper", "e1", "e2"],
+        ["e2", "in-upper", "in-base", "e1"],
+        ["e1", "e2", "in-base", "in-upper"],
+    ] {
+        let mut backend = begin(&make, &two_disks()).await;
+        let own = images(&backend).await;
+        let mut held = Held::new();
+        taken(&mut backend, &mut held, "in-base", &[], 1).await;
+        taken(&mut backend, &mut held, "e1", &BOTH, 2).await;
+        write_both(&mut backend, 3).await;
+        taken(&mut backend, &mut held, "in-upper", &["vdb"], 4).await;
+        taken(&mut backend, &mut held, "e2", &BOTH, 5).await;
+        write_both(&mut backend, 6).await;
+        for given in order {
+            let is_refused =
+                is_served(&backend).await && is_held_below(&backend, &[given.to_owned()].into()).await;
+            if is_refused {
+                // A storage daemon cannot let go of a layer that it reads.
+                let request = DeleteRequest::new(name(given));
+                let error = delete(&backend.ports(), &backend.domain(), &request, id()).await;
+                assert_eq!(error.expect_err("it is read").kind(), Kind::Refused, "{order:?} {given}");
+            }
+            if is_refused || cannot_stop(&backend).await {
+                off(&mut backend).await;
+                gone(&mut backend, &mut held, given).await;
+                on(&mut backend).await;
+            } else {
+                gone(&mut backend, &mut held, given).await;
+            }
+            assert_held(&mut backend, &held, &format!("{order:?} {given}")).await;
+            assert_both_read(&mut backend, 6).await;
+        }
+        assert_eq!(images(&backend).await, own, "{order:?}");
+        write_both(&mut backend, 7).await;
+        off(&mut backend).await;
+        on(&mut backend).await;
+        assert_both_read(&mut backend, 7).await;
+    }
+}
+
+/// All disks, or one: what they read stays, every snapshot stays, and nothing of it is below them any more.
+pub async fn flattened_disks_stand_on_nothing<W: Backend>(make: impl AsyncFn(&[TestDisk]) -> W) {
+    for only in [None, Some("vda")] {
+        let mut backend = begin(&make, &two_disks()).await;
+        let mut held = Held::new();
+        taken(&mut backend, &mut held, "in-base", &[], 1).await;
+        taken(&mut backend, &mut held, "e1", &BOTH, 2).await;
+        taken(&mut backend, &mut held, "e2", &BOTH, 3).await;
+        write_both(&mut backend, 4).await;
+        let tops = images(&backend).await;
+        flat(&mut backend, &FlattenRequest { disks: only.into_iter().map(disk).collect(), keep: None }).await;
+        assert_both_read(&mut backend, 4).await;
+        assert_held(&mut backend, &held, "flat").await;
+        assert_eq!(base(&backend, "vda").await, Below::Nothing);
+        assert_eq!(base(&backend, "vdb").await == Below::Nothing, only.is_none());
+        assert_eq!(images(&backend).await, tops);
+        write_both(&mut backend, 5).await;
+        back(&mut backend, "e1").await;
+        assert_both_read(&mut backend, 2).await;
+        back(&mut backend, "e2").await;
+        assert_both_read(&mut backend, 3).await;
+        write_both(&mut backend, 6).await;
+        // The older ones go first.
+        flat(&mut backend, &FlattenRequest { keep: Some(1), ..FlattenRequest::default() }).await;
+        held.retain(|given, _| *given == "e2");
+        assert_held(&mut backend, &held, "one is kept").await;
+        assert_both_read(&mut backend, 6).await;
+        flat(&mut backend, &FlattenRequest { keep: Some(0), ..FlattenRequest::default() }).await;
+        held.clear();
+        assert_held(&mut backend, &held, "none is kept").await;
+        off(&mut backend).await;
+        on(&mut backend).await;
+        assert_both_read(&mut backend, 6).await;
+    }
+}
+
+/// What is inside an image is read through it from below: it is refused, and the way out leads out.
+pub async fn a_disk_with_snapshots_inside_its_overlay_is_not_flattened<W: Backend>(
+    make: impl AsyncFn(&[TestDisk]) -> W,
+) {
+    let mut backend = begin(make, &two_disks()).await;
+    let mut held = Held::new();
+    taken(&mut backend, &mut held, "e1", &BOTH, 1).await;
+    taken(&mut backend, &mut held, "inside", &["vdb"], 2).await;
+    write_both(&mut backend, 3).await;
+    off(&mut backend).await;
+    let before = everything(&mut backend).await;
+    let request = FlattenRequest::default();
+    let error = flatten(&backend.ports(), &backend.domain(), &request, id()).await.expect_err("it is pinned");
+    assert_eq!(error.kind(), Kind::Refused, "{}", told(&error));
+    assert!(error.advice().is_some_and(|advice| advice.contains("--external vda")), "{}", told(&error));
+    assert_eq!(everything(&mut backend).await, before);
+    on(&mut backend).await;
+    taken(&mut backend, &mut held, "e2", &["vda"], 4).await;
+    write_both(&mut backend, 5).await;
+    flat(&mut backend, &FlattenRequest { disks: [disk("vda")].into(), keep: None }).await;
+    assert_held(&mut backend, &held, "flat").await;
+    assert_both_read(&mut backend, 5).await;
+}
+
+/// Whether a storage daemon has its disks.
+async fn is_served(backend: &impl Backend) -> bool {
+    backend.ports().guest.state().await.expect("the guest can be looked at") == GuestState::Serving
+}
+
+/// Flattens; what a storage daemon has while it is off.
+async fn flat(backend: &mut impl Backend, request: &FlattenRequest) {
+    let serves = is_served(backend).await;
+    if serves && base(backend, "vda").await != Below::Nothing {
+        let before = everything(backend).await;
+        let error =
+            flatten(&backend.ports(), &backend.domain(), request, id()).await.expect_err("it is served");
+        assert_eq!(error.kind(), Kind::Refused, "{}", told(&error));
+        assert_eq!(everything(backend).await, before);
+    }
+    // What is kept inside the files below cannot be deleted while a guest that cannot be stopped reads them.
+    let stops = serves || cannot_stop(backend).await;
+    if stops {
+        off(backend).await;
+    }
+    let done = flatten(&backend.ports(), &backend.domain(), request, id()).await;
+    done.unwrap_or_else(|e| panic!("{request:?}: {}", told(&e)));
+    assert_settled(backend).await;
+    if stops {
+        on(backend).await;
+    }
 }
 
 async fn back_off(backend: &mut impl Backend, given: &str) {
