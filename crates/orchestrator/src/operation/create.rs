@@ -18,7 +18,7 @@ use crate::reversibility::Now;
 use crate::session::{Session, chain, pending};
 use crate::step::Does;
 use crate::{
-    Abilities, CreatePlan, CreateReport, CreateRequest, DiskPlan, DomainRef, Effect, Error, GuestState,
+    Abilities, Can, CreatePlan, CreateReport, CreateRequest, DiskPlan, DomainRef, Effect, Error, GuestState,
     Inventory, Kind, LayerNote, MemoryPlace, MemoryRequest, MemorySave, NameSwap, Operation, Overlay, Ports,
     Reversibility, SnapshotAction, Stage,
 };
@@ -122,7 +122,13 @@ impl Creation {
             layers = layers_of_tops(ports, domain, &inventory).await?;
         }
         let naming = match request.takes_externally() {
-            true => naming(ports, domain, guest, &inventory).await?,
+            true => {
+                let restart = match &abilities {
+                    Some(Ok(known)) => known.restart.clone(),
+                    _ => self::abilities(ports, domain).await?.restart,
+                };
+                naming(ports, (guest, restart), &inventory).await?
+            }
             false => NameFacts::unasked(guest),
         };
         let now = ports.clock.epoch_seconds();
@@ -341,8 +347,7 @@ fn new_layers(
 /// What can be done with the names of the disks' images.
 pub(super) async fn naming(
     ports: &Ports<'_>,
-    domain: &DomainRef,
-    guest: GuestState,
+    (guest, restart): (GuestState, Can),
     inventory: &Inventory,
 ) -> Result<NameFacts, Error> {
     let mut movable = BTreeMap::new();
@@ -355,13 +360,7 @@ pub(super) async fn naming(
             movable.insert(disk.name.clone(), can);
         }
     }
-    Ok(NameFacts {
-        port: ports.names.can(),
-        restart: abilities(ports, domain).await?.restart,
-        guest,
-        pause: ports.pause.can(),
-        movable,
-    })
+    Ok(NameFacts { port: ports.names.can(), restart, guest, pause: ports.pause.can(), movable })
 }
 
 /// What a draft is made of.

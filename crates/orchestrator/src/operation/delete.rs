@@ -203,6 +203,7 @@ async fn delete_in(
     session.intend(&journal).await?;
     let execution = Execution::new(session, ports, id);
     if let Err(fault) = execution.forward(&mut journal).await {
+        let fault = let_run_on(&execution, fault).await;
         if fault.is(|does| matches!(does, Does::Detach(_) | Does::Rename { .. }))
             && fault.error.effect() == Effect::None
             && let Some(stages) = without_name(&journal, &fault)
@@ -218,13 +219,7 @@ async fn delete_in(
                 session.domain.name
             );
             warnings.push(told);
-            session.close_journal(&mut warnings).await;
-            warnings.extend(execution.into_found().warnings);
-            let deleted = snapshots.into_iter().map(|deletion| deletion.name).collect();
-            return Ok(DeleteReport { deleted, warnings, recovered: None });
-        }
-        let fault = let_run_on(&execution, fault).await;
-        if !fault.is(|does| matches!(does, Does::Merge(_))) || fault.error.effect() != Effect::None {
+        } else if !fault.is(|does| matches!(does, Does::Merge(_))) || fault.error.effect() != Effect::None {
             return Err(stopped(session, &journal, fault).await);
         }
         // The snapshot is deleted; the layers are as they were, and read as before.
@@ -234,40 +229,6 @@ async fn delete_in(
     warnings.extend(execution.into_found().warnings);
     let deleted = snapshots.into_iter().map(|deletion| deletion.name).collect();
     Ok(DeleteReport { deleted, warnings, recovered: None })
-}
-
-/// Gives a process its disks back and lets its guest run that stood still for a deletion, after one of its steps failed. What only
-/// held the guest is not begun any more then.
-pub(super) async fn let_run_on(execution: &Execution<'_>, mut fault: Fault) -> Fault {
-    let (mut released, mut stopped) = (false, None);
-    for step in fault.begun.iter().flat_map(Stage::steps) {
-        match step.does {
-            Does::StopGuest { was } => stopped = Some(was),
-            Does::Release => released = true,
-            Does::TakeBack => released = false,
-            Does::ResumeGuest => stopped = None,
-            _ => {}
-        }
-    }
-    // A guest whose process may lack its disks must not run.
-    if fault.is(|does| matches!(does, Does::TakeBack | Does::ResumeGuest)) {
-        return fault;
-    }
-    let resumes = stopped.is_some_and(Run::runs).then_some(Does::ResumeGuest);
-    for does in released.then_some(Does::TakeBack).into_iter().chain(resumes) {
-        let stage = Stage::one(execution.session.domain.uuid, does);
-        if let Err(error) = execution.backward(&[stage]).await {
-            let message =
-                format!("{} (and what stood still for it does not go on: {})", fault.error, chain(&error));
-            fault.error = fault.error.reworded(message);
-            return fault;
-        }
-    }
-    let holds = |does: &Does| {
-        matches!(does, Does::StopGuest { .. } | Does::Release | Does::TakeBack | Does::ResumeGuest)
-    };
-    fault.begun.retain(|stage| !stage.any(holds));
-    fault
 }
 
 /// What is done where a file that has a disk's data cannot take the name of the disk's image: the description names it as it is called,
@@ -309,6 +270,40 @@ fn name_left(stages: &[Stage]) -> String {
         _ => None,
     });
     adopted.unwrap_or_default()
+}
+
+/// Gives a process its disks back and lets its guest run that stood still for a deletion, after one of its steps failed. What only
+/// held the guest is not begun any more then.
+pub(super) async fn let_run_on(execution: &Execution<'_>, mut fault: Fault) -> Fault {
+    let (mut released, mut stopped) = (false, None);
+    for step in fault.begun.iter().flat_map(Stage::steps) {
+        match step.does {
+            Does::StopGuest { was } => stopped = Some(was),
+            Does::Release => released = true,
+            Does::TakeBack => released = false,
+            Does::ResumeGuest => stopped = None,
+            _ => {}
+        }
+    }
+    // A guest whose process may lack its disks must not run.
+    if fault.is(|does| matches!(does, Does::TakeBack | Does::ResumeGuest)) {
+        return fault;
+    }
+    let resumes = stopped.is_some_and(Run::runs).then_some(Does::ResumeGuest);
+    for does in released.then_some(Does::TakeBack).into_iter().chain(resumes) {
+        let stage = Stage::one(execution.session.domain.uuid, does);
+        if let Err(error) = execution.backward(&[stage]).await {
+            let message =
+                format!("{} (and what stood still for it does not go on: {})", fault.error, chain(&error));
+            fault.error = fault.error.reworded(message);
+            return fault;
+        }
+    }
+    let holds = |does: &Does| {
+        matches!(does, Does::StopGuest { .. } | Does::Release | Does::TakeBack | Does::ResumeGuest)
+    };
+    fault.begun.retain(|stage| !stage.any(holds));
+    fault
 }
 
 /// Ends a deletion that failed: nothing was changed, or recovery goes on with it.

@@ -91,7 +91,6 @@ async fn facts_of(
         tree: gather(ports, domain, inventory, records, ledger).await?,
         parts: external_parts(records),
         inside,
-        on: state != GuestState::Off,
         renames: renamable(ports, state, inventory),
         guest: state.run(),
         served: state == GuestState::Serving,

@@ -206,7 +206,7 @@ impl Reverting {
         }
         let naming = match layers.tree.nodes() {
             [] => NameFacts::unasked(guest),
-            _ => naming(ports, domain, guest, &inventory).await?,
+            _ => naming(ports, (guest, abilities.restart.clone()), &inventory).await?,
         };
         let mut facts = RevertFacts {
             layers,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 use xlsnap_types::model::{DiskName, Owner, SnapshotName};
 
-use super::{NewTop, overlay_stem};
+use super::{NewTop, names};
 use crate::layers::{ExternalPart, InternalPart, LayerNode, LayerTree, PartFiles, Stray, Tidied, Tidy};
 use crate::step::{Does, LayerNote, Stage};
 use crate::{Below, DomainRef, Inventory, LayerFile, NameSwap, Overlay, Run, SnapshotDeletion, Stream};
@@ -18,8 +18,6 @@ pub(crate) struct LayerFacts {
     pub(crate) parts: Vec<ExternalPart>,
     /// The internal parts of all records.
     pub(crate) inside: Vec<InternalPart>,
-    /// Whether a process has the disks open.
-    pub(crate) on: bool,
     /// The disks whose image can be named otherwise.
     pub(crate) renames: BTreeSet<DiskName>,
     /// What the guest does.
@@ -55,15 +53,15 @@ impl LayerFacts {
     pub(crate) fn tidy(&self, domain: &DomainRef, inventory: &Inventory, tidying: &Tidying<'_>) -> Tidied {
         let Tidying { gone, merges, flat, id } = *tidying;
         let stay = |part: &&ExternalPart| !gone.contains(&part.snapshot);
-        let stems = inventory
-            .disks
-            .iter()
-            .map(|disk| (disk.name.clone(), overlay_stem(&domain.name, disk, &self.tree)));
+        let stems = inventory.disks.iter().filter_map(|disk| {
+            self.tree.get(&disk.image)?;
+            Some((disk.name.clone(), names::stem(&domain.name, disk, &self.tree)))
+        });
         Tidy {
             tree: self.tree.clone(),
             parts: self.parts.iter().filter(stay).cloned().collect(),
             inside: self.inside.iter().filter(|part| !gone.contains(&part.snapshot)).cloned().collect(),
-            on: self.on,
+            on: self.served || self.guest.is_some(),
             renames: self.renames.clone(),
             tops: inventory.disks.iter().map(|disk| (disk.name.clone(), disk.image.clone())).collect(),
             stems: stems.collect(),
@@ -123,33 +121,26 @@ impl LayerFacts {
         inventory: &mut Inventory,
     ) {
         self.tree.add_overlay(overlay);
-        if let Some(names) = names {
-            self.follow_names(domain, names);
-            let files = PartFiles {
-                image: overlay.file.clone(),
-                format: overlay.base_format.clone(),
-                overlay: overlay.base.clone(),
-                overlay_format: overlay.format.clone(),
-            };
-            self.parts.push(ExternalPart { snapshot: snapshot.clone(), disk: overlay.disk.clone(), files });
-            let made = self.tree.get(&overlay.base).map(|node| node.layer.identity);
-            for disk in inventory.disks.iter_mut().filter(|disk| disk.name == overlay.disk) {
-                disk.identity = made;
-                disk.snapshots.clear();
-            }
-            return;
-        }
-        let files = PartFiles {
+        let mut files = PartFiles {
             image: overlay.base.clone(),
             format: overlay.base_format.clone(),
             overlay: overlay.file.clone(),
             overlay_format: overlay.format.clone(),
         };
-        self.parts.push(ExternalPart { snapshot: snapshot.clone(), disk: overlay.disk.clone(), files });
-        for disk in inventory.disks.iter_mut().filter(|disk| disk.name == overlay.disk) {
-            disk.image.clone_from(&overlay.file);
-            disk.format = overlay.format.clone();
+        if let Some(names) = names {
+            self.follow_names(domain, names);
+            std::mem::swap(&mut files.image, &mut files.overlay);
         }
+        let made = self.tree.get(&files.overlay).map(|node| node.layer.identity);
+        for disk in inventory.disks.iter_mut().filter(|disk| disk.name == overlay.disk) {
+            disk.image.clone_from(&files.overlay);
+            disk.format = overlay.format.clone();
+            if names.is_some() {
+                disk.identity = made;
+                disk.snapshots.clear();
+            }
+        }
+        self.parts.push(ExternalPart { snapshot: snapshot.clone(), disk: overlay.disk.clone(), files });
     }
 
     /// Of the files that held the states of `gone`: those that stay because more than one file stands on them, as sentences.

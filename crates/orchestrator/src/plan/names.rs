@@ -18,15 +18,15 @@ pub(super) fn unused(
     tree: &LayerTree,
     is_taken: impl Fn(&str) -> bool,
 ) -> Option<String> {
-    let stem = overlay_stem(domain, disk, tree);
+    let stem = stem(domain, disk, tree);
     let layers: BTreeSet<&str> = tree.nodes().iter().map(|node| node.layer.file.as_str()).collect();
     (1..NAMES)
         .map(|number| file_beside(&stem, &format!("{snapshot}-{number}"), format))
         .find(|file| !layers.contains(file.as_str()) && !is_taken(file))
 }
 
-/// What the names of a disk's new overlays are made of: its own image, or a name in the directory that it has for them.
-pub(crate) fn overlay_stem(domain: &str, disk: &Disk, tree: &LayerTree) -> String {
+/// What the names of a disk's new layers are made of: its own image, or a name in the directory that it has for them.
+pub(super) fn stem(domain: &str, disk: &Disk, tree: &LayerTree) -> String {
     match &disk.overlays {
         None => own_image(tree, disk).to_owned(),
         Some(directory) => {

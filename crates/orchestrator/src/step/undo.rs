@@ -177,6 +177,12 @@ impl Planner<'_> {
                 groups.extend((!deletions.is_empty()).then_some((InTurn, deletions)));
                 groups
             }
+            // It lets the guest run, which must not write to files that are about to go.
+            Does::BeginMemory(save)
+                if self.any(|does| matches!(does, Does::Detach(_))) && !self.has_run() =>
+            {
+                one(InTurn, Does::AbandonMemory(save.clone()))
+            }
             Does::BeginMemory(save) => one(First, Does::AbandonMemory(save.clone())),
             Does::Freeze { bound } if self.is_on() => one(First, Does::Thaw { bound: *bound }),
             Does::StopGuest { was: Run::Runs } if self.is_on() => one(InTurn, Does::ResumeGuest),

@@ -342,7 +342,7 @@ impl Play {
             files.remove(&format!("/images/{disk}.qcow2"));
             files.remove(&self.backend.disk(disk).top);
         }
-        // One whose name another file took is called otherwise.
+        // The domain's own image, under the name that it has since a new file took its own, is never removed.
         for layer in self.backend.store().layers(FakeBackend::UUID) {
             if layer.owner == Owner::Domain {
                 files.remove(&layer.file);
@@ -358,16 +358,18 @@ impl Play {
                 self.step(Deed::Delete(at), None);
             }
         }
-        if self.model.snapshots.is_empty() {
-            // What was not to be merged is merged by the next deletion that may.
-            assert!(self.left_unmerged || self.layers().is_empty(), "{:?}", self.backend.files());
-            self.step(Deed::Create(0, Kinds::External), None);
-            self.step(Deed::Delete(0), None);
-            // A file that could not take the name of the image when it was to has its own since.
-            let is_renamed = self.left_unmerged && self.keep_name == KeepName::Yes;
-            assert!(is_renamed || self.layers().is_empty(), "{:?}", self.layers());
-            EMPTIED.fetch_add(1, Ordering::Relaxed);
-        }
+        assert!(self.model.snapshots.is_empty(), "{:?}", self.model);
+        // What was not to be merged is merged by the next deletion that may.
+        assert!(self.left_unmerged || self.layers().is_empty(), "{:?}", self.backend.files());
+        self.step(Deed::Create(0, Kinds::External), None);
+        self.step(Deed::Delete(0), None);
+        // A file that could not take the name of the image when it was to has its own since.
+        assert!(
+            self.layers().is_empty() || self.keep_name == KeepName::Yes && self.left_unmerged,
+            "{:?}",
+            self.layers()
+        );
+        EMPTIED.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -273,6 +273,48 @@ async fn sweeps_of_creations() {
     }
 }
 
+/// The guest must not run on files that are about to go, when its memory is given up.
+#[tokio::test]
+async fn a_creation_with_memory_that_is_cut_short_loses_no_write() {
+    use xlsnap_orchestrator::recover;
+    use xlsnap_testkit::fake::{Fault, Moment};
+
+    let start = backend(Power::Running);
+    let op = Op::external_memory("s", &DISKS);
+    let calls = {
+        let clean = start.fork();
+        op.run(&clean).await.unwrap();
+        clean.faults().calls().len()
+    };
+    for at in 0..calls {
+        for fault in [
+            Fault::Refused,
+            Fault::Lost(Moment::After),
+            Fault::Crash(Moment::Before),
+            Fault::Crash(Moment::After),
+        ] {
+            let about = format!("call {at} meets {fault:?}");
+            let backend = start.fork();
+            backend.faults().plan(at, fault);
+            let _ = op.run(&backend).await;
+            backend.restart();
+            recover(&backend.ports(), &backend.domain())
+                .await
+                .unwrap_or_else(|e| panic!("{about}: {}", told(&e)));
+            write(&backend, 7);
+            assert_whole(&backend, &about).await;
+            assert!(reads(&backend, 7), "{about}");
+            let images = DISKS.map(|disk| backend.disk(disk));
+            assert!(
+                images.iter().zip(OWN).all(|(disk, own)| disk.top == own && disk.described == own),
+                "{about}"
+            );
+            backend.stop();
+            assert!(reads(&backend, 7), "{about}: {images:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn sweeps_of_a_second_creation_and_a_mixed_one() {
     for power in [Power::Running, Power::Off] {

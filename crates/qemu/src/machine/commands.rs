@@ -1,7 +1,9 @@
 //! What a step is carried out by, in QEMU's and qemu-img's own words.
 
 use async_trait::async_trait;
-use xlsnap_orchestrator::{Command, Commands, Does, MemorySave, PortError, Run, SnapshotAction, Stage, Step};
+use xlsnap_orchestrator::{
+    Command, Commands, Does, LayerFile, MemorySave, PortError, Run, SnapshotAction, Stage, Step,
+};
 use xlsnap_qmp_transport::Command as _;
 use xlsnap_qmp_transport::commands::BlockdevSetActive;
 use xlsnap_types::model::{DiskName, MemoryWay};
@@ -116,23 +118,23 @@ async fn of_layers(
     ) {
         return Ok(None);
     }
-    let before = live.before(earlier.iter().flat_map(Stage::steps).map(|step| &step.does)).await?;
-    let closed = &before.closed;
+    let is_detached = |to: &LayerFile| {
+        let is_it = |does: &Does| matches!(does, Does::Detach(from) if from.disk == to.disk);
+        before.iter().flat_map(Stage::steps).any(|step| is_it(&step.does))
+    };
+    let known = live.before(before.iter().flat_map(Stage::steps).map(|step| &step.does)).await?;
+    let closed = &known.closed;
     Ok(Some(match does {
-        Does::Merge(merge) => live.merge_commands(merge, at.runs, &before).await?,
-        Does::Reheader { child, .. } => live.reheader_commands(child, &before).await?,
-        Does::SwapTop { to, .. } => {
-            let is_detached = |does: &Does| matches!(does, Does::Detach(from) if from.disk == to.disk);
-            let detached = earlier.iter().flat_map(Stage::steps).any(|step| is_detached(&step.does));
-            live.swap_commands(to, detached).await?
-        }
+        Does::Merge(merge) => live.merge_commands(merge, at.runs, &known).await?,
+        Does::Reheader { child, .. } => live.reheader_commands(child, &known).await?,
+        Does::SwapTop { to, .. } => live.swap_commands(to, is_detached(to)).await?,
         Does::Detach(from) => live.detach_commands(from, closed).await?,
         Does::Unlink(layer) => {
-            let merged = before.by_job.contains(&layer.file);
+            let merged = known.by_job.contains(&layer.file);
             live.unlink_commands(&layer.file, merged, closed).await?
         }
-        Does::Stream(stream) => live.stream_commands(stream, &before).await?,
-        Does::DeleteInLayer(target) => live.delete_inside_commands(&target.layer, &before).await?,
+        Does::Stream(stream) => live.stream_commands(stream, &known).await?,
+        Does::DeleteInLayer(target) => live.delete_inside_commands(&target.layer, &known).await?,
         Does::RemoveLayer(overlay) => live.unlink_commands(&overlay.file, false, closed).await?,
         Does::EmptyLayer { layer, overlay } => {
             let mut words = live.unlink_commands(&layer.file, false, closed).await?;

@@ -361,7 +361,8 @@ fn tidying(journal: &Journal, from: usize, facts: &Facts<'_>) -> Vec<Stage> {
     let is_one = |does: &Does| {
         does.is_tidying()
             || matches!(does, Does::MakeLayer(_))
-            || *does == Does::ResumeGuest && facts.look.guest.is_on()
+            || matches!(does, Does::ResumeGuest | Does::Detach(_) | Does::SwapTop { .. })
+                && facts.look.guest.is_on()
     };
     journal.stages[from..].iter().filter(|stage| stage.any(is_one)).cloned().collect()
 }
