@@ -204,7 +204,9 @@ async fn delete_in(
     let execution = Execution::new(session, ports, id);
     if let Err(fault) = execution.forward(&mut journal).await {
         let fault = let_run_on(&execution, fault).await;
-        if !fault.is(|does| matches!(does, Does::Merge(_))) || fault.error.effect() != Effect::None {
+        if !fault.is(|does| matches!(does, Does::Merge(_) | Does::Stream(_)))
+            || fault.error.effect() != Effect::None
+        {
             return Err(stopped(session, &journal, fault).await);
         }
         // The snapshot is deleted; the layers are as they were, and read as before.
