@@ -35,6 +35,21 @@ enum Chore {
         #[arg(long, default_value_t = 20)]
         cycles: u32,
     },
+    /// Kill xlsnap and QEMU at many moments of operations, recover, and compare every snapshot's bytes: longer than the tests do.
+    Campaign {
+        /// Which operations.
+        #[arg(value_parser = ["external"])]
+        area: String,
+        /// How many kills of each operation.
+        #[arg(long, default_value_t = 100)]
+        kills: u32,
+        /// Moves the moments; drawn by the clock without it, and told.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// With this QEMU, which is unpacked beside the installed one first.
+        #[arg(long, value_name = "VERSION", value_parser = ["7.2", "11.1"])]
+        qemu: Option<String>,
+    },
     /// Set up, then the main job on real images: a running QEMU with two disks, create, overwrite, revert, compare.
     E2e,
     /// Fuzz one target, or each in turn, from its seeds.
@@ -121,6 +136,10 @@ fn main() -> ExitCode {
             test::test(&test::Options { filter, qemu, at_once, drawn: None }, Echo::All)
         }
         Chore::Soak { cycles } => test::soak(cycles),
+        Chore::Campaign { area: _, kills, seed, qemu } => {
+            let seed = seed.map_or_else(Seed::of_now, Seed);
+            test::campaign(kills, seed, qemu.as_deref())
+        }
         Chore::E2e => e2e::e2e(Echo::All),
         Chore::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds, Echo::All),
         Chore::Lock => fuzz::lock(),

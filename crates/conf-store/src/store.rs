@@ -94,6 +94,11 @@ pub trait DomainLock: Send + Sync {
     /// Replaces what is kept of the domain itself. [`crate::Kind::Newer`] as for [`DomainLock::store`].
     async fn set_domain_record(&mut self, record: &DomainRecord) -> Result<(), Error>;
 
+    /// Says what the holder does now, to those that find the domain locked. Nothing depends on it, so it cannot fail.
+    fn tell(&mut self, doing: Option<&str>) {
+        let _ = doing;
+    }
+
     /// Replaces the journal entry, or removes it; removing what is not there is no error.
     async fn set_journal(&mut self, entry: Option<&[u8]>) -> Result<(), Error>;
 

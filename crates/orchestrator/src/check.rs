@@ -11,7 +11,7 @@ use compare::Compared;
 
 use crate::error::{from_port, from_store};
 use crate::execute::Execution;
-use crate::operation::{finish, inventory, layer_facts};
+use crate::operation::{finish, inventory, layers_of_tops};
 use crate::plan::LayerFacts;
 use crate::session::{Session, chain, left_journal};
 use crate::step::{Does, Stage, Step};
@@ -132,7 +132,7 @@ async fn compare(
 ) -> Result<Vec<(Finding, Option<Does>)>, Error> {
     let inventory = inventory(ports, domain).await?;
     let layers = match pending {
-        None => layer_facts(ports, domain, &inventory).await?,
+        None => layers_of_tops(ports, domain, &inventory).await?,
         Some(_) => LayerFacts::default(),
     };
     let mut compared = Compared::new(domain, &inventory, &layers.tree, pending.clone());

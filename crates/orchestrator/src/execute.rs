@@ -2,6 +2,7 @@
 
 mod layers;
 mod perform;
+mod telling;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -137,6 +138,9 @@ impl<'e> Execution<'e> {
                         Error::new(e.kind().into(), Effect::None, "how far it is cannot be journaled");
                     return Err(fault(error.with_source(e), None, None));
                 }
+            }
+            if let Some(what) = stage.text() {
+                self.session.tell(&what);
             }
             let done = if is_commit(stage) {
                 journal.at = at + 1;

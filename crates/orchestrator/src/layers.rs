@@ -4,9 +4,11 @@
 //! nothing of a file, because its snapshots were made before there was one, the records and the headers tell.
 
 mod gather;
+mod strays;
 mod tidy;
 
 pub(crate) use gather::gather;
+pub(crate) use strays::{Stray, strays};
 pub(crate) use tidy::{Tidied, Tidy, WITHOUT_DATA};
 
 use std::collections::BTreeMap;

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod can;
+mod chains;
 mod check;
 mod error;
 mod execute;
@@ -21,6 +22,7 @@ mod step;
 mod tree;
 
 pub use can::{Can, Port, Why};
+pub use chains::{ChainFile, ChainProblem, chains};
 pub use check::{check, plan_check};
 pub use error::{Effect, Error, Kind, PortError, PortErrorKind};
 pub use journal::{Draft, Journal, JournalError};

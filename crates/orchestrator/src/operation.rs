@@ -14,7 +14,7 @@ pub use create::{create, plan_create};
 pub use delete::{delete, plan_delete};
 pub use disks::{DiskTake, DiskTarget, TakeHow};
 pub use flatten::{flatten, plan_flatten};
-pub(crate) use layers::{layer_facts, layers_of_record};
+pub(crate) use layers::{layers_of_record, layers_of_tops};
 pub use orphan::{plan_adopt, plan_delete_orphan};
 pub use recover::{plan_recover, recover, recover_without_memory};
 pub use revert::{plan_revert, revert};

@@ -18,7 +18,7 @@ pub(crate) use layers::{LayerFacts, Merges, Tidying, note, overlay_stem};
 pub(crate) use memory::{MemoryFacts, left_out, memory, run_to_save};
 pub(crate) use names::file_beside;
 pub use names::overlay_beside;
-pub(crate) use orphan::{OrphanFacts, adopt, delete_orphan};
+pub(crate) use orphan::{OrphanFacts, adopt, delete_orphan, stray};
 pub(crate) use quiesce::quiesce;
 pub(crate) use revert::{Marks, RevertFacts, Reverting, header, revert};
 pub(crate) use stages::{
@@ -161,7 +161,7 @@ pub struct OrphanDeletion {
     pub orphan: String,
     /// What is deleted inside images.
     pub disks: Vec<ImageTarget>,
-    /// The memory file that is removed.
+    /// The memory file, or the overlay, that is removed.
     pub file: Option<String>,
     /// Sentences for people: what stays.
     pub warnings: Vec<String>,

@@ -76,7 +76,7 @@ pub struct OrphanReport {
     pub orphan: String,
     /// What was deleted inside images.
     pub disks: Vec<ImageTarget>,
-    /// The memory file that was removed.
+    /// The memory file, or the overlay, that was removed.
     pub file: Option<String>,
     /// Sentences for people: what stays.
     pub warnings: Vec<String>,

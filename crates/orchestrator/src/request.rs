@@ -154,7 +154,8 @@ pub struct AdoptRequest {
 /// What no record names, to be deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrphanRequest {
-    /// The snapshot's name in the images, which another program may have chosen; or a memory file in the domain's own directory.
+    /// The snapshot's name in the images, which another program may have chosen; or a memory file in the domain's own directory, or an overlay beside
+    /// the domain's layers.
     pub orphan: String,
     /// Only from these disks; empty for every disk that holds it.
     pub disks: BTreeSet<DiskName>,

@@ -1,5 +1,6 @@
 //! Whether a snapshot can be reverted to and deleted: what a creation promises, and what `show` says.
 
+use futures_util::future::try_join3;
 use serde::Serialize;
 use uuid::Uuid;
 use xlsnap_conf_store::Record;
@@ -69,13 +70,8 @@ pub(crate) struct Now {
 }
 
 impl Now {
-    /// Asks what can be done with the domain's process.
-    pub(crate) async fn look(
-        ports: &Ports<'_>,
-        domain: &DomainRef,
-        guest: GuestState,
-    ) -> Result<Self, Error> {
-        Ok(Self { guest, abilities: abilities(ports, domain).await?, pause: ports.pause.can() })
+    pub(crate) fn new(ports: &Ports<'_>, guest: GuestState, abilities: Abilities) -> Self {
+        Self { guest, abilities, pause: ports.pause.can() }
     }
 }
 
@@ -135,8 +131,9 @@ impl Reversibility {
     /// # Cancel safety
     /// It only looks.
     pub async fn look(ports: &Ports<'_>, domain: &DomainRef, record: &Record) -> Result<Self, Error> {
-        let now = Now::look(ports, domain, guest(ports, domain).await?).await?;
-        let inventory = inventory(ports, domain).await?;
+        let (guest, inventory, abilities) =
+            try_join3(guest(ports, domain), inventory(ports, domain), abilities(ports, domain)).await?;
+        let now = Now::new(ports, guest, abilities);
         Self::of_now(ports, domain, record, &inventory, &now).await
     }
 

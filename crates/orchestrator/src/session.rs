@@ -56,6 +56,13 @@ impl<'a> Session<'a> {
         self.lock.lock().await.set_domain_record(record).await
     }
 
+    /// Says what is done now, to those that wait for the lock; where the lock is being used just now, it is not said.
+    pub(crate) fn tell(&self, doing: &str) {
+        if let Some(mut lock) = self.lock.try_lock() {
+            lock.tell(Some(doing));
+        }
+    }
+
     pub(crate) async fn set_journal(
         &self,
         journal: Option<&Journal>,

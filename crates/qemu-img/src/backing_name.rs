@@ -3,6 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use crate::argument::quote;
+use crate::header::named_file;
 use crate::{Error, Kind};
 
 /// The longest name that a qcow2 header takes, in bytes (docs/interop/qcow2.txt).
@@ -12,13 +13,7 @@ const MAX_NAME: usize = 1023;
 ///
 /// A relative name starts at the directory of the file whose header has it, as for QEMU. Nothing is looked at.
 pub fn backing_file(above: &Path, name: &str) -> Option<PathBuf> {
-    let name = name.strip_prefix("file:").unwrap_or(name);
-    // QEMU takes what stands before the first colon for a protocol, unless there is a slash before it.
-    let is_protocol = name.find(':').is_some_and(|colon| !name[..colon].contains('/'));
-    if name.is_empty() || is_protocol {
-        return None;
-    }
-    Some(above.parent().unwrap_or(Path::new("/")).join(name))
+    named_file(above, name.as_bytes())
 }
 
 /// The name for the file `base` in the header of the image at `image`, which has the name `was` now: relative to the image's

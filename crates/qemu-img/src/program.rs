@@ -17,8 +17,10 @@ use crate::{
 };
 
 mod layers;
+mod looked;
 mod new_file;
 
+use looked::{Change, Looked, Stamp};
 use new_file::NewFile;
 
 /// The longest name of a snapshot, in bytes: QEMU cuts longer ones silently, even inside a character.
@@ -35,6 +37,7 @@ pub struct Program {
     path: PathBuf,
     limits: Limits,
     lender: Option<Arc<dyn Lender>>,
+    looked: Arc<Looked>,
 }
 
 /// Has a file that each writing qemu-img is to hold open, as its standard input, until it ends: a locked one,
@@ -59,7 +62,7 @@ impl Program {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         // 65,536 snapshots, the most an image can have, are 20 MB of JSON.
         let limits = Limits { output: 32 << 20, time: Duration::from_secs(60) };
-        Self { path: path.into(), limits, lender: None }
+        Self { path: path.into(), limits, lender: None, looked: Arc::default() }
     }
 
     /// The same, with a file that each qemu-img that writes holds open.
@@ -114,6 +117,19 @@ impl Program {
     async fn look_before(&self, image: &Image) -> Result<(Protocol, ImageInfo), Error> {
         let protocol = Protocol::of(&image.path)?;
         let info = self.info_of(image, protocol).await?;
+        Self::usable(image, &info)?;
+        Ok((protocol, info))
+    }
+
+    /// The same before something is done about the snapshots of this name: what was looked at before, and was not written to since by
+    /// another, is not looked at again.
+    async fn look_before_snapshot(&self, image: &Image, name: &str) -> Result<(Protocol, ImageInfo), Error> {
+        let Some(info) = self.looked.of(image, name) else { return self.look_before(image).await };
+        Self::usable(image, &info)?;
+        Ok((Protocol::of(&image.path)?, info))
+    }
+
+    fn usable(image: &Image, info: &ImageInfo) -> Result<(), Error> {
         let refuse = |kind, why| Err(Error::new(kind, format!("the image {} {why}", quoted(&image.path))));
         if info.in_use {
             return refuse(Kind::Locked, "is open in another process");
@@ -128,7 +144,7 @@ impl Program {
         if info.encrypted && image.key_file.is_none() {
             return refuse(Kind::Unsupported, "is encrypted, and no file with its key is given");
         }
-        Ok((protocol, info))
+        Ok(())
     }
 
     async fn info_of(&self, image: &Image, protocol: Protocol) -> Result<ImageInfo, Error> {
@@ -139,13 +155,18 @@ impl Program {
             json::info(&output)
                 .map_err(|source| Error::new(source.kind(), about(&image.path)).with_source(source))
         };
+        let before = Stamp::of(&image.path);
         match run(&["info", "--output=json", "--image-opts"]).await {
+            Ok(info) => {
+                self.looked.note(image, before, &info);
+                Ok(info)
+            }
             // -U, so that the lock is passed over, only ever reads.
             Err(error) if error.kind() == Kind::Locked => {
                 let info = run(&["info", "-U", "--output=json", "--image-opts"]).await?;
                 Ok(ImageInfo { in_use: true, ..info })
             }
-            other => other,
+            Err(error) => Err(error),
         }
     }
 
@@ -171,7 +192,7 @@ impl QemuImg for Program {
 
     async fn snapshot_create(&self, image: &Image, name: &str) -> Result<(), Error> {
         check_snapshot_name(name)?;
-        let (protocol, info) = self.look_before(image).await?;
+        let (protocol, info) = self.look_before_snapshot(image, name).await?;
         let is_taken = |how: &str| {
             let message = format!("{} has a snapshot {how} {}", about(&image.path), quoted(name));
             Err(Error::new(Kind::Ambiguous, message))
@@ -182,18 +203,22 @@ impl QemuImg for Program {
         if info.snapshots.iter().any(|s| s.id == name) {
             return is_taken("with the id");
         }
-        self.snapshot("-c", name, image, protocol, &info).await
+        self.snapshot("-c", name, image, protocol, &info).await?;
+        self.looked.wrote(image, Change::Made(name));
+        Ok(())
     }
 
     async fn snapshot_apply(&self, image: &Image, snapshot: &SnapshotRef) -> Result<(), Error> {
-        let (protocol, info) = self.look_before(image).await?;
+        let (protocol, info) = self.look_before_snapshot(image, &snapshot.name).await?;
         let found = resolve(image, &info, snapshot)?;
         // -a takes an id before a name, so an id is never mistaken, not even for a snapshot that is named like it.
-        self.snapshot("-a", &found.id, image, protocol, &info).await
+        self.snapshot("-a", &found.id, image, protocol, &info).await?;
+        self.looked.wrote(image, Change::Content);
+        Ok(())
     }
 
     async fn snapshot_delete(&self, image: &Image, snapshot: &SnapshotRef) -> Result<(), Error> {
-        let (protocol, info) = self.look_before(image).await?;
+        let (protocol, info) = self.look_before_snapshot(image, &snapshot.name).await?;
         let found = resolve(image, &info, snapshot)?;
         // -d takes names only, and the first of equal ones.
         let same = info.snapshots.iter().filter(|s| s.name == found.name).count();
@@ -205,7 +230,9 @@ impl QemuImg for Program {
             );
             return Err(Error::new(Kind::Ambiguous, message));
         }
-        self.snapshot("-d", &found.name, image, protocol, &info).await
+        self.snapshot("-d", &found.name, image, protocol, &info).await?;
+        self.looked.wrote(image, Change::Deleted(&found.id));
+        Ok(())
     }
 
     async fn bitmap_remove(&self, image: &Image, name: &str) -> Result<(), Error> {

@@ -168,6 +168,10 @@ impl Overlays for Images {
         overlay::exists(file)
     }
 
+    async fn beside(&self, files: &[String]) -> Result<Vec<(String, String)>, PortError> {
+        overlay::beside(files).await
+    }
+
     async fn place(&self, base: &str, file: &str) -> Result<Can, PortError> {
         overlay::no_place(base, file).map(Can::unless)
     }

@@ -43,12 +43,24 @@ pub(crate) async fn look(qemu_img: &dyn QemuImg, layer: &LayerFile) -> Result<Op
         format: layer.format.clone(),
         virtual_size,
         bytes: if is_file { found.blocks().saturating_mul(512) } else { actual_size },
-        stamp: is_file.then(|| Stamp { length: found.len(), modified: modified(&found) }),
+        stamp: stamp(layer, &found)?,
         snapshots: snapshots.into_iter().map(image_snapshot).collect(),
         base: below(Path::new(&layer.file), backing),
         in_use,
         encrypted,
     }))
+}
+
+/// By what a change of the layer would be found. A block device has no time of its last write: only another length of it tells.
+fn stamp(layer: &LayerFile, found: &std::fs::Metadata) -> Result<Option<Stamp>, PortError> {
+    if found.is_file() {
+        return Ok(Some(Stamp { length: found.len(), modified: modified(found) }));
+    }
+    if !found.file_type().is_block_device() {
+        return Ok(None);
+    }
+    let length = length(Path::new(&layer.file)).map_err(|source| unlooked(layer).with_source(source))?;
+    Ok(Some(Stamp { length, modified: 0 }))
 }
 
 /// The bytes that are free where the file is, or is to be. A block device has what it is long: nothing else lies on it.

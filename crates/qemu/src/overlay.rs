@@ -9,7 +9,10 @@ use xlsnap_qemu_img::{BackingFile, CreateOptions, Image, ImageInfo, Kind, QemuIm
 use crate::error;
 
 mod access;
+mod beside;
 mod place;
+
+pub(crate) use beside::beside;
 
 /// The most that an image without data takes: header, two levels of reference counts and one of clusters.
 const WITHOUT_DATA: u64 = 4 * 64 * 1024;

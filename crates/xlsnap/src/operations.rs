@@ -3,12 +3,12 @@
 use uuid::Uuid;
 use xlsnap_conf_store::{ConfStore, Record};
 use xlsnap_orchestrator::{
-    self as orchestrator, AdoptPlan, AdoptReport, AdoptRequest, CheckReport, CheckRequest, CreatePlan,
-    CreateReport, CreateRequest, DeletePlan, DeleteReport, DeleteRequest, Error, FlattenPlan, FlattenReport,
-    FlattenRequest, GuestState, Listing, OrphanDeletion, OrphanReport, OrphanRequest, RecoverPlan, Recovered,
-    Reversibility, RevertPlan, RevertReport, RevertRequest,
+    self as orchestrator, AdoptPlan, AdoptReport, AdoptRequest, ChainFile, CheckReport, CheckRequest,
+    CreatePlan, CreateReport, CreateRequest, DeletePlan, DeleteReport, DeleteRequest, Error, FlattenPlan,
+    FlattenReport, FlattenRequest, GuestState, Listing, OrphanDeletion, OrphanReport, OrphanRequest,
+    RecoverPlan, Recovered, Reversibility, RevertPlan, RevertReport, RevertRequest,
 };
-use xlsnap_types::model::SnapshotName;
+use xlsnap_types::model::{DiskName, SnapshotName};
 
 use crate::claims::Writes;
 use crate::connect::Connected;
@@ -42,6 +42,8 @@ pub struct SnapshotDetails {
     pub current: bool,
     /// Whether it can be reverted to and deleted, and how.
     pub reversibility: Reversibility,
+    /// The files of the chains of its external disks; empty where it has none, and where they could not be looked at.
+    pub chains: Vec<ChainFile>,
     /// An operation on the domain that was interrupted.
     pub pending: Option<PendingRecovery>,
 }
@@ -96,6 +98,22 @@ impl Host {
         Ok(DomainListing { domain: domain.name, uuid: domain.uuid, listing, pending })
     }
 
+    /// The files of the chains of a domain's disks: which file holds which state, and what it takes.
+    ///
+    /// # Errors
+    /// When the domain cannot be reached, or a file cannot be looked at; [`crate::Kind::Busy`] while an operation on it goes on.
+    ///
+    /// # Cancel safety
+    /// It only looks.
+    pub async fn chains(&self, selector: &Selector) -> Result<Vec<ChainFile>, Error> {
+        let identified = self.identify(selector).await?;
+        let connected = self.connect(selector, identified, LockLender::default()).await?;
+        let looked =
+            orchestrator::chains(&connected.ports(&self.store, self, Call::new()), &connected.domain).await;
+        connected.leave().await;
+        looked
+    }
+
     /// The selectors of all domains: those that a file describes, then those that only have something stored.
     ///
     /// # Errors
@@ -135,6 +153,19 @@ impl Host {
             let locked = self.store.is_locked(domain.uuid).await.map_err(cannot)?;
             locked.then(|| "an operation on the domain goes on".to_owned())
         };
+        let is_external = record.snapshot.disks.iter().any(|disk| disk.is_external());
+        let chains = match (&unlooked, is_external) {
+            (None, true) => self.chains(selector).await.unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        let external = |disk: &DiskName| {
+            record
+                .snapshot
+                .disks
+                .iter()
+                .any(|part| part.is_external() && part.device.as_deref() == Some(disk.as_str()))
+        };
+        let chains = chains.into_iter().filter(|file| external(&file.disk)).collect();
         let reversibility = match unlooked {
             Some(why) => Reversibility::of(&record, why),
             None => match self.reversibility(selector, &record, name).await {
@@ -148,6 +179,7 @@ impl Host {
             record,
             current,
             reversibility,
+            chains,
             pending,
         })
     }
@@ -360,7 +392,8 @@ impl Host {
         self.planned(selector, &operation::Adopt(request)).await
     }
 
-    /// Deletes what no record names: a snapshot inside images, or a memory file of the domain's.
+    /// Deletes what no record names: a snapshot inside images, a memory file of the domain's, or an overlay on one of its
+    /// layers.
     ///
     /// # Errors
     /// See [`xlsnap_orchestrator::Session::delete_orphan`].

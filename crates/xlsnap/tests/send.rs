@@ -37,6 +37,7 @@ fn every_future_is_send(
     send(host.create(domain, create, call));
     send(host.plan_create(domain, create));
     send(host.list(domain));
+    send(host.chains(domain));
     send(host.domains());
     send(host.show(domain, name));
     send(host.revert(domain, revert, call));

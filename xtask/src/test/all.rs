@@ -70,7 +70,7 @@ fn documentation(echo: Echo) -> Done {
 }
 
 /// The QEMUs that tests on real programs run with, beside the installed one.
-const OTHER_QEMUS: [&str; 1] = ["7.2"];
+const OTHER_QEMUS: [&str; 2] = ["7.2", "11.1"];
 
 /// Runs the tests with that QEMU's programs, where Debian has them.
 fn on(qemu: &str, pool: &Pool, cases: &[&Case]) -> Done {
@@ -133,4 +133,22 @@ pub fn soak(cycles: u32) -> Done {
         path_to(qemu)?.map_or(Ok(()), |path| with(cycling(), path))?;
     }
     Ok(())
+}
+
+/// Kills xlsnap, and QEMU with it, at so many moments of reverts to external snapshots and of deletions that merge; after each
+/// recovery every snapshot's bytes are compared.
+///
+/// # Errors
+/// The first snapshot that lost something.
+pub fn campaign(kills: u32, seed: Seed, qemu: Option<&str>) -> Done {
+    ci::setup(&[])?;
+    eprintln!("campaign: the moments are those of seed {}", seed.0);
+    let mut tests = cargo("test --quiet --locked --package xlsnap-cli --test it");
+    tests.args(["--", "--nocapture", "--test-threads=2", "layers_crash::"]);
+    tests.env("XLSNAP_MOMENTS", kills.to_string()).env("XLSNAP_SEED", seed.0.to_string());
+    if let Some(qemu) = qemu {
+        let Some(path) = path_to(qemu)? else { return Ok(()) };
+        tests.env("PATH", path);
+    }
+    run(Echo::All, tests)
 }

@@ -10,4 +10,4 @@ mod cases;
 mod marked;
 mod pool;
 
-pub use all::{Options, soak, test};
+pub use all::{Options, campaign, soak, test};

@@ -2,11 +2,14 @@
 
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
-use xlsnap::{DomainListing, Row};
+use xlsnap::{ChainFile, DomainListing, Error, Row};
 use xlsnap_types::model::{Consistency, SnapshotName, StateFlags};
 
 use super::PendingForm;
 use crate::render::time::rfc3339;
+
+/// The files of a domain's disks, where they were asked for; or why they could not be looked at.
+pub(crate) type Chains = Option<Result<Vec<ChainFile>, Error>>;
 
 #[derive(Serialize)]
 pub(crate) struct ListAnswer<'a> {
@@ -15,8 +18,9 @@ pub(crate) struct ListAnswer<'a> {
 }
 
 impl<'a> ListAnswer<'a> {
-    pub(crate) fn new(domains: &'a [DomainListing]) -> Self {
-        Self { schema: "xlsnap.list/1", domains: domains.iter().map(ListOfDomain::new).collect() }
+    pub(crate) fn new(domains: &'a [(DomainListing, Chains)]) -> Self {
+        let domains = domains.iter().map(|(listing, chains)| ListOfDomain::new(listing, chains));
+        Self { schema: "xlsnap.list/1", domains: domains.collect() }
     }
 }
 
@@ -27,12 +31,14 @@ pub(crate) struct ListOfDomain<'a> {
     current: Option<&'a SnapshotName>,
     snapshots: Rows<'a>,
     unreadable: Vec<UnreadableForm<'a>>,
+    /// The files of its disks; of a list that is no tree, and where they could not be looked at, nothing.
+    chains: Option<&'a [ChainFile]>,
     /// An operation that waits for recovery.
     pending: Option<PendingForm<'a>>,
 }
 
 impl<'a> ListOfDomain<'a> {
-    fn new(of: &'a DomainListing) -> Self {
+    fn new(of: &'a DomainListing, chains: &'a Chains) -> Self {
         let unreadable = &of.listing.unreadable;
         Self {
             domain: &of.domain,
@@ -43,6 +49,7 @@ impl<'a> ListOfDomain<'a> {
                 .iter()
                 .map(|(name, why)| UnreadableForm { name, why: chain(why) })
                 .collect(),
+            chains: chains.as_ref().and_then(|looked| looked.as_deref().ok()),
             pending: of.pending.as_ref().map(PendingForm::new),
         }
     }

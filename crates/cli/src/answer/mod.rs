@@ -13,7 +13,7 @@ pub(crate) use domain::{
     DomainsAnswer,
 };
 pub(crate) use life::{DomainStartedAnswer, DomainStatusAnswer, DomainStoppedAnswer};
-pub(crate) use list::ListAnswer;
+pub(crate) use list::{ListAnswer, chain};
 pub(crate) use operation::{
     AdoptAnswer, CheckAnswer, CheckOfDomain, CreateAnswer, DeleteAnswer, FlattenAnswer, OrphanAnswer,
     PlanAnswer, RecoverAnswer, RecoverOfDomain, RecoverPlanAnswer, RepairPlanAnswer, RevertAnswer,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use uuid::Uuid;
-use xlsnap::{Basis, Record, Reversibility, SnapshotDetails, Undo};
+use xlsnap::{Basis, ChainFile, Record, Reversibility, SnapshotDetails, Undo};
 use xlsnap_types::libxl;
 use xlsnap_types::model::{Consistency, Hypervisor, MemoryMeta, Meta, PassedOver, SnapshotName, StateFlags};
 
@@ -18,6 +18,7 @@ pub(crate) struct ShowAnswer<'a> {
     uuid: Uuid,
     current: bool,
     pub(crate) snapshot: SnapshotForm<'a>,
+    chains: &'a [ChainFile],
     /// An operation on the domain that waits for recovery.
     pending: Option<PendingForm<'a>>,
 }
@@ -30,6 +31,7 @@ impl<'a> ShowAnswer<'a> {
             uuid: of.uuid,
             current: of.current,
             snapshot: SnapshotForm::new(&of.record, &of.reversibility),
+            chains: &of.chains,
             pending: of.pending.as_ref().map(PendingForm::new),
         }
     }

@@ -164,7 +164,8 @@ pub(crate) struct List {
     #[command(flatten)]
     pub(crate) domain: MaybeDomain,
 
-    /// Draw which snapshot was made on top of which, and where the domain is now.
+    /// Draw which snapshot was made on top of which, and where the domain is now; of external snapshots also which file stands on which,
+    /// what it takes on its disk, and which state it holds.
     #[arg(long)]
     pub(crate) tree: bool,
 }
@@ -284,7 +285,7 @@ pub(crate) struct Check {
     #[arg(long, value_name = "NAME", requires = "domain", conflicts_with_all = ["repair", "deep", "delete_orphan"])]
     pub(crate) adopt: Option<SnapshotName>,
 
-    /// Delete what no record names: a snapshot of this name in the images, or a memory file that a check has listed.
+    /// Delete what no record names: a snapshot of this name in the images, or a memory file or an overlay that a check has listed.
     #[arg(long, value_name = "NAME|FILE", requires = "domain", conflicts_with_all = ["repair", "deep"], allow_hyphen_values = true)]
     pub(crate) delete_orphan: Option<String>,
 

@@ -85,8 +85,10 @@ pub(crate) fn list(context: &Context, args: &SnapshotList) -> Result<Exit, Failu
             return Err(Failure::new(Exit::NotFound, message));
         }
     }
+    let listings = [(listing, None)];
+    let [(listing, _)] = &listings;
     let rows = &listing.listing.rows;
-    context.answer(&ListAnswer::new(std::slice::from_ref(&listing)), |out, style| {
+    context.answer(&ListAnswer::new(&listings), |out, style| {
         words::pending(out, style, &listing.domain, listing.pending.as_ref())?;
         let times = Times::local();
         write_table(out, HEADER, rows.iter().map(|row| columns(&times, row)))?;

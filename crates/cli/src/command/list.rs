@@ -6,11 +6,12 @@ use std::io::Write;
 use xlsnap::{DomainListing, Listing, Row, tree};
 
 use super::health::go_on;
-use crate::answer::ListAnswer;
+use crate::answer::{ListAnswer, chain};
 use crate::args::List;
 use crate::context::{Context, selector};
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::render::chain::write_chains;
 use crate::render::forest::drawings;
 use crate::render::style::Style;
 use crate::render::table::write_table;
@@ -30,7 +31,12 @@ pub(crate) fn run(context: &Context, args: &List) -> Result<Exit, Failure> {
         let mut listings = Vec::with_capacity(selectors.len());
         for selector in &selectors {
             match host.list(selector).await {
-                Ok(listing) => listings.push(listing),
+                Ok(listing) => {
+                    // Without external snapshots a disk is one file.
+                    let wanted = args.tree && listing.listing.rows.iter().any(|row| row.external > 0);
+                    let chains = if wanted { Some(host.chains(selector).await) } else { None };
+                    listings.push((listing, chains));
+                }
                 Err(error) if titled => go_on(context, &mut failed, error.into()),
                 Err(error) => return Err(error.into()),
             }
@@ -38,12 +44,23 @@ pub(crate) fn run(context: &Context, args: &List) -> Result<Exit, Failure> {
         Ok::<_, Failure>(listings)
     })??;
     context.answer(&ListAnswer::new(&listings), |out, style| {
-        for (i, of_domain) in listings.iter().enumerate() {
+        for (i, (of_domain, chains)) in listings.iter().enumerate() {
             if titled {
                 let gap = if i > 0 { "\n" } else { "" };
                 writeln!(out, "{gap}domain {}", style.strong(&visible(&of_domain.domain)))?;
             }
             tell(out, style, of_domain, args.tree)?;
+            match chains {
+                None => {}
+                Some(Ok(files)) => {
+                    writeln!(out)?;
+                    write_chains(out, &files.iter().collect::<Vec<_>>())?;
+                }
+                Some(Err(error)) => {
+                    let why = visible(&chain(error).join(": ")).into_owned();
+                    writeln!(out, "\nthe files of its disks were not looked at: {why}")?;
+                }
+            }
         }
         Ok(())
     })?;

@@ -109,7 +109,7 @@ fn delete(
             )?;
         }
         if let Some(file) = &report.file {
-            writeln!(out, "removed the memory file {}", visible(file))?;
+            writeln!(out, "removed {}", visible(file))?;
         }
         Ok(())
     })?;

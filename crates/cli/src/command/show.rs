@@ -9,6 +9,7 @@ use crate::args::Show;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::render::chain::write_chains;
 use crate::render::table::write_table;
 use crate::render::text::{bytes, visible};
 use crate::render::time::Times;
@@ -69,6 +70,10 @@ pub(crate) fn run(context: &Context, args: &Show) -> Result<Exit, Failure> {
             ]
         });
         write_table(out, ["DISK", "KIND", "SIZE", "ID", "IMAGE WITH THE STATE"], rows)?;
+        if !details.chains.is_empty() {
+            writeln!(out)?;
+            write_chains(out, &details.chains.iter().collect::<Vec<_>>())?;
+        }
         Ok(())
     })?;
     Ok(Exit::Done)

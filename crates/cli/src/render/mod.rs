@@ -1,5 +1,6 @@
 //! What people see.
 
+pub(crate) mod chain;
 pub(crate) mod forest;
 pub(crate) mod style;
 pub(crate) mod table;

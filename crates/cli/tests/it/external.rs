@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
-use xlsnap_testkit::real::{Data, Disk, LiveDisks, Vm, VmOptions, holds_offline, write_offline};
+use xlsnap_testkit::real::{Data, Disk, LiveDisks, Vm, VmOptions, holds_offline, wait_until, write_offline};
 
 use crate::host::Host;
 use crate::life::Startable;
@@ -353,6 +354,70 @@ fn data_goes_up_where_the_image_below_cannot_grow() {
     host.run(["revert", "web", "e2"]).ok();
     assert_holds(&host, 1);
     all_is_well(&host);
+}
+
+/// Which file holds which state, what it takes, and where something is wrong.
+#[test]
+fn the_chains_are_drawn() {
+    let (host, images) = chain();
+    host.run(["revert", "web", "e2"]).ok();
+    let tree = host.run(["list", "web", "--tree"]);
+    let lines: Vec<Vec<&str>> = tree.ok().out.lines().map(|line| line.split_whitespace().collect()).collect();
+    let of = |file: &Path| {
+        let found = lines.iter().find(|line| line.contains(&file.to_str().unwrap()));
+        found.unwrap_or_else(|| panic!("{file:?} is not in {}", tree.out)).join(" ")
+    };
+    assert!(of(&images[0]).starts_with("vda "), "{}", tree.out);
+    assert!(of(&images[0]).ends_with("the state of e1"), "{}", tree.out);
+    let (now, _) = top(&host, "vda");
+    assert!(of(&now).ends_with("what the disk writes"), "{}", tree.out);
+
+    let list = host.json(&["list", "web", "--tree"]);
+    let files = list["domains"][0]["chains"].as_array().unwrap();
+    let of_disk = |disk: &str| files.iter().filter(|file| file["disk"] == disk).collect::<Vec<_>>();
+    for disk in ["vda", "vdb"] {
+        let chain = of_disk(disk);
+        assert_eq!(chain.iter().filter(|file| file["top"] == true).count(), 1, "{disk}: {chain:?}");
+        let states: Vec<&Value> = chain.iter().flat_map(|file| file["states"].as_array().unwrap()).collect();
+        assert_eq!(states, ["e1", "e2", "e3"], "{disk}");
+        for file in &chain {
+            let depth = file["depth"].as_u64().unwrap();
+            let base = chain.iter().find(|below| below["file"] == file["base"]);
+            assert_eq!(base.map(|below| below["depth"].as_u64().unwrap() + 1).unwrap_or(0), depth, "{file}");
+            assert!(file["bytes"].as_u64().unwrap() > 0, "{file}");
+        }
+    }
+    assert_eq!(host.json(&["list", "web"])["domains"][0]["chains"], Value::Null);
+    let shown = host.json(&["show", "web", "e2"]);
+    assert_eq!(shown["chains"], list["domains"][0]["chains"]);
+    assert!(host.run(["show", "web", "e2"]).ok().out.contains("the state of e2"));
+
+    fs::write(&images[1], vec![7; 1 << 20]).unwrap();
+    let told = host.run(["list", "web", "--tree"]);
+    assert!(told.ok().out.contains("it was written to: see check"), "{}", told.out);
+}
+
+#[test]
+fn a_domain_that_is_busy_names_the_merge_and_how_far_it_is() {
+    let host = Host::new();
+    let image = host.scratch.qcow2_with("a.qcow2", 256 << 20, 1);
+    host.add("web", &[image], &[]);
+    host.run(["create", "web", "s1", "--external", "vda"]).ok();
+    let (overlay, _) = top(&host, "vda");
+    let written = Command::new("qemu-io")
+        .args(["-f", "qcow2", "-c", "write -P 2 0 256M"])
+        .arg(&overlay)
+        .stdout(Stdio::null())
+        .status();
+    assert!(written.unwrap().success());
+    let mut deletion =
+        host.command(["delete", "web", "s1"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let told = wait_until("the merge is named", || {
+        let busy = host.run(["recover", "web", "--wait", "0"]);
+        (busy.code == 4 && busy.err.contains("bytes are done")).then_some(busy.err)
+    });
+    assert!(told.contains(&format!("merge what {} holds", overlay.display())), "{told}");
+    assert!(deletion.wait().unwrap().success());
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! The main job, as a user does it.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
 use serde_json::json;
 use xlsnap_testkit::real::{
-    Data, Disk, LiveDisks, StorageDaemon, Vm, VmOptions, holds_offline, snapshots_in, write_offline,
+    Data, Disk, LiveDisks, StorageDaemon, Vm, VmOptions, holds_offline, snapshots_in, wait_until,
+    write_offline,
 };
 
 use crate::host::Host;
@@ -166,4 +170,29 @@ fn a_dry_run_names_every_command_file_and_image() {
     for word in ["qemu-img create", "qemu-img snapshot -c", &image, &domain_file, &records] {
         assert!(ran.ok().out.contains(word), "{word} is not in {}", ran.out);
     }
+}
+
+/// What it costs that a revert can go back: on each disk two runs of qemu-img, one that marks and one that removes the mark.
+#[test]
+fn an_undo_point_costs_two_runs_a_disk() {
+    let (host, images) = Host::with_two_disks();
+    host.run(["create", "web", "s1"]).ok();
+    let (counting, log) = (host.scratch.path("counting"), host.scratch.path("runs"));
+    let script = format!("#!/bin/sh\necho \"$1 $2\" >> '{}'\nexec qemu-img \"$@\"\n", log.display());
+    fs::write(&counting, script).unwrap();
+    fs::set_permissions(&counting, fs::Permissions::from_mode(0o700)).unwrap();
+    // An image is looked at once more where its last change is so new that the time of another would be the same.
+    let changed = || images.iter().map(|image| image.metadata().unwrap().modified().unwrap()).max().unwrap();
+    wait_until("the images rest", || {
+        changed().elapsed().is_ok_and(|rest| rest.as_millis() > 20).then_some(())
+    });
+    host.run(["revert", "web", "s1", "--qemu-img", counting.to_str().unwrap()]).ok();
+    let runs = fs::read_to_string(log).unwrap();
+    let count = |word: &str| runs.lines().filter(|line| line.starts_with(word)).count();
+    for word in ["snapshot -c", "snapshot -a", "snapshot -d"] {
+        assert_eq!(count(word), images.len(), "{word}: {runs}");
+    }
+    // Neither the marks nor the reverts are looked for before; after them the sizes are.
+    let before: Vec<&str> = runs.lines().take_while(|line| !line.starts_with("snapshot -a")).collect();
+    assert_eq!(before.iter().filter(|line| line.starts_with("info")).count(), images.len(), "{runs}");
 }

@@ -15,8 +15,41 @@ use crate::life::Startable;
 
 const MIB: u64 = 1 << 20;
 
-/// How many moments of each command are tried.
-const MOMENTS: u32 = 10;
+/// The moments at which a command is killed: so many, evenly spread, each moved a little by the seed. `XLSNAP_MOMENTS` and `XLSNAP_SEED`
+/// say otherwise (`cargo xtask campaign external`).
+struct Moments {
+    count: u32,
+    seed: u64,
+}
+
+impl Moments {
+    fn new() -> Self {
+        let given = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+        let count = given("XLSNAP_MOMENTS").and_then(|count| u32::try_from(count).ok()).unwrap_or(10);
+        Self { count: count.max(3), seed: given("XLSNAP_SEED").unwrap_or(0) }
+    }
+
+    /// How long after its start a command that takes `whole` is killed.
+    fn after(&self, whole: Duration, moment: u32) -> Duration {
+        // SplitMix64, of Steele, Lea and Flood.
+        let mut word = self.seed.wrapping_add(u64::from(moment).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let part = if self.seed == 0 { 0.0 } else { (word >> 40) as f64 / (1u64 << 24) as f64 - 0.5 };
+        whole.mul_f64((f64::from(moment) + part) / f64::from(self.count + 1))
+    }
+
+    /// Tells how many of the kills fell into the operation; a few have to.
+    fn assert_met(&self, what: &str, met: u32) {
+        println!("{what}: {met} of {} kills fell into the operation", self.count);
+        assert!(met >= 2, "{what}: only {met} kills fell into the operation");
+    }
+}
+
+/// One of some values that a disk does not hold otherwise.
+fn byte(from: u8, moment: u32) -> u8 {
+    from + u8::try_from(moment % 16).expect("16 fit")
+}
 
 /// The disks, and by how much what is written to each is more than what is said.
 const DISKS: [(&str, u8); 2] = [("vda", 0), ("vdb", 100)];
@@ -178,20 +211,17 @@ fn a_live_revert_to_an_external_snapshot_that_is_killed_loses_none() {
     let whole = measured(&web, &["revert", "web", "a"]);
     web.now = 1;
     let mut met = 0;
-    for moment in 0..MOMENTS {
+    let moments = Moments::new();
+    for moment in 1..=moments.count {
         let to = ["b", "c", "a"][moment as usize % 3];
-        web.write(10 + u8::try_from(moment).unwrap());
+        web.write(byte(10, moment));
         let about = format!("moment {moment}");
-        met += u32::from(web.killed(
-            &["revert", "web", to],
-            whole * (moment + 1) / (MOMENTS + 1),
-            moment % 2 == 1,
-        ));
+        met += u32::from(web.killed(&["revert", "web", to], moments.after(whole, moment), moment % 2 == 1));
         web.assert_held(&about);
         let (before, after) = (web.reads(web.now), web.reads(web.held[to]));
         assert!(before != after, "{about}: before {before}, after {after}");
     }
-    assert!(met >= 2, "only {met} of the moments fell into the operation");
+    moments.assert_met("revert", met);
     // All is well: each is gone back to, and deleted.
     for (to, byte) in web.held.clone() {
         web.host.run(["revert", "web", &to]).ok();
@@ -211,16 +241,17 @@ fn a_deletion_that_is_killed_in_its_merge_loses_none() {
     web.create("keep", &EXTERNAL);
     let mut met = 0;
     let mut whole = Duration::ZERO;
-    for moment in 0..=MOMENTS {
+    let moments = Moments::new();
+    for moment in 0..=moments.count {
         let about = format!("moment {moment}");
         // The one that goes; every second time there is another one above, so that its layer is in the middle.
         let gone = format!("gone{moment}");
-        web.write(20 + u8::try_from(moment).unwrap());
+        web.write(byte(20, moment));
         web.create(&gone, &EXTERNAL);
-        web.write(40 + u8::try_from(moment).unwrap());
+        web.write(byte(40, moment));
         if moment % 4 >= 2 {
             web.create("above", &EXTERNAL);
-            web.write(60 + u8::try_from(moment).unwrap());
+            web.write(byte(60, moment));
         }
         let delete = ["delete", "web", &gone];
         if moment == 0 {
@@ -229,7 +260,7 @@ fn a_deletion_that_is_killed_in_its_merge_loses_none() {
             web.assert_held(&about);
             continue;
         }
-        met += u32::from(web.killed(&delete, whole * moment / (MOMENTS + 1), moment % 2 == 1));
+        met += u32::from(web.killed(&delete, moments.after(whole, moment), moment % 2 == 1));
         if !web.host.names("web").contains(&gone) {
             web.held.remove(&gone);
         }
@@ -243,7 +274,7 @@ fn a_deletion_that_is_killed_in_its_merge_loses_none() {
         web.assert_held(&about);
         assert!(web.reads(web.now), "{about}");
     }
-    assert!(met >= 2, "only {met} of the moments fell into the operation");
+    moments.assert_met("delete", met);
     web.host.stop(&["--powerdown", "0"]);
     web.host.start();
     assert!(web.reads(web.now));
@@ -259,16 +290,16 @@ fn a_flattening_that_is_killed_loses_none() {
     let mut web = Web::new(64 * MIB);
     web.create("inside", &[]);
     let (mut met, mut whole) = (0, Duration::ZERO);
-    for moment in 0..=MOMENTS {
+    let moments = Moments::new();
+    for moment in 0..=moments.count {
         let about = format!("moment {moment}");
-        web.write(20 + u8::try_from(moment).unwrap());
+        web.write(byte(20, moment));
         web.create("below", &EXTERNAL);
         assert!(!is_flat(&web), "{about}");
         if moment == 0 {
             whole = measured(&web, &["flatten", "web"]);
         } else {
-            met +=
-                u32::from(web.killed(&["flatten", "web"], whole * moment / (MOMENTS + 1), moment % 2 == 1));
+            met += u32::from(web.killed(&["flatten", "web"], moments.after(whole, moment), moment % 2 == 1));
         }
         web.assert_held(&about);
         assert!(web.reads(web.now), "{about}");
@@ -280,7 +311,7 @@ fn a_flattening_that_is_killed_loses_none() {
         web.assert_held(&about);
         assert!(web.reads(web.now), "{about}");
     }
-    assert!(met >= 2, "only {met} of the moments fell into the operation");
+    moments.assert_met("flatten", met);
     web.host.stop(&["--powerdown", "0"]);
     web.host.start();
     assert!(web.reads(web.now));

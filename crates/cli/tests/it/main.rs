@@ -7,6 +7,7 @@ mod crash;
 mod design_era;
 mod domain;
 mod external;
+mod external_bases;
 mod flow;
 mod guest;
 mod host;

@@ -88,7 +88,7 @@ fn an_orphan_is_deleted_by_its_name() {
     assert_eq!(snapshots_in(&images[1]), ["a 'b'/", "ours"]);
     host.run(["check", "web", "--delete-orphan", "a 'b'/"]).ok();
     host.refuses(3, ["check", "web", "--delete-orphan", "ours"]).tells("that no record names");
-    host.refuses(3, ["check", "web", "--delete-orphan", "/no/such/file.save"]).tells("no memory file");
+    host.refuses(3, ["check", "web", "--delete-orphan", "/no/such/file.save"]).tells("no file");
     host.refuses(3, ["check", "web", "--adopt", "nothing"]);
     host.run(["check", "web", "--delete-orphan", "theirs"]).ok();
     for image in &images {
@@ -181,4 +181,53 @@ fn an_orphan_of_a_machine_that_runs_is_adopted_and_deleted() {
     for image in &images {
         assert!(snapshots_in(image).is_empty());
     }
+}
+
+/// An overlay that another program made beside the images: it is listed, nothing below it is merged, and it goes by its name.
+#[test]
+fn an_overlay_that_no_record_names_is_listed_and_deleted() {
+    let (host, images) = Host::with_two_disks();
+    let base = images[0].to_str().unwrap();
+    let overlay = |name: &str, on: &str| {
+        let file = images[0].with_file_name(name).to_str().unwrap().to_owned();
+        qemu_img(&["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", on, &file]);
+        file
+    };
+    let clone = overlay("clone.qcow2", base);
+    // By a relative name, and on the other one.
+    let above = overlay("above.qcow2", "clone.qcow2");
+    let check = host.json_of(7, &["check", "web"]);
+    let found: Vec<(&str, &str)> = check["domains"][0]["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|finding| (finding["code"].as_str().unwrap(), finding["what"].as_str().unwrap()))
+        .collect();
+    let what = |file: &str, on: &str| format!("no disk, record or ledger names {file}, an overlay on {on}");
+    let (first, second) = (what(&above, &clone), what(&clone, base));
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(
+        found.contains(&("overlay-orphan", &first)) && found.contains(&("overlay-orphan", &second)),
+        "{found:?}"
+    );
+
+    let refused = host.refuses(5, ["check", "web", "--delete-orphan", &clone]);
+    assert!(refused.err.contains(&format!("{above} stands on it")), "{}", refused.err);
+    // What it stands on holds what it reads: no merge into it.
+    host.run(["create", "web", "s1", "--external", "vda"]).ok();
+    host.run(["create", "web", "s2", "--external", "vda"]).ok();
+    let deleted = host.run(["delete", "web", "s1"]);
+    assert!(deleted.ok().out.contains(&format!("{clone} stands on it")), "{deleted:?}");
+
+    let plan = host.run(["check", "web", "--delete-orphan", &above, "-n"]);
+    assert!(plan.ok().out.contains(&above), "{}", plan.out);
+    assert!(Path::new(&above).exists());
+    for file in [&above, &clone] {
+        let answer = host.json(&["check", "web", "--delete-orphan", file]);
+        assert_eq!(answer["file"], **file);
+        assert!(!Path::new(file).exists());
+    }
+    host.run(["check", "web"]).ok();
+    let gone = host.refuses(3, ["check", "web", "--delete-orphan", &clone]);
+    assert!(gone.err.contains("no file"), "{}", gone.err);
 }

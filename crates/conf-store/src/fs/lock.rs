@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fd::OwnedFd;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::layout;
@@ -20,18 +20,40 @@ const MAX_OWNER: usize = 4096;
 
 /// The lock's file while it is locked. Dropping it removes the owner's text and unlocks it.
 #[derive(Debug)]
-pub(super) struct Held(Arc<LockFile>);
+pub(super) struct Held {
+    file: Arc<LockFile>,
+    owner: Owner,
+}
+
+/// The text in the file.
+#[derive(Debug, Serialize, Deserialize)]
+struct Text<O> {
+    #[serde(flatten)]
+    owner: O,
+    /// What the owner does now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    doing: Option<String>,
+}
 
 impl Held {
     pub(super) fn file(&self) -> Weak<LockFile> {
-        Arc::downgrade(&self.0)
+        Arc::downgrade(&self.file)
+    }
+
+    /// Says in the file which process holds it, and what it does. For people only, so a failure (a full disk) does not matter.
+    pub(super) fn tell(&self, doing: Option<&str>) {
+        let text = super::meta::to_text(&Text { owner: &self.owner, doing: doing.map(str::to_owned) });
+        if text.len() <= MAX_OWNER {
+            let _ = rustix::fs::ftruncate(self.file.fd(), 0);
+            let _ = rustix::io::pwrite(self.file.fd(), &text, 0);
+        }
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         // A text that stays behind is harmless: it is shown only to processes that find the file locked.
-        let _ = rustix::fs::ftruncate(self.0.fd(), 0);
+        let _ = rustix::fs::ftruncate(self.file.fd(), 0);
     }
 }
 
@@ -50,7 +72,11 @@ pub(super) async fn take(root: &Path, domain: Uuid, owner: &Owner, wait: Duratio
 }
 
 /// Tries once; gives the process that holds it, if the text can be read.
-fn attempt(root: &Dir, domain: Uuid, owner: &Owner) -> Result<Attempt<(Dir, Held), Option<Owner>>, Error> {
+fn attempt(
+    root: &Dir,
+    domain: Uuid,
+    owner: &Owner,
+) -> Result<Attempt<(Dir, Held), Option<Text<Owner>>>, Error> {
     let name = layout::directory(domain);
     let dir = root.create_dir(&name)?;
     let lock = match dir.try_lock(layout::LOCK) {
@@ -63,35 +89,29 @@ fn attempt(root: &Dir, domain: Uuid, owner: &Owner) -> Result<Attempt<(Dir, Held
             return Ok(Attempt::Busy(read_owner(&file, &|| dir.path().join(layout::LOCK))));
         }
     };
-    let held = Held(Arc::new(lock));
+    let held = Held { file: Arc::new(lock), owner: owner.clone() };
     if !root.has_dir(&name, &dir)? {
         return Ok(Attempt::Replaced);
     }
-    write_owner(held.0.fd(), owner);
+    held.tell(None);
     Ok(Attempt::Locked((dir, held)))
 }
 
-/// Says in the file which process holds it. For people only, so a failure (a full disk) does not matter.
-fn write_owner(file: &OwnedFd, owner: &Owner) {
-    let text = super::meta::to_text(owner);
-    let _ = rustix::fs::ftruncate(file, 0);
-    let _ = rustix::io::pwrite(file, &text, 0);
-}
-
-fn read_owner(file: &Opened, path: &impl Fn() -> std::path::PathBuf) -> Option<Owner> {
+fn read_owner(file: &Opened, path: &impl Fn() -> std::path::PathBuf) -> Option<Text<Owner>> {
     let mut text = Vec::new();
     file.read(&mut text, MAX_OWNER, path).ok()?;
     serde_json::from_slice(&text).ok()
 }
 
-fn busy(domain: Uuid, owner: Option<&Owner>, waited: Duration) -> Error {
+fn busy(domain: Uuid, text: Option<&Text<Owner>>, waited: Duration) -> Error {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let holder = owner.map_or_else(
+    let holder = text.map_or_else(
         || "another process".to_owned(),
-        |owner| {
+        |Text { owner, doing }| {
             let held = now.saturating_sub(owner.since);
             let operation = owner.operation.escape_debug();
-            format!("process {} ({operation}, for {held} s)", owner.pid)
+            let doing = doing.as_ref().map(|doing| format!(": {}", doing.escape_debug())).unwrap_or_default();
+            format!("process {} ({operation}, for {held} s{doing})", owner.pid)
         },
     );
     let waited =

@@ -272,3 +272,22 @@ fn a_lock_that_was_removed_while_it_was_taken_does_not_count() {
         assert_eq!(busy(&store), Ok(()));
     }
 }
+
+#[test]
+fn who_waits_is_told_what_the_holder_does() {
+    let scratch = scratch();
+    let store = prepared(scratch.path());
+    let mut held = lock(&store);
+    let busy = || {
+        let owner = Owner { pid: 2, operation: "test".into(), since: 0 };
+        wait(store.lock(DOMAIN, &owner, Duration::ZERO)).map(drop).unwrap_err().to_string()
+    };
+    assert!(busy().ends_with(" s): try again when it is done"), "{}", busy());
+    held.tell(Some("merge a into b, 1 of 2 bytes are done"));
+    assert!(busy().contains(" s: merge a into b, 1 of 2 bytes are done)"), "{}", busy());
+    // A longer text than is read says nothing of it, and does no harm.
+    held.tell(Some(&"x".repeat(1 << 20)));
+    assert!(busy().contains("1 of 2 bytes"), "{}", busy());
+    held.tell(None);
+    assert!(busy().ends_with(" s): try again when it is done"), "{}", busy());
+}

@@ -67,6 +67,10 @@ impl FsLock {
 
 #[async_trait]
 impl DomainLock for FsLock {
+    fn tell(&mut self, doing: Option<&str>) {
+        self.held.tell(doing);
+    }
+
     async fn store(&mut self, record: &Record, replace: bool) -> Result<(), Error> {
         let (name, text) = record::to_text(&record.snapshot)?;
         let after = record.meta.as_ref().map(|meta| record::checked_meta(meta, &name)).transpose()?;

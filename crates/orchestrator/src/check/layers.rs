@@ -1,7 +1,8 @@
 //! The layers of chains: those that are gone, those that were written to although something stands on them, and files that took their
 //! names.
 
-use crate::layers::{Guard, LayerNode};
+use crate::layers::{Guard, LayerNode, Stray};
+use crate::orphan::deleting;
 use crate::plan::{LayerFacts, note};
 use crate::step::Does;
 use crate::{CheckRequest, DomainRef, Finding, FindingCode, Inventory, Repair};
@@ -31,11 +32,28 @@ pub(super) fn compare(
         };
         found.push((finding, None));
     }
+    found.extend(facts.strays.iter().map(|stray| (astray(domain, stray), None)));
     for node in facts.tree.nodes() {
         let is_top = inventory.disks.iter().any(|disk| disk.image == node.layer.file);
         found.extend(of_layer(domain, (node, is_top), &facts.parts, request));
     }
     found
+}
+
+fn astray(domain: &DomainRef, stray: &Stray) -> Finding {
+    let Stray { disk, file, base } = stray;
+    Finding {
+        code: FindingCode::OverlayOrphan,
+        disk: Some(disk.clone()),
+        snapshot: None,
+        what: format!("no disk, record or ledger names {file}, an overlay on {base}"),
+        risk: format!("it takes space; {base} is not merged with another file while it stands there"),
+        repair: Repair::ByHand,
+        advice: format!(
+            "delete it, if it is not needed: {}; if a guest uses it, describe that as a domain (xlsnap domain add)",
+            deleting(domain, file)
+        ),
+    }
 }
 
 fn of_layer(

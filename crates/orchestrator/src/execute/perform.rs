@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, select, try_join};
 use xlsnap_conf_store::Record;
 use xlsnap_types::model::{DiskName, MemoryWay, Meta, SnapshotName};
 
@@ -72,18 +72,19 @@ impl<'e> Execution<'e> {
 
     async fn act(&self, does: &Does) -> Result<(), Error> {
         let (ports, progress) = (&self.ports, self.ports.progress);
+        let telling = &self.telling(does);
         let subject = does.failure();
         let port = |result: Result<(), PortError>| result.map_err(|e| does.failed(e));
         match does {
             Does::MakeLayer(overlay) => port(ports.overlays.need(&subject)?.make(overlay).await),
-            Does::CopyOut(copy) => port(ports.layers.need(&subject)?.copy_out(copy, progress).await),
+            Does::CopyOut(copy) => port(ports.layers.need(&subject)?.copy_out(copy, telling).await),
             Does::RemoveLayer(overlay) => port(ports.overlays.need(&subject)?.discard(overlay).await),
             Does::Adopt(to) => {
                 port(ports.overlays.need(&subject)?.adopt(&to.disk, &to.file, &to.format).await)
             }
             Does::SwapTop { to, .. } => port(ports.layers.need(&subject)?.swap(&to.disk, to).await),
-            Does::Merge(merge) => port(ports.layers.need(&subject)?.merge(merge, progress).await),
-            Does::Stream(stream) => port(ports.layers.need(&subject)?.stream(stream, progress).await),
+            Does::Merge(merge) => port(ports.layers.need(&subject)?.merge(merge, telling).await),
+            Does::Stream(stream) => port(ports.layers.need(&subject)?.stream(stream, telling).await),
             Does::Reheader { child, base } => port(ports.layers.need(&subject)?.reheader(child, base).await),
             Does::Unlink(layer) => self.unlink(does, layer).await,
             Does::EmptyLayer { layer, overlay } => self.empty_layer(does, layer, overlay).await,
@@ -130,7 +131,7 @@ impl<'e> Execution<'e> {
             }
             Does::TakeInside { save, actions } => {
                 let before = ports.clock.monotonic();
-                let pause = ports.inside.need(&subject)?.take_inside(save, actions, progress).await;
+                let pause = ports.inside.need(&subject)?.take_inside(save, actions, telling).await;
                 self.found().took = ports.clock.monotonic().saturating_sub(before);
                 self.note_pause(save.was, save.way(), pause.map_err(|e| does.failed(e))?);
                 Ok(())
@@ -143,10 +144,10 @@ impl<'e> Execution<'e> {
             Does::EndProcess(_) => port(ports.power.need(&subject)?.end().await),
             Does::Start { run } => port(ports.power.need(&subject)?.start(*run).await),
             Does::Restore { memory, run } => {
-                port(ports.power.need(&subject)?.restore(memory, *run, progress).await)
+                port(ports.power.need(&subject)?.restore(memory, *run, telling).await)
             }
             Does::Load { inside, run, .. } => {
-                port(ports.inside.need(&subject)?.load(inside, *run, progress).await)
+                port(ports.inside.need(&subject)?.load(inside, *run, telling).await)
             }
             Does::Release => port(ports.release.need(&subject)?.release().await),
             Does::TakeBack => port(ports.release.need(&subject)?.take_back().await),
@@ -378,8 +379,7 @@ impl<'e> Execution<'e> {
         actions: &[SnapshotAction],
         inside: bool,
     ) -> Result<bool, PortError> {
-        let guest = self.ports.guest.state().await?;
-        let looked = self.ports.disks.inventory().await?;
+        let (guest, looked) = try_join(self.ports.guest.state(), self.ports.disks.inventory()).await?;
         let is_there = is_taken(actions, guest, &looked) && (!inside || holds_memory(actions, &looked));
         self.found().looked = Some(looked);
         Ok(is_there)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use futures_util::future::try_join3;
 use tracing::Instrument;
 use uuid::Uuid;
 use xlsnap_types::model::{Consistency, DiskMeta, Meta, SnapshotName, StateFlags};
@@ -17,8 +18,8 @@ use crate::reversibility::Now;
 use crate::session::{Session, chain, pending};
 use crate::step::Does;
 use crate::{
-    CreatePlan, CreateReport, CreateRequest, DomainRef, Effect, Error, GuestState, Inventory, Kind,
-    LayerNote, MemoryPlace, MemoryRequest, MemorySave, Operation, Overlay, Ports, Reversibility,
+    Abilities, Can, CreatePlan, CreateReport, CreateRequest, DomainRef, Effect, Error, GuestState, Inventory,
+    Kind, LayerNote, MemoryPlace, MemoryRequest, MemorySave, Operation, Overlay, Ports, Reversibility,
     SnapshotAction,
 };
 
@@ -94,6 +95,8 @@ pub(super) struct Creation {
     pub(super) plan: CreatePlan,
     id: Uuid,
     guest: GuestState,
+    /// What can be done with the domain's process; `None` where saving its memory changes that.
+    abilities: Option<Result<Abilities, Error>>,
 }
 
 impl Creation {
@@ -111,8 +114,10 @@ impl Creation {
         let of_domain = ports.store.domain_record(domain.uuid).await.map_err(unreadable)?.unwrap_or_default();
         let parent = of_domain.current.filter(|parent| names.contains(parent));
         let ledger = &of_domain.layers;
-        let guest = guest(ports, domain).await?;
-        let inventory = inventory(ports, domain).await?;
+        let is_same = request.memory.is_none();
+        let abilities = async { Ok(if is_same { Some(abilities(ports, domain).await) } else { None }) };
+        let (guest, inventory, abilities) =
+            try_join3(guest(ports, domain), inventory(ports, domain), abilities).await?;
         let now = ports.clock.epoch_seconds();
         let facts =
             CreateFacts { domain: &domain.name, inventory: &inventory, names: &names, ledger, id, now };
@@ -126,9 +131,15 @@ impl Creation {
         let drafting = Drafting { plan: &plan, inventory: &inventory, guest, request, id, now };
         let draft = drafting.draft(parent);
         let notes = new_layers(ports, domain, &inventory, &mut plan).await?;
-        own_start(ports, domain, &mut plan).await?;
+        if plan.overlays().next().is_some() {
+            let restart = match &abilities {
+                Some(Ok(known)) => known.restart.clone(),
+                _ => self::abilities(ports, domain).await?.restart,
+            };
+            own_start(domain, &restart, &mut plan);
+        }
         plan.stages = creation_stages(domain.uuid, draft, notes);
-        Ok(Self { plan, id, guest })
+        Ok(Self { plan, id, guest, abilities })
     }
 
     /// The effects, after their journal entry.
@@ -137,7 +148,7 @@ impl Creation {
         session: &Session<'_>,
         ports: &Ports<'_>,
     ) -> Result<CreateReport, Error> {
-        let Self { plan, id, guest } = self;
+        let Self { plan, id, guest, abilities } = self;
         let domain = session.domain;
         let mut journal = Journal::new(id, Operation::Create, plan.name.clone(), plan.stages);
         session.intend(&journal).await?;
@@ -174,7 +185,11 @@ impl Creation {
                 return Err(go_back(&execution, &mut journal, fault, &head).await);
             }
         }
-        let now = Now::look(ports, domain, guest).await;
+        let abilities = match abilities {
+            Some(known) => known,
+            None => self::abilities(ports, domain).await,
+        };
+        let now = abilities.map(|abilities| Now::new(ports, guest, abilities));
         let found = execution.into_found();
         let record = found.record.expect("a creation that went through its list stored its record");
         warnings.extend(found.warnings);
@@ -285,18 +300,17 @@ async fn new_layers(
 
 /// Of a domain that xlsnap does not start: which image its start has to name from then on. Nothing else would keep it from writing to
 /// the old one.
-async fn own_start(ports: &Ports<'_>, domain: &DomainRef, plan: &mut CreatePlan) -> Result<(), Error> {
-    let overlays: Vec<Overlay> = plan.overlays().cloned().collect();
-    if overlays.is_empty() || abilities(ports, domain).await?.restart.is_yes() {
-        return Ok(());
+fn own_start(domain: &DomainRef, restart: &Can, plan: &mut CreatePlan) {
+    if restart.is_yes() {
+        return;
     }
+    let overlays: Vec<Overlay> = plan.overlays().cloned().collect();
     plan.warnings.extend(overlays.into_iter().map(|Overlay { disk, file, base, .. }| {
         format!(
             "what starts domain {} has to name {file} for disk {disk} from then on: a write to {base} would spoil the snapshot and the disk",
             domain.name
         )
     }));
-    Ok(())
 }
 
 /// What a draft is made of.

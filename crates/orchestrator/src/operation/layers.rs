@@ -7,7 +7,7 @@ use xlsnap_types::model::{DiskMeta, LayerRecord, SnapshotName};
 
 use super::guest;
 use crate::error::{from_port, from_store};
-use crate::layers::{external_parts, gather};
+use crate::layers::{Stray, external_parts, gather, strays};
 use crate::plan::LayerFacts;
 use crate::step::{Does, Stage};
 use crate::{Can, CopyOut, DomainRef, Effect, Error, GuestState, Inventory, Kind, Overlay, Ports};
@@ -62,7 +62,7 @@ pub(crate) async fn layers_of_record(
 }
 
 /// The same, of a domain without external snapshots too.
-pub(super) async fn layers_of_tops(
+pub(crate) async fn layers_of_tops(
     ports: &Ports<'_>,
     domain: &DomainRef,
     inventory: &Inventory,
@@ -94,14 +94,19 @@ async fn facts_of(
         no_pause: ports.pause.can().why().map(str::to_owned),
         closed: BTreeMap::new(),
         taken: BTreeSet::new(),
+        strays: Vec::new(),
     };
+    facts.strays = strays(ports, domain, &facts.tree).await?;
     facts.close_claimed(ports, domain).await?;
     Ok(facts)
 }
 
 impl LayerFacts {
-    /// Closes the layers that other domains stand on, or write to.
+    /// Closes the layers that other domains stand on, or write to, and those that something unrecorded stands on.
     async fn close_claimed(&mut self, ports: &Ports<'_>, domain: &DomainRef) -> Result<(), Error> {
+        for Stray { file, base, .. } in &self.strays {
+            self.closed.insert(base.clone(), format!("{file} stands on it, which no record names"));
+        }
         let Some(claims) = ports.claims.get() else { return Ok(()) };
         let files: Vec<String> = self.tree.nodes().iter().map(|node| node.layer.file.clone()).collect();
         let asked = claims.of(&files).await;

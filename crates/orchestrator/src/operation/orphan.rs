@@ -8,17 +8,18 @@ use xlsnap_types::model::SnapshotName;
 use super::back::go_back;
 use super::delete::stopped;
 use super::disks::named as journal_name;
-use super::{finish, inventory, refuse_pending};
+use super::{finish, inventory, layers_of_tops, refuse_pending};
 use crate::error::{from_port, from_store};
 use crate::execute::Execution;
 use crate::journal::Journal;
 use crate::orphan::Named;
 use crate::plan::{self, OrphanFacts, orphan_stages};
 use crate::session::{Session, pending};
+use crate::step::Does;
 use crate::{
-    AdoptPlan, AdoptReport, AdoptRequest, DomainRef, Effect, Error, FoundMemory, Kind, Operation,
+    AdoptPlan, AdoptReport, AdoptRequest, DomainRef, Effect, Error, FoundMemory, Kind, LayerFile, Operation,
     OrphanDeletion, OrphanReport, OrphanRequest, Outcome, Port, PortErrorKind, Ports, Recovered,
-    Reversibility,
+    Reversibility, Stage,
 };
 
 /// Plans the adoption of an orphan, with no effect: a dry run. A memory file of its name is read as a whole.
@@ -129,7 +130,8 @@ impl Session<'_> {
         looked.unwrap_or_else(|e| Reversibility::without_look(record, &e))
     }
 
-    /// Deletes what no record names: a snapshot inside images, or a memory file in the domain's own directory.
+    /// Deletes what no record names: a snapshot inside images, a memory file in the domain's own directory, or an
+    /// overlay on one of the domain's layers.
     ///
     /// All disks are tried. What fails then is left for [`crate::recover`], unless nothing was deleted at all.
     ///
@@ -280,14 +282,23 @@ async fn deletion(
             stages,
         });
     }
-    if orphan.starts_with('/') && !files.contains(orphan) {
-        let message = format!("domain {} has no memory file {orphan} that no record names", domain.name);
-        return Err(Error::new(Kind::NotFound, Effect::None, message).with_advice(
-            "check lists what no record names; an image or an overlay is not deleted by xlsnap: before it is removed by hand, see that no disk \
-             stands on it (qemu-img info --backing-chain IMAGE)",
-        ));
-    }
     let inventory = inventory(ports, domain).await?;
+    if orphan.starts_with('/') && !files.contains(orphan) {
+        let facts = layers_of_tops(ports, domain, &inventory).await?;
+        let layer = plan::stray(domain, &facts.strays, orphan)?;
+        // As it is now: another file of that name is not removed in its place.
+        let looked = ports.layers.need(&format!("{orphan} cannot be deleted"))?.look(&layer).await;
+        let looked = looked.map_err(|e| from_port(e, format!("{orphan} cannot be looked at")))?;
+        let layer = LayerFile { identity: looked.map(|found| found.identity), ..layer };
+        let stages = vec![Stage::one(domain.uuid, Does::Unlink(layer))];
+        return Ok(OrphanDeletion {
+            orphan: orphan.clone(),
+            disks: Vec::new(),
+            file: Some(orphan.clone()),
+            warnings: Vec::new(),
+            stages,
+        });
+    }
     let facts = OrphanFacts { domain, inventory: &inventory, named: &named };
     let mut plan = plan::delete_orphan(&facts, request)?;
     plan.warnings.extend(SnapshotName::new(orphan.as_str()).ok().and_then(|name| {

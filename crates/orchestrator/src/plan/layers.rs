@@ -6,7 +6,7 @@ use uuid::Uuid;
 use xlsnap_types::model::{DiskName, Owner, SnapshotName};
 
 use super::NewTop;
-use crate::layers::{ExternalPart, LayerNode, LayerTree, PartFiles, Tidied, Tidy};
+use crate::layers::{ExternalPart, LayerNode, LayerTree, PartFiles, Stray, Tidied, Tidy};
 use crate::step::{Does, LayerNote, Stage};
 use crate::{Below, Disk, DomainRef, Inventory, LayerFile, Overlay, Run, SnapshotDeletion, Stream};
 
@@ -26,6 +26,8 @@ pub(crate) struct LayerFacts {
     pub(crate) closed: BTreeMap<String, String>,
     /// The names that something has which is no layer.
     pub(crate) taken: BTreeSet<String>,
+    /// The overlays beside the layers that nothing recorded names.
+    pub(crate) strays: Vec<Stray>,
 }
 
 impl LayerFacts {

@@ -11,12 +11,13 @@ use xlsnap_types::model::{
 
 use super::{adopting_stages, orphan_stages, refused};
 use crate::journal::Draft;
+use crate::layers::Stray;
 use crate::orphan::{Named, deleting, word};
 use crate::record::SAME_TIME;
 use crate::step::{ImageTarget, UndoPoint};
 use crate::{
     AdoptPlan, AdoptRequest, Disk, DomainRef, Effect, Error, FoundMemory, ImageSnapshot, Inventory, Kind,
-    OrphanDeletion, OrphanRequest, SnapshotAction, SnapshotId,
+    LayerFile, OrphanDeletion, OrphanRequest, SnapshotAction, SnapshotId,
 };
 
 /// What planning is to know.
@@ -267,4 +268,23 @@ pub(crate) fn delete_orphan(
         .collect();
     let stages = orphan_stages(facts.domain.uuid, &disks, None);
     Ok(OrphanDeletion { orphan: request.orphan.clone(), disks, file: None, warnings: Vec::new(), stages })
+}
+
+/// The overlay that is to be deleted, if nothing recorded names it and nothing stands on it.
+pub(crate) fn stray(domain: &DomainRef, strays: &[Stray], file: &str) -> Result<LayerFile, Error> {
+    let Some(stray) = strays.iter().find(|stray| stray.file == file) else {
+        let message = format!("domain {} has no file {file} that no record names", domain.name);
+        return Err(Error::new(Kind::NotFound, Effect::None, message).with_advice(format!(
+            "see what no record names: xlsnap check {}; a file that does not stand on a layer of the domain is not the domain's",
+            word(&domain.name)
+        )));
+    };
+    if let Some(above) = strays.iter().find(|above| above.base == file) {
+        let message = format!("{file} cannot be deleted: {} stands on it", above.file);
+        return Err(refused(message).with_advice(format!(
+            "delete that first, if it is not needed: {}",
+            deleting(domain, &above.file)
+        )));
+    }
+    Ok(stray.layer())
 }

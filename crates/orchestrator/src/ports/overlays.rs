@@ -34,6 +34,10 @@ pub trait Overlays: Send + Sync {
     /// Whether something is at `file`, whatever it is: planning refuses to make an overlay there.
     async fn exists(&self, file: &str) -> Result<bool, PortError>;
 
+    /// The overlays in the directories of these files that stand on one of them by their headers, each with that one; these
+    /// files themselves are not among them. A directory that is gone has none.
+    async fn beside(&self, files: &[String]) -> Result<Vec<(String, String)>, PortError>;
+
     /// Whether the place `file` may hold what is written over the image `base`: not where it is lost at a reboot and the base is
     /// not, say.
     async fn place(&self, base: &str, file: &str) -> Result<Can, PortError>;

@@ -46,6 +46,8 @@ pub enum FindingCode {
     LayerWritten,
     /// Another file has the name of one of a chain.
     LayerReplaced,
+    /// An overlay that stands on a layer, and that no disk, record or ledger names.
+    OverlayOrphan,
     /// A snapshot in an image that no record names.
     OrphanInImage,
     /// A mark that a revert left in an image.
@@ -82,6 +84,7 @@ impl FindingCode {
         Self::LayerMissing,
         Self::LayerWritten,
         Self::LayerReplaced,
+        Self::OverlayOrphan,
         Self::OrphanInImage,
         Self::UndoPointLeft,
         Self::ImageLeaks,
@@ -112,6 +115,7 @@ impl FindingCode {
             Self::LayerMissing => "layer-missing",
             Self::LayerWritten => "layer-written",
             Self::LayerReplaced => "layer-replaced",
+            Self::OverlayOrphan => "overlay-orphan",
             Self::OrphanInImage => "orphan-in-image",
             Self::UndoPointLeft => "undo-point-left",
             Self::ImageLeaks => "image-leaks",

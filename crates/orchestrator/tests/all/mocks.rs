@@ -29,6 +29,7 @@ mock! {
     #[async_trait]
     impl Overlays for Backend {
         async fn exists(&self, file: &str) -> Result<bool, PortError>;
+        async fn beside(&self, files: &[String]) -> Result<Vec<(String, String)>, PortError>;
         async fn place(&self, base: &str, file: &str) -> Result<Can, PortError>;
         async fn make(&self, overlay: &Overlay) -> Result<(), PortError>;
         async fn discard(&self, overlay: &Overlay) -> Result<(), PortError>;

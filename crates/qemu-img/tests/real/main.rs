@@ -10,6 +10,7 @@ mod fakes;
 mod file_names;
 mod in_use;
 mod layers;
+mod looked;
 mod model;
 mod scratch;
 mod snapshots;

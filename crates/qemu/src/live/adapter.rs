@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures_util::future::try_join;
+use tokio::sync::OnceCell;
 use xlsnap_orchestrator::{
     Bitmap, Can, Disks, Effect, Guest, GuestState, Inventory, Overlay, Overlays, PortError, PortErrorKind,
     SnapshotAction, SnapshotId,
@@ -37,7 +38,9 @@ pub struct Live {
     /// The process that has the disks open, if that is known.
     pub(super) process: Option<u32>,
     /// The machine's type; `None` inside when there is no machine. It does not change while QEMU lives.
-    pub(super) machine: OnceLock<Option<String>>,
+    pub(super) machine: OnceCell<Option<String>>,
+    /// What runs the guest.
+    pub(super) hypervisor: OnceCell<Hypervisor>,
     /// Whether a merge holds the guest that ran.
     pub(super) holds_guest: AtomicBool,
     /// `None` until the first look, and after what changes it.
@@ -60,7 +63,8 @@ impl Live {
             description,
             directory: None,
             process: None,
-            machine: OnceLock::new(),
+            machine: OnceCell::new(),
+            hypervisor: OnceCell::new(),
             holds_guest: AtomicBool::new(false),
             known: Mutex::default(),
         }
@@ -155,14 +159,7 @@ pub(super) fn find<'a>(found: &'a [Found], name: &DiskName) -> Result<&'a Found,
 #[async_trait]
 impl Disks for Live {
     async fn inventory(&self) -> Result<Inventory, PortError> {
-        let (found, (memory_bytes, devices)) = try_join(self.look_again(), self.machine_facts()).await?;
-        let (major, minor, micro) = self.qmp.version();
-        let hypervisor = Hypervisor {
-            memory_bytes,
-            devices,
-            qemu: Some(format!("{major}.{minor}.{micro}")),
-            machine: self.machine.get().cloned().flatten(),
-        };
+        let (found, hypervisor) = try_join(self.look_again(), self.hypervisor()).await?;
         Ok(Inventory {
             disks: found.disks.iter().map(|found| found.disk.clone()).collect(),
             hypervisor,
@@ -194,6 +191,10 @@ impl Disks for Live {
 impl Overlays for Live {
     async fn exists(&self, file: &str) -> Result<bool, PortError> {
         overlay::exists(file)
+    }
+
+    async fn beside(&self, files: &[String]) -> Result<Vec<(String, String)>, PortError> {
+        overlay::beside(files).await
     }
 
     async fn place(&self, base: &str, file: &str) -> Result<Can, PortError> {

@@ -12,7 +12,7 @@ use xlsnap_qmp_transport::commands::{
 };
 use xlsnap_qmp_transport::{Command, Kind, QmpExt};
 
-use xlsnap_types::model::DiskName;
+use xlsnap_types::model::{DiskName, Hypervisor};
 
 use crate::inventory::attached;
 use crate::inventory::identity::Files;
@@ -100,20 +100,28 @@ impl Live {
 
     /// The machine's type; `None` of a storage daemon.
     async fn machine(&self) -> Result<Option<&str>, PortError> {
-        if let Some(known) = self.machine.get() {
-            return Ok(known.as_deref());
-        }
-        let question = QomGetString { path: "/machine".into(), property: "type".into() };
-        let machine = self.ask_if_known(question).await?.map(|name| match name.strip_suffix("-machine") {
-            Some(short) => short.to_owned(),
-            None => name,
-        });
-        Ok(self.machine.get_or_init(|| machine).as_deref())
+        let ask = async || {
+            let question = QomGetString { path: "/machine".into(), property: "type".into() };
+            let name = self.ask_if_known(question).await?;
+            Ok(name.map(|name| name.strip_suffix("-machine").unwrap_or(&name).to_owned()))
+        };
+        self.machine.get_or_try_init(ask).await.map(Option::as_deref)
+    }
+
+    /// What runs the guest. It is asked once: the adapter lives as long as an operation.
+    pub(crate) async fn hypervisor(&self) -> Result<Hypervisor, PortError> {
+        let ask = async {
+            let (machine, (memory_bytes, devices)) = try_join(self.machine(), self.machine_facts()).await?;
+            let (major, minor, micro) = self.qmp.version();
+            let qemu = Some(format!("{major}.{minor}.{micro}"));
+            Ok(Hypervisor { memory_bytes, devices, qemu, machine: machine.map(str::to_owned) })
+        };
+        self.hypervisor.get_or_try_init(|| ask).await.cloned()
     }
 
     /// The guest's memory, in bytes, and the devices that have an id, in the words of
     /// [`StartFacts`](crate::process::StartFacts); neither of a storage daemon.
-    pub(super) async fn machine_facts(&self) -> Result<(Option<u64>, Vec<String>), PortError> {
+    async fn machine_facts(&self) -> Result<(Option<u64>, Vec<String>), PortError> {
         let peripherals = QomList { path: "/machine/peripheral".into() };
         let (size, devices) =
             try_join(self.ask_if_known(QueryMemorySizeSummary), self.ask_if_known(peripherals)).await?;

@@ -3,8 +3,7 @@
 use async_trait::async_trait;
 use futures_util::future::join;
 use xlsnap_orchestrator::{
-    Abilities, Can, Disks, Effect, MemoryInside, Pause, PortError, PortErrorKind, Power, Progress, Release,
-    Run,
+    Abilities, Can, Effect, MemoryInside, Pause, PortError, PortErrorKind, Power, Progress, Release, Run,
 };
 use xlsnap_qmp_transport::commands::{BlockdevSetActive, SnapshotLoad, Stop, SystemReset};
 use xlsnap_qmp_transport::{Client, QmpExt};
@@ -184,7 +183,7 @@ impl Machine {
     /// What would run it after a start; without one, what runs it.
     async fn hypervisor(&self, on: Option<&On>, startable: bool) -> Result<Hypervisor, PortError> {
         let mut known = match on {
-            Some(on) => on.live.inventory().await?.hypervisor,
+            Some(on) => on.live.hypervisor().await?,
             None => Hypervisor::default(),
         };
         if let Some(process) = self.process().filter(|_| startable) {

@@ -12,12 +12,13 @@
 use std::path::Path;
 use std::time::Duration;
 
+use futures_util::future::try_join3;
 use tokio::time::{Instant, sleep};
 use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
 use xlsnap_qemu_img::Image;
 use xlsnap_qmp_transport::commands::{
     BlockExportAdd, BlockExportDel, BlockdevSetActive, BlockdevSnapshotInternalSync, ExportType, JobStatus,
-    QueryBlockExports, QueryJobs, QueryNamedBlockNodes, QueryStatus, RemovalMode, XenSaveDevicesState,
+    QueryBlockExports, QueryJobs, QueryNamedBlockNodes, RemovalMode, XenSaveDevicesState,
 };
 use xlsnap_qmp_transport::{Command, Kind, Qmp, QmpExt};
 
@@ -40,27 +41,21 @@ impl Machine {
     /// Why it cannot let go of its disks now, as a clause.
     pub(super) async fn no_release(&self, on: &On) -> Result<Option<String>, PortError> {
         let qmp = on.qmp();
-        match qmp.execute(QueryStatus).await {
-            Ok(_) => {}
-            Err(e) if e.kind() == Kind::Rejected => {
-                return Ok(Some("a storage daemon has its disks".to_owned()));
-            }
-            Err(e) => return Err(unanswered(e)),
+        let (features, jobs, exports) =
+            try_join3(on.features(), ask(qmp, QueryJobs), ask(qmp, QueryBlockExports)).await?;
+        if !features.has_command("query-status") {
+            return Ok(Some("a storage daemon has its disks".to_owned()));
         }
-        let features = on.features().await?;
         if !features.has_command(SET_ACTIVE) && !features.has_command(SAVE_DEVICES) {
             return Ok(Some(format!("this QEMU has no command for it ({SET_ACTIVE})")));
         }
-        let info = migration::info(qmp).await?;
-        if !migration::is_over(&info) {
+        if !migration::is_over(&migration::info(qmp).await?) {
             return Ok(Some("QEMU is migrating".to_owned()));
         }
-        let jobs = ask(qmp, QueryJobs).await?;
         let works = |status| !matches!(status, JobStatus::Concluded | JobStatus::Null);
         if let Some(job) = jobs.iter().find(|job| works(job.status)) {
             return Ok(Some(format!("the job {:?} ({}) is at work", job.id, job.job_type)));
         }
-        let exports = ask(qmp, QueryBlockExports).await?;
         let served = exports.first();
         Ok(served.map(|export| format!("it exports {} to others ({:?})", export.node_name, export.id)))
     }

@@ -12,7 +12,7 @@ use xlsnap_orchestrator::{
 };
 use xlsnap_qemu::{Description, DiskSpec, Images};
 use xlsnap_qemu_img::Program;
-use xlsnap_testkit::real::{Scratch, qemu_img, snapshots_in, wait_until};
+use xlsnap_testkit::real::{LoopDevice, Scratch, qemu_img, snapshots_in};
 use xlsnap_types::model::{DiskName, ImageFormat};
 
 const MIB: u64 = 1 << 20;
@@ -218,41 +218,22 @@ async fn an_overlay_is_not_made_where_it_is_lost_at_a_reboot() {
     assert!(why.contains("is not there"), "{why}");
 }
 
-/// The scratch directory's file system may have loop devices; without root there are none.
-struct Loop(String);
-
-impl Loop {
-    fn of(file: &Path) -> Option<Self> {
-        let output = Command::new("losetup").args(["-f", "--show"]).arg(file).stderr(Stdio::null()).output();
-        let output = output.ok().filter(|output| output.status.success())?;
-        let device = String::from_utf8(output.stdout).unwrap().trim().to_owned();
-        wait_until("the device is there", || Path::new(&device).exists().then_some(()));
-        Some(Self(device))
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        let _ = Command::new("losetup").args(["-d", &self.0]).status();
-    }
-}
-
 #[tokio::test]
 async fn an_overlay_of_a_device_is_not_made_beside_it() {
     let scratch = Scratch::new();
     // A host without /dev/loop* has no other device to try it on.
-    let Some(device) = Loop::of(&scratch.raw("disk", MIB)) else { return };
-    let raw = DiskSpec { format: ImageFormat::Raw, ..spec(Path::new(&device.0)) };
+    let Some(device) = LoopDevice::of(&scratch.raw("disk", MIB)) else { return };
+    let raw = DiskSpec { format: ImageFormat::Raw, ..spec(Path::new(device.path())) };
     let domain = domain(raw);
-    let beside = format!("{}.s.qcow2", device.0);
-    let place = domain.place(&device.0, &beside).await.unwrap();
+    let beside = format!("{}.s.qcow2", device.path());
+    let place = domain.place(device.path(), &beside).await.unwrap();
     let why = place.why().unwrap();
     assert!(why.contains("/dev") && why.contains("reboot"), "{why}");
     let elsewhere = scratch.path("top");
-    assert_eq!(domain.place(&device.0, elsewhere.to_str().unwrap()).await.unwrap(), Can::Yes);
-    let wanted = Overlay { base_format: ImageFormat::Raw, ..overlay(&elsewhere, Path::new(&device.0)) };
+    assert_eq!(domain.place(device.path(), elsewhere.to_str().unwrap()).await.unwrap(), Can::Yes);
+    let wanted = Overlay { base_format: ImageFormat::Raw, ..overlay(&elsewhere, Path::new(device.path())) };
     domain.make(&wanted).await.unwrap();
-    let (device, found) = (std::fs::metadata(&device.0).unwrap(), std::fs::metadata(&elsewhere).unwrap());
+    let (device, found) = (std::fs::metadata(device.path()).unwrap(), std::fs::metadata(&elsewhere).unwrap());
     assert_eq!((found.uid(), found.gid()), (device.uid(), device.gid()));
     assert_eq!(found.mode() & 0o7777, device.mode() & 0o770 | 0o600);
 }

@@ -54,13 +54,17 @@ pub(super) async fn connect(path: &Path, patience: Duration) -> Result<UnixStrea
     loop {
         match timeout_at(deadline, UnixStream::connect(path)).await {
             Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
-                sleep(RETRY).await;
-            }
+            Ok(Err(error)) if is_passing(&error) && Instant::now() < deadline => sleep(RETRY).await,
             Ok(Err(error)) => return Err(explain(path, error)),
             Err(_) => return Err(explain(path, io::ErrorKind::WouldBlock.into())),
         }
     }
+}
+
+/// Whether the next attempt tells more. A socket that ends with this connection still in its queue resets it
+/// (`unix_release_sock` in the kernel's net/unix/af_unix.c); what the next attempt finds is what stays.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionReset)
 }
 
 fn explain(path: &Path, error: io::Error) -> Error {

@@ -53,6 +53,28 @@ async fn no_socket_there() {
     assert!(long.to_string().contains("too long"), "{long}");
 }
 
+/// A QEMU that is killed resets the connections that it had not accepted.
+#[tokio::test]
+async fn a_socket_that_ends_while_a_client_connects() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ending");
+    for round in 0..200 {
+        let listener = UnixListener::bind(&path).unwrap();
+        let ending = std::thread::spawn(move || {
+            // The moment differs from round to round.
+            for _ in 0..round * 20 {
+                std::hint::spin_loop();
+            }
+            drop(listener);
+        });
+        let error = refusal(&path).await;
+        let said = format!("round {round}: {error:?}");
+        assert!(error.kind() == Kind::Disconnected || error.no_listener(&path), "{said}");
+        ending.join().unwrap();
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
 #[tokio::test]
 async fn no_permission() {
     let directory = tempfile::tempdir().unwrap();

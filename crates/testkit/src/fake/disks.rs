@@ -222,6 +222,18 @@ impl Overlays for FakeBackend {
         self.faults().port("overlays.exists", || Ok(self.state().files.contains_key(file)))
     }
 
+    async fn beside(&self, files: &[String]) -> Result<Vec<(String, String)>, PortError> {
+        self.faults().port("overlays.beside", || {
+            let state = self.state();
+            let others = state.files.iter().filter(|(file, _)| !files.contains(file));
+            let on_one = others.filter_map(|(file, image)| {
+                let base = image.base.clone().filter(|base| files.contains(base))?;
+                Some((file.clone(), base))
+            });
+            Ok(on_one.collect())
+        })
+    }
+
     async fn place(&self, _base: &str, _file: &str) -> Result<Can, PortError> {
         self.faults().port("overlays.place", || Ok(Can::Yes))
     }

@@ -21,6 +21,7 @@
 mod data;
 mod disk;
 pub mod guest;
+mod loop_device;
 mod monitor;
 mod process;
 mod scratch;
@@ -29,6 +30,7 @@ mod vm;
 
 pub use data::{Data, LiveDisks};
 pub use disk::Disk;
+pub use loop_device::LoopDevice;
 pub use monitor::Monitor;
 pub use process::{DEADLINE, wait_until};
 pub use scratch::{

@@ -185,7 +185,7 @@ pub enum Owner {
 pub struct Stamp {
     /// Its length, in bytes.
     pub length: u64,
-    /// When it was last written to, in nanoseconds since 1970-01-01 UTC.
+    /// When it was last written to, in nanoseconds since 1970-01-01 UTC; 0 of a block device, of which that cannot be told.
     pub modified: u64,
 }
 

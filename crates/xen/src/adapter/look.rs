@@ -38,7 +38,7 @@ pub(super) struct LiveDisks {
 /// What has the disks of a domain that is there.
 pub(super) enum Holder {
     /// Its QEMU, with those that can be taken.
-    Qemu(Live),
+    Qemu(Box<Live>),
     /// Its QEMU has ended: these images have no user.
     Ended(Images),
     /// QEMU has none that can be taken.
@@ -49,7 +49,7 @@ impl LiveDisks {
     /// The disks in QEMU; where QEMU has ended, the images, once it is certain that nothing else uses them. [`LiveDisks::leave`] comes after.
     pub(super) async fn port(&self, store: &dyn Nodes) -> Result<&dyn Disks, PortError> {
         match &self.holder {
-            Holder::Qemu(live) => Ok(live),
+            Holder::Qemu(live) => Ok(&**live),
             Holder::Ended(images) => {
                 let files = self.vbds.iter().filter(|vbd| is_qemus(vbd)).map(|vbd| vbd.image.clone());
                 must_be_unused_beside(store, &files.collect::<Vec<_>>(), Some(self.domain.domid)).await?;
@@ -156,7 +156,7 @@ impl XlDomain {
         let qmp: Arc<dyn Qmp> = monitor.clone();
         let live = Live::new(qmp, self.context.qemu_img.clone(), specs, Arc::new(ToolstacksOwn));
         let inventory = live.inventory().await?;
-        Ok((Holder::Qemu(live), inventory, nowhere))
+        Ok((Holder::Qemu(Box::new(live)), inventory, nowhere))
     }
 
     /// The domain's QEMU has ended, and the domain has not: what its images hold can still be looked at.
