@@ -23,6 +23,7 @@ fn effects(backend: &FakeBackend) -> Vec<String> {
         "disks.inventory",
         "overlays.exists",
         "overlays.place",
+        "overlays.beside",
         "layers.look",
         "layers.room",
         "memory.survey",
