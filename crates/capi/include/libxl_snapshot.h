@@ -205,6 +205,9 @@ typedef struct xlsnap_create_options {
   int compress;
   // Not 0: the guest's file systems are frozen meanwhile, and its agent has so many milliseconds for each answer.
   int64_t quiesce_ms;
+  // Above 0: the new files of external ones take the names of the disks' images; below 0: they do not; 0: they do where the domain's
+  // file does not say how it is started, and where they can.
+  int keep_name;
 } xlsnap_create_options;
 
 // Options of xlsnap_revert. Zero is the default of each.

@@ -6,8 +6,8 @@ use std::ptr;
 use std::time::Duration;
 
 use xlsnap::{
-    CreateRequest, DeleteRequest, DiskChoice, Error, FlattenRequest, MemoryPlace, MemoryRequest, Outcome,
-    RevertRequest, Run, Selection, Selector,
+    CreateRequest, DeleteRequest, DiskChoice, Error, FlattenRequest, KeepName, MemoryPlace, MemoryRequest,
+    Outcome, RevertRequest, Run, Selection, Selector,
 };
 use xlsnap_types::model::{Compression, DiskName, DomainName, ImageFormat, SnapshotName};
 
@@ -299,6 +299,11 @@ unsafe fn create_request(options: &XlsnapCreateOptions) -> Result<CreateRequest,
         default_choice,
         // SAFETY: the caller's promise.
         memory: unsafe { memory(options)? },
+        keep_name: match options.keep_name {
+            0 => KeepName::WhereOthersStart,
+            1.. => KeepName::Yes,
+            _ => KeepName::No,
+        },
         quiesce: match u64::try_from(options.quiesce_ms) {
             Ok(0) => None,
             Ok(bound) => Some(Duration::from_millis(bound)),

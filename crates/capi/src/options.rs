@@ -54,6 +54,9 @@ pub struct XlsnapCreateOptions {
     pub compress: c_int,
     /// Not 0: the guest's file systems are frozen meanwhile, and its agent has so many milliseconds for each answer.
     pub quiesce_ms: i64,
+    /// Above 0: the new files of external ones take the names of the disks' images; below 0: they do not; 0: they do where the domain's
+    /// file does not say how it is started, and where they can.
+    pub keep_name: c_int,
 }
 
 /// Options of xlsnap_revert. Zero is the default of each.

@@ -30,6 +30,8 @@ pub(crate) struct Found {
     pub(crate) took: Duration,
     /// How long the guest stood still; `None` when it did not have to.
     pub(crate) pause: Option<Duration>,
+    /// When the guest was stopped, of one that ran and stands still.
+    stopped: Option<Duration>,
     /// The memory file.
     pub(crate) saved: Option<SavedMemory>,
     /// The record, as stored.
@@ -131,7 +133,10 @@ impl<'e> Execution<'e> {
             // Whether a guest was reset looking cannot tell, when its disks go back without one.
             let resets = stage.any(|does| *does == Does::ResetGuest)
                 && stages.iter().any(|stage| stage.any(|does| matches!(does, Does::SwapTop { .. })));
-            if resets || stage.any(Does::flushes) {
+            // From here on a guest may write to new files, which cannot be told from what they hold.
+            let resumes = stage.any(|does| matches!(does, Does::ResumeGuest | Does::RunOn(_)))
+                && stages.iter().any(|stage| stage.any(|does| matches!(does, Does::SwapNames(_))));
+            if resets || resumes || stage.any(Does::flushes) {
                 journal.at = at;
                 if let Err(e) = self.flush(journal, stages).await {
                     let error =
@@ -202,7 +207,13 @@ impl<'e> Execution<'e> {
                 // What is left of these is harmless, and found by a check.
                 Does::DropUndo(_) => self.warn(chain(&error)),
                 // A disk that is not as it was must not be given to a guest.
-                Does::Apply { .. } | Does::Release | Does::EndProcess(_) | Does::AbandonMemory(_) => {
+                Does::Apply { .. }
+                | Does::Release
+                | Does::Detach(_)
+                | Does::SwapNamesBack(_)
+                | Does::SwapTop { .. }
+                | Does::EndProcess(_)
+                | Does::AbandonMemory(_) => {
                     return Err(first.unwrap_or(error));
                 }
                 _ => first = Some(first.unwrap_or(error)),
@@ -293,7 +304,7 @@ fn last_way_back(stages: &[Stage]) -> Option<usize> {
         return None;
     }
     // What a guest writes to an overlay cannot be taken away from it.
-    let overlay = first(|does| matches!(does, Does::Take(SnapshotAction::External(_))));
+    let overlay = first(|does| matches!(does, Does::Take(SnapshotAction::External(_)) | Does::SwapNames(_)));
     overlay
         .or_else(|| first(|does| matches!(does, Does::Commit | Does::StoreRecord(_))))
         .or(stages.len().checked_sub(1))

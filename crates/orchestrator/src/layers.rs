@@ -19,7 +19,7 @@ use xlsnap_types::model::{DiskName, ImageFormat, Owner, SnapshotName};
 
 use crate::plan::{MadeTop, NewTop};
 use crate::record::Part;
-use crate::{Below, FileIdentity, Layer, LayerFile, Overlay, SnapshotId};
+use crate::{Below, FileIdentity, Layer, LayerFile, NameSwap, Overlay, SnapshotId};
 
 /// The device of a layer that is to be made.
 const NO_DEVICE: u64 = u64::MAX;
@@ -33,6 +33,8 @@ pub(crate) struct LayerNode {
     pub(crate) guard: Guard,
     /// Whether the ledger has it.
     pub(crate) noted: bool,
+    /// The name that it had as the disk's image, where a file above it has that name now.
+    pub(crate) named: Option<String>,
 }
 
 /// Whether a layer is what the ledger says.
@@ -77,6 +79,29 @@ pub(crate) struct ExternalPart {
     pub(crate) snapshot: SnapshotName,
     pub(crate) disk: DiskName,
     pub(crate) files: PartFiles,
+}
+
+/// An internal part of a snapshot, and the file that it is inside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct InternalPart {
+    pub(crate) snapshot: SnapshotName,
+    pub(crate) disk: DiskName,
+    pub(crate) image: String,
+}
+
+/// The internal parts of a record, with meta.
+pub(crate) fn internal_parts(snapshot: &SnapshotName, record: &Record) -> Vec<InternalPart> {
+    let is_external = |disk: &DiskName| {
+        let mut parts = record.snapshot.disks.iter();
+        parts.any(|part| part.is_external() && part.device.as_deref() == Some(disk.as_str()))
+    };
+    let metas = record.meta.iter().flat_map(|meta| &meta.disks);
+    let inside = metas.filter(|meta| !is_external(&meta.disk)).map(|meta| InternalPart {
+        snapshot: snapshot.clone(),
+        disk: meta.disk.clone(),
+        image: meta.image.clone(),
+    });
+    inside.collect()
 }
 
 /// The files of a part of a record, if it is external. Without meta nothing but the overlay's own header tells what it stands on.
@@ -220,7 +245,32 @@ impl LayerTree {
             owner: Owner::Made,
             guard: Guard::Same,
             noted: false,
+            named: None,
         });
+    }
+
+    /// The tree after two files have exchanged their names: what stood on the old one stands on it still.
+    pub(crate) fn swap_names(&mut self, names: &NameSwap) {
+        let (kept, other) = (names.kept(), names.new.file.as_str());
+        for node in &mut self.nodes {
+            if let Below::File { file, .. } = &mut node.layer.base
+                && file == kept
+            {
+                other.clone_into(file);
+            }
+            if node.layer.file == kept {
+                other.clone_into(&mut node.layer.file);
+                node.named = Some(kept.to_owned());
+            } else if node.layer.file == other {
+                kept.clone_into(&mut node.layer.file);
+                node.named = None;
+            }
+        }
+    }
+
+    /// Whether the disk's image keeps its name when files on top of it come and go.
+    pub(crate) fn keeps_name(&self, disk: &DiskName, image: &str) -> bool {
+        self.nodes.iter().any(|node| node.disk == *disk && node.named.as_deref() == Some(image))
     }
 
     /// The layers from this one down, itself first.

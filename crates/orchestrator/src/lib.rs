@@ -34,14 +34,15 @@ pub use operation::{
 };
 pub use plan::{
     AdoptPlan, CreatePlan, DeletePlan, DiskPlan, FlattenPlan, FlattenedDisk, MadeTop, NewTop, OrphanDeletion,
-    PlannedStage, RecoverPlan, RevertPlan, RevertWay, SnapshotDeletion, overlay_beside, planned_stages,
+    PlannedStage, RecoverPlan, RevertPlan, RevertWay, SnapshotDeletion, planned_stages,
 };
 pub use ports::{
     Abilities, Agent, Below, Bitmap, Claims, Clock, Command, Commands, CopyOut, Disk, Disks, FileIdentity,
     FoundMemory, Guest, GuestState, Health, ImageHealth, ImageSnapshot, InsideMemory, Interrupt, Inventory,
     Layer, LayerFile, LayerSnapshot, Layers, Memory, MemoryFiles, MemoryHeader, MemoryInside, MemorySave,
-    MemorySurvey, Merge, Overlay, Overlays, Pause, Ports, Power, Progress, Release, Run, SaveTo, SavedMemory,
-    SnapshotAction, SnapshotId, StoppedGuest, Stream, Undescribed, UndescribedKind, UnfinishedMemory,
+    MemorySurvey, Merge, NameSwap, Names, Overlay, Overlays, Pause, Ports, Power, Progress, Release, Run,
+    SaveTo, SavedMemory, SnapshotAction, SnapshotId, StoppedGuest, Stream, Undescribed, UndescribedKind,
+    UnfinishedMemory,
 };
 pub use report::{
     AdoptReport, CheckReport, CreateReport, DeleteReport, Finding, FindingCode, FlattenReport, Operation,
@@ -49,7 +50,7 @@ pub use report::{
 };
 pub use request::{
     AdoptRequest, CheckRequest, CreateRequest, DeleteRequest, DiskChoice, DomainRef, FlattenRequest,
-    MemoryPlace, MemoryRequest, OrphanRequest, OverlayFile, RevertRequest, Selection,
+    KeepName, MemoryPlace, MemoryRequest, OrphanRequest, RevertRequest, Selection,
 };
 pub use reversibility::{Basis, Reversibility, Undo};
 pub use session::Session;

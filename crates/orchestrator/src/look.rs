@@ -4,7 +4,7 @@ use uuid::Uuid;
 use xlsnap_conf_store::Record;
 
 use crate::journal::Draft;
-use crate::{GuestState, Inventory, SnapshotAction};
+use crate::{GuestState, Inventory, NameSwap, SnapshotAction};
 
 /// Whether every disk has its part of the snapshot. The plan refused names that were there before, so a snapshot of that
 /// name is ours. While the domain is off, an overlay counts as taken: it is empty and equals its base, or it holds what the
@@ -18,6 +18,13 @@ pub(crate) fn is_taken(actions: &[SnapshotAction], guest: GuestState, inventory:
             guest == GuestState::Off
                 || inventory.disk(&overlay.disk).is_some_and(|disk| disk.image == overlay.file)
         }
+    })
+}
+
+/// Whether a disk writes to the new file of an exchange of names.
+pub(crate) fn is_named(names: &NameSwap, inventory: &Inventory) -> bool {
+    inventory.disk(&names.old.disk).is_some_and(|disk| {
+        disk.image == names.kept() && disk.identity.is_some() && disk.identity != names.old.identity
     })
 }
 

@@ -3,6 +3,7 @@
 mod create;
 mod delete;
 mod flatten;
+mod keep;
 mod layers;
 mod memory;
 mod names;
@@ -14,16 +15,16 @@ mod stages;
 pub(crate) use create::{CreateFacts, create, token};
 pub(crate) use delete::{DeleteFacts, Parents, delete, heir, new_parents, no_such, order};
 pub(crate) use flatten::{beyond, flatten};
-pub(crate) use layers::{LayerFacts, Merges, Tidying, note, overlay_stem};
+pub(crate) use keep::{Keeping, NameFacts};
+pub(crate) use layers::{LayerFacts, Merges, Tidying, note};
 pub(crate) use memory::{MemoryFacts, left_out, memory, run_to_save};
-pub(crate) use names::file_beside;
-pub use names::overlay_beside;
+pub(crate) use names::{file_beside, overlay_stem};
 pub(crate) use orphan::{OrphanFacts, adopt, delete_orphan, stray};
 pub(crate) use quiesce::quiesce;
 pub(crate) use revert::{Marks, RevertFacts, Reverting, header, revert};
 pub(crate) use stages::{
-    adopting_stages, creation_stages, deletion_stages, disk_stages, layer_deletion_stages, orphan_stages,
-    reverting_stages,
+    Naming, adopting_stages, creation_stages, deletion_stages, disk_stages, layer_deletion_stages,
+    orphan_stages, reverting_stages,
 };
 
 use std::time::Duration;
@@ -35,7 +36,7 @@ use xlsnap_types::model::{DiskName, MemoryMeta, PassedOver, SnapshotName};
 use crate::step::ImageTarget;
 use crate::{
     Command, Commands, CopyOut, Effect, Error, Kind, LayerFile, LayerSnapshot, MemoryInside, MemorySave,
-    Operation, Outcome, Overlay, Port, PortError, Run, SnapshotAction, Stage, StepText,
+    NameSwap, Operation, Outcome, Overlay, Port, PortError, Run, SnapshotAction, Stage, StepText,
 };
 
 /// What is planned for one disk.
@@ -66,15 +67,31 @@ pub struct CreatePlan {
     pub warnings: Vec<String>,
     /// What is done, in this order.
     pub stages: Vec<Stage>,
+    /// The new files that take the names of the disks' images.
+    pub(crate) names: Vec<NameSwap>,
 }
 
 impl CreatePlan {
     /// The overlays that it makes.
     pub(crate) fn overlays(&self) -> impl Iterator<Item = &Overlay> {
-        self.disks.iter().filter_map(|disk| match &disk.action {
+        self.disks.iter().filter_map(DiskPlan::overlay)
+    }
+}
+
+impl CreatePlan {
+    /// The exchange of names of a disk.
+    pub(crate) fn names_of(&self, disk: &DiskName) -> Option<&NameSwap> {
+        self.names.iter().find(|names| names.old.disk == *disk)
+    }
+}
+
+impl DiskPlan {
+    /// The overlay that it makes.
+    pub(crate) fn overlay(&self) -> Option<&Overlay> {
+        match &self.action {
             SnapshotAction::External(overlay) => Some(overlay),
             SnapshotAction::Internal { .. } => None,
-        })
+        }
     }
 }
 

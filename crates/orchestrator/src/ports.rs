@@ -9,6 +9,7 @@ mod guest;
 mod health;
 mod layers;
 mod memory;
+mod names;
 mod overlays;
 mod power;
 
@@ -26,6 +27,7 @@ pub use memory::{
     FoundMemory, InsideMemory, Memory, MemoryFiles, MemoryHeader, MemoryInside, MemorySave, MemorySurvey,
     SaveTo, SavedMemory, StoppedGuest, UnfinishedMemory,
 };
+pub use names::{NameSwap, Names};
 pub use overlays::{Overlay, Overlays};
 pub use power::{Abilities, Power, Release};
 
@@ -83,6 +85,8 @@ pub struct Ports<'a> {
     pub overlays: Port<'a, dyn Overlays>,
     /// The files of chains, for what becomes of external snapshots.
     pub layers: Port<'a, dyn Layers>,
+    /// The names of image files.
+    pub names: Port<'a, dyn Names>,
     /// What other domains say of the files.
     pub claims: Port<'a, dyn Claims>,
     /// Stopping the guest and letting it run.
@@ -122,6 +126,7 @@ impl<'a> Ports<'a> {
             commands: Port::Lacks("the backend does not tell its commands"),
             overlays: Port::Lacks("the backend makes no overlays"),
             layers: Port::Lacks("the backend does not look below an image"),
+            names: Port::Lacks("the backend does not rename image files"),
             claims: Port::Lacks("no other domains are known"),
             pause: Port::Lacks("the backend cannot stop the guest"),
             memory: Port::Lacks("the backend cannot save a guest's memory to a file"),

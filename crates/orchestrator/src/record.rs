@@ -124,7 +124,7 @@ impl Draft {
                 disk.id = found.map(|snapshot| snapshot.id).or(disk.id.take());
             }
         }
-        let disks = self.actions.iter().map(|action| match action {
+        let disks = self.actions.iter().zip(&self.meta.disks).map(|(action, disk)| match action {
             SnapshotAction::Internal { disk, tag, .. } => libxl::DiskSnapshot {
                 device: Some(disk.to_string()),
                 name: Some(tag.clone()),
@@ -136,7 +136,7 @@ impl Draft {
             SnapshotAction::External(overlay) => libxl::DiskSnapshot {
                 device: Some(overlay.disk.to_string()),
                 name: Some(self.name.to_string()),
-                file: Some(overlay.file.clone()),
+                file: Some(disk.made.clone().unwrap_or_else(|| overlay.file.clone())),
                 format: libxl_format(&overlay.format),
                 path: Some(String::new()),
             },

@@ -37,11 +37,23 @@ pub enum DiskChoice {
     Internal,
     /// Into an overlay.
     External {
-        /// The overlay's file; `None` for one beside the image, named after the snapshot.
+        /// The overlay's file; `None` for one beside the image, named after the snapshot: `IMAGE.SNAPSHOT-1.qcow2`.
         file: Option<String>,
         /// Its format.
         format: ImageFormat,
     },
+}
+
+/// Whether the new file of an external snapshot takes the name of the disk's image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KeepName {
+    /// It does where the domain is started by others than xlsnap, which know that name, and where it can.
+    #[default]
+    WhereOthersStart,
+    /// It does, or the snapshot is refused.
+    Yes,
+    /// It does not.
+    No,
 }
 
 /// Where a guest's memory is saved.
@@ -67,9 +79,6 @@ pub struct MemoryRequest {
     pub compression: Compression,
 }
 
-/// Names an overlay's file: from the disk's image, the snapshot's name and the overlay's format. Pure.
-pub type OverlayFile = fn(&str, &SnapshotName, &ImageFormat) -> String;
-
 /// A snapshot to be made.
 #[derive(Debug, Clone)]
 pub struct CreateRequest {
@@ -91,8 +100,8 @@ pub struct CreateRequest {
     pub labels: BTreeMap<String, String>,
     /// When it may be pruned, in seconds since 1970-01-01 UTC.
     pub expires: Option<u64>,
-    /// Names the overlay of a disk for which [`DiskChoice::External`] names none; [`crate::overlay_beside`] by default.
-    pub overlay_file: OverlayFile,
+    /// Whether the disks' images keep their names for the new files.
+    pub keep_name: KeepName,
 }
 
 impl Default for CreateRequest {
@@ -107,8 +116,29 @@ impl Default for CreateRequest {
             quiesce: None,
             labels: BTreeMap::new(),
             expires: None,
-            overlay_file: crate::overlay_beside,
+            keep_name: KeepName::default(),
         }
+    }
+}
+
+impl CreateRequest {
+    /// How a disk is taken, if it is.
+    pub(crate) fn choice(&self, disk: &DiskName) -> &DiskChoice {
+        self.disks.get(disk).unwrap_or(&self.default_choice)
+    }
+
+    /// The file that it names for a disk's overlay.
+    pub(crate) fn overlay_of(&self, disk: &DiskName) -> Option<&str> {
+        match self.choice(disk) {
+            DiskChoice::External { file, .. } => file.as_deref(),
+            DiskChoice::Internal => None,
+        }
+    }
+
+    /// Whether it may take a disk into an overlay.
+    pub(crate) fn takes_externally(&self) -> bool {
+        let mut choices = std::iter::once(&self.default_choice).chain(self.disks.values());
+        choices.any(|choice| matches!(choice, DiskChoice::External { .. }))
     }
 }
 

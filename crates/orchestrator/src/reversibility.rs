@@ -8,7 +8,7 @@ use xlsnap_types::model::{MemoryMeta, MemoryWay, SnapshotName};
 
 use crate::error::from_port;
 use crate::operation::{abilities, guest, inventory, layers_of_record};
-use crate::plan::{self, Marks, RevertFacts};
+use crate::plan::{self, Marks, NameFacts, RevertFacts};
 use crate::session::chain;
 use crate::{Abilities, Can, DomainRef, Error, GuestState, Inventory, Kind, Ports, RevertRequest, RevertWay};
 
@@ -150,6 +150,7 @@ impl Reversibility {
         // What the record forbids stays forbidden, whatever the domain is.
         let Some(name) = name.filter(|_| promise.revert.is_possible()) else { return Ok(promise) };
         let facts = RevertFacts {
+            naming: &NameFacts::unasked(now.guest),
             layers: layers_of_record(ports, domain, inventory, record).await?,
             domain,
             guest: now.guest,

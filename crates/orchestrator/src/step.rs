@@ -15,8 +15,8 @@ use xlsnap_types::model::{DiskName, ImageFormat, MemoryMeta, Owner, SnapshotName
 use crate::journal::Draft;
 use crate::layers::PartFiles;
 use crate::{
-    Bitmap, CopyOut, Disk, FileIdentity, LayerFile, LayerSnapshot, MemoryInside, MemorySave, Merge, Overlay,
-    Run, SnapshotAction, SnapshotId, Stream,
+    Bitmap, CopyOut, Disk, FileIdentity, LayerFile, LayerSnapshot, MemoryInside, MemorySave, Merge, NameSwap,
+    Overlay, Run, SnapshotAction, SnapshotId, Stream,
 };
 
 /// A part of a plan: its steps are begun together, and it ends when all have.
@@ -85,6 +85,33 @@ pub enum Does {
         to: LayerFile,
         /// The layer that took them before, to which the way back leads.
         from: LayerFile,
+    },
+    /// Makes the process that has a disk open close its image, while the guest stands still: an empty stand-in is under the device
+    /// until [`Does::SwapTop`].
+    Detach(LayerFile),
+    /// Makes a new file ready to take the name of the disk's image, so that the guest stands still for less.
+    ReadyNames(NameSwap),
+    /// Gives a new file the name of the disk's image, and that file the new one's.
+    SwapNames(NameSwap),
+    /// The way back: both files have the names that they had before.
+    SwapNamesBack(NameSwap),
+    /// Gives a file the name of another one, whose content it has, and which is gone with that.
+    Rename {
+        /// The file, under the name that it has.
+        file: LayerFile,
+        /// The file whose name it gets.
+        over: LayerFile,
+    },
+    /// Changes the file that a record names for an internal part.
+    SetImage {
+        /// The snapshot.
+        snapshot: SnapshotName,
+        /// The disk.
+        disk: DiskName,
+        /// The file before.
+        from: String,
+        /// The file from then on.
+        to: String,
     },
     /// Moves what a layer holds down into the one below it.
     Merge(Merge),
@@ -295,6 +322,9 @@ pub struct LayerNote {
     pub base: Option<String>,
     /// Whether it is read-only from then on.
     pub frozen: bool,
+    /// The name that it had as the disk's image, where another file has that now; without one, what the ledger says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub named: Option<String>,
 }
 
 impl LayerNote {
@@ -310,6 +340,7 @@ impl LayerNote {
             owner: Owner::Made,
             base: Some(base.to_owned()),
             frozen: false,
+            named: None,
         }
     }
 }
@@ -324,6 +355,7 @@ impl LayerNote {
             owner: Owner::Domain,
             base: None,
             frozen: true,
+            named: None,
         };
         vec![Self::made(disk, file, format, base), below]
     }
@@ -405,6 +437,8 @@ pub enum Expected {
     },
     /// The disks have these sizes.
     Sizes(Vec<ImageTarget>),
+    /// The disks write to these new files, under the names that were kept.
+    Named(Vec<NameSwap>),
 }
 
 impl Does {
@@ -434,6 +468,8 @@ impl Does {
                 | Self::Unlink(_)
                 | Self::EmptyLayer { .. }
                 | Self::SetPart { .. }
+                | Self::SetImage { .. }
+                | Self::Rename { .. }
                 | Self::NoteLayers { .. }
         )
     }
@@ -458,6 +494,11 @@ impl Does {
             Self::MakeLayer(overlay) | Self::RemoveLayer(overlay) => &overlay.disk,
             Self::Adopt(adoption) => &adoption.disk,
             Self::SwapTop { to: layer, .. }
+            | Self::Detach(layer)
+            | Self::Rename { file: layer, .. }
+            | Self::ReadyNames(NameSwap { old: layer, .. })
+            | Self::SwapNames(NameSwap { old: layer, .. })
+            | Self::SwapNamesBack(NameSwap { old: layer, .. })
             | Self::Unlink(layer)
             | Self::EmptyLayer { layer, .. }
             | Self::Reheader { child: layer, .. } => &layer.disk,
@@ -465,7 +506,7 @@ impl Does {
             Self::DeleteInLayer(target) => &target.layer.disk,
             Self::Merge(merge) => &merge.from.disk,
             Self::Stream(stream) => &stream.into.disk,
-            Self::SetPart { disk, .. } => disk,
+            Self::SetPart { disk, .. } | Self::SetImage { disk, .. } => disk,
             Self::Take(action) => action.disk(),
             Self::MarkUndo(point) | Self::DropUndo(point) => &point.disk,
             Self::DropBitmap { disk, .. } | Self::MendImage { disk, .. } => disk,

@@ -22,6 +22,7 @@ mod failure;
 mod health;
 pub(crate) mod inventory;
 mod layers;
+mod names;
 
 use failure::{During, failed};
 

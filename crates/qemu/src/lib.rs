@@ -8,6 +8,7 @@ mod layers;
 mod live;
 mod machine;
 mod memory;
+mod names;
 mod overlay;
 pub mod process;
 mod revertible;

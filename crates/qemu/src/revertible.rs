@@ -151,6 +151,11 @@ impl OpenFiles {
         (self.called_qemu || images.into_iter().any(|image| self.files.contains(&image))).then_some(self)
     }
 
+    /// Whether it has the file of this name open.
+    pub(crate) fn has(&self, file: &str) -> bool {
+        FileId::of(Path::new(file)).is_ok_and(|found| self.files.contains(&found))
+    }
+
     /// Why the file that is called `file` now is not the one that is written.
     pub(crate) fn other_than(&self, file: &str) -> Option<String> {
         let found = FileId::of(Path::new(file)).ok()?;

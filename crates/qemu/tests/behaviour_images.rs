@@ -58,6 +58,8 @@ struct ImageFiles {
     store: MemStore,
     here: Here,
     uuid: Uuid,
+    /// Whether its images' names can be given to new files.
+    names: bool,
 }
 
 impl ImageFiles {
@@ -81,7 +83,11 @@ impl ImageFiles {
         let description: Arc<dyn Description> = Arc::<Described>::clone(&described);
         let images = Images::new(specs, Arc::new(Program::default()), description);
         let (store, here, uuid) = (MemStore::default(), Here(Instant::now()), Uuid::new_v4());
-        Self { scratch, images, described, store, here, uuid }
+        Self { scratch, images, described, store, here, uuid, names: false }
+    }
+
+    async fn with_names(disks: &[TestDisk]) -> Self {
+        Self { names: true, ..Self::make(disks).await }
     }
 
     fn spec(&self, disk: &DiskName) -> DiskSpec {
@@ -104,6 +110,7 @@ impl Backend for ImageFiles {
             layers: Port::Has(images),
             health: Port::Has(images),
             commands: Port::Has(images),
+            names: if self.names { Port::Has(images) } else { ports.names },
             ..ports
         }
     }
@@ -178,6 +185,21 @@ impl Backend for ImageFiles {
 }
 
 xlsnap_testkit::behaviour_suite!(ImageFiles::make);
+
+/// The same where new files take the names of the images.
+mod under_names_that_are_kept {
+    use super::ImageFiles;
+
+    xlsnap_testkit::behaviour_suite!(ImageFiles::with_names);
+
+    #[tokio::test]
+    async fn any_tree_of_layers_stays_what_it_is() {
+        let make = ImageFiles::with_names;
+        let operations =
+            xlsnap_testkit::behaviour::any_tree_of_layers_stays_what_it_is(make, 20..26, 14).await;
+        assert!(operations > 30, "{operations}");
+    }
+}
 
 #[tokio::test]
 async fn any_tree_of_layers_stays_what_it_is() {

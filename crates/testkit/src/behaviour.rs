@@ -69,6 +69,7 @@ macro_rules! behaviour_suite {
             snapshots_inside_frozen_layers_are_deleted
             flattened_disks_stand_on_nothing
             a_disk_with_snapshots_inside_its_overlay_is_not_flattened
+            a_new_file_takes_the_name_of_the_image
             a_torn_creation_is_undone
             a_creation_cut_short_after_its_effect_is_completed
             an_external_creation_cut_short_is_brought_to_an_end

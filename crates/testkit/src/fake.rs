@@ -15,6 +15,7 @@ mod faults;
 mod image;
 mod layers;
 mod machine;
+mod names;
 mod store;
 
 pub use backend::{FakeBackend, FakeDisk};

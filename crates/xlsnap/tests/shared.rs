@@ -214,6 +214,6 @@ async fn a_layer_that_only_the_ledger_names_is_kept_as_long_as_something_stands_
     host.delete(&web, &deletion, Call::new()).await.unwrap();
     host.domain_remove(&web, true).await.unwrap();
     is_refused(add(&host, "again", &[("vda", &base)]).await, "the snapshots of disk vda of domain web");
-    fs::remove_file(scratch.path("base.s1.qcow2")).unwrap();
+    fs::remove_file(scratch.path("base.s1-1.qcow2")).unwrap();
     add(&host, "again", &[("vda", &base)]).await.unwrap();
 }

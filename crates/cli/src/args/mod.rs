@@ -16,5 +16,5 @@ pub(crate) use domain::{
     DiskWord, DomainAdd, DomainCommand, DomainForget, DomainRemove, DomainShow, DomainStart, DomainStop,
 };
 pub(crate) use snapshot::{
-    Check, Compress, Create, Delete, Flatten, List, Memory, MemoryMode, Recover, Revert, Show,
+    Check, Compress, Create, Delete, Externals, Flatten, List, Memory, MemoryMode, Recover, Revert, Show,
 };

@@ -34,9 +34,20 @@ pub(crate) struct Create {
     #[arg(long, value_name = "DISK", value_delimiter = ',')]
     pub(crate) exclude: Vec<DiskName>,
 
-    /// Leave this disk's image as it is from now on, and put a new file on top, which takes the writes; may be repeated.
+    /// Leave this disk's image as it is from now on, and put a new file on top, which takes the writes; may be repeated. A comma in
+    /// FILE is doubled.
     #[arg(long, value_name = "DISK[=FILE]")]
-    pub(crate) external: Vec<External>,
+    pub(crate) external: Vec<Externals>,
+
+    /// Let the new file of an external snapshot take the name of the disk's image, so that scripts and configurations which start the
+    /// domain by that name start the new file; what the image holds moves to another name. Without either option that is so where the
+    /// domain's file does not say how it is started, and where it can be.
+    #[arg(long, conflicts_with = "no_keep_name")]
+    pub(crate) keep_name: bool,
+
+    /// Leave the disk's image its name: what starts the domain has to name the new file.
+    #[arg(long)]
+    pub(crate) no_keep_name: bool,
 
     /// Save the guest's memory too: to FILE, inside the disks' images (`internal`), or without either to a file beside the
     /// snapshot's record.
@@ -115,6 +126,26 @@ pub(crate) enum Compress {
     None,
     /// As a zstd frame.
     Zstd,
+}
+
+/// `DISK[=FILE]`, one or more of them between commas; a comma in a file's name is doubled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Externals(pub(crate) Vec<External>);
+
+impl FromStr for Externals {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut words = vec![String::new()];
+        let mut rest = text.chars().peekable();
+        while let Some(c) = rest.next() {
+            if c == ',' && rest.next_if_eq(&',').is_none() {
+                words.push(String::new());
+            } else {
+                words.last_mut().expect("it begins with one").push(c);
+            }
+        }
+        words.iter().map(|word| word.parse()).collect::<Result<_, _>>().map(Self)
+    }
 }
 
 /// `DISK[=FILE]`.

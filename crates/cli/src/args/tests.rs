@@ -23,13 +23,19 @@ fn waits_are_seconds() {
 
 #[test]
 fn an_external_disk_may_name_its_file() {
-    let file = |word: &str| match parse(&["create", "web", "--external", word])?.command {
-        Command::Create(create) => Ok::<_, clap::Error>(create.external[0].file.clone()),
-        _ => unreachable!("create was parsed"),
+    let files = |words: &[&str]| {
+        let all = ["create", "web"].iter().chain(words).copied().collect::<Vec<_>>();
+        let Command::Create(create) = parse(&all)?.command else { unreachable!("create was parsed") };
+        let externals = create.external.into_iter().flat_map(|Externals(all)| all);
+        let files = externals.map(|of| format!("{}={}", of.disk, of.file.unwrap_or_default()));
+        Ok::<_, clap::Error>(files.collect::<Vec<_>>())
     };
-    assert_eq!(file("vda").unwrap(), None);
-    assert_eq!(file("vda=/a=b").unwrap().as_deref(), Some("/a=b"));
-    for word in ["vda=", "=/a", "v/da", ""] {
+    let file = |word: &str| files(&["--external", word]);
+    assert_eq!(file("vda").unwrap(), ["vda="]);
+    assert_eq!(file("vda=/a=b").unwrap(), ["vda=/a=b"]);
+    assert_eq!(file("vda,vdb=/a,,b,vdc").unwrap(), ["vda=", "vdb=/a,b", "vdc="]);
+    assert_eq!(files(&["--external", "vda,vdb", "--external", "vdc"]).unwrap(), ["vda=", "vdb=", "vdc="]);
+    for word in ["vda=", "=/a", "v/da", "", "vda,", ",vda", "vda=,vdb"] {
         assert!(file(word).is_err(), "{word}");
     }
 }

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use xlsnap::{
-    CreateReport, CreateRequest, DiskChoice, MemoryPlace, MemoryRequest, Operation, Selection, Selector,
+    CreateReport, CreateRequest, DiskChoice, KeepName, MemoryPlace, MemoryRequest, Operation, Selection,
+    Selector,
 };
 use xlsnap_types::model::{Compression, ImageFormat, MemoryWay};
 
 use super::plan::{Plan, left_out};
 use crate::answer::CreateAnswer;
-use crate::args::{Compress, Create, Memory, MemoryMode};
+use crate::args::{Compress, Create, Externals, Memory, MemoryMode};
 use crate::context::{Context, absolute_text};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -114,7 +115,7 @@ fn request(args: &Create) -> Result<CreateRequest, Failure> {
         }
         request.selection = selection;
     }
-    for external in &args.external {
+    for external in args.external.iter().flat_map(|Externals(all)| all) {
         let file = external.file.as_deref().map(absolute_text).transpose()?;
         let choice = DiskChoice::External { file, format: ImageFormat::Qcow2 };
         let before = request.disks.insert(external.disk.clone(), choice.clone());
@@ -140,6 +141,11 @@ fn request(args: &Create) -> Result<CreateRequest, Failure> {
         request.memory = Some(wanted);
     }
     request.quiesce = args.quiesce;
+    request.keep_name = match (args.keep_name, args.no_keep_name) {
+        (true, _) => KeepName::Yes,
+        (_, true) => KeepName::No,
+        _ => KeepName::WhereOthersStart,
+    };
     let mut labels = BTreeMap::new();
     for label in &args.label {
         if labels.insert(label.key.clone(), label.value.clone()).is_some() {

@@ -60,7 +60,13 @@ pub(crate) fn disks(disks: &[SnapshotDiskForm<'_>]) -> String {
         parts.push(format!("{} (internal)", internal.join(", ")));
     }
     parts.extend(disks.iter().filter_map(|disk| {
-        Some(format!("{} (external: writes go to {})", visible(disk.disk), visible(disk.file?)))
+        let state = disk.image.map(|image| format!(", its state is in {}", visible(image)));
+        Some(format!(
+            "{} (external: writes go to {}{})",
+            visible(disk.disk),
+            visible(disk.file?),
+            state.unwrap_or_default()
+        ))
     }));
     if parts.is_empty() { "none".to_owned() } else { parts.join("; ") }
 }

@@ -64,6 +64,8 @@ struct Web {
     /// What each snapshot holds.
     held: BTreeMap<String, u8>,
     now: u8,
+    /// Whether new files take the names of the images.
+    keeps_names: bool,
 }
 
 impl Web {
@@ -77,7 +79,7 @@ impl Web {
             "accel = \"tcg\"\nmemory = 64\narguments = [\"-qmp\", \"unix:{},server=on,wait=off\"]\n",
             monitor.display()
         ));
-        let mut this = Self { host, stretch, held: BTreeMap::new(), now: 0 };
+        let mut this = Self { host, stretch, held: BTreeMap::new(), now: 0, keeps_names: false };
         this.host.start();
         this.write(1);
         this
@@ -97,7 +99,8 @@ impl Web {
     }
 
     fn create(&mut self, name: &str, more: &[&str]) {
-        self.host.run(["create", "web", name].iter().chain(more)).ok();
+        let keep = (self.keeps_names && !more.is_empty()).then_some(&"--keep-name");
+        self.host.run(["create", "web", name].iter().chain(more).chain(keep)).ok();
         self.held.insert(name.to_owned(), self.now);
     }
 
@@ -156,6 +159,13 @@ impl Web {
         }
     }
 
+    /// The images that the description names.
+    fn images(&self) -> Vec<String> {
+        let shown = self.host.json(&["domain", "show", "web"]);
+        let disks = shown["domain"]["disks"].as_array().unwrap();
+        disks.iter().map(|of| of["image"].as_str().unwrap().to_owned()).collect()
+    }
+
     /// What the disks hold, and whether it is the same time's.
     fn reads(&self, byte: u8) -> bool {
         let shown = self.host.json(&["domain", "show", "web"]);
@@ -202,7 +212,55 @@ fn measured(web: &Web, words: &[&str]) -> Duration {
 
 #[test]
 fn a_live_revert_to_an_external_snapshot_that_is_killed_loses_none() {
-    let mut web = Web::new(MIB);
+    reverts(Web::new(MIB));
+}
+
+#[test]
+fn a_live_revert_under_kept_names_that_is_killed_loses_none() {
+    reverts(Web { keeps_names: true, ..Web::new(MIB) });
+}
+
+#[test]
+fn a_live_creation_under_kept_names_that_is_killed_loses_none() {
+    let mut web = Web { keeps_names: true, ..Web::new(MIB) };
+    let own = web.images();
+    let whole = measured(&web, &create_kept("first"));
+    web.held.insert("first".to_owned(), web.now);
+    let mut met = 0;
+    let moments = Moments::new();
+    for moment in 1..=moments.count {
+        let about = format!("moment {moment}");
+        let name = format!("s{moment}");
+        web.write(byte(10, moment));
+        met += u32::from(web.killed(&create_kept(&name), moments.after(whole, moment), moment % 2 == 1));
+        if web.host.names("web").contains(&name) {
+            web.held.insert(name, web.now);
+        }
+        web.assert_held(&about);
+        assert!(web.reads(web.now), "{about}");
+        assert_eq!(web.images(), own, "{about}");
+        // A chain of hundreds is another matter.
+        if web.held.len() > 8 {
+            let (name, _) = web.held.pop_first().unwrap();
+            web.host.run(["delete", "web", &name]).ok();
+        }
+    }
+    moments.assert_met("create", met);
+    for name in web.held.clone().keys() {
+        web.host.run(["delete", "web", name]).ok();
+        assert!(web.reads(web.now), "{name}");
+    }
+    assert_eq!(web.images(), own);
+    web.host.stop(&["--powerdown", "0"]);
+    web.host.start();
+    assert!(web.reads(web.now));
+}
+
+fn create_kept(name: &str) -> [&str; 6] {
+    ["create", "web", name, "--external", "vda,vdb", "--keep-name"]
+}
+
+fn reverts(mut web: Web) {
     for (byte, name) in [(1, "a"), (2, "b"), (3, "c")] {
         web.write(byte);
         web.create(name, &EXTERNAL);
@@ -235,7 +293,15 @@ fn a_live_revert_to_an_external_snapshot_that_is_killed_loses_none() {
 
 #[test]
 fn a_deletion_that_is_killed_in_its_merge_loses_none() {
-    let mut web = Web::new(64 * MIB);
+    deletions(Web::new(64 * MIB));
+}
+
+#[test]
+fn a_deletion_under_kept_names_that_is_killed_loses_none() {
+    deletions(Web { keeps_names: true, ..Web::new(16 * MIB) });
+}
+
+fn deletions(mut web: Web) {
     web.create("inside", &[]);
     web.write(2);
     web.create("keep", &EXTERNAL);

@@ -18,6 +18,7 @@ mod life;
 mod listing;
 mod memory;
 mod memory_crash;
+mod names;
 mod nothing_there;
 mod orphans;
 mod pending;

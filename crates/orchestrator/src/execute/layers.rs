@@ -94,6 +94,7 @@ impl Execution<'_> {
                     Below::Nothing | Below::Foreign(_) => None,
                 }),
                 stamp: found.stamp.filter(|_| note.frozen),
+                named: note.named.clone(),
             });
         }
         let change = |layers: &mut Vec<LayerRecord>| {
@@ -104,6 +105,7 @@ impl Execution<'_> {
                         // Whose a file is does not change as long as it is that file.
                         if (known.device, known.inode) == (entry.device, entry.inode) {
                             entry.owner = known.owner;
+                            entry.named = entry.named.or(known.named.take());
                         }
                         *known = entry;
                     }

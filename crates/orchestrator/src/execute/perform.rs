@@ -9,7 +9,7 @@ use xlsnap_types::model::{DiskName, MemoryWay, Meta, SnapshotName};
 use super::{Execution, Saving, interrupted};
 use crate::error::from_port;
 use crate::journal::Draft;
-use crate::look::{holds_memory, is_ours, is_taken};
+use crate::look::{holds_memory, is_named, is_ours, is_taken};
 use crate::session::chain;
 use crate::step::{Does, Expected, ImageTarget, Step, UndoPoint};
 use crate::{
@@ -83,6 +83,14 @@ impl<'e> Execution<'e> {
                 port(ports.overlays.need(&subject)?.adopt(&to.disk, &to.file, &to.format).await)
             }
             Does::SwapTop { to, .. } => port(ports.layers.need(&subject)?.swap(&to.disk, to).await),
+            Does::Detach(from) => port(ports.names.need(&subject)?.detach(&from.disk).await),
+            Does::ReadyNames(names) => port(ports.names.need(&subject)?.ready_names(names).await),
+            Does::SwapNames(names) => port(ports.names.need(&subject)?.swap_names(names).await),
+            Does::SwapNamesBack(names) => port(ports.names.need(&subject)?.swap_names_back(names).await),
+            Does::Rename { file, over } => port(ports.names.need(&subject)?.rename(file, over).await),
+            Does::SetImage { snapshot, disk, from, to } => {
+                self.set_image(does, snapshot, (disk, from.as_str(), to.as_str())).await
+            }
             Does::Merge(merge) => port(ports.layers.need(&subject)?.merge(merge, telling).await),
             Does::Stream(stream) => port(ports.layers.need(&subject)?.stream(stream, telling).await),
             Does::Reheader { child, base } => port(ports.layers.need(&subject)?.reheader(child, base).await),
@@ -95,8 +103,19 @@ impl<'e> Execution<'e> {
                 self.thaw(*bound).await;
                 Ok(())
             }
-            Does::StopGuest { .. } => port(ports.pause.need(&subject)?.stop().await),
-            Does::ResumeGuest => port(ports.pause.need(&subject)?.resume().await),
+            Does::StopGuest { was } => {
+                port(ports.pause.need(&subject)?.stop().await)?;
+                self.found().stopped = was.runs().then(|| ports.clock.monotonic());
+                Ok(())
+            }
+            Does::ResumeGuest => {
+                port(ports.pause.need(&subject)?.resume().await)?;
+                let mut found = self.found();
+                if let Some(stopped) = found.stopped.take() {
+                    found.pause = Some(ports.clock.monotonic().saturating_sub(stopped));
+                }
+                Ok(())
+            }
             Does::ResetGuest => port(ports.pause.need(&subject)?.reset().await),
             Does::BeginMemory(save) => {
                 let stopped = ports.memory.need(&subject)?.begin(save, progress).await;
@@ -320,6 +339,20 @@ impl<'e> Execution<'e> {
         self.change_meta(does, name, change).await
     }
 
+    async fn set_image(
+        &self,
+        does: &Does,
+        name: &SnapshotName,
+        (disk, from, to): (&DiskName, &str, &str),
+    ) -> Result<(), Error> {
+        let change = |meta: &mut Meta| {
+            for found in meta.disks.iter_mut().filter(|found| found.disk == *disk && found.image == from) {
+                found.image = to.to_owned();
+            }
+        };
+        self.change_meta(does, name, change).await
+    }
+
     async fn change_meta(
         &self,
         does: &Does,
@@ -400,6 +433,21 @@ impl<'e> Execution<'e> {
                 let cause = "a snapshot is not in its image after it was taken; another program may write to the image";
                 let cause = PortError::new(PortErrorKind::Corrupt, Effect::Unknown, cause);
                 Err(does.failed(cause).ended_as(Kind::Failed, Effect::Unknown))
+            }
+            Expected::Named(swaps) => {
+                let looked = self.ports.disks.inventory().await.map_err(unseen)?;
+                let wrong = swaps.iter().find(|names| !is_named(names, &looked)).map(|names| {
+                    format!(
+                        "disk {} does not write to the new file under the name {}",
+                        names.old.disk,
+                        names.kept()
+                    )
+                });
+                self.found().looked = Some(looked);
+                match wrong {
+                    None => Ok(()),
+                    Some(message) => Err(Error::new(Kind::Failed, Effect::Unknown, message)),
+                }
             }
             Expected::Sizes(targets) => {
                 let looked = self.ports.disks.inventory().await.map_err(unseen)?;

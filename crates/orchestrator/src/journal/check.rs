@@ -6,7 +6,7 @@ use xlsnap_types::model::{AbsoluteFile, DiskName};
 
 use super::{Draft, Journal};
 use crate::step::{Does, UndoPoint};
-use crate::{MemorySave, Operation, Overlay, SaveTo, SnapshotAction, Stage};
+use crate::{MemorySave, NameSwap, Operation, Overlay, SaveTo, SnapshotAction, Stage};
 
 type Verdict = Result<(), &'static str>;
 
@@ -25,7 +25,8 @@ pub(super) fn check(journal: &Journal) -> Verdict {
         stage.steps().iter().try_for_each(|step| of_step(&step.does))?;
     }
     if let Some(draft) = journal.draft() {
-        draft.check()?;
+        let swaps: Vec<&NameSwap> = journal.does().filter_map(names).collect();
+        draft.check(&swaps)?;
         if draft.name != journal.name {
             return Err("it stores the record of another snapshot");
         }
@@ -36,7 +37,8 @@ pub(super) fn check(journal: &Journal) -> Verdict {
         if draft.meta.memory.is_some() {
             return Err("it makes a snapshot whose memory was there before");
         }
-        if !taken.into_iter().eq(&draft.actions) {
+        let is_named = |action: &&SnapshotAction| swaps.iter().any(|names| names.old.disk == *action.disk());
+        if !taken.into_iter().eq(draft.actions.iter().filter(|action| !is_named(action))) {
             return Err("the record is of other disks than are taken");
         }
     }
@@ -54,6 +56,13 @@ fn adopted(journal: &Journal, draft: &Draft) -> Verdict {
         return Err("it adopts what is not there");
     }
     Ok(())
+}
+
+fn names(does: &Does) -> Option<&NameSwap> {
+    match does {
+        Does::SwapNames(names) => Some(names),
+        _ => None,
+    }
 }
 
 fn taken(does: &Does) -> &[SnapshotAction] {
@@ -94,6 +103,7 @@ fn of_step(does: &Does) -> Verdict {
         | Does::RunOn(save)
         | Does::FinishMemory(save)
         | Does::AbandonMemory(save) => of_save(save),
+        Does::ReadyNames(names) | Does::SwapNames(names) | Does::SwapNamesBack(names) => of_names(names),
         Does::TakeInside { save, .. } if save.to != SaveTo::Inside => {
             Err("memory is saved inside, and to a file")
         }
@@ -114,6 +124,22 @@ fn of_step(does: &Does) -> Verdict {
     }
 }
 
+fn of_names(names: &NameSwap) -> Verdict {
+    let directory = |file: &str| file.rfind('/').map(|slash| file[..slash].to_owned());
+    let (old, new) = (&names.old.file, &names.new.file);
+    if old == new || !old.starts_with('/') || directory(old) != directory(new) {
+        return Err("the names that are exchanged are not of two files of one directory");
+    }
+    if names.old.identity.is_none() || !is_word(&names.token) {
+        return Err("it is not said which file gets another name");
+    }
+    Ok(())
+}
+
+fn is_word(token: &str) -> bool {
+    token.len() <= 24 && token.bytes().all(|b| b.is_ascii_alphanumeric())
+}
+
 fn of_overlay(overlay: &Overlay) -> Verdict {
     if overlay.file == overlay.base || !overlay.file.starts_with('/') {
         return Err("an overlay is not the file that was to be made");
@@ -122,14 +148,14 @@ fn of_overlay(overlay: &Overlay) -> Verdict {
 }
 
 fn of_save(save: &MemorySave) -> Verdict {
-    if save.token.len() > 24 || !save.token.bytes().all(|b| b.is_ascii_alphanumeric()) {
+    if !is_word(&save.token) {
         return Err("the memory's token is not a word");
     }
     Ok(())
 }
 
 impl Draft {
-    fn check(&self) -> Verdict {
+    fn check(&self, swaps: &[&NameSwap]) -> Verdict {
         if self.actions.is_empty() || self.actions.len() != self.meta.disks.len() {
             return Err("it does not do one thing for each disk");
         }
@@ -151,6 +177,17 @@ impl Draft {
                 }
                 SnapshotAction::Internal { .. } if meta.made.is_some() => {
                     return Err("an internal snapshot made a file");
+                }
+                SnapshotAction::External(overlay)
+                    if let Some(names) = swaps.iter().find(|names| names.old.disk == meta.disk) =>
+                {
+                    let (kept, other) = (names.kept(), &names.new.file);
+                    if (overlay.base.as_str(), &overlay.file) != (kept, other)
+                        || meta.made.as_deref() != Some(kept)
+                        || meta.image != *other
+                    {
+                        return Err("an overlay does not take the name that was to be kept");
+                    }
                 }
                 SnapshotAction::External(overlay)
                     if meta.made.as_ref() != Some(&overlay.file) || meta.image != overlay.base =>

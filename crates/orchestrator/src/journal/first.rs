@@ -10,6 +10,7 @@ use xlsnap_types::model::{
 
 use super::{Direction, Draft, Journal, JournalError, check};
 use crate::operation::{creation_stages, deletion_stages, reverting_stages};
+use crate::plan::Naming;
 use crate::plan::Reverting;
 use crate::step::{Does, ImageTarget};
 use crate::{MemoryInside, MemorySave, Operation, RevertWay, Run, SaveTo, SnapshotAction, SnapshotDeletion};
@@ -119,8 +120,12 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Journal, JournalError> {
         Intent::Create { phase, draft } => {
             let draft = draft.draft().map_err(contradiction)?;
             let name = draft.name.clone();
-            let mut journal =
-                Journal::new(id, Operation::Create, name, creation_stages(domain, draft, Vec::new()));
+            let mut journal = Journal::new(
+                id,
+                Operation::Create,
+                name,
+                creation_stages(domain, draft, Naming::default(), Vec::new()),
+            );
             let taken = |does: &Does| matches!(does, Does::Take(_) | Does::TakeInside { .. });
             match phase {
                 Phase::Preparing => {}

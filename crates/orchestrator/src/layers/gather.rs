@@ -129,5 +129,6 @@ fn node(
         }
         None => (Owner::Foreign, Guard::Same),
     };
-    LayerNode { disk: file.disk.clone(), layer, owner, guard, noted: entry.is_some() }
+    let named = entry.filter(|_| guard != Guard::Replaced).and_then(|entry| entry.named.clone());
+    LayerNode { disk: file.disk.clone(), layer, owner, guard, noted: entry.is_some(), named }
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 use xlsnap_types::model::{DiskName, ImageFormat, Owner};
 
-use super::{ExternalPart, Guard, LayerNode, LayerTree};
+use super::{ExternalPart, Guard, InternalPart, LayerNode, LayerTree};
 use crate::plan::{file_beside, note, token};
 use crate::step::{Adoption, Does, LayerNote, Stage};
 use crate::{Below, LayerFile, Merge, Overlay, Stream};
@@ -26,6 +26,8 @@ pub(crate) struct Tidy {
     pub(crate) tree: LayerTree,
     /// The external parts of the records that stay.
     pub(crate) parts: Vec<ExternalPart>,
+    /// The internal parts of the records that stay.
+    pub(crate) inside: Vec<InternalPart>,
     /// The image that each disk writes to.
     pub(crate) tops: BTreeMap<DiskName, String>,
     /// What the names of new overlays of each disk are made of.
@@ -42,6 +44,10 @@ pub(crate) struct Tidy {
     pub(crate) runs: bool,
     /// Why it cannot be stopped for that, as a clause.
     pub(crate) no_pause: Option<String>,
+    /// Whether a process has the disks open.
+    pub(crate) on: bool,
+    /// The disks whose image can be named otherwise.
+    pub(crate) renames: BTreeSet<DiskName>,
     /// Whether layers are merged.
     pub(crate) merges: bool,
     /// The layers that are not written to and not removed, and why, as a clause.
@@ -385,10 +391,30 @@ impl Tidy {
             token: token(self.id, 0x1000 + done.stages.len()),
         };
         self.push(done, Does::Merge(merge));
-        if was_top {
-            let LayerFile { disk, file, format, .. } = into.clone();
-            self.push(done, Does::Adopt(Adoption { disk, file, format, was: None }));
+        // The disk's image has the name by which others start it: `into` takes that, and `from` is gone with it.
+        let keeps = was_top && above.is_empty() && base.named.as_ref() == Some(&from.file);
+        if keeps && self.renames.contains(&into.disk) {
+            self.follow(&from.file, &into);
+            self.rename(&into, &from, done);
+        } else {
+            if was_top {
+                let LayerFile { disk, file, format, .. } = into.clone();
+                self.push(done, Does::Adopt(Adoption { disk, file, format, was: None }));
+            }
+            self.drop_merged((&from, &into, above), note(base, !was_top), done);
         }
+        if was_top && self.runs {
+            self.push(done, Does::ResumeGuest);
+        }
+    }
+
+    /// What stands on a layer that was merged stands on the one below it, and the layer goes.
+    fn drop_merged(
+        &mut self,
+        (from, into, above): (&LayerFile, &LayerFile, Vec<LayerFile>),
+        noted: LayerNote,
+        done: &mut Tidied,
+    ) {
         // A header is a write: what the ledger says of the layer is said anew.
         let mut notes: Vec<LayerNote> = Vec::new();
         for child in above {
@@ -397,6 +423,7 @@ impl Tidy {
                 file: LayerFile { identity: None, ..child.clone() },
                 owner: Owner::Made,
                 base: Some(into.file.clone()),
+                named: None,
             });
             self.push(done, Does::Reheader { child, base: into.clone() });
         }
@@ -408,13 +435,47 @@ impl Tidy {
             to.format = into.format.clone();
             self.set_part(at, to, done);
         }
-        notes.push(note(base, !was_top));
+        notes.push(noted);
         self.push(done, Does::NoteLayers { add: notes, remove: vec![from.file.clone()] });
         self.push(done, Does::Unlink(from.clone()));
-        if was_top && self.runs {
-            self.push(done, Does::ResumeGuest);
+        self.follow(&from.file, into);
+    }
+
+    /// Gives the file that has the disk's content the name of the disk's image.
+    fn rename(&mut self, file: &LayerFile, over: &LayerFile, done: &mut Tidied) {
+        let renamed = LayerFile { file: over.file.clone(), ..file.clone() };
+        if self.on {
+            self.push(done, Does::Detach(file.clone()));
         }
-        self.follow(&from.file, &into);
+        self.push(done, Does::Rename { file: file.clone(), over: over.clone() });
+        if self.on {
+            self.push(done, Does::SwapTop { to: renamed.clone(), from: file.clone() });
+        }
+        let LayerFile { disk, file: name, format, .. } = renamed;
+        self.push(done, Does::Adopt(Adoption { disk, file: name, format, was: None }));
+        let mut inside = std::mem::take(&mut self.inside);
+        for part in inside.iter_mut().filter(|part| part.image == file.file) {
+            let InternalPart { snapshot, disk, image } = part.clone();
+            self.push(done, Does::SetImage { snapshot, disk, from: image, to: over.file.clone() });
+            part.image.clone_from(&over.file);
+        }
+        self.inside = inside;
+        for at in 0..self.parts.len() {
+            let mut files = self.parts[at].files.clone();
+            if files.overlay == file.file {
+                files.overlay.clone_from(&over.file);
+                self.set_part(at, files, done);
+            }
+        }
+        for node in self.tree.nodes.iter_mut().filter(|node| node.layer.file == file.file) {
+            node.layer.file.clone_from(&over.file);
+            node.named = None;
+        }
+        for top in self.tops.values_mut().filter(|top| **top == file.file) {
+            top.clone_from(&over.file);
+        }
+        let add = self.tree.get(&over.file).map(|node| note(node, false)).into_iter().collect();
+        self.push(done, Does::NoteLayers { add, remove: vec![file.file.clone()] });
     }
 
     /// The picture after a merge: what stood on `from` stands on `into`.

@@ -60,7 +60,7 @@ pub(super) async fn go_back(
             }
         }
     }
-    let ended = match undo(execution, journal, at, &begun).await {
+    let ended = match undo(execution, journal, &begun).await {
         Ok(kept) => kept,
         Err(undoing) => {
             let message = format!("{head} ({}), and what was begun cannot be undone now", chain(&error));
@@ -98,11 +98,10 @@ fn perhaps_written(journal: &Journal, at: usize, begun: &[Stage]) -> Option<Vec<
     (external && !saves).then_some(actions)
 }
 
-/// Undoes what was begun up to the stage `at`, and removes the journal; what cannot be as it was comes back as sentences.
+/// Undoes what was begun, and removes the journal; what cannot be as it was comes back as sentences.
 pub(super) async fn undo(
     execution: &Execution<'_>,
     journal: &mut Journal,
-    at: usize,
     begun: &[Stage],
 ) -> Result<Vec<String>, Error> {
     let session = execution.session;
@@ -114,7 +113,7 @@ pub(super) async fn undo(
         return Ok(Vec::new());
     }
     journal.direction = Direction::Back;
-    journal.at = (at + 1).min(journal.stages.len());
+    journal.at = begun.len().min(journal.stages.len());
     // Without this word a crash from here on makes recovery go forward, which ends as well. But for overlays: those of a domain
     // that is off would count as taken.
     if let Err(e) = session.set_journal(Some(journal)).await {

@@ -1,6 +1,6 @@
 //! Making a snapshot of all disks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::try_join3;
 use tracing::Instrument;
@@ -13,14 +13,14 @@ use super::{abilities, finish, guest, inventory, refuse_pending};
 use crate::error::{from_port, from_store};
 use crate::execute::Execution;
 use crate::journal::{Draft, Journal};
-use crate::plan::{self, CreateFacts, MemoryFacts, creation_stages};
+use crate::plan::{self, CreateFacts, LayerFacts, MemoryFacts, NameFacts, Naming, creation_stages};
 use crate::reversibility::Now;
 use crate::session::{Session, chain, pending};
 use crate::step::Does;
 use crate::{
-    Abilities, Can, CreatePlan, CreateReport, CreateRequest, DomainRef, Effect, Error, GuestState, Inventory,
-    Kind, LayerNote, MemoryPlace, MemoryRequest, MemorySave, Operation, Overlay, Ports, Reversibility,
-    SnapshotAction,
+    Abilities, CreatePlan, CreateReport, CreateRequest, DiskPlan, DomainRef, Effect, Error, GuestState,
+    Inventory, Kind, LayerNote, MemoryPlace, MemoryRequest, MemorySave, NameSwap, Operation, Overlay, Ports,
+    Reversibility, SnapshotAction, Stage,
 };
 
 /// Plans a snapshot, with no effect: a dry run. It asks the store, the guest and the disks.
@@ -113,15 +113,36 @@ impl Creation {
             ports.store.names(domain.uuid).await.map_err(unreadable)?.into_iter().collect();
         let of_domain = ports.store.domain_record(domain.uuid).await.map_err(unreadable)?.unwrap_or_default();
         let parent = of_domain.current.filter(|parent| names.contains(parent));
-        let ledger = &of_domain.layers;
         let is_same = request.memory.is_none();
         let abilities = async { Ok(if is_same { Some(abilities(ports, domain).await) } else { None }) };
         let (guest, inventory, abilities) =
             try_join3(guest(ports, domain), inventory(ports, domain), abilities).await?;
+        let mut layers = LayerFacts::default();
+        if request.takes_externally() && ports.layers.get().is_some() {
+            layers = layers_of_tops(ports, domain, &inventory).await?;
+        }
+        let naming = match request.takes_externally() {
+            true => naming(ports, domain, guest, &inventory).await?,
+            false => NameFacts::unasked(guest),
+        };
         let now = ports.clock.epoch_seconds();
-        let facts =
-            CreateFacts { domain: &domain.name, inventory: &inventory, names: &names, ledger, id, now };
-        let mut plan = plan::create(&facts, request)?;
+        let mut plan = loop {
+            let facts = CreateFacts {
+                domain: &domain.name,
+                inventory: &inventory,
+                names: &names,
+                layers: &layers,
+                naming: &naming,
+                id,
+                now,
+            };
+            let plan = plan::create(&facts, request)?;
+            let given = |disk: &DiskPlan| request.overlay_of(&disk.disk).is_some();
+            let chosen = plan.disks.iter().filter(|disk| !given(disk)).filter_map(DiskPlan::overlay);
+            if !layers.take_names(ports, chosen.map(|overlay| overlay.file.as_str())).await? {
+                break plan;
+            }
+        };
         refuse_overlays(ports, domain, &plan).await?;
         if let Some(wanted) = &request.memory {
             plan.memory = Some(memory(ports, domain, guest, &plan, wanted, id).await?);
@@ -130,15 +151,9 @@ impl Creation {
         plan.quiesce = plan::quiesce(&domain.name, guest, ports.agent, request, &mut plan.warnings)?;
         let drafting = Drafting { plan: &plan, inventory: &inventory, guest, request, id, now };
         let draft = drafting.draft(parent);
-        let notes = new_layers(ports, domain, &inventory, &mut plan).await?;
-        if plan.overlays().next().is_some() {
-            let restart = match &abilities {
-                Some(Ok(known)) => known.restart.clone(),
-                _ => self::abilities(ports, domain).await?.restart,
-            };
-            own_start(domain, &restart, &mut plan);
-        }
-        plan.stages = creation_stages(domain.uuid, draft, notes);
+        let (notes, followed) = new_layers(domain, &layers, &mut plan)?;
+        let naming = Naming { swaps: plan.names.clone(), was: guest.run(), followed };
+        plan.stages = creation_stages(domain.uuid, draft, naming, notes);
         Ok(Self { plan, id, guest, abilities })
     }
 
@@ -158,7 +173,15 @@ impl Creation {
             Ok(()) => session.close_journal(&mut warnings).await,
             // The snapshot is made; the journal stays, so that the next operation notes it.
             Err(fault)
-                if fault.is(|does| matches!(does, Does::SetCurrent { .. } | Does::NoteLayers { .. })) =>
+                if fault.is(|does| {
+                    matches!(
+                        does,
+                        Does::SetCurrent { .. }
+                            | Does::SetPart { .. }
+                            | Does::SetImage { .. }
+                            | Does::NoteLayers { .. }
+                    )
+                }) =>
             {
                 warnings.push(format!("the snapshot was made, but {}", chain(&fault.error)));
             }
@@ -171,6 +194,12 @@ impl Creation {
                     Does::Look(_) => fault.error.effect() == Effect::Done,
                     _ => false,
                 });
+                // Files that took the names of images may be written to from here on.
+                let resuming = fault.is(|does| *does == Does::ResumeGuest) && !plan.names.is_empty();
+                if resuming && fault.error.effect() != Effect::None {
+                    let message = format!("{head} yet; whether the guest goes on is not known");
+                    return Err(pending(message, Effect::Unknown).with_source(fault.error));
+                }
                 if storing && fault.error.effect() != Effect::None {
                     let message = format!("{head}, or its record is there and cannot be read");
                     return Err(pending(message, Effect::Unknown).with_source(fault.error));
@@ -265,19 +294,19 @@ async fn refuse_overlays(ports: &Ports<'_>, domain: &DomainRef, plan: &CreatePla
 const DEEP: usize = 30;
 const TOO_DEEP: usize = 100;
 
-/// What the ledger is to say of the layers of the new overlays; the plan is refused where a chain would be too deep.
-async fn new_layers(
-    ports: &Ports<'_>,
+/// What the ledger is to say of the layers of the new overlays, and the steps on records that follow names; the plan is refused where a
+/// chain would be too deep.
+fn new_layers(
     domain: &DomainRef,
-    inventory: &Inventory,
+    facts: &LayerFacts,
     plan: &mut CreatePlan,
-) -> Result<Vec<LayerNote>, Error> {
+) -> Result<(Vec<LayerNote>, Vec<Stage>), Error> {
     let overlays: Vec<Overlay> = plan.overlays().cloned().collect();
-    if overlays.is_empty() || ports.layers.get().is_none() {
-        return Ok(Vec::new());
+    if overlays.is_empty() || facts.tree.nodes().is_empty() {
+        return Ok((Vec::new(), Vec::new()));
     }
-    let facts = layers_of_tops(ports, domain, inventory).await?;
-    let mut notes = Vec::new();
+    let (mut notes, mut followed) = (Vec::new(), Vec::new());
+    let mut after = facts.clone();
     for overlay in &overlays {
         let depth = facts.tree.chain(&overlay.base).len() + 1;
         let about = format!("disk {} of domain {}", overlay.disk, domain.name);
@@ -292,25 +321,47 @@ async fn new_layers(
                 "{about}: its chain is {depth} layers deep then; a start of the domain opens each of them"
             ));
         }
-        notes.push(LayerNote::made(&overlay.disk, &overlay.file, &overlay.format, &overlay.base));
+        after.tree.add_overlay(overlay);
+        match plan.names_of(&overlay.disk) {
+            None => {
+                notes.push(LayerNote::made(&overlay.disk, &overlay.file, &overlay.format, &overlay.base));
+                notes.extend(facts.below(overlay));
+            }
+            Some(names) => {
+                followed.extend(after.follow_names(domain.uuid, names));
+                notes.push(LayerNote::made(&overlay.disk, names.kept(), &overlay.format, &overlay.file));
+                notes.extend(after.moved(names, true));
+                notes.extend(facts.below(overlay).into_iter().filter(|note| note.file.file != names.kept()));
+            }
+        }
     }
-    notes.extend(facts.below(&overlays));
-    Ok(notes)
+    Ok((notes, followed))
 }
 
-/// Of a domain that xlsnap does not start: which image its start has to name from then on. Nothing else would keep it from writing to
-/// the old one.
-fn own_start(domain: &DomainRef, restart: &Can, plan: &mut CreatePlan) {
-    if restart.is_yes() {
-        return;
+/// What can be done with the names of the disks' images.
+pub(super) async fn naming(
+    ports: &Ports<'_>,
+    domain: &DomainRef,
+    guest: GuestState,
+    inventory: &Inventory,
+) -> Result<NameFacts, Error> {
+    let mut movable = BTreeMap::new();
+    if let Some(names) = ports.names.get() {
+        for disk in inventory.disks.iter().filter(|disk| !disk.read_only && !disk.image.is_empty()) {
+            let can = names.movable(&disk.image).await;
+            let can = can.map_err(|e| {
+                from_port(e, format!("it cannot be told whether {} can be renamed", disk.image))
+            })?;
+            movable.insert(disk.name.clone(), can);
+        }
     }
-    let overlays: Vec<Overlay> = plan.overlays().cloned().collect();
-    plan.warnings.extend(overlays.into_iter().map(|Overlay { disk, file, base, .. }| {
-        format!(
-            "what starts domain {} has to name {file} for disk {disk} from then on: a write to {base} would spoil the snapshot and the disk",
-            domain.name
-        )
-    }));
+    Ok(NameFacts {
+        port: ports.names.can(),
+        restart: abilities(ports, domain).await?.restart,
+        guest,
+        pause: ports.pause.can(),
+        movable,
+    })
 }
 
 /// What a draft is made of.
@@ -328,14 +379,18 @@ impl Drafting<'_> {
         let Self { plan, inventory, guest, request, id, now } = self;
         let disks = plan.disks.iter().map(|plan| {
             let disk = inventory.disk(&plan.disk).expect("the plan is of this inventory");
+            let names = self.plan.names_of(&plan.disk);
             DiskMeta {
                 disk: disk.name.clone(),
-                image: disk.image.clone(),
+                // Under the names that the files have when the record is stored.
+                image: names.map_or(&disk.image, |names| &names.new.file).clone(),
                 format: disk.format.clone(),
                 id: None,
                 virtual_size: disk.virtual_size,
                 made: match &plan.action {
-                    SnapshotAction::External(overlay) => Some(overlay.file.clone()),
+                    SnapshotAction::External(overlay) => {
+                        Some(names.map_or(overlay.file.as_str(), NameSwap::kept).to_owned())
+                    }
                     SnapshotAction::Internal { .. } => None,
                 },
             }

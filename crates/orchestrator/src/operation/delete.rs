@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tracing::Instrument;
 use uuid::Uuid;
 use xlsnap_conf_store::{ConfStore, Entry, Record};
-use xlsnap_types::model::SnapshotName;
+use xlsnap_types::model::{Owner, SnapshotName};
 
 use super::layers::layer_facts;
 use super::{abilities, finish, inventory, refuse_pending};
@@ -14,10 +14,10 @@ use crate::execute::{Execution, Fault};
 use crate::journal::Journal;
 use crate::plan::{self, DeleteFacts, LayerFacts, Parents, no_such};
 use crate::session::{Session, chain, pending};
-use crate::step::{Does, Stage};
+use crate::step::{Adoption, Does, LayerNote, Stage};
 use crate::{
     Abilities, Can, DeletePlan, DeleteReport, DeleteRequest, DomainRef, Effect, Error, Inventory, Kind,
-    Operation, Outcome, Ports, Recovered, Run,
+    LayerFile, Operation, Outcome, Ports, Recovered, Run,
 };
 
 /// Plans a deletion, with no effect: a dry run. It asks the store and the disks.
@@ -203,6 +203,26 @@ async fn delete_in(
     session.intend(&journal).await?;
     let execution = Execution::new(session, ports, id);
     if let Err(fault) = execution.forward(&mut journal).await {
+        if fault.is(|does| matches!(does, Does::Detach(_) | Does::Rename { .. }))
+            && fault.error.effect() == Effect::None
+            && let Some(stages) = without_name(&journal, &fault)
+        {
+            // The data is where it belongs, under another name.
+            execution.backward(&stages).await.map_err(|e| {
+                pending(format!("{}; and {e}", chain(&fault.error)), Effect::Unknown).with_source(e)
+            })?;
+            let told = format!(
+                "{}; {} keeps its name, and the disk writes to it from then on: what starts domain {} has to name it",
+                chain(&fault.error),
+                name_left(&stages),
+                session.domain.name
+            );
+            warnings.push(told);
+            session.close_journal(&mut warnings).await;
+            warnings.extend(execution.into_found().warnings);
+            let deleted = snapshots.into_iter().map(|deletion| deletion.name).collect();
+            return Ok(DeleteReport { deleted, warnings, recovered: None });
+        }
         let fault = let_run_on(&execution, fault).await;
         if !fault.is(|does| matches!(does, Does::Merge(_) | Does::Stream(_)))
             || fault.error.effect() != Effect::None
@@ -250,6 +270,47 @@ pub(super) async fn let_run_on(execution: &Execution<'_>, mut fault: Fault) -> F
     };
     fault.begun.retain(|stage| !stage.any(holds));
     fault
+}
+
+/// What is done where a file that has a disk's data cannot take the name of the disk's image: the description names it as it is called,
+/// the file that has the name goes, since what it holds gets old, and the guest goes on.
+fn without_name(journal: &Journal, fault: &Fault) -> Option<Vec<Stage>> {
+    let rest = &journal.stages[fault.at..];
+    let (domain, file, over) = rest.iter().flat_map(Stage::steps).find_map(|step| match &step.does {
+        Does::Rename { file, over } => Some((step.domain, file.clone(), over.clone())),
+        _ => None,
+    })?;
+    let detached = fault
+        .begun
+        .iter()
+        .any(|stage| stage.any(|does| matches!(does, Does::Detach(from) if from.disk == file.disk)));
+    let LayerFile { disk, file: name, format, .. } = file.clone();
+    let resumes = rest.iter().find(|stage| stage.any(|does| *does == Does::ResumeGuest));
+    let one = |does| Stage::one(domain, does);
+    let mut stages = Vec::new();
+    stages.extend(detached.then(|| one(Does::SwapTop { to: file.clone(), from: file.clone() })));
+    stages.push(one(Does::Adopt(Adoption { disk, file: name, format, was: None })));
+    let note = LayerNote {
+        file: LayerFile { identity: None, ..file },
+        // The ledger has it, and says whose it is.
+        owner: Owner::Domain,
+        base: None,
+        frozen: false,
+        named: None,
+    };
+    stages.push(one(Does::NoteLayers { add: vec![note], remove: vec![over.file.clone()] }));
+    stages.push(one(Does::Unlink(over)));
+    stages.extend(resumes.cloned());
+    Some(stages)
+}
+
+/// The file that a disk writes to under its own name.
+fn name_left(stages: &[Stage]) -> String {
+    let adopted = stages.iter().flat_map(Stage::steps).find_map(|step| match &step.does {
+        Does::Adopt(adoption) => Some(adoption.file.clone()),
+        _ => None,
+    });
+    adopted.unwrap_or_default()
 }
 
 /// Ends a deletion that failed: nothing was changed, or recovery goes on with it.

@@ -3,32 +3,33 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use xlsnap_conf_store::{Entry, Record};
-use xlsnap_types::model::{DiskMeta, LayerRecord, SnapshotName};
+use xlsnap_types::model::{DiskMeta, DiskName, LayerRecord, SnapshotName};
 
 use super::guest;
 use crate::error::{from_port, from_store};
-use crate::layers::{Stray, external_parts, gather, strays};
+use crate::layers::{InternalPart, Stray, external_parts, gather, internal_parts, strays};
 use crate::plan::LayerFacts;
 use crate::step::{Does, Stage};
-use crate::{Can, CopyOut, DomainRef, Effect, Error, GuestState, Inventory, Kind, Overlay, Ports};
+use crate::{Can, CopyOut, Disk, DomainRef, Effect, Error, GuestState, Inventory, Kind, Overlay, Ports};
 
-/// The records with external parts. Others, and those that cannot be read, are left out.
+/// The records with external parts, and the internal parts of all. Records that cannot be read are left out.
 async fn external_records(
     ports: &Ports<'_>,
     domain: &DomainRef,
-) -> Result<BTreeMap<SnapshotName, Record>, Error> {
+) -> Result<(BTreeMap<SnapshotName, Record>, Vec<InternalPart>), Error> {
     let mut records = BTreeMap::new();
+    let mut inside = Vec::new();
     let mut visit = |entry: Entry| {
         let Ok(record) = entry.record else { return };
-        if let Ok(name) = SnapshotName::new(entry.name)
-            && record.snapshot.disks.iter().any(|disk| disk.is_external())
-        {
+        let Ok(name) = SnapshotName::new(entry.name) else { return };
+        inside.extend(internal_parts(&name, &record));
+        if record.snapshot.disks.iter().any(|disk| disk.is_external()) {
             records.insert(name, record);
         }
     };
     let listed = ports.store.list(domain.uuid, &mut visit).await;
     listed.map_err(|e| from_store(e, format!("what is stored of domain {} cannot be read", domain.name)))?;
-    Ok(records)
+    Ok((records, inside))
 }
 
 /// Looks at the layers of a domain; at none where no record has an external part and the ledger is empty.
@@ -37,12 +38,12 @@ pub(crate) async fn layer_facts(
     domain: &DomainRef,
     inventory: &Inventory,
 ) -> Result<LayerFacts, Error> {
-    let records = external_records(ports, domain).await?;
+    let (records, inside) = external_records(ports, domain).await?;
     let ledger = ledger(ports, domain).await?;
     if records.is_empty() && ledger.is_empty() {
         return Ok(LayerFacts::default());
     }
-    facts_of(ports, domain, inventory, (&records, &ledger)).await
+    facts_of(ports, domain, inventory, (&records, inside, &ledger)).await
 }
 
 /// The same, where the parts of this record need it: it has external ones, or internal ones in another file than the disk's image.
@@ -67,9 +68,9 @@ pub(crate) async fn layers_of_tops(
     domain: &DomainRef,
     inventory: &Inventory,
 ) -> Result<LayerFacts, Error> {
-    let records = external_records(ports, domain).await?;
+    let (records, inside) = external_records(ports, domain).await?;
     let ledger = ledger(ports, domain).await?;
-    facts_of(ports, domain, inventory, (&records, &ledger)).await
+    facts_of(ports, domain, inventory, (&records, inside, &ledger)).await
 }
 
 async fn ledger(ports: &Ports<'_>, domain: &DomainRef) -> Result<Vec<LayerRecord>, Error> {
@@ -83,12 +84,15 @@ async fn facts_of(
     ports: &Ports<'_>,
     domain: &DomainRef,
     inventory: &Inventory,
-    (records, ledger): (&BTreeMap<SnapshotName, Record>, &[LayerRecord]),
+    (records, inside, ledger): (&BTreeMap<SnapshotName, Record>, Vec<InternalPart>, &[LayerRecord]),
 ) -> Result<LayerFacts, Error> {
     let state = guest(ports, domain).await?;
     let mut facts = LayerFacts {
         tree: gather(ports, domain, inventory, records, ledger).await?,
         parts: external_parts(records),
+        inside,
+        on: state != GuestState::Off,
+        renames: renamable(ports, state, inventory),
         guest: state.run(),
         served: state == GuestState::Serving,
         no_pause: ports.pause.can().why().map(str::to_owned),
@@ -99,6 +103,17 @@ async fn facts_of(
     facts.strays = strays(ports, domain, &facts.tree).await?;
     facts.close_claimed(ports, domain).await?;
     Ok(facts)
+}
+
+/// The disks whose image can be named otherwise now: of a domain that is on its process has to close it meanwhile.
+fn renamable(ports: &Ports<'_>, guest: GuestState, inventory: &Inventory) -> BTreeSet<DiskName> {
+    let on = guest != GuestState::Off;
+    let can_stop = !on || (guest.is_on() && ports.pause.get().is_some());
+    let can = |disk: &&Disk| {
+        let loses_bitmaps = disk.bitmaps.iter().any(|bitmap| !bitmap.persistent);
+        ports.names.get().is_some() && can_stop && (!on || disk.swap.is_yes() && !loses_bitmaps)
+    };
+    inventory.disks.iter().filter(can).map(|disk| disk.name.clone()).collect()
 }
 
 impl LayerFacts {
@@ -121,17 +136,26 @@ impl LayerFacts {
 
     /// Notes the names of overlays to be made that something has already. Whether there are such, so that another plan is needed.
     pub(super) async fn find_taken(&mut self, ports: &Ports<'_>, stages: &[Stage]) -> Result<bool, Error> {
+        let made = stages.iter().flat_map(Stage::steps).filter_map(|step| match &step.does {
+            Does::MakeLayer(Overlay { file, .. }) => Some(file.as_str()),
+            Does::CopyOut(copy) => Some(copy.to.file.as_str()),
+            _ => None,
+        });
+        self.take_names(ports, made).await
+    }
+
+    /// The same of these names.
+    pub(super) async fn take_names<'f>(
+        &mut self,
+        ports: &Ports<'_>,
+        files: impl Iterator<Item = &'f str> + Send,
+    ) -> Result<bool, Error> {
         let Some(overlays) = ports.overlays.get() else { return Ok(false) };
         let mut met = false;
-        for step in stages.iter().flat_map(Stage::steps) {
-            let file = match &step.does {
-                Does::MakeLayer(Overlay { file, .. }) => file,
-                Does::CopyOut(copy) => &copy.to.file,
-                _ => continue,
-            };
+        for file in files {
             let there = overlays.exists(file).await;
             if there.map_err(|e| from_port(e, format!("the overlay {file} cannot be looked for")))? {
-                met |= self.taken.insert(file.clone());
+                met |= self.taken.insert(file.to_owned());
             }
         }
         Ok(met)

@@ -154,7 +154,7 @@ async fn end_journaled(
                 // It cannot go on; so it goes back.
                 let stages = journal.stages.clone();
                 let cause = chain(&fault.error);
-                let kept = undo(&execution, journal, stages.len(), &stages).await;
+                let kept = undo(&execution, journal, &stages).await;
                 warnings.extend(kept.map_err(|e| e.with_advice("remove the cause, then run recover"))?);
                 warnings.push(format!("it could not go on ({cause}), so it went back"));
                 warnings.append(&mut execution.found().warnings);

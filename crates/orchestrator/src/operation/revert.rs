@@ -6,17 +6,17 @@ use uuid::Uuid;
 use xlsnap_types::model::{ImageFormat, MemoryMeta, MemoryWay};
 
 use super::back::go_back;
-use super::create::Creation;
+use super::create::{Creation, naming};
 use super::layers::layers_of_record;
 use super::{abilities, finish, guest, inventory, refuse_pending};
 use crate::error::{from_port, from_store};
 use crate::execute::{Execution, interrupted};
 use crate::journal::Journal;
-use crate::plan::{self, Marks, RevertFacts, no_such};
+use crate::plan::{self, Marks, NameFacts, RevertFacts, no_such};
 use crate::session::Session;
 use crate::{
     CreateReport, CreateRequest, DiskChoice, DomainRef, Effect, Error, GuestState, MemoryPlace,
-    MemoryRequest, Operation, Overlay, PortError, PortErrorKind, Ports, RevertPlan, RevertReport,
+    MemoryRequest, NameSwap, Operation, Overlay, PortError, PortErrorKind, Ports, RevertPlan, RevertReport,
     RevertRequest, RevertWay,
 };
 
@@ -41,7 +41,8 @@ pub async fn plan_revert(
         let mut reverting = Reverting::plan(ports, domain, request, id, &Verified::default()).await?;
         if let Some(safety) = reverting.safety(ports, request).await? {
             let safety = Creation::plan(ports, domain, &safety, id).await?.plan;
-            let overlays = safety.overlays().cloned().collect();
+            let names = |overlay: &Overlay| safety.names_of(&overlay.disk).cloned();
+            let overlays = safety.overlays().map(|overlay| (overlay.clone(), names(overlay))).collect();
             let verified = Verified { contents: true, overlays, ..Verified::default() };
             reverting = Reverting::plan(ports, domain, request, id, &verified).await?;
             reverting.plan.safety = Some(safety);
@@ -160,7 +161,7 @@ struct Verified {
     safety: Option<MemoryMeta>,
     marks: Marks,
     /// The overlays of a safety snapshot that is planned and not made.
-    overlays: Vec<Overlay>,
+    overlays: Vec<(Overlay, Option<NameSwap>)>,
 }
 
 /// A revert that is to be carried out.
@@ -199,10 +200,17 @@ impl Reverting {
         }
         let mut layers = layers_of_record(ports, domain, &inventory, &record).await?;
         if let Some(safety) = &request.safety {
-            verified.overlays.iter().for_each(|overlay| layers.suppose(safety, overlay, &mut inventory));
+            for (overlay, names) in &verified.overlays {
+                layers.suppose(domain.uuid, safety, (overlay, names.as_ref()), &mut inventory);
+            }
         }
+        let naming = match layers.tree.nodes() {
+            [] => NameFacts::unasked(guest),
+            _ => naming(ports, domain, guest, &inventory).await?,
+        };
         let mut facts = RevertFacts {
             layers,
+            naming: &naming,
             domain,
             guest,
             inventory: &inventory,

@@ -3,20 +3,14 @@
 use std::collections::BTreeSet;
 
 use uuid::Uuid;
-use xlsnap_types::model::{
-    AbsoluteFile, DiskName, ImageFormat, LayerRecord, Owner, PassedOver, SnapshotName,
-};
+use xlsnap_types::model::{AbsoluteFile, DiskName, ImageFormat, PassedOver, SnapshotName};
 
-use super::refused;
+use super::{Keeping, LayerFacts, NameFacts, keep, names, refused};
 use crate::step::UndoPoint;
 use crate::{
     Can, CreatePlan, CreateRequest, Disk, DiskChoice, DiskPlan, Error, Inventory, MemoryPlace, Overlay,
     SnapshotAction, UndescribedKind,
 };
-
-/// How long, in bytes, an overlay's name may become that is made of the last overlay's: the name of each would be longer than the one
-/// before, and file systems take 255 bytes.
-const LONG: usize = 120;
 
 /// What planning a creation is to know.
 #[derive(Debug)]
@@ -26,8 +20,9 @@ pub(crate) struct CreateFacts<'a> {
     pub(crate) inventory: &'a Inventory,
     /// The names of all records.
     pub(crate) names: &'a BTreeSet<SnapshotName>,
-    /// What is noted of the layers.
-    pub(crate) ledger: &'a [LayerRecord],
+    /// What is known of the layers; of a snapshot without external parts nothing.
+    pub(crate) layers: &'a LayerFacts,
+    pub(crate) naming: &'a NameFacts,
     /// The operation's own id.
     pub(crate) id: Uuid,
     /// Seconds since 1970-01-01 UTC.
@@ -46,6 +41,7 @@ pub(crate) fn create(facts: &CreateFacts<'_>, request: &CreateRequest) -> Result
         quiesce: None,
         warnings: Vec::new(),
         stages: Vec::new(),
+        names: Vec::new(),
     };
     undescribed(facts, request, &mut plan)?;
     for disk in &facts.inventory.disks {
@@ -53,7 +49,7 @@ pub(crate) fn create(facts: &CreateFacts<'_>, request: &CreateRequest) -> Result
             plan.passed_over.push(PassedOver { disk: disk.name.clone(), why: why.to_owned() });
             continue;
         }
-        let action = match request.disks.get(&disk.name).unwrap_or(&request.default_choice) {
+        let action = match request.choice(&disk.name) {
             DiskChoice::Internal => {
                 let loads = request.memory.as_ref().is_some_and(|memory| memory.place == MemoryPlace::Inside);
                 let action = internal(facts, &plan.name, disk, loads)?;
@@ -63,13 +59,11 @@ pub(crate) fn create(facts: &CreateFacts<'_>, request: &CreateRequest) -> Result
             DiskChoice::External { file, format } => {
                 let file = match file {
                     Some(file) => file.clone(),
-                    None => {
-                        let image = overlay_stem(facts, disk, &plan.name);
-                        (request.overlay_file)(&image, &plan.name, format)
-                    }
+                    None => unused(facts, &plan, disk, format)?,
                 };
                 let overlay = overlay(facts, &plan, disk, file, format)?;
                 plan.warnings.extend(out_of_reach(disk));
+                keep_name(facts, &mut plan, (disk, &overlay), request)?;
                 SnapshotAction::External(overlay)
             }
         };
@@ -125,25 +119,25 @@ fn bitmaps_in_the_way(disk: &Disk) -> Option<String> {
     })
 }
 
-/// What an overlay is named after: the image, or the disk where its overlays have a directory of their own.
-fn overlay_stem(facts: &CreateFacts<'_>, disk: &Disk, name: &SnapshotName) -> String {
-    if let Some(directory) = &disk.overlays {
-        let domain = facts.domain.replace('/', "-");
-        return format!("{}/{domain}-{}", directory.trim_end_matches('/'), disk.name);
-    }
-    let file = disk.image.rsplit('/').next().unwrap_or_default();
-    if file.len() + name.as_str().len() <= LONG { disk.image.clone() } else { own_image(facts, disk) }
-}
-
-/// The image below a disk's overlays, by the ledger.
-fn own_image(facts: &CreateFacts<'_>, disk: &Disk) -> String {
-    let mut at = disk.image.as_str();
-    for _ in facts.ledger {
-        let entry = facts.ledger.iter().find(|entry| entry.file == at && entry.owner == Owner::Made);
-        let Some(base) = entry.and_then(|entry| entry.base.as_deref()) else { break };
-        at = base;
-    }
-    at.to_owned()
+/// A name for an overlay that no file has.
+fn unused(
+    facts: &CreateFacts<'_>,
+    plan: &CreatePlan,
+    disk: &Disk,
+    format: &ImageFormat,
+) -> Result<String, Error> {
+    let is_taken = |file: &str| {
+        let mut overlays = plan.overlays();
+        facts.layers.taken.contains(file) || overlays.any(|overlay| overlay.file == file)
+    };
+    let named = (facts.domain, disk, &plan.name);
+    names::unused(named, format, &facts.layers.tree, is_taken).ok_or_else(|| {
+        let message = format!(
+            "disk {} of domain {}: no name is free for its overlay beside {}",
+            disk.name, facts.domain, disk.image
+        );
+        refused(message).with_advice(format!("name a file for it: --external {}=FILE", disk.name))
+    })
 }
 
 /// Every disk that the request names must be there and wanted in one way.
@@ -273,6 +267,39 @@ fn overlay(
         virtual_size: disk.virtual_size,
         token: token(facts.id, plan.disks.len()),
     })
+}
+
+/// Whether the overlay takes the image's name. What is left without it is told: nothing keeps others from starting the image.
+fn keep_name(
+    facts: &CreateFacts<'_>,
+    plan: &mut CreatePlan,
+    (disk, overlay): (&Disk, &Overlay),
+    request: &CreateRequest,
+) -> Result<(), Error> {
+    let domain = facts.domain;
+    let why = match keep::of_overlay(facts.naming, facts.layers, (domain, disk, overlay), request.keep_name)?
+    {
+        Keeping::Kept(names) => {
+            plan.warnings.push(format!(
+                "disk {} writes to a new file under the name {}; what it holds now is {} from then on",
+                disk.name, overlay.base, overlay.file
+            ));
+            plan.names.push(names);
+            return Ok(());
+        }
+        Keeping::Left(why) => why,
+    };
+    if facts.naming.restart.is_yes() {
+        return Ok(());
+    }
+    let Overlay { disk, file, base, .. } = overlay;
+    let why =
+        why.map(|why| format!(" (the new file does not take the name {base}: {why})")).unwrap_or_default();
+    plan.warnings.push(format!(
+        "what starts domain {domain} has to name {file} for disk {disk} from then on, in place of {base}{why}: once the domain is off, \
+         nothing refuses a start of {base}, and a write to it would spoil the snapshot and the disk"
+    ));
+    Ok(())
 }
 
 /// The snapshots inside the image that an overlay covers.

@@ -41,6 +41,8 @@ fn moved(facts: &DeleteFacts<'_>, tidied: &Tidied) -> Vec<String> {
             last.insert(&adoption.disk, &adoption.file);
         }
     }
+    // The name is as it was.
+    last.retain(|disk, file| facts.inventory.disk(disk).is_none_or(|disk| disk.image != **file));
     let start = match facts.restart {
         Can::Yes => String::new(),
         Can::No(_) => format!("; what starts domain {} has to name it", facts.domain.name),

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 use xlsnap_types::model::{DiskName, Owner, SnapshotName};
 
-use super::NewTop;
-use crate::layers::{ExternalPart, LayerNode, LayerTree, PartFiles, Stray, Tidied, Tidy};
+use super::{NewTop, overlay_stem};
+use crate::layers::{ExternalPart, InternalPart, LayerNode, LayerTree, PartFiles, Stray, Tidied, Tidy};
 use crate::step::{Does, LayerNote, Stage};
-use crate::{Below, Disk, DomainRef, Inventory, LayerFile, Overlay, Run, SnapshotDeletion, Stream};
+use crate::{Below, DomainRef, Inventory, LayerFile, NameSwap, Overlay, Run, SnapshotDeletion, Stream};
 
 /// What planning is to know of the layers of a domain; of one without external snapshots nothing.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +16,12 @@ pub(crate) struct LayerFacts {
     pub(crate) tree: LayerTree,
     /// The external parts of all records.
     pub(crate) parts: Vec<ExternalPart>,
+    /// The internal parts of all records.
+    pub(crate) inside: Vec<InternalPart>,
+    /// Whether a process has the disks open.
+    pub(crate) on: bool,
+    /// The disks whose image can be named otherwise.
+    pub(crate) renames: BTreeSet<DiskName>,
     /// What the guest does.
     pub(crate) guest: Option<Run>,
     /// Whether a storage daemon has the disks.
@@ -39,30 +45,26 @@ impl LayerFacts {
         unnoted.map(|node| note(node, !is_top(&node.layer.file))).collect()
     }
 
-    /// The layers below new overlays: the first becomes read-only, of the others the ledger may know nothing.
-    pub(crate) fn below(&self, overlays: &[Overlay]) -> Vec<LayerNote> {
-        let mut notes = Vec::new();
-        for overlay in overlays {
-            for (depth, node) in self.tree.chain(&overlay.base).into_iter().enumerate() {
-                if depth == 0 || !node.noted {
-                    notes.push(note(node, true));
-                }
-            }
-        }
-        notes
+    /// The layers below a new overlay: the first becomes read-only, of the others the ledger may know nothing.
+    pub(crate) fn below(&self, overlay: &Overlay) -> Vec<LayerNote> {
+        let chain = self.tree.chain(&overlay.base).into_iter().enumerate();
+        chain.filter(|(depth, node)| *depth == 0 || !node.noted).map(|(_, node)| note(node, true)).collect()
     }
 
     /// What tidying takes.
     pub(crate) fn tidy(&self, domain: &DomainRef, inventory: &Inventory, tidying: &Tidying<'_>) -> Tidied {
         let Tidying { gone, merges, flat, id } = *tidying;
         let stay = |part: &&ExternalPart| !gone.contains(&part.snapshot);
-        let stems = inventory.disks.iter().filter_map(|disk| {
-            let chain = self.tree.chain(&disk.image);
-            Some((disk.name.clone(), overlay_stem(&domain.name, disk, &chain)?))
-        });
+        let stems = inventory
+            .disks
+            .iter()
+            .map(|disk| (disk.name.clone(), overlay_stem(&domain.name, disk, &self.tree)));
         Tidy {
             tree: self.tree.clone(),
             parts: self.parts.iter().filter(stay).cloned().collect(),
+            inside: self.inside.iter().filter(|part| !gone.contains(&part.snapshot)).cloned().collect(),
+            on: self.on,
+            renames: self.renames.clone(),
             tops: inventory.disks.iter().map(|disk| (disk.name.clone(), disk.image.clone())).collect(),
             stems: stems.collect(),
             taken: self.taken.clone(),
@@ -113,8 +115,30 @@ impl LayerFacts {
     }
 
     /// Supposes that an external snapshot was taken of a disk.
-    pub(crate) fn suppose(&mut self, snapshot: &SnapshotName, overlay: &Overlay, inventory: &mut Inventory) {
+    pub(crate) fn suppose(
+        &mut self,
+        domain: Uuid,
+        snapshot: &SnapshotName,
+        (overlay, names): (&Overlay, Option<&NameSwap>),
+        inventory: &mut Inventory,
+    ) {
         self.tree.add_overlay(overlay);
+        if let Some(names) = names {
+            self.follow_names(domain, names);
+            let files = PartFiles {
+                image: overlay.file.clone(),
+                format: overlay.base_format.clone(),
+                overlay: overlay.base.clone(),
+                overlay_format: overlay.format.clone(),
+            };
+            self.parts.push(ExternalPart { snapshot: snapshot.clone(), disk: overlay.disk.clone(), files });
+            let made = self.tree.get(&overlay.base).map(|node| node.layer.identity);
+            for disk in inventory.disks.iter_mut().filter(|disk| disk.name == overlay.disk) {
+                disk.identity = made;
+                disk.snapshots.clear();
+            }
+            return;
+        }
         let files = PartFiles {
             image: overlay.base.clone(),
             format: overlay.base_format.clone(),
@@ -164,17 +188,6 @@ impl LayerFacts {
     }
 }
 
-/// What the names of a disk's new overlays are made of: its own image, or a name in the directory that it has for them.
-pub(crate) fn overlay_stem(domain: &str, disk: &Disk, chain: &[&LayerNode]) -> Option<String> {
-    let own = chain.iter().find(|node| node.owner == Owner::Domain).or(chain.first())?;
-    Some(match &disk.overlays {
-        None => own.layer.file.clone(),
-        Some(directory) => {
-            format!("{}/{}-{}", directory.trim_end_matches('/'), domain.replace('/', "-"), disk.name)
-        }
-    })
-}
-
 /// What a tidying is for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tidying<'a> {
@@ -205,5 +218,6 @@ pub(crate) fn note(node: &LayerNode, frozen: bool) -> LayerNote {
             Below::Nothing | Below::Foreign(_) => None,
         },
         frozen,
+        named: node.named.clone(),
     }
 }

@@ -10,12 +10,12 @@ use xlsnap_conf_store::Record;
 use xlsnap_types::model::{MemoryMeta, PassedOver, SnapshotName};
 
 use super::create::token;
-use super::{LayerFacts, NewTop, refused, reverting_stages};
+use super::{LayerFacts, NameFacts, NewTop, refused, reverting_stages};
 use crate::record::{Found, Part, cannot_go_back, find, parts};
 use crate::step::{Does, ImageTarget, UndoPoint};
 use crate::{
-    Abilities, Can, Disk, DomainRef, Error, GuestState, Inventory, RevertPlan, RevertRequest, RevertWay, Run,
-    Stage, UndescribedKind,
+    Abilities, Can, Disk, DomainRef, Error, GuestState, Inventory, NameSwap, RevertPlan, RevertRequest,
+    RevertWay, Run, Stage, UndescribedKind,
 };
 
 /// What planning a revert is to know.
@@ -35,6 +35,7 @@ pub(crate) struct RevertFacts<'a> {
     pub(crate) safety: Option<&'a MemoryMeta>,
     /// What is known of the layers; of a snapshot without external parts nothing.
     pub(crate) layers: LayerFacts,
+    pub(crate) naming: &'a NameFacts,
     /// Whether what is on the disks is marked first.
     pub(crate) marks: Marks,
     /// The operation's own id.
@@ -57,6 +58,8 @@ pub(crate) struct Reverting {
     pub(crate) name: SnapshotName,
     pub(crate) disks: Vec<ImageTarget>,
     pub(crate) tops: Vec<NewTop>,
+    /// The new images that take the names of those before.
+    pub(crate) names: Vec<NameSwap>,
     pub(crate) way: RevertWay,
     /// What the guest does before; `None` when the domain is off.
     pub(crate) was: Option<Run>,
@@ -88,6 +91,7 @@ impl Reverting {
             name,
             disks,
             tops: Vec::new(),
+            names: Vec::new(),
             tidying: Vec::new(),
             way,
             points: Vec::new(),
@@ -168,8 +172,9 @@ pub(crate) fn revert(facts: &RevertFacts<'_>, request: &RevertRequest) -> Result
         .map(|disk| PassedOver { disk: disk.name.clone(), why: "it is not part of the snapshot".to_owned() })
         .collect();
     warn_of_bitmaps(&bitmaps, &mut warnings);
-    let tidying = external::tidying(facts, &tops);
-    warnings.extend(external::moves(facts, request, (&tops, &tidying)));
+    let names = external::names(facts, &tops);
+    let tidying = external::tidying(facts, &tops, &names);
+    warnings.extend(external::moves(facts, request, (&tops, &names, &tidying)));
     if facts.marks == Marks::NoRoom && !points.is_empty() {
         points.clear();
         warnings.push(format!(
@@ -182,6 +187,7 @@ pub(crate) fn revert(facts: &RevertFacts<'_>, request: &RevertRequest) -> Result
         tidying,
         disks,
         tops,
+        names,
         way,
         was: facts.guest.run(),
         stops: facts.pause.is_yes(),

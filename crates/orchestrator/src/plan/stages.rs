@@ -1,12 +1,12 @@
 //! The lists of stages, one function an operation.
 
 use uuid::Uuid;
-use xlsnap_types::model::SnapshotName;
+use xlsnap_types::model::{DiskName, SnapshotName};
 
 use super::{NewParent, NewTop, Reverting, SnapshotDeletion};
 use crate::journal::Draft;
 use crate::step::{Adoption, Does, Ended, Expected, ImageFile, ImageTarget, LayerNote, Stage, Step};
-use crate::{LayerFile, LayerSnapshot, Overlay, RevertWay, Run, SaveTo, SnapshotAction};
+use crate::{LayerFile, LayerSnapshot, NameSwap, Overlay, RevertWay, Run, SaveTo, SnapshotAction};
 
 /// A list under way.
 struct List {
@@ -57,6 +57,14 @@ impl List {
         self.one(Does::Look(Expected::Taken { actions: actions.to_vec(), inside }));
     }
 
+    /// Gives new files the names of the disks' images; where a process has these open, it closes them meanwhile.
+    fn name(&mut self, swaps: &[NameSwap], on: bool) {
+        self.each(swaps.iter().filter(|_| on).map(|names| Does::Detach(names.old.clone())));
+        self.each(swaps.iter().cloned().map(Does::SwapNames));
+        let top = |names: &NameSwap| Does::SwapTop { to: names.top(), from: names.old.clone() };
+        self.each(swaps.iter().filter(|_| on).map(top));
+    }
+
     fn adopt(&mut self, actions: &[SnapshotAction]) {
         self.each(overlays(actions).map(|overlay| {
             Does::Adopt(Adoption {
@@ -76,29 +84,69 @@ fn overlays(actions: &[SnapshotAction]) -> impl Iterator<Item = &Overlay> {
     })
 }
 
-/// Makes a snapshot. The commit point is the storing of its record.
-pub(crate) fn creation_stages(domain: Uuid, draft: Draft, layers: Vec<LayerNote>) -> Vec<Stage> {
+/// The new files that take the names of the disks' images.
+#[derive(Debug, Default)]
+pub(crate) struct Naming {
+    pub(crate) swaps: Vec<NameSwap>,
+    /// What the guest does; `None` when no process has the disks.
+    pub(crate) was: Option<Run>,
+    /// The steps on records of other snapshots that name the files.
+    pub(crate) followed: Vec<Stage>,
+}
+
+impl Naming {
+    /// Whether the disk writes to its overlay by the exchange of names alone.
+    fn is_of(&self, disk: &DiskName) -> bool {
+        self.swaps.iter().any(|names| names.old.disk == *disk)
+    }
+}
+
+/// Makes a snapshot. The commit point is the storing of its record. Where overlays take the names of images, the guest stands still from
+/// before the snapshot until the disks write to them, so that up to then nothing is written that could not be given up.
+pub(crate) fn creation_stages(
+    domain: Uuid,
+    draft: Draft,
+    naming: Naming,
+    layers: Vec<LayerNote>,
+) -> Vec<Stage> {
     let mut list = List::new(domain);
     list.each(overlays(&draft.actions).cloned().map(Does::MakeLayer));
+    list.each(naming.swaps.iter().cloned().map(Does::ReadyNames));
     list.each(draft.quiesced.map(|bound| Does::Freeze { bound }));
+    let taken: Vec<SnapshotAction> =
+        draft.actions.iter().filter(|action| !naming.is_of(action.disk())).cloned().collect();
+    let on = naming.was.is_some();
     match &draft.memory {
-        None => list.take(&draft.actions),
+        None => {
+            let stopped = naming.was.filter(|was| was.runs() && !naming.swaps.is_empty());
+            list.each(stopped.map(|was| Does::StopGuest { was }));
+            list.take(&taken);
+            list.name(&naming.swaps, on);
+            list.each(stopped.map(|_| Does::ResumeGuest));
+        }
         Some(save) if save.to == SaveTo::Inside => {
             list.one(Does::TakeInside { save: save.clone(), actions: draft.actions.clone() });
         }
         Some(save) => {
             list.one(Does::BeginMemory(save.clone()));
-            list.take(&draft.actions);
+            list.take(&taken);
+            list.name(&naming.swaps, on);
             list.one(Does::RunOn(save.clone()));
             list.one(Does::FinishMemory(save.clone()));
         }
     }
     list.each(draft.quiesced.map(|bound| Does::Thaw { bound }));
-    list.look_for(&draft.actions, draft.memory.as_ref().is_some_and(|save| save.to == SaveTo::Inside));
-    list.adopt(&draft.actions);
+    if !taken.is_empty() {
+        list.look_for(&taken, draft.memory.as_ref().is_some_and(|save| save.to == SaveTo::Inside));
+    }
+    if !naming.swaps.is_empty() {
+        list.one(Does::Look(Expected::Named(naming.swaps)));
+    }
+    list.adopt(&taken);
     let (to, from) = (Some(draft.name.clone()), draft.meta.parent.clone());
     list.one(Does::StoreRecord(Box::new(draft)));
     list.one(Does::SetCurrent { to, from });
+    list.stages.extend(naming.followed);
     list.each((!layers.is_empty()).then_some(Does::NoteLayers { add: layers, remove: Vec::new() }));
     list.stages
 }
@@ -205,11 +253,14 @@ pub(crate) fn reverting_stages(domain: Uuid, revert: &Reverting) -> Vec<Stage> {
     list.at_once(points().map(Does::MarkUndo));
     list.each(revert.tops.iter().map(NewTop::making));
     list.each(revert.bitmaps.iter().cloned());
-    let adopt = || revert.tops.iter().map(adoption);
+    let is_named = |top: &&NewTop| revert.names.iter().any(|names| names.old.disk == *top.disk());
+    let others = || revert.tops.iter().filter(|top| !is_named(top));
+    let adopt = || others().map(adoption);
     let ended = || Does::EndProcess(Ended { was: revert.was, memory: revert.safety.clone() });
     match &revert.way {
         RevertWay::Off => {
             list.side_by_side(apply());
+            list.name(&revert.names, false);
             list.each(adopt());
         }
         RevertWay::Release { run } => {
@@ -218,7 +269,8 @@ pub(crate) fn reverting_stages(domain: Uuid, revert: &Reverting) -> Vec<Stage> {
                 list.side_by_side(apply());
                 list.one(Does::TakeBack);
             }
-            list.each(revert.tops.iter().map(swap));
+            list.each(others().map(swap));
+            list.name(&revert.names, true);
             list.each(adopt());
             list.one(Does::ResetGuest);
             list.each(run.runs().then_some(Does::ResumeGuest));
@@ -226,12 +278,14 @@ pub(crate) fn reverting_stages(domain: Uuid, revert: &Reverting) -> Vec<Stage> {
         RevertWay::Restart { run } => {
             list.each(revert.was.is_some().then(ended));
             list.side_by_side(apply());
+            list.name(&revert.names, false);
             list.each(adopt());
             list.one(Does::Start { run: *run });
         }
         RevertWay::Restore { memory, run } => {
             list.each(revert.was.is_some().then(ended));
             list.side_by_side(apply());
+            list.name(&revert.names, false);
             list.each(adopt());
             list.one(Does::Restore { memory: memory.clone(), run: *run });
         }
@@ -246,6 +300,9 @@ pub(crate) fn reverting_stages(domain: Uuid, revert: &Reverting) -> Vec<Stage> {
         }
     }
     list.one(Does::Look(Expected::Sizes(revert.disks.clone())));
+    if !revert.names.is_empty() {
+        list.one(Does::Look(Expected::Named(revert.names.clone())));
+    }
     list.one(Does::SetCurrent { to: Some(revert.name.clone()), from: revert.from.clone() });
     if !revert.points.is_empty() || !revert.tops.is_empty() {
         list.one(Does::Commit);

@@ -1,10 +1,13 @@
 //! The way back: for each step that was begun, the steps that undo it, from what a look found. Pure.
 
-use xlsnap_types::model::DiskName;
+use xlsnap_types::model::{DiskName, Owner};
+
+use crate::look::is_named;
 
 use super::{Adoption, Does, Ended, ImageFile, ImageTarget, LayerNote, Stage, Step, UndoPoint};
 use crate::{
-    Can, Effect, Error, GuestState, Inventory, Kind, LayerFile, Overlay, Run, SnapshotAction, SnapshotId,
+    Can, Effect, Error, GuestState, Inventory, Kind, LayerFile, NameSwap, Overlay, Run, SnapshotAction,
+    SnapshotId,
 };
 
 /// What a look found.
@@ -125,6 +128,27 @@ impl Planner<'_> {
         use When::{First, InTurn};
         let one = |when, does| vec![(when, vec![does])];
         Ok(match does {
+            // Its name is that of the file which holds what was there before.
+            Does::MakeLayer(overlay) if self.stays(&overlay.file) => Vec::new(),
+            Does::SwapNames(names) if self.stays(&names.new.file) => self.stay_named(names),
+            Does::ReadyNames(names)
+                if self.stays(&names.new.file)
+                    || self.any(|does| matches!(does, Does::SwapNames(begun) if begun == names)) =>
+            {
+                Vec::new()
+            }
+            Does::ReadyNames(names) | Does::SwapNames(names) => {
+                one(InTurn, Does::SwapNamesBack(names.clone()))
+            }
+            Does::Detach(from) if self.is_on() && !self.has_run() => {
+                let mut groups = one(InTurn, Does::SwapTop { to: from.clone(), from: from.clone() });
+                groups.extend(self.reset_again(does));
+                groups
+            }
+            Does::SwapTop { to, .. } if self.is_detached(&to.disk) => {
+                let is_needed = self.is_on() && !self.has_run() && !self.is_back(&to.disk);
+                if is_needed { one(InTurn, Does::Detach(to.clone())) } else { Vec::new() }
+            }
             // One that no snapshot was to be taken with is of a revert: what was written to it is what is undone.
             Does::MakeLayer(overlay) if !self.is_taken_with(overlay) => {
                 one(InTurn, Does::RemoveLayer(overlay.clone()))
@@ -181,6 +205,60 @@ impl Planner<'_> {
         })
     }
 
+    /// Whether the disk's process was made to close its image on the way.
+    fn is_detached(&self, disk: &DiskName) -> bool {
+        self.any(|does| matches!(does, Does::Detach(from) if from.disk == *disk))
+    }
+
+    /// Whether the disk writes to what it wrote to before, under the name that it had.
+    fn is_back(&self, disk: &DiskName) -> bool {
+        self.any(|does| match does {
+            Does::SwapNames(names) if names.old.disk == *disk => {
+                let found = self.look.inventory.disk(disk);
+                found.is_some_and(|found| found.image == names.kept() && found.identity == names.old.identity)
+            }
+            _ => false,
+        })
+    }
+
+    /// Whether a guest may have written to the new files of a snapshot since they have their names.
+    fn has_run(&self) -> bool {
+        let resumed = self.any(|does| match does {
+            Does::ResumeGuest => true,
+            Does::RunOn(save) => save.was.runs(),
+            _ => false,
+        });
+        let is_snapshot = |does: &Does| matches!(does, Does::SwapNames(names) if names.stands_on_old);
+        self.any(is_snapshot) && (resumed || self.look.guest.run() == Some(Run::Runs))
+    }
+
+    /// Whether the new file of a disk stays what it is, because a guest may have written to it. `name` is the one that it had first.
+    fn stays(&self, name: &str) -> bool {
+        let inventory = &self.look.inventory;
+        self.has_run()
+            && self.any(|does| match does {
+                Does::SwapNames(names) => names.new.file == name && is_named(names, inventory),
+                _ => false,
+            })
+    }
+
+    fn stay_named(&mut self, names: &NameSwap) -> Vec<Group> {
+        let (top, moved) = (names.top(), names.moved());
+        self.kept.push(format!(
+            "disk {} goes on writing to a new file under the name {}; what it held before is {}, below that",
+            top.disk, top.file, moved.file
+        ));
+        let note = LayerNote {
+            file: LayerFile { identity: None, ..moved },
+            owner: Owner::Domain,
+            base: None,
+            frozen: true,
+            named: Some(top.file.clone()),
+        };
+        let made = LayerNote::made(&top.disk, &top.file, &top.format, &note.file.file);
+        vec![(When::InTurn, vec![Does::NoteLayers { add: vec![made, note], remove: Vec::new() }])]
+    }
+
     fn is_taken_with(&self, overlay: &Overlay) -> bool {
         self.any(
             |does| matches!(does, Does::Take(SnapshotAction::External(taken)) if taken.file == overlay.file),
@@ -197,17 +275,22 @@ impl Planner<'_> {
             let back = Does::SwapTop { to: from.clone(), from: to.clone() };
             groups.push((When::InTurn, vec![back]));
         }
+        groups.extend(self.reset_again(&Does::SwapTop { to: to.clone(), from: from.clone() }));
+        groups
+    }
+
+    /// A reset when the last disk has its layer of before again: the first one that was given another is undone last.
+    fn reset_again(&self, does: &Does) -> Option<Group> {
         // A process that lets go of its disks too is reset when it has them back.
         let was_reset =
             self.any(|does| *does == Does::ResetGuest) && !self.any(|does| *does == Does::Release);
-        let mut swaps = self.begun.iter().flat_map(Stage::steps).filter_map(|step| match &step.does {
-            Does::SwapTop { to, .. } => Some(to),
-            _ => None,
+        let mut swaps = self.begun.iter().flat_map(Stage::steps).filter(|step| match &step.does {
+            Does::Detach(_) => true,
+            Does::SwapTop { to, .. } => !self.is_detached(&to.disk),
+            _ => false,
         });
-        if was_reset && self.is_on() && swaps.next() == Some(to) {
-            groups.push((When::InTurn, vec![Does::ResetGuest]));
-        }
-        groups
+        let is_first = swaps.next().is_some_and(|step| step.does == *does);
+        (was_reset && self.is_on() && is_first).then(|| (When::InTurn, vec![Does::ResetGuest]))
     }
 
     /// Whether the domain's process writes a disk to this layer.

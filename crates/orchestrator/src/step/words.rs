@@ -45,6 +45,40 @@ impl Step {
                 format!("make the domain's process write disk {} to {}", to.disk, to.file),
                 vec![to.file.clone()],
             ),
+            Does::Detach(from) => {
+                (format!("make the domain's process close {} (disk {})", from.file, from.disk), Vec::new())
+            }
+            Does::ReadyNames(names) => (
+                format!(
+                    "make the new file of disk {} ready to take the name {}",
+                    names.old.disk,
+                    names.kept()
+                ),
+                vec![names.new.file.clone()],
+            ),
+            Does::SwapNames(names) => (
+                format!(
+                    "give the new file of disk {} the name {}; the one that has it now becomes {}",
+                    names.old.disk,
+                    names.kept(),
+                    names.new.file
+                ),
+                vec![names.old.file.clone(), names.new.file.clone()],
+            ),
+            Does::SwapNamesBack(names) => (
+                format!("give the file of disk {} its name back: {}", names.old.disk, names.kept()),
+                vec![names.old.file.clone(), names.new.file.clone()],
+            ),
+            Does::Rename { file, over } => (
+                format!("rename {} (disk {}) to {}, in place of that", file.file, file.disk, over.file),
+                vec![file.file.clone(), over.file.clone()],
+            ),
+            Does::SetImage { snapshot, disk, to, .. } => (
+                format!(
+                    "note in the record of snapshot {snapshot} that its part of disk {disk} is inside {to}"
+                ),
+                Vec::new(),
+            ),
             Does::Merge(Merge { from, into, .. }) => (
                 format!("merge what {} holds of disk {} into {}", from.file, from.disk, into.file),
                 vec![into.file.clone()],
@@ -246,6 +280,21 @@ impl Does {
             ),
             Self::SwapTop { to, .. } => {
                 format!("the domain's process cannot write disk {} to {}", to.disk, to.file)
+            }
+            Self::Detach(from) => {
+                format!("the domain's process cannot close {} (disk {})", from.file, from.disk)
+            }
+            Self::ReadyNames(names) | Self::SwapNames(names) => {
+                format!("the new file of disk {} cannot take the name {}", names.old.disk, names.kept())
+            }
+            Self::SwapNamesBack(names) => {
+                format!("the file of disk {} cannot have its name {} back", names.old.disk, names.kept())
+            }
+            Self::Rename { file, over } => {
+                format!("{} (disk {}) cannot be renamed to {}", file.file, file.disk, over.file)
+            }
+            Self::SetImage { snapshot, disk, .. } => {
+                format!("the image of disk {disk} in the record of snapshot {snapshot} cannot be changed")
             }
             Self::Merge(Merge { from, into, .. }) => {
                 format!("{} (disk {}) cannot be merged into {}", from.file, from.disk, into.file)

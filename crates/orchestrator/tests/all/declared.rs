@@ -130,6 +130,49 @@ async fn a_run_does_what_its_dry_run_says() {
     }
 }
 
+/// The same where new files take the names of the disks' images, and of recoveries of that.
+#[tokio::test]
+async fn what_keeps_names_does_what_its_dry_run_says() {
+    let both = ["vda", "vdb"];
+    for power in [Power::Running, Power::Paused, Power::Off] {
+        for op in [
+            Op::external("s", &both),
+            Op::external("s", &["vda"]),
+            Op::external_memory("s", &both),
+            Op::revert("a"),
+            Op::revert("c"),
+            Op::delete("a"),
+            Op::delete("c"),
+            Op::branch("b"),
+            Op::branch("a"),
+        ] {
+            if power == Power::Off && matches!(&op, Op::Create(request) if request.memory.is_some()) {
+                continue;
+            }
+            let start = crate::names::chain(power).await;
+            let backend = start.fork();
+            let said = of_dry_run(&backend, &op).await;
+            backend.faults().clear();
+            op.run(&backend).await.unwrap();
+            assert_eq!(effects(&backend), said, "{power:?} {op:?}");
+            for at in 0..backend.faults().calls().len() {
+                let backend = start.fork();
+                backend.faults().plan(at, Fault::Crash(Moment::After));
+                let _ = op.run(&backend).await;
+                backend.restart();
+                let plan = plan_recover(&backend.ports(), &backend.domain(), false).await.unwrap();
+                let said = match &plan {
+                    None => Vec::new(),
+                    Some(plan) => declared(&backend, &[&plan.stages]).await,
+                };
+                backend.faults().clear();
+                recover(&backend.ports(), &backend.domain()).await.unwrap();
+                assert_eq!(effects(&backend), said, "{power:?} {op:?}: crash after call {at}");
+            }
+        }
+    }
+}
+
 /// The same of what no record names.
 #[tokio::test]
 async fn a_run_on_an_orphan_does_what_its_dry_run_says() {

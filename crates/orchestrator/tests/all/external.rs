@@ -234,7 +234,7 @@ async fn the_ledger_says_whose_each_file_is() {
     let ledger = backend.store().layers(FakeBackend::UUID);
     let owner = |file: &str| ledger.iter().find(|layer| layer.file == file).map(|layer| layer.owner);
     assert_eq!(owner("/images/vda.qcow2"), Some(Owner::Domain));
-    assert_eq!(owner("/images/vda.a.qcow2"), Some(Owner::Made));
+    assert_eq!(owner("/images/vda.a-1.qcow2"), Some(Owner::Made));
     let frozen = ledger.iter().filter(|layer| layer.stamp.is_some()).count();
     assert_eq!((ledger.len(), frozen), (8, 6));
 }
@@ -242,16 +242,18 @@ async fn the_ledger_says_whose_each_file_is() {
 #[tokio::test]
 async fn a_base_that_was_written_is_named_and_neither_gone_back_to_nor_merged() {
     let backend = chain(Power::Off).await;
-    backend.change("/images/vda.a.qcow2", |image| image.modified += 1);
+    backend.change("/images/vda.a-1.qcow2", |image| image.modified += 1);
     let error = Op::revert("b").run(&backend).await.unwrap_err();
-    assert!(told(&error).contains("/images/vda.a.qcow2 was written to"), "{}", told(&error));
+    assert!(told(&error).contains("/images/vda.a-1.qcow2 was written to"), "{}", told(&error));
     Op::revert("c").run(&backend).await.unwrap();
     let warnings = Op::delete("b").run(&backend).await.unwrap();
     assert!(
-        warnings.iter().any(|warning| warning.contains("/images/vda.a.qcow2") && warning.contains("written")),
+        warnings
+            .iter()
+            .any(|warning| warning.contains("/images/vda.a-1.qcow2") && warning.contains("written")),
         "{warnings:?}"
     );
-    assert!(backend.files().contains("/images/vda.a.b.qcow2"));
+    assert!(backend.files().contains("/images/vda.b-1.qcow2"));
     // Taken for what it holds now, it is a layer like the others.
     let accept = CheckRequest { keep_base: [disk("vda")].into(), ..CheckRequest::default() };
     let report = check(&backend.ports(), &backend.domain(), &accept).await.unwrap();
@@ -265,14 +267,14 @@ async fn a_base_that_was_written_is_named_and_neither_gone_back_to_nor_merged() 
 #[tokio::test]
 async fn a_file_that_took_a_layers_name_is_neither_written_nor_removed() {
     let backend = chain(Power::Off).await;
-    let copy = backend.change("/images/vda.a.b.c.qcow2", |image| image.clone());
+    let copy = backend.change("/images/vda.c-1.qcow2", |image| image.clone());
     let mut other = Image::new(ImageFormat::Qcow2);
     other.base = copy.base.clone();
     other.content = Some(99);
-    backend.remove_file("/images/vda.a.b.c.qcow2");
-    backend.add_file("/images/vda.a.b.c.qcow2", other);
+    backend.remove_file("/images/vda.c-1.qcow2");
+    backend.add_file("/images/vda.c-1.qcow2", other);
     Op::revert("a").run(&backend).await.unwrap();
-    assert_eq!(backend.read_image("/images/vda.a.b.c.qcow2"), 99);
+    assert_eq!(backend.read_image("/images/vda.c-1.qcow2"), 99);
 }
 
 #[tokio::test]
@@ -328,7 +330,7 @@ async fn a_flattened_disk_stands_on_nothing_and_every_snapshot_stays() {
         let backend = chain(power).await;
         run(&backend, &Op::flatten(&["vda"])).await;
         assert_eq!(base_of(&backend, "vda"), None);
-        assert_eq!(base_of(&backend, "vdb").as_deref(), Some("/images/vdb.a.b.qcow2"));
+        assert_eq!(base_of(&backend, "vdb").as_deref(), Some("/images/vdb.b-1.qcow2"));
         let warnings = Op::flatten(&[]).run(&backend).await.unwrap();
         assert!(warnings.iter().any(|warning| warning.contains("bytes are copied into")), "{warnings:?}");
         assert_whole(&backend, "flattened").await;
@@ -393,7 +395,7 @@ async fn what_cannot_be_flattened_is_refused_by_name() {
     let backend = mixed(Power::Running).await;
     refused(
         Op::flatten(&[]).run(&backend).await,
-        &["/images/vda.c.qcow2", "internal snapshots d", "--external vda"],
+        &["/images/vda.c-1.qcow2", "internal snapshots d", "--external vda"],
     );
     run(&backend, &Op::external("e", &["vda", "vdb"])).await;
     run(&backend, &Op::flatten(&[])).await;
@@ -402,14 +404,14 @@ async fn what_cannot_be_flattened_is_refused_by_name() {
     backend.set_room(1000);
     refused(Op::flatten(&["vdb"]).run(&backend).await, &["disk vdb", "room for 1000"]);
     backend.set_room(u64::MAX);
-    backend.change("/images/vda.a.qcow2", |image| image.modified += 1);
+    backend.change("/images/vda.a-1.qcow2", |image| image.modified += 1);
     refused(
         Op::flatten(&["vda"]).run(&backend).await,
-        &["/images/vda.a.qcow2 was written to", "xlsnap check"],
+        &["/images/vda.a-1.qcow2 was written to", "xlsnap check"],
     );
     Op::flatten(&["vdb"]).run(&backend).await.unwrap();
     backend.remove_file("/images/vda.qcow2");
-    refused(Op::flatten(&["vda"]).run(&backend).await, &["/images/vda.a.qcow2"]);
+    refused(Op::flatten(&["vda"]).run(&backend).await, &["/images/vda.a-1.qcow2"]);
     let error = Op::flatten(&["vdz"]).run(&backend).await.unwrap_err();
     assert!(told(&error).contains("no disk vdz"), "{}", told(&error));
 }
@@ -433,7 +435,7 @@ async fn data_goes_up_where_it_cannot_go_down() {
         write(&backend, 1);
         run(&backend, &Op::external("a", &["vda", "vdb"])).await;
         run(&backend, &Op::external("b", &["vda", "vdb"])).await;
-        backend.change("/images/vda.a.qcow2", |image| image.virtual_size *= 2);
+        backend.change("/images/vda.a-1.qcow2", |image| image.virtual_size *= 2);
         backend.change_disk("vda", |image| image.virtual_size *= 2);
         let accept = CheckRequest { keep_base: [disk("vda")].into(), ..CheckRequest::default() };
         check(&backend.ports(), &backend.domain(), &accept).await.unwrap();
@@ -445,8 +447,8 @@ async fn data_goes_up_where_it_cannot_go_down() {
             "{power:?}: {warnings:?}"
         );
         assert_whole(&backend, "gone up").await;
-        assert_eq!(backend.change("/images/vda.a.qcow2", |image| image.base.clone()), None, "{power:?}");
-        assert_eq!(backend.read_image("/images/vda.a.qcow2"), 1, "{power:?}");
+        assert_eq!(backend.change("/images/vda.a-1.qcow2", |image| image.base.clone()), None, "{power:?}");
+        assert_eq!(backend.read_image("/images/vda.a-1.qcow2"), 1, "{power:?}");
     }
 }
 
@@ -470,17 +472,17 @@ impl Claims for Claimed {
 async fn data_goes_up_from_what_another_domain_needs() {
     for power in POWERS {
         let backend = chain(power).await;
-        let claimed = Claimed("/images/vda.a.qcow2");
+        let claimed = Claimed("/images/vda.a-1.qcow2");
         let ports = Ports { claims: Port::Has(&claimed), ..backend.ports() };
         let warnings = Op::delete("b").run_with(&ports, &backend.domain()).await.unwrap();
         let stays = |warning: &String| {
-            warning.contains("/images/vda.a.qcow2") && warning.contains("domain other stands on it")
+            warning.contains("/images/vda.a-1.qcow2") && warning.contains("domain other stands on it")
         };
         assert!(warnings.iter().any(stays), "{warnings:?}");
         assert_whole(&backend, "gone up").await;
         let base = |file: &str| backend.change(file, |image| image.base.clone());
-        assert_eq!(base("/images/vda.a.b.qcow2").as_deref(), Some("/images/vda.qcow2"), "{power:?}");
-        assert_eq!(base("/images/vda.a.qcow2").as_deref(), Some("/images/vda.qcow2"), "{power:?}");
+        assert_eq!(base("/images/vda.b-1.qcow2").as_deref(), Some("/images/vda.qcow2"), "{power:?}");
+        assert_eq!(base("/images/vda.a-1.qcow2").as_deref(), Some("/images/vda.qcow2"), "{power:?}");
         assert_eq!(states(&backend), held(&[("a", 1), ("c", 3)]), "{power:?}");
         assert!(see(&backend).contents.values().all(|read| *read == 4), "{power:?}");
 

@@ -185,7 +185,7 @@ async fn overlays_that_went_missing_are_found() {
     use xlsnap_orchestrator::Overlays as _;
     backend.adopt(&crate::common::disk("vda"), "/images/vda.qcow2", &ImageFormat::Qcow2).await.unwrap();
     assert_eq!(codes(&backend, true).await, ["overlay-unused/vda"]);
-    backend.remove_file("/images/vda.s.qcow2");
+    backend.remove_file("/images/vda.s-1.qcow2");
     assert_eq!(codes(&backend, true).await, ["overlay-missing/vda", "overlay-unused/vda"]);
 }
 
@@ -290,11 +290,14 @@ async fn what_stays_without_its_record_is_told() {
         ..xlsnap_orchestrator::DeleteRequest::new(name("s"))
     };
     let warnings = Op::Delete(forget).run(&backend).await.unwrap();
-    assert!(warnings[0].contains("disk vda") && warnings[0].contains("/images/vdb.s.qcow2"), "{warnings:?}");
+    assert!(
+        warnings[0].contains("disk vda") && warnings[0].contains("/images/vdb.s-1.qcow2"),
+        "{warnings:?}"
+    );
     assert!(backend.store().records(FakeBackend::UUID).is_empty());
     assert_eq!(
         (backend.tags("vda"), backend.disk("vdb").top),
-        (vec!["s".to_owned()], "/images/vdb.s.qcow2".to_owned())
+        (vec!["s".to_owned()], "/images/vdb.s-1.qcow2".to_owned())
     );
 }
 

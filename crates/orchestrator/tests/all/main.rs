@@ -9,6 +9,7 @@ mod foreign;
 mod layers_model;
 mod mocks;
 mod model;
+mod names;
 mod obstacles;
 mod orphans;
 mod overlays;

@@ -138,7 +138,7 @@ async fn an_overlay_is_made_in_the_directory_for_overlays_and_never_where_it_is_
     let on_device = |inventory: &mut Inventory| first(inventory).image = "/dev/vg/root".to_owned();
     refused(
         creation(&request, on_device).await,
-        &["vda", "/dev/vg/root.s.qcow2", "reboot", "--external vda=FILE"],
+        &["vda", "/dev/vg/root.s-1.qcow2", "reboot", "--external vda=FILE"],
     );
     let plan = creation(&request, |inventory| {
         on_device(inventory);
@@ -149,7 +149,7 @@ async fn an_overlay_is_made_in_the_directory_for_overlays_and_never_where_it_is_
     };
     assert_eq!(overlay.base, "/dev/vg/root");
     assert!(
-        overlay.file.starts_with("/srv/over/") && overlay.file.ends_with("-vda.s.qcow2"),
+        overlay.file.starts_with("/srv/over/") && overlay.file.ends_with("-vda.s-1.qcow2"),
         "{}",
         overlay.file
     );

@@ -2,11 +2,12 @@
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
-    Command, Commands, Does, LayerFile, Merge, PortError, SnapshotAction, Stage, Step, Stream,
+    Command, Commands, Does, LayerFile, Merge, NameSwap, PortError, SnapshotAction, Stage, Step, Stream,
 };
 use xlsnap_types::model::DiskName;
 
 use super::Images;
+use crate::names::{goes_back, third};
 
 #[async_trait]
 impl Commands for Images {
@@ -47,6 +48,23 @@ pub(crate) fn reheader(child: &LayerFile) -> Command {
     Command::on("qemu-img rebase -u", &child.file)
 }
 
+/// Files that exchange their names.
+pub(crate) fn exchange(names: &NameSwap) -> Command {
+    Command::on_all("xlsnap: link, rename", [names.old.file.clone(), names.new.file.clone()])
+}
+
+pub(crate) fn exchange_back(names: &NameSwap) -> Vec<Command> {
+    // One that cannot be looked at is told as one that goes back.
+    let (goes, writes) = goes_back(names).unwrap_or((true, names.stands_on_old));
+    let reheader = reheader_new(names).filter(|_| writes);
+    goes.then(|| exchange(names)).into_iter().chain(reheader).collect()
+}
+
+/// The header of a new file that stands on the old one is written while it waits under a third name.
+fn reheader_new(names: &NameSwap) -> Option<Command> {
+    names.stands_on_old.then(|| Command::on("qemu-img rebase -u", third(names)))
+}
+
 /// One step.
 pub(crate) fn of(does: &Does) -> Vec<Command> {
     vec![match does {
@@ -55,6 +73,15 @@ pub(crate) fn of(does: &Does) -> Vec<Command> {
                 Command::on("xlsnap: unlink", &layer.file),
                 Command::on("qemu-img create", &layer.file),
             ];
+        }
+        Does::ReadyNames(names) => {
+            let rename = Command::on_all("xlsnap: rename", [names.new.file.clone(), third(names)]);
+            return std::iter::once(rename).chain(reheader_new(names)).collect();
+        }
+        Does::SwapNames(names) => exchange(names),
+        Does::SwapNamesBack(names) => return exchange_back(names),
+        Does::Rename { file, over } => {
+            Command::on_all("xlsnap: rename", [file.file.clone(), over.file.clone()])
         }
         Does::Merge(layers) => merge(layers),
         Does::Stream(stream) => self::stream(stream),
@@ -72,6 +99,7 @@ pub(crate) fn of(does: &Does) -> Vec<Command> {
         Does::RemoveMemory { file, .. } => Command::on("xlsnap: unlink", file),
         Does::StoreRecord(_)
         | Does::SetPart { .. }
+        | Does::SetImage { .. }
         | Does::NoteLayers { .. }
         | Does::SetParent { .. }
         | Does::SetSnapshotId { .. }

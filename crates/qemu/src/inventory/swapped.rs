@@ -2,6 +2,8 @@
 
 use xlsnap_types::model::DiskName;
 
+use super::attached::Medium;
+
 /// What their names begin with.
 const PREFIX: &str = "xls-swap-";
 
@@ -18,6 +20,11 @@ pub(crate) fn free_name(disk: &DiskName, is_taken: impl Fn(&str) -> bool) -> Str
 pub(crate) fn is_of(node: &str, disk: &DiskName) -> bool {
     let number = node.strip_prefix(&prefix(disk));
     number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Whether it is an empty node that the disk's device has in place of an image that QEMU was made to close.
+pub(crate) fn is_stand_in(medium: &Medium, disk: &DiskName) -> bool {
+    medium.driver == "null-co" && is_of(&medium.node, disk)
 }
 
 fn prefix(disk: &DiskName) -> String {

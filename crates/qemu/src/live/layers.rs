@@ -14,8 +14,8 @@ use super::Live;
 use crate::layers;
 
 /// How long QEMU may take to close a file after it let go of the last node on it.
-const CLOSING: Duration = Duration::from_secs(5);
-const SOON: Duration = Duration::from_millis(5);
+pub(super) const CLOSING: Duration = Duration::from_secs(5);
+pub(super) const SOON: Duration = Duration::from_millis(5);
 
 #[async_trait]
 impl Layers for Live {

@@ -12,6 +12,7 @@ mod guest;
 mod layers;
 mod look;
 mod merge;
+mod names;
 mod open;
 mod stream;
 mod swap;

@@ -10,7 +10,7 @@ use std::path::Path;
 use xlsnap_orchestrator::{Effect, LayerFile, PortError, PortErrorKind};
 use xlsnap_qemu_img::{ChainEnd, chain};
 use xlsnap_qmp_transport::QmpExt;
-use xlsnap_qmp_transport::commands::{Backing, BlockdevAdd, BlockdevDel, NodeRef, QomSetString};
+use xlsnap_qmp_transport::commands::{Backing, BlockdevAdd, NodeRef};
 use xlsnap_types::model::DiskName;
 
 use super::Live;
@@ -53,14 +53,16 @@ impl Live {
                 name
             }
         };
-        let path =
-            if device.starts_with('/') { device.to_owned() } else { format!("/machine/peripheral/{device}") };
-        let set = QomSetString { path, property: "drive".to_owned(), value: node.clone() };
-        let done = self.qmp.execute(set).await;
+        let done = self.give_device(device, &node).await;
         self.forget();
-        let Err(error) = done else { return Ok(()) };
-        if opened && let Err(error) = self.qmp.execute(BlockdevDel { node_name: node }).await {
-            tracing::debug!(%error, %disk, "the node of an image that is not used stays open");
+        let Err(error) = done else {
+            if swapped::is_stand_in(medium, disk) {
+                self.let_go_of(&medium.node).await;
+            }
+            return Ok(());
+        };
+        if opened {
+            self.let_go_of(&node).await;
         }
         Err(error::of_qmp(about, error))
     }

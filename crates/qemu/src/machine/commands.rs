@@ -98,7 +98,7 @@ impl Commands for Machine {
 async fn of_layers(
     does: &Does,
     at: At,
-    before: &[Stage],
+    earlier: &[Stage],
     on: &On,
 ) -> Result<Option<Vec<Command>>, PortError> {
     let live = &on.live;
@@ -107,6 +107,7 @@ async fn of_layers(
         Does::Merge(_)
             | Does::Reheader { .. }
             | Does::SwapTop { .. }
+            | Does::Detach(_)
             | Does::Unlink(_)
             | Does::RemoveLayer(_)
             | Does::EmptyLayer { .. }
@@ -115,12 +116,17 @@ async fn of_layers(
     ) {
         return Ok(None);
     }
-    let before = live.before(before.iter().flat_map(Stage::steps).map(|step| &step.does)).await?;
+    let before = live.before(earlier.iter().flat_map(Stage::steps).map(|step| &step.does)).await?;
     let closed = &before.closed;
     Ok(Some(match does {
         Does::Merge(merge) => live.merge_commands(merge, at.runs, &before).await?,
         Does::Reheader { child, .. } => live.reheader_commands(child, &before).await?,
-        Does::SwapTop { to, .. } => live.swap_commands(to).await?,
+        Does::SwapTop { to, .. } => {
+            let is_detached = |does: &Does| matches!(does, Does::Detach(from) if from.disk == to.disk);
+            let detached = earlier.iter().flat_map(Stage::steps).any(|step| is_detached(&step.does));
+            live.swap_commands(to, detached).await?
+        }
+        Does::Detach(from) => live.detach_commands(from, closed).await?,
         Does::Unlink(layer) => {
             let merged = before.by_job.contains(&layer.file);
             live.unlink_commands(&layer.file, merged, closed).await?

@@ -3,14 +3,15 @@
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
     Bitmap, Can, CopyOut, Disks, Guest, GuestState, Health, ImageHealth, Inventory, Layer, LayerFile,
-    LayerSnapshot, Layers, Merge, Overlay, Overlays, PortError, Progress, SnapshotAction, SnapshotId, Stream,
+    LayerSnapshot, Layers, Merge, NameSwap, Names, Overlay, Overlays, PortError, Progress, SnapshotAction,
+    SnapshotId, Stream,
 };
 use xlsnap_types::model::{DiskName, ImageFormat};
 
 use super::Machine;
 use super::state::Holder;
 use crate::process::{self, Process, StartSpec};
-use crate::{layers, overlay};
+use crate::{layers, names, overlay};
 
 #[async_trait]
 impl Guest for Machine {
@@ -176,6 +177,48 @@ impl Layers for Machine {
         match self.holder()? {
             Holder::Live(on) => on.live.swap(disk, to).await,
             Holder::Images(images) => images.swap(disk, to).await,
+        }
+    }
+}
+
+#[async_trait]
+impl Names for Machine {
+    async fn movable(&self, file: &str) -> Result<Can, PortError> {
+        names::movable(file)
+    }
+
+    async fn ready_names(&self, swap: &NameSwap) -> Result<(), PortError> {
+        match self.holder()? {
+            Holder::Live(on) => on.live.ready_names(swap).await,
+            Holder::Images(images) => images.ready_names(swap).await,
+        }
+    }
+
+    async fn swap_names(&self, swap: &NameSwap) -> Result<(), PortError> {
+        match self.holder()? {
+            Holder::Live(on) => on.live.swap_names(swap).await,
+            Holder::Images(images) => images.swap_names(swap).await,
+        }
+    }
+
+    async fn swap_names_back(&self, swap: &NameSwap) -> Result<(), PortError> {
+        match self.holder()? {
+            Holder::Live(on) => on.live.swap_names_back(swap).await,
+            Holder::Images(images) => images.swap_names_back(swap).await,
+        }
+    }
+
+    async fn rename(&self, file: &LayerFile, over: &LayerFile) -> Result<(), PortError> {
+        match self.holder()? {
+            Holder::Live(on) => on.live.rename(file, over).await,
+            Holder::Images(images) => images.rename(file, over).await,
+        }
+    }
+
+    async fn detach(&self, disk: &DiskName) -> Result<(), PortError> {
+        match self.holder()? {
+            Holder::Live(on) => on.live.detach(disk).await,
+            Holder::Images(images) => images.detach(disk).await,
         }
     }
 }

@@ -65,6 +65,7 @@ impl Machine {
             commands: Port::Has(self),
             overlays: Port::Has(self),
             layers: Port::Has(self),
+            names: Port::Has(self),
             pause: Port::Has(self),
             memory: Port::Has(self),
             inside: Port::Has(self),

@@ -540,7 +540,7 @@ async fn a_parked_merge_leaves_both_layers_and_is_done_later() {
 }
 
 /// Each way of attaching a disk: further arguments, and the name of its device in QEMU's object tree.
-fn devices(file: &Path) -> Vec<(Vec<String>, &'static str)> {
+pub(crate) fn devices(file: &Path) -> Vec<(Vec<String>, &'static str)> {
     let node =
         format!("driver=qcow2,node-name=n,cache.no-flush=on,file.driver=file,file.filename={}", text(file));
     let drive = format!("file={},format=qcow2,cache=unsafe", text(file));

@@ -7,6 +7,7 @@ mod delete;
 mod described;
 mod inventory;
 mod layers;
+mod names;
 mod overlay;
 mod revertible;
 mod snapshot;

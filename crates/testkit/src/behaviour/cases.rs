@@ -6,6 +6,7 @@ mod delete;
 mod external;
 mod layers;
 mod machine;
+mod names;
 mod revert;
 mod trees;
 
@@ -15,6 +16,7 @@ pub use delete::*;
 pub use external::*;
 pub use layers::*;
 pub use machine::*;
+pub use names::*;
 pub use revert::*;
 pub use trees::*;
 

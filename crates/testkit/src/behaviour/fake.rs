@@ -21,7 +21,7 @@ impl FakeDomain {
 
     /// The same, with a process that can be ended and started, and memory.
     pub fn with_machine(disks: &[TestDisk]) -> Self {
-        Self::on(FakeBackend::new(&[]).with_machine(), disks, true)
+        Self::on(FakeBackend::new(&[]).with_machine().with_names(), disks, true)
     }
 
     fn on(backend: FakeBackend, disks: &[TestDisk], live: bool) -> Self {

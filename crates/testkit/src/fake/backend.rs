@@ -8,12 +8,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use uuid::Uuid;
 use xlsnap_orchestrator::{
-    Abilities, Clock, DomainRef, Effect, Guest, GuestState, Port, PortError, PortErrorKind, Ports, Progress,
+    Abilities, Can, Clock, DomainRef, Effect, Guest, GuestState, Port, PortError, PortErrorKind, Ports,
+    Progress,
 };
 use xlsnap_types::model::{DiskName, ImageFormat, StateFlags};
 
 use super::machine::{GuestMemory, Saving};
 use super::{Faults, Image, MemStore, MemoryFile};
+
+/// What a device has in place of an image that its process was made to close.
+pub(super) const STAND_IN: &str = "null-co://";
 
 /// A disk of the domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +76,7 @@ pub struct FakeBackend {
     store: MemStore,
     time: Arc<AtomicU64>,
     pub(super) machine: bool,
+    names: bool,
 }
 
 impl FakeBackend {
@@ -95,6 +100,7 @@ impl FakeBackend {
                 room: u64::MAX,
             })),
             machine: false,
+            names: false,
             store: MemStore::with_faults(faults.clone()),
             faults,
             time: Arc::new(AtomicU64::new(1_700_000_000_000)),
@@ -111,12 +117,25 @@ impl FakeBackend {
         Self::new(&disks)
     }
 
+    /// The same, whose files can be renamed.
+    pub fn with_names(mut self) -> Self {
+        self.names = true;
+        self
+    }
+
+    /// The same, of a domain that others start.
+    pub fn started_by_others(self) -> Self {
+        self.state().abilities.restart = Can::no("others start it");
+        self
+    }
+
     /// A backend of its own that is as this one is now, without its faults.
     pub fn fork(&self) -> Self {
         let faults = Faults::default();
         Self {
             state: Arc::new(Mutex::new(self.state().clone())),
             machine: self.machine,
+            names: self.names,
             store: self.store.fork(faults.clone()),
             faults,
             time: Arc::new(AtomicU64::new(self.time.load(Ordering::Relaxed))),
@@ -145,8 +164,11 @@ impl FakeBackend {
     /// All ports.
     pub fn ports(&self) -> Ports<'_> {
         let ports = Ports::new(self, self, &self.store, self, self);
-        let ports =
+        let mut ports =
             Ports { overlays: Port::Has(self), layers: Port::Has(self), commands: Port::Has(self), ..ports };
+        if self.names {
+            ports.names = Port::Has(self);
+        }
         if !self.machine {
             return ports;
         }
@@ -310,6 +332,9 @@ impl State {
     }
 
     pub(super) fn content(&self, file: &str) -> u64 {
+        if file == STAND_IN {
+            return u64::MAX;
+        }
         let mut image = self.files.get(file).expect("a disk's image is there");
         while image.content.is_none() {
             let base = image.base.as_deref().expect("an image without content has a base");

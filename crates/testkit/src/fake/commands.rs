@@ -40,6 +40,11 @@ fn call(does: &Does) -> Option<&'static str> {
         Does::RemoveLayer(_) => "overlays.discard",
         Does::CopyOut(_) => "layers.copy_out",
         Does::SwapTop { .. } => "layers.swap",
+        Does::Detach(_) => "names.detach",
+        Does::ReadyNames(_) => "names.ready_names",
+        Does::SwapNames(_) => "names.swap_names",
+        Does::SwapNamesBack(_) => "names.swap_names_back",
+        Does::Rename { .. } => "names.rename",
         Does::Merge(_) => "layers.merge",
         Does::DeleteInLayer(_) => "layers.delete_inside",
         Does::Stream(_) => "layers.stream",
@@ -68,9 +73,11 @@ fn call(does: &Does) -> Option<&'static str> {
         Does::Release => "release.release",
         Does::TakeBack => "release.take_back",
         Does::RemoveMemory { .. } => "memory_files.remove",
-        Does::StoreRecord(_) | Does::SetPart { .. } | Does::SetParent { .. } | Does::SetSnapshotId { .. } => {
-            "lock.store"
-        }
+        Does::StoreRecord(_)
+        | Does::SetPart { .. }
+        | Does::SetImage { .. }
+        | Does::SetParent { .. }
+        | Does::SetSnapshotId { .. } => "lock.store",
         Does::DeleteRecord(_) => "lock.delete",
         Does::SetCurrent { .. } | Does::NoteLayers { .. } => "lock.set_domain_record",
         Does::Commit => "lock.set_journal",

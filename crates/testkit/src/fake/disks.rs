@@ -7,7 +7,7 @@ use xlsnap_orchestrator::{
 };
 use xlsnap_types::model::{DiskName, ImageFormat};
 
-use super::backend::{State, refuse};
+use super::backend::{STAND_IN, State, refuse};
 use super::faults::Verdict;
 use super::{FakeBackend, FakeDisk, Image};
 
@@ -112,6 +112,17 @@ impl Disks for FakeBackend {
             let mut disks = Vec::new();
             for disk in state.disks.clone() {
                 let off = state.guest == GuestState::Off;
+                if disk.top == STAND_IN {
+                    let why = || Can::no("its process was made to close it");
+                    disks.push(Disk {
+                        internal: why(),
+                        external: why(),
+                        revert: why(),
+                        swap: Can::Yes,
+                        ..Disk::new(disk.name, disk.top, ImageFormat::Raw, 1 << 20)
+                    });
+                    continue;
+                }
                 let image = state.file(&disk.top)?;
                 if off && image.in_use {
                     return refuse(

@@ -109,6 +109,7 @@ impl Faults {
             "layers.merge",
             "layers.stream",
             "layers.swap",
+            "names.detach",
             "memory.",
             "inside.",
             "power.",

@@ -165,6 +165,9 @@ pub struct LayerRecord {
     /// What it was like when it became read-only; `None` while a disk writes to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stamp: Option<Stamp>,
+    /// The name that it had as the disk's image, where a file above it has that name now; `None` where it has its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub named: Option<String>,
 }
 
 /// Whose a file of a chain is.

@@ -6,14 +6,14 @@ use xlsnap_types::model::SnapshotName;
 use super::again::Again;
 use crate::error::from_store;
 use crate::journal::{Direction, Journal};
-use crate::look::{holds_memory, is_ours, is_taken};
+use crate::look::{holds_memory, is_named, is_ours, is_taken};
 use crate::operation::back::look;
 use crate::operation::delete::{Tree, moved, names};
 use crate::plan::{deletion_stages, heir, layer_deletion_stages};
 use crate::step::{Does, Expected, ImageTarget, Look, Stage, Step, UndoPoint, back};
 use crate::{
-    Below, DomainRef, Effect, Error, Kind, Layer, LayerFile, LayerSnapshot, Operation, Outcome, Overlay,
-    Ports, SaveTo, SnapshotAction, SnapshotDeletion,
+    Below, DomainRef, Effect, Error, Kind, Layer, LayerFile, LayerSnapshot, NameSwap, Operation, Outcome,
+    Overlay, Ports, SaveTo, SnapshotAction, SnapshotDeletion,
 };
 
 /// Whether the record that a creation was to store is there.
@@ -113,15 +113,23 @@ impl Ending {
     /// done; and what they are about may be gone since.
     async fn drop_done(&mut self, ports: &Ports<'_>) {
         let Some(layers) = ports.layers.get() else { return };
-        let unlinks = self.stages.iter().enumerate().rev().filter_map(|(at, stage)| match stage {
-            Stage::One(Step { does: Does::Unlink(layer), .. }) => Some((at, layer)),
+        let gone = self.stages.iter().enumerate().rev().filter_map(|(at, stage)| match stage {
+            Stage::One(Step { does: Does::Unlink(layer), .. }) => Some((at, layer, None)),
+            Stage::One(Step { does: Does::Rename { file, over }, .. }) => Some((at, over, file.identity)),
             _ => None,
         });
         let mut done = None;
-        for (at, layer) in unlinks {
+        for (at, layer, renamed) in gone {
             // One that cannot be looked at is left to the step itself.
             let Ok(found) = layers.look(layer).await else { continue };
-            if found.is_none_or(|found| layer.identity.is_some_and(|planned| planned != found.identity)) {
+            let is_gone = match (&found, renamed) {
+                (Some(found), Some(renamed)) => found.identity == renamed,
+                (None, Some(_)) => false,
+                (found, None) => found
+                    .as_ref()
+                    .is_none_or(|found| layer.identity.is_some_and(|planned| planned != found.identity)),
+            };
+            if is_gone {
                 done = Some(at);
                 break;
             }
@@ -131,9 +139,13 @@ impl Ending {
         self.stages.retain(|stage| {
             // The unlinking itself once more: it lets go what is left of the merge.
             let is_later = at.next().is_some_and(|at| at >= done);
-            is_later
-                || !stage
-                    .any(|does| does.is_tidying() || matches!(does, Does::ResumeGuest | Does::MakeLayer(_)))
+            let of_process = |does: &Does| {
+                matches!(
+                    does,
+                    Does::ResumeGuest | Does::MakeLayer(_) | Does::Detach(_) | Does::SwapTop { .. }
+                )
+            };
+            is_later || !stage.any(|does| does.is_tidying() || of_process(does))
         });
     }
 
@@ -201,22 +213,45 @@ impl Ending {
             journal.does().any(|does| matches!(does, Does::BeginMemory(save) if save.to != SaveTo::Inside));
         let external = actions.iter().any(|action| matches!(action, SnapshotAction::External(_)));
         let reached = !external || journal.at >= taking;
+        let swaps: Vec<NameSwap> = journal
+            .does()
+            .filter_map(|does| match does {
+                Does::SwapNames(names) => Some(names.clone()),
+                _ => None,
+            })
+            .collect();
         let there = is_taken(&actions, look.guest, &look.inventory)
-            && (!inside || holds_memory(&actions, &look.inventory));
+            && (!inside || holds_memory(&actions, &look.inventory))
+            && swaps.iter().all(|names| is_named(names, &look.inventory));
         if forward && !outside && reached && there && !look.foreign {
             let thaw = journal.does().filter_map(|does| match does {
                 Does::Freeze { bound } if look.guest.is_on() => Some(Does::Thaw { bound: *bound }),
                 _ => None,
             });
-            let mut stages: Vec<Stage> = thaw.map(|does| Stage::one(domain.uuid, does)).collect();
+            let resume =
+                journal.does().find(|does| **does == Does::ResumeGuest && look.guest.is_on()).cloned();
+            let first = resume.into_iter().chain(thaw);
+            let mut stages: Vec<Stage> = first.map(|does| Stage::one(domain.uuid, does)).collect();
             stages.extend(from(|does| matches!(does, Does::Adopt(_) | Does::StoreRecord(_))).iter().cloned());
             let opened = Does::Look(Expected::Taken { actions, inside });
+            let named = (!swaps.is_empty()).then_some(Does::Look(Expected::Named(swaps)));
             let at = stages.iter().position(|stage| stage.any(|does| matches!(does, Does::StoreRecord(_))));
             // An overlay that cannot be opened is found before the record says that it is there.
-            stages.insert(at.unwrap_or(stages.len()), Stage::one(domain.uuid, opened));
+            let at = at.unwrap_or(stages.len());
+            let looks = [opened].into_iter().chain(named).map(|does| Stage::one(domain.uuid, does));
+            stages.splice(at..at, looks);
             return Ok(Self::completed(stages));
         }
-        let begun = if forward && external && !reached { taking } else { journal.stages.len() };
+        let is_renaming = journal.does().any(|does| matches!(does, Does::SwapNames(_)));
+        // Before a guest goes on, which may write to files with the names that were kept, the journal is written.
+        let resuming = journal.stage_with(|does| matches!(does, Does::ResumeGuest | Does::RunOn(_)));
+        let resuming = resuming.filter(|at| forward && is_renaming && journal.at < *at);
+        let begun = match resuming {
+            _ if forward && external && !reached => taking,
+            Some(resuming) => resuming,
+            None if !forward && is_renaming => journal.at,
+            None => journal.stages.len(),
+        };
         Self::undone(&journal.stages[..begun], look)
     }
 

@@ -6,15 +6,12 @@ use std::collections::BTreeSet;
 use xlsnap_types::model::{ImageFormat, Owner};
 
 use super::RevertFacts;
-use crate::layers::{Guard, LayerNode, PartFiles, WITHOUT_DATA, external_part};
+use crate::layers::{Guard, PartFiles, WITHOUT_DATA, external_part};
 use crate::plan::create::token;
-use crate::plan::{MadeTop, Merges, NewTop, Tidying, file_beside, overlay_stem, refused};
+use crate::plan::{LayerFacts, MadeTop, Merges, NewTop, Tidying, keep, refused};
 use crate::record::{Found, Part, find, parts};
 use crate::step::{Does, LayerNote, Stage};
-use crate::{Below, Can, CopyOut, Disk, Error, LayerFile, Overlay, RevertRequest};
-
-/// How many names are tried for an overlay.
-const NAMES: usize = 100_000;
+use crate::{Below, Can, CopyOut, Disk, Error, LayerFile, NameSwap, Overlay, RevertRequest};
 
 /// The new images.
 pub(super) fn tops(facts: &RevertFacts<'_>, request: &RevertRequest) -> Result<Vec<NewTop>, Error> {
@@ -73,7 +70,7 @@ fn top(
     }
     let virtual_size = part.meta.map_or(base.layer.virtual_size, |meta| meta.virtual_size);
     let format = ImageFormat::Qcow2;
-    let Some(file) = unused(facts, request, disk, &chain, &format) else {
+    let Some(file) = unused(facts, request, disk, &format) else {
         return Err(refused(format!("{about}: no name is free for its overlay beside {}", files.image))
             .with_advice("remove the overlays there that no record names: see what check says"));
     };
@@ -86,16 +83,24 @@ fn top(
         virtual_size,
         token: token(facts.id, number),
     };
-    Ok(NewTop { made: MadeTop::Overlay(overlay), old: image_of(disk) })
+    Ok(NewTop { made: MadeTop::Overlay(overlay), old: keep::image_of(disk) })
 }
 
-fn image_of(disk: &Disk) -> LayerFile {
-    LayerFile {
-        disk: disk.name.clone(),
-        file: disk.image.clone(),
-        format: disk.format.clone(),
-        identity: disk.identity,
-    }
+/// The new images that take the names of those before: where the name of a disk's image was kept so far, and can be.
+pub(super) fn names(facts: &RevertFacts<'_>, tops: &[NewTop]) -> Vec<NameSwap> {
+    let kept = tops.iter().enumerate().filter(|(_, top)| {
+        let Some(disk) = facts.inventory.disk(top.disk()) else { return false };
+        let file = top.file();
+        facts.layers.tree.keeps_name(&disk.name, &disk.image)
+            && keep::why_not(facts.naming, &facts.layers, disk, (&file.file, &file.format)).is_none()
+    });
+    kept.map(|(number, top)| NameSwap {
+        old: top.old.clone(),
+        new: top.file(),
+        stands_on_old: false,
+        token: token(facts.id, 0x100 + number),
+    })
+    .collect()
 }
 
 /// The copy of an internal snapshot, where a layer below the disk's image, or beside it, holds it.
@@ -113,9 +118,8 @@ fn copy(facts: &RevertFacts<'_>, request: &RevertRequest, part: &Part<'_>) -> Re
         ))
         .with_advice("copy the image, and start the domain from the copy"));
     }
-    let chain = facts.layers.tree.chain(&meta.image);
     let format = ImageFormat::Qcow2;
-    let Some(file) = unused(facts, request, disk, &chain, &format) else {
+    let Some(file) = unused(facts, request, disk, &format) else {
         return Err(refused(format!("{about}: no name is free for a copy beside {}", meta.image))
             .with_advice("remove the files there that no record names: see what check says"));
     };
@@ -125,36 +129,37 @@ fn copy(facts: &RevertFacts<'_>, request: &RevertRequest, part: &Part<'_>) -> Re
         to: LayerFile { disk: part.disk.clone(), file, format, identity: None },
         virtual_size: meta.virtual_size,
     };
-    Ok(Some(NewTop { made: MadeTop::Copy(copy), old: image_of(disk) }))
+    Ok(Some(NewTop { made: MadeTop::Copy(copy), old: keep::image_of(disk) }))
 }
 
-/// A name for the overlay that no file has: `IMAGE.SNAPSHOT-N.qcow2`, where the image is the domain's own.
+/// A name for a new image that no file has.
 fn unused(
     facts: &RevertFacts<'_>,
     request: &RevertRequest,
     disk: &Disk,
-    chain: &[&LayerNode],
     format: &ImageFormat,
 ) -> Option<String> {
-    let stem = overlay_stem(&facts.domain.name, disk, chain)?;
-    let taken: BTreeSet<&str> =
-        facts.layers.tree.nodes().iter().map(|node| node.layer.file.as_str()).collect();
-    (1..NAMES)
-        .map(|number| file_beside(&stem, &format!("{}-{number}", request.name), format))
-        .find(|file| !taken.contains(file.as_str()) && !facts.layers.taken.contains(file))
+    let LayerFacts { tree, taken, .. } = &facts.layers;
+    let named = (facts.domain.name.as_str(), disk, &request.name);
+    crate::plan::names::unused(named, format, tree, |file| taken.contains(file))
 }
 
 /// Where the disks write to from then on, and what is lost, as sentences.
 pub(super) fn moves(
     facts: &RevertFacts<'_>,
     request: &RevertRequest,
-    (tops, tidying): (&[NewTop], &[Stage]),
+    (tops, names, tidying): (&[NewTop], &[NameSwap], &[Stage]),
 ) -> Vec<String> {
     let is_kept = |file: &str| facts.layers.parts.iter().any(|part| part.files.image == file);
     let mut told: Vec<String> = tops
         .iter()
         .map(|top| {
-            let (disk, old, file) = (top.disk(), &top.old.file, top.file().file);
+            let (disk, mut old, mut file) = (top.disk(), &top.old.file, top.file().file);
+            let kept = names.iter().find(|names| names.old.disk == *disk);
+            let is_kept_state = is_kept(old);
+            if let Some(names) = kept {
+                (old, file) = (&names.new.file, format!("a new file under the name {}", names.kept()));
+            }
             let what = match &top.made {
                 MadeTop::Overlay(overlay) => format!("which stands on {}", overlay.base),
                 MadeTop::Copy(CopyOut { from, virtual_size, .. }) => {
@@ -162,13 +167,15 @@ pub(super) fn moves(
                 }
             };
             let start = match facts.abilities.restart {
+                _ if kept.is_some() => String::new(),
                 Can::Yes => String::new(),
                 Can::No(_) => format!("; what starts domain {} has to name it", facts.domain.name),
             };
             let lost = match &request.safety {
                 Some(safety) => format!("; what {old} holds is kept in snapshot {safety}"),
                 // The disk writes to what a snapshot needs as it is.
-                None if is_kept(old) => String::new(),
+                None if is_kept_state => String::new(),
+                None if kept.is_some() => "; what it holds now and no snapshot has is lost".to_owned(),
                 None => format!("; what {old} holds and no snapshot has is lost"),
             };
             format!("disk {disk} writes to {file} from then on, {what}{start}{lost}")
@@ -177,7 +184,8 @@ pub(super) fn moves(
     for step in tidying.iter().flat_map(Stage::steps) {
         let (Does::Unlink(layer) | Does::EmptyLayer { layer, .. }) = &step.does else { continue };
         let has_data = facts.layers.tree.get(&layer.file).is_some_and(|node| node.layer.bytes > WITHOUT_DATA);
-        if has_data && !tops.iter().any(|top| top.old.file == layer.file) {
+        let is_told = tops.iter().any(|top| top.old.identity.is_some() && top.old.identity == layer.identity);
+        if has_data && !is_told {
             told.push(format!("what {} (disk {}) holds and no snapshot has is lost", layer.file, layer.disk));
         }
     }
@@ -186,31 +194,52 @@ pub(super) fn moves(
 
 /// What becomes of the layers after the commit: the new ones are noted, and those that no disk and no snapshot needs any more are
 /// removed.
-pub(super) fn tidying(facts: &RevertFacts<'_>, tops: &[NewTop]) -> Vec<Stage> {
+pub(super) fn tidying(facts: &RevertFacts<'_>, tops: &[NewTop], names: &[NameSwap]) -> Vec<Stage> {
     if tops.is_empty() {
         return Vec::new();
     }
-    let notes = tops.iter().map(|top| LayerNote {
-        file: top.file(),
-        owner: Owner::Made,
-        base: match &top.made {
-            MadeTop::Overlay(overlay) => Some(overlay.base.clone()),
-            MadeTop::Copy(_) => None,
-        },
-        frozen: false,
-    });
-    let add: Vec<LayerNote> = notes.chain(facts.layers.unnoted(facts.inventory, tops)).collect();
-    let noted = Stage::one(facts.domain.uuid, Does::NoteLayers { add, remove: Vec::new() });
+    let domain = facts.domain.uuid;
     let mut after = facts.layers.clone();
     let mut inventory = facts.inventory.clone();
+    let mut add: Vec<LayerNote> = Vec::new();
+    let mut stages = Vec::new();
     for top in tops {
         after.tree.add(top);
+        let kept = names.iter().find(|names| names.old.disk == *top.disk());
+        let file = kept.map_or_else(|| top.file(), NameSwap::top);
         for disk in inventory.disks.iter_mut().filter(|disk| disk.name == *top.disk()) {
-            disk.image = top.file().file;
+            disk.image.clone_from(&file.file);
+        }
+        add.push(LayerNote {
+            file,
+            owner: Owner::Made,
+            base: match &top.made {
+                MadeTop::Overlay(overlay) => Some(overlay.base.clone()),
+                MadeTop::Copy(_) => None,
+            },
+            frozen: false,
+            named: None,
+        });
+        if let Some(names) = kept {
+            stages.extend(after.follow_names(domain, names));
+            add.extend(after.moved(names, false));
         }
     }
+    let is_moved = |file: &str| names.iter().any(|names| names.kept() == file);
+    let unnoted = facts.layers.unnoted(facts.inventory, tops);
+    add.extend(unnoted.into_iter().filter(|note| !is_moved(&note.file.file)));
     let (gone, flat) = (BTreeSet::new(), BTreeSet::new());
     let tidying = Tidying { gone: &gone, merges: Merges::Left, flat: &flat, id: facts.id };
     let tidied = after.tidy(facts.domain, &inventory, &tidying);
-    std::iter::once(noted).chain(tidied.stages).collect()
+    // What becomes of these has steps of its own, which may be done before the note is written once more.
+    let goes = |file: &str| {
+        tidied.stages.iter().flat_map(Stage::steps).any(|step| match &step.does {
+            Does::Unlink(layer) | Does::EmptyLayer { layer, .. } => layer.file == file,
+            _ => false,
+        })
+    };
+    add.retain(|note| !goes(&note.file.file));
+    stages.push(Stage::one(domain, Does::NoteLayers { add, remove: Vec::new() }));
+    stages.extend(tidied.stages);
+    stages
 }

@@ -5,6 +5,7 @@ use xlsnap_qmp_transport::commands::JobStatus;
 
 use super::{Live, PREFIX, Place, is_done};
 use crate::images::commands;
+use crate::inventory::swapped;
 use crate::layers;
 
 fn qmp(command: &str) -> Command {
@@ -184,10 +185,44 @@ impl Live {
     }
 
     /// A new image under a device, which QEMU may have open already.
-    pub(crate) async fn swap_commands(&self, to: &LayerFile) -> Result<Vec<Command>, PortError> {
-        let is_open = !self.nodes().await?.images(&to.file).is_empty();
+    ///
+    /// `detached` is whether QEMU was made to close the disk's image before.
+    pub(crate) async fn swap_commands(
+        &self,
+        to: &LayerFile,
+        detached: bool,
+    ) -> Result<Vec<Command>, PortError> {
+        let looked = self.look_again().await?;
+        let mut nodes = self.nodes().await?;
+        let medium = looked.disks.iter().find(|found| found.disk.name == to.disk);
+        let medium = medium.and_then(|found| found.medium.as_ref());
+        let has_it = medium.is_some_and(|medium| nodes.same(&to.file, &medium.file));
+        if has_it && !detached {
+            return Ok(Vec::new());
+        }
+        let detached = detached || medium.is_some_and(|medium| swapped::is_stand_in(medium, &to.disk));
+        let is_open = !detached && !nodes.images(&to.file).is_empty();
         let add = (!is_open).then(|| Command::on("QMP blockdev-add", &to.file));
-        Ok(add.into_iter().chain([qmp("qom-set")]).collect())
+        let stand_in = detached.then(|| qmp("blockdev-del"));
+        Ok(add.into_iter().chain([qmp("qom-set")]).chain(stand_in).collect())
+    }
+
+    /// An empty stand-in under a device, and its image closed.
+    pub(crate) async fn detach_commands(
+        &self,
+        from: &LayerFile,
+        closed: &[String],
+    ) -> Result<Vec<Command>, PortError> {
+        let looked = self.look_again().await?;
+        let mut media =
+            looked.disks.iter().filter_map(|found| Some((&found.disk.name, found.medium.as_ref()?)));
+        if media.any(|(disk, medium)| *disk == from.disk && swapped::is_stand_in(medium, disk)) {
+            return Ok(Vec::new());
+        }
+        let mut words = vec![qmp("blockdev-add"), qmp("qom-set")];
+        let branch = self.nodes().await?.branch(&from.file);
+        words.extend(self.closes(&branch, closed).await?);
+        Ok(words)
     }
 
     /// The end of a layer's file; `merged` is whether a job moves its data down before.

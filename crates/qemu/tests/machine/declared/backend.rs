@@ -13,7 +13,7 @@ use xlsnap_testkit::fake::{Faults, MemStore};
 use xlsnap_types::model::MemoryWay;
 
 use super::operation::Op;
-use super::recorder::Recorder;
+use super::recorder::{RENAME, Recorder};
 use super::tap::Tap;
 use crate::behaviour::WallClock;
 use crate::rig::{Rig, ports_of, told};
@@ -208,6 +208,11 @@ fn compared(declared: &[Declared], done: Vec<Vec<Command>>, about: &str) -> usiz
 fn comparable(mut commands: Vec<Command>) -> Vec<Command> {
     commands.retain(|command| command.command != "xlsnap: the domain's file");
     for command in &mut commands {
+        if command.command.starts_with("xlsnap: ") && command.command.ends_with("rename") {
+            // A memory file gets its name by one too.
+            let is_image = command.files.iter().all(|file| !file.ends_with(".save"));
+            *command = if is_image { Command::new(RENAME) } else { command.clone() };
+        }
         // Nor which layers a job is on that QEMU opened by itself.
         if ["QMP migrate", "QMP block-commit", "QMP block-stream"].contains(&command.command.as_str()) {
             command.files.clear();

@@ -175,6 +175,64 @@ async fn of_layers_deleted_while_it_is_off() {
     layers_deleted(Before::Off).await;
 }
 
+/// New files under the names of the images: taken, gone back to, deleted.
+async fn names_kept(before: Before) {
+    let backend = Backend::new(before).await;
+    for given in ["e1", "e2", "e3"] {
+        backend.check(&Op::kept(given, &BOTH)).await;
+    }
+    backend.check(&Op::kept("mixed", &["vdb"])).await;
+    for given in ["mixed", "e1", "e3", "e2"] {
+        backend.check(&Op::revert(given)).await;
+    }
+    if before != Before::Off {
+        backend.settle().await;
+        let ways = backend.machine.survey(None).await.unwrap().ways;
+        for way in ways.into_iter().filter(|way| *way != MemoryWay::Internal) {
+            backend.check(&Op::kept_memory(&format!("m-{}", way.word()), way)).await;
+            backend.check(&Op::delete(&format!("m-{}", way.word()), false)).await;
+        }
+        backend.check(&Op::offline_revert("e3")).await;
+    }
+    for given in ["e2", "e3", "e1"] {
+        backend.check(&Op::delete(given, false)).await;
+    }
+}
+
+#[tokio::test]
+async fn of_names_kept_while_it_runs() {
+    names_kept(Before::Running).await;
+}
+
+#[tokio::test]
+async fn of_names_kept_while_it_is_paused() {
+    names_kept(Before::Paused).await;
+}
+
+#[tokio::test]
+async fn of_names_kept_while_it_is_off() {
+    names_kept(Before::Off).await;
+}
+
+/// Left at each step, as a crash leaves it.
+#[tokio::test]
+async fn of_recoveries_of_names() {
+    let mut backend = Backend::new(Before::Running).await;
+    for (op, step, outcome) in [
+        (Op::kept("s2", &BOTH), "make the domain's process close", Outcome::Undone),
+        (Op::kept("s3", &BOTH), "give the new file of disk vda", Outcome::Undone),
+        (Op::kept("s4", &BOTH), "give the new file of disk vdb", Outcome::Undone),
+        (Op::kept("s5", &BOTH), "make the domain's process write disk vda", Outcome::Undone),
+        (Op::kept("s6", &BOTH), "let the guest run", Outcome::Completed),
+        (Op::kept("s7", &BOTH), "store the record", Outcome::Completed),
+        (Op::revert("s6"), "give the new file of disk vdb", Outcome::Undone),
+        (Op::revert("s6"), "reset the guest", Outcome::Undone),
+        (Op::delete("s7", false), "make the domain's process close", Outcome::Completed),
+    ] {
+        assert_eq!(backend.check_recovery(&op, step).await, outcome, "{op:?} {step}");
+    }
+}
+
 async fn orphans(before: Before) {
     let backend = Backend::new(before).await;
     for given in ["a", "b", "c"] {

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use xlsnap_orchestrator::{
-    AdoptRequest, CreateRequest, DeleteRequest, DiskChoice, FlattenRequest, MemoryPlace, MemoryRequest,
-    OrphanRequest, RevertRequest, Run,
+    AdoptRequest, CreateRequest, DeleteRequest, DiskChoice, FlattenRequest, KeepName, MemoryPlace,
+    MemoryRequest, OrphanRequest, RevertRequest, Run,
 };
 use xlsnap_types::model::{DiskName, ImageFormat, MemoryWay, SnapshotName};
 
@@ -42,6 +42,24 @@ impl Op {
         let choice = DiskChoice::External { file: None, format: ImageFormat::Qcow2 };
         let disks = disks.iter().map(|at| (DiskName::new(*at).unwrap(), choice.clone())).collect();
         Self::Create(Box::new(CreateRequest { disks, ..named(given) }))
+    }
+
+    /// External, under the names of the images.
+    pub(super) fn kept(given: &str, disks: &[&str]) -> Self {
+        let Self::Create(mut request) = Self::external(given, disks) else {
+            unreachable!("it is a creation")
+        };
+        request.keep_name = KeepName::Yes;
+        Self::Create(request)
+    }
+
+    /// The same with the guest's memory in a file.
+    pub(super) fn kept_memory(given: &str, way: MemoryWay) -> Self {
+        let Self::Create(mut request) = Self::kept(given, &["vda", "vdb"]) else {
+            unreachable!("it is a creation")
+        };
+        request.memory = Some(MemoryRequest { way: Some(way), ..MemoryRequest::default() });
+        Self::Create(request)
     }
 
     pub(super) fn delete(given: &str, children: bool) -> Self {

@@ -1,6 +1,7 @@
 //! What an operation does, stage for stage.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 
@@ -10,13 +11,17 @@ use xlsnap_testkit::fake::Faults;
 
 use super::tap::Tap;
 
+/// Images that have other names than before.
+pub(super) const RENAME: &str = "xlsnap: rename";
+
 /// What was done between two stages' beginnings.
 #[derive(Debug, Default)]
 struct Windows {
     done: Vec<Vec<Command>>,
     calls: usize,
     memory_files: BTreeSet<PathBuf>,
-    images: BTreeSet<PathBuf>,
+    /// With their inodes.
+    images: BTreeMap<PathBuf, u64>,
 }
 
 /// Hears of each stage's beginning, and notes what was done before it.
@@ -72,16 +77,26 @@ impl Recorder {
             }
         }
         let name = |file: &PathBuf| file.to_str().unwrap().to_owned();
-        let images: BTreeSet<PathBuf> = entries(&self.images, "qcow2");
-        for file in &windows.images {
+        let all = inodes(&self.images);
+        let is_image = |file: &std::path::Path| file.extension().is_some_and(|found| found == "qcow2");
+        let mut renamed = false;
+        for (file, inode) in &windows.images {
             let made_anew = |command: &Command| {
                 command.command == "qemu-img create" && command.files.first() == Some(&name(file))
             };
-            if !images.contains(file) || done.iter().any(made_anew) {
+            if done.iter().any(made_anew) {
                 done.push(Command::on("xlsnap: unlink", name(file)));
+            } else if all.get(file) != Some(inode) {
+                // It has another name now, or is gone, with or without another one in its place.
+                let lives = all.values().any(|other| other == inode);
+                renamed |= lives || all.contains_key(file);
+                if !lives && !all.contains_key(file) {
+                    done.push(Command::on("xlsnap: unlink", name(file)));
+                }
             }
         }
-        windows.images = images;
+        done.extend(renamed.then(|| Command::new(RENAME)));
+        windows.images = all.into_iter().filter(|(file, _)| is_image(file) || waits(file)).collect();
         let found = std::fs::read_dir(&self.saves).unwrap().map(|entry| entry.unwrap().path());
         let found: BTreeSet<PathBuf> = found.collect();
         let whole = |file: &&PathBuf| file.extension().is_some_and(|extension| extension == "save");
@@ -99,10 +114,15 @@ impl Recorder {
     }
 }
 
-/// The files in a directory whose names end so.
-fn entries(directory: &std::path::Path, extension: &str) -> BTreeSet<PathBuf> {
-    let found = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    found.filter(|file| file.extension().is_some_and(|found| found == extension)).collect()
+/// Whether a new file waits under this name for that of an image.
+fn waits(file: &std::path::Path) -> bool {
+    file.extension().is_some_and(|found| found == "name")
+}
+
+/// The files in a directory.
+fn inodes(directory: &std::path::Path) -> BTreeMap<PathBuf, u64> {
+    let found = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+    found.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?.ino()))).collect()
 }
 
 impl Progress for Recorder {

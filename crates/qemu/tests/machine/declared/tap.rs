@@ -157,7 +157,8 @@ fn of_qmp(name: &str, arguments: &Value, nodes: &mut BTreeMap<String, String>) -
         "blockdev-snapshot-delete-internal-sync" => Command::on(command, file(&arguments["device"])),
         "block-dirty-bitmap-remove" => Command::on(command, file(&arguments["node"])),
         "blockdev-add" => {
-            let (node, file) = named(arguments).unwrap();
+            // A stand-in has no file.
+            let Some((node, file)) = named(arguments) else { return Command::new(command) };
             nodes.insert(node, file.clone());
             Command::on(command, file)
         }

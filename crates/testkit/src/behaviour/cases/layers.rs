@@ -16,25 +16,25 @@ fn other(byte: u8) -> u8 {
     byte + 100
 }
 
-async fn write_both(backend: &mut impl Backend, byte: u8) {
+pub(super) async fn write_both(backend: &mut impl Backend, byte: u8) {
     backend.write(&disk("vda"), byte).await;
     backend.write(&disk("vdb"), other(byte)).await;
 }
 
-async fn assert_both_read(backend: &mut impl Backend, byte: u8) {
+pub(super) async fn assert_both_read(backend: &mut impl Backend, byte: u8) {
     assert_eq!(backend.read(&disk("vda")).await, byte, "vda");
     assert_eq!(backend.read(&disk("vdb")).await, other(byte), "vdb");
 }
 
-fn external(given: &str, disks: &[&str]) -> CreateRequest {
+pub(super) fn external(given: &str, disks: &[&str]) -> CreateRequest {
     let choice = DiskChoice::External { file: None, format: ImageFormat::Qcow2 };
     CreateRequest { disks: disks.iter().map(|at| (disk(at), choice.clone())).collect(), ..named(given) }
 }
 
-const BOTH: [&str; 2] = ["vda", "vdb"];
+pub(super) const BOTH: [&str; 2] = ["vda", "vdb"];
 
 /// The snapshots, and what each holds on vda.
-type Held = BTreeMap<&'static str, u8>;
+pub(super) type Held = BTreeMap<&'static str, u8>;
 
 async fn taken(backend: &mut impl Backend, held: &mut Held, given: &'static str, disks: &[&str], byte: u8) {
     write_both(backend, byte).await;
@@ -44,7 +44,7 @@ async fn taken(backend: &mut impl Backend, held: &mut Held, given: &'static str,
 }
 
 /// Every snapshot of the domain holds what it held when it was taken, wherever that is now.
-async fn assert_held(backend: &mut impl Backend, held: &Held, about: &str) {
+pub(super) async fn assert_held(backend: &mut impl Backend, held: &Held, about: &str) {
     let names: Vec<String> = held.keys().map(|name| (*name).to_owned()).collect();
     let mut found = listed(backend).await;
     found.sort();
@@ -66,7 +66,7 @@ async fn assert_held(backend: &mut impl Backend, held: &Held, about: &str) {
 }
 
 /// Goes back; where a domain that runs cannot, that is refused by name, and it is done while it is off.
-async fn back(backend: &mut impl Backend, given: &str) {
+pub(super) async fn back(backend: &mut impl Backend, given: &str) {
     let request = RevertRequest::new(name(given));
     let capabilities = backend.capabilities();
     if capabilities.live && !capabilities.machine {
@@ -85,7 +85,7 @@ async fn back(backend: &mut impl Backend, given: &str) {
     }
 }
 
-async fn gone(backend: &mut impl Backend, held: &mut Held, given: &'static str) -> Vec<String> {
+pub(super) async fn gone(backend: &mut impl Backend, held: &mut Held, given: &'static str) -> Vec<String> {
     let request = DeleteRequest::new(name(given));
     let stopped = cannot_stop(backend).await;
     if stopped {
@@ -108,7 +108,7 @@ async fn cannot_stop(backend: &impl Backend) -> bool {
 }
 
 /// The images that its disks write to are the domain's own again.
-async fn images(backend: &impl Backend) -> [String; 2] {
+pub(super) async fn images(backend: &impl Backend) -> [String; 2] {
     [image(backend, "vda").await, image(backend, "vdb").await]
 }
 
