@@ -157,6 +157,8 @@ struct Exchange<'a> {
     links: bool,
     /// Whether no process has them open, as far as that was looked at.
     is_closed: bool,
+    /// Whether it was made ready just now: then the guest does not stand still for what was looked at already.
+    is_ready: bool,
     /// Whether an act was done.
     has_begun: bool,
 }
@@ -170,13 +172,25 @@ pub(crate) async fn ready(
     Exchange::new(qemu_img, names, key_file).go(To::Ready).await
 }
 
-/// Gives the new file the name that is kept.
+/// Gives the new file the name that is kept. `is_ready` is whether it was made ready just now, and no other process had the old one open.
 pub(crate) async fn swap(
     qemu_img: &dyn QemuImg,
     names: &NameSwap,
     key_file: Option<PathBuf>,
+    is_ready: bool,
 ) -> Result<(), PortError> {
-    Exchange::new(qemu_img, names, key_file).go(To::Swapped).await
+    Exchange { is_ready, ..Exchange::new(qemu_img, names, key_file) }.go(To::Swapped).await
+}
+
+/// Refuses an old file that another process has open than `process`.
+pub(crate) fn refuse_others(names: &NameSwap, process: u32) -> Result<(), PortError> {
+    match revertible::users_but(names.kept(), Some(process)).first() {
+        None => Ok(()),
+        Some(user) => {
+            let message = format!("{}: {user} has {} open", about(names), names.kept());
+            Err(PortError::new(PortErrorKind::Busy, Effect::None, message))
+        }
+    }
 }
 
 /// Gives the old file its name back.
@@ -191,7 +205,16 @@ pub(crate) async fn back(
 impl<'a> Exchange<'a> {
     fn new(qemu_img: &'a dyn QemuImg, names: &'a NameSwap, key_file: Option<PathBuf>) -> Self {
         let third = third(names);
-        Self { qemu_img, names, key_file, third, links: true, is_closed: false, has_begun: false }
+        Self {
+            qemu_img,
+            names,
+            key_file,
+            third,
+            links: true,
+            is_closed: false,
+            is_ready: false,
+            has_begun: false,
+        }
     }
 
     fn at(&self, at: At) -> &str {
@@ -253,7 +276,8 @@ impl<'a> Exchange<'a> {
 
     /// Whether the header of the new file, where it waits, names the old one as it is called at the end.
     async fn is_named_right(&self, to: To, names: Names) -> Result<bool, PortError> {
-        if !self.names.stands_on_old || names != (Has::Old, Has::Nothing, Has::New) {
+        let is_told = self.is_ready && to == To::Swapped;
+        if is_told || !self.names.stands_on_old || names != (Has::Old, Has::Nothing, Has::New) {
             return Ok(true);
         }
         let info = self.qemu_img.info(&self.new_image()).await;
@@ -281,8 +305,8 @@ impl<'a> Exchange<'a> {
     fn refuse_open(&self) -> Result<(), PortError> {
         for at in [At::Kept, At::Other, At::Third] {
             let file = self.at(at);
-            let open = revertible::locked(file)
-                .or_else(|| Some(format!("{} has {file} open", revertible::users(file).first()?)));
+            let used = || Some(format!("{} has {file} open", revertible::users(file).first()?));
+            let open = revertible::locked(file).or_else(|| if self.is_ready { None } else { used() });
             if let Some(why) = open {
                 let message = format!("{}: {why}", self.about());
                 return Err(PortError::new(PortErrorKind::Busy, Effect::None, message));
@@ -524,7 +548,7 @@ mod tests {
         let kept = Path::new(files.names.kept());
         std::fs::rename(kept, files.scratch.path("away")).unwrap();
         write_offline(&files.scratch.qcow2("a", MIB), "qcow2", Data::of(9));
-        let error = swap(&files.program, &files.names, None).await.unwrap_err();
+        let error = swap(&files.program, &files.names, None, false).await.unwrap_err();
         assert_eq!((error.kind, error.effect), (PortErrorKind::Refused, Effect::None), "{error}");
         assert!(holds_offline(kept, "qcow2", Data::of(9)));
     }
@@ -535,12 +559,12 @@ mod tests {
         let mut held = std::process::Command::new("sleep");
         held.arg("60").stdin(File::open(files.names.kept()).unwrap());
         let mut held = held.spawn().unwrap();
-        let error = swap(&files.program, &files.names, None).await.unwrap_err();
+        let error = swap(&files.program, &files.names, None, false).await.unwrap_err();
         assert_eq!(error.kind, PortErrorKind::Busy, "{error}");
         assert!(error.to_string().contains("sleep"), "{error}");
         held.kill().unwrap();
         held.wait().unwrap();
-        swap(&files.program, &files.names, None).await.unwrap();
+        swap(&files.program, &files.names, None, false).await.unwrap();
         files.assert_at(To::Swapped, "closed");
     }
 

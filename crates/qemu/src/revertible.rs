@@ -111,11 +111,18 @@ pub(crate) fn holders(file: &str) -> String {
 
 /// The other processes that have `file` open, as far as they may be looked at, and at most a few: a look at every process.
 pub(crate) fn users(file: &str) -> Vec<String> {
+    users_but(file, None)
+}
+
+/// The same without this process.
+pub(crate) fn users_but(file: &str, but: Option<u32>) -> Vec<String> {
     let Ok(wanted) = FileId::of(Path::new(file)) else { return Vec::new() };
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let holds = |pid: &u32| {
-        *pid != std::process::id() && OpenFiles::of(*pid).is_some_and(|open| open.files.contains(&wanted))
+        *pid != std::process::id()
+            && Some(*pid) != but
+            && OpenFiles::of(*pid).is_some_and(|open| open.files.contains(&wanted))
     };
     pids.filter(holds)
         .take(NAMED)

@@ -24,6 +24,7 @@ fn effects(backend: &FakeBackend) -> Vec<String> {
         "overlays.exists",
         "overlays.place",
         "overlays.beside",
+        "names.movable",
         "layers.look",
         "layers.room",
         "memory.survey",
@@ -130,6 +131,13 @@ async fn a_run_does_what_its_dry_run_says() {
     }
 }
 
+/// Whether these are the effects that were declared. A change of a record that was made before the crash is not made twice.
+fn is_all_of(done: &[String], said: &[String]) -> bool {
+    let mut done = done.iter().peekable();
+    let all = said.iter().all(|effect| done.next_if_eq(&effect).is_some() || effect == "lock.store");
+    all && done.next().is_none()
+}
+
 /// The same where new files take the names of the disks' images, and of recoveries of that.
 #[tokio::test]
 async fn what_keeps_names_does_what_its_dry_run_says() {
@@ -167,7 +175,11 @@ async fn what_keeps_names_does_what_its_dry_run_says() {
                 };
                 backend.faults().clear();
                 recover(&backend.ports(), &backend.domain()).await.unwrap();
-                assert_eq!(effects(&backend), said, "{power:?} {op:?}: crash after call {at}");
+                let done = effects(&backend);
+                assert!(
+                    is_all_of(&done, &said),
+                    "{power:?} {op:?}: crash after call {at}: {done:?}, not {said:?}"
+                );
             }
         }
     }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 use xlsnap_orchestrator::{DeleteRequest, Error, GuestState, KeepName, Kind, recover};
 use xlsnap_testkit::fake::{FakeBackend, Fault, Moment};
-use xlsnap_types::model::{SnapshotName, StateFlags};
+use xlsnap_types::model::{Owner, SnapshotName, StateFlags};
 
 use crate::common::{Op, assert_whole, name, told};
 
@@ -341,6 +341,12 @@ impl Play {
         for disk in DISKS {
             files.remove(&format!("/images/{disk}.qcow2"));
             files.remove(&self.backend.disk(disk).top);
+        }
+        // One whose name another file took is called otherwise.
+        for layer in self.backend.store().layers(FakeBackend::UUID) {
+            if layer.owner == Owner::Domain {
+                files.remove(&layer.file);
+            }
         }
         files
     }

@@ -20,6 +20,7 @@ async fn looked(backend: &FakeBackend, change: impl FnOnce(&mut Inventory)) -> M
     let mut disks = MockBackend::new();
     disks.expect_inventory().returning(move || Ok(inventory.clone()));
     disks.expect_exists().returning(|_| Ok(false));
+    disks.expect_beside().returning(|_| Ok(Vec::new()));
     disks.expect_place().returning(|_, file| {
         let lost = file.starts_with("/dev/").then_some("/dev is in memory and is lost at a reboot");
         Ok(Can::unless(lost))

@@ -20,7 +20,7 @@ impl Names for Images {
 
     async fn swap_names(&self, swap: &NameSwap) -> Result<(), PortError> {
         let key = self.spec(&swap.old.disk)?.key_file;
-        names::swap(&*self.qemu_img, swap, key).await
+        names::swap(&*self.qemu_img, swap, key, false).await
     }
 
     async fn swap_names_back(&self, swap: &NameSwap) -> Result<(), PortError> {

@@ -1,5 +1,6 @@
 //! The adapter, and which port's method is done where.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +21,7 @@ use crate::process::Identity;
 use crate::{Description, DiskSpec, overlay};
 
 use super::look::Looked;
+use super::names::Foreseen;
 
 /// The disks and the guest of a domain that qemu-system or qemu-storage-daemon has open.
 ///
@@ -43,6 +45,8 @@ pub struct Live {
     pub(super) hypervisor: OnceCell<Hypervisor>,
     /// Whether a merge holds the guest that ran.
     pub(super) holds_guest: AtomicBool,
+    /// The chains of files that were made ready to take the names of images, by these names.
+    pub(super) foreseen: Mutex<HashMap<String, Foreseen>>,
     /// `None` until the first look, and after what changes it.
     known: Mutex<Option<Arc<Looked>>>,
 }
@@ -66,6 +70,7 @@ impl Live {
             machine: OnceCell::new(),
             hypervisor: OnceCell::new(),
             holds_guest: AtomicBool::new(false),
+            foreseen: Mutex::default(),
             known: Mutex::default(),
         }
     }

@@ -4,12 +4,15 @@
 //! 11.1: it is silently wrong, at once or at the next snapshot). The device gets an empty stand-in (`null-co`) of the same size
 //! meanwhile, under a guest that stands still: 9 to 15 ms.
 
+use std::path::Path;
+use std::sync::PoisonError;
 use std::time::Instant;
 
 use async_trait::async_trait;
 use serde_json::json;
 use tokio::time::sleep;
 use xlsnap_orchestrator::{Can, Effect, LayerFile, NameSwap, Names, PortError, PortErrorKind};
+use xlsnap_qemu_img::{Chain, FileId, Layer, chain};
 use xlsnap_qmp_transport::QmpExt;
 use xlsnap_qmp_transport::commands::{BlockdevAdd, BlockdevDel, QomSetString};
 use xlsnap_types::model::DiskName;
@@ -21,7 +24,16 @@ use super::take::like;
 use crate::inventory::attached::Medium;
 use crate::inventory::swapped;
 use crate::revertible::{self, OpenFiles};
-use crate::{error, names};
+use crate::{error, layers, names};
+
+/// What was looked at while the guest ran, for a file that was made ready to take the name of an image.
+#[derive(Debug, Clone)]
+pub(super) struct Foreseen {
+    /// The exchange's own word.
+    token: String,
+    /// The file under the name that is kept, and what is below it, as they are called then.
+    pub(super) chain: Chain,
+}
 
 #[async_trait]
 impl Names for Live {
@@ -30,16 +42,19 @@ impl Names for Live {
     }
 
     async fn ready_names(&self, swap: &NameSwap) -> Result<(), PortError> {
-        names::ready(&*self.qemu_img, swap, self.key_file(&swap.old.disk)).await
+        names::ready(&*self.qemu_img, swap, self.key_file(&swap.old.disk)).await?;
+        self.foresee(swap).await
     }
 
     async fn swap_names(&self, swap: &NameSwap) -> Result<(), PortError> {
-        let done = names::swap(&*self.qemu_img, swap, self.key_file(&swap.old.disk)).await;
+        let is_ready = self.foreseen(swap.kept()).is_some_and(|foreseen| foreseen.token == swap.token);
+        let done = names::swap(&*self.qemu_img, swap, self.key_file(&swap.old.disk), is_ready).await;
         self.forget();
         done
     }
 
     async fn swap_names_back(&self, swap: &NameSwap) -> Result<(), PortError> {
+        self.foreseen.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let done = names::back(&*self.qemu_img, swap, self.key_file(&swap.old.disk)).await;
         self.forget();
         done
@@ -63,6 +78,30 @@ impl Names for Live {
 }
 
 impl Live {
+    /// Looks, while the guest runs, at what the device is to be given when its image has another name.
+    async fn foresee(&self, swap: &NameSwap) -> Result<(), PortError> {
+        let Some(process) = self.process.filter(|_| swap.stands_on_old) else { return Ok(()) };
+        names::refuse_others(swap, process)?;
+        let failed = |e| error::of_qemu_img(format!("the chain of {} can't be read", swap.kept()), e);
+        let mut chain = chain(&*self.qemu_img, &layers::image(&swap.old)).await.map_err(failed)?;
+        let waits = Path::new(&names::third(swap)).to_owned();
+        let (Some(old), Ok(id)) = (chain.layers.first_mut(), FileId::of(&waits)) else { return Ok(()) };
+        old.path = Path::new(&swap.new.file).to_owned();
+        old.format = Some(swap.old.format.driver().to_owned());
+        let format = Some(swap.new.format.driver().to_owned());
+        let path = Path::new(swap.kept()).to_owned();
+        chain.layers.insert(0, Layer { path, id, format, info: None });
+        let mut foreseen = self.foreseen.lock().unwrap_or_else(PoisonError::into_inner);
+        let token = swap.token.clone();
+        foreseen.insert(swap.kept().to_owned(), Foreseen { token, chain });
+        Ok(())
+    }
+
+    /// The chain of the new file under the name that is kept, as it was foreseen.
+    pub(super) fn foreseen(&self, kept: &str) -> Option<Foreseen> {
+        self.foreseen.lock().unwrap_or_else(PoisonError::into_inner).get(kept).cloned()
+    }
+
     async fn detach_image(&self, disk: &DiskName) -> Result<(), PortError> {
         let looked = self.look_again().await?;
         let found = find(&looked.disks, disk)?;

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use xlsnap_orchestrator::{Effect, LayerFile, PortError, PortErrorKind};
-use xlsnap_qemu_img::{ChainEnd, chain};
+use xlsnap_qemu_img::{ChainEnd, FileId, chain};
 use xlsnap_qmp_transport::QmpExt;
 use xlsnap_qmp_transport::commands::{Backing, BlockdevAdd, NodeRef};
 use xlsnap_types::model::DiskName;
@@ -77,7 +77,16 @@ impl Live {
     ) -> Result<BlockdevAdd, PortError> {
         let failed =
             |e| error::of_qemu_img(format!("disk {}: the chain of {} can't be read", to.disk, to.file), e);
-        let found = chain(&*self.qemu_img, &layers::image(to)).await.map_err(failed)?;
+        // Where the file is the one that was made ready, the guest does not stand still for what is known of it.
+        let known = self.foreseen(&to.file).map(|foreseen| foreseen.chain).filter(|chain| {
+            let is_it =
+                |top: &xlsnap_qemu_img::Layer| FileId::of(Path::new(&to.file)).is_ok_and(|id| id == top.id);
+            chain.layers.first().is_some_and(is_it)
+        });
+        let found = match known {
+            Some(found) => found,
+            None => chain(&*self.qemu_img, &layers::image(to)).await.map_err(failed)?,
+        };
         let refuse = |why: &str| {
             let message = format!("disk {}: {} can't be opened: {why}", to.disk, to.file);
             Err(PortError::new(PortErrorKind::Refused, Effect::None, message))
