@@ -297,9 +297,10 @@ impl<'e> Execution<'e> {
 /// The last stage before which an operation may end early and have everything as it was; `None` where it cannot.
 fn last_way_back(stages: &[Stage]) -> Option<usize> {
     let first = |is_it: fn(&Does) -> bool| stages.iter().position(|stage| stage.any(is_it));
-    if first(|does| matches!(does, Does::DeleteInside(_) | Does::DeleteInLayer(_) | Does::DeleteRecord(_)))
-        .is_some()
-    {
+    let deletes =
+        first(|does| matches!(does, Does::DeleteInside(_) | Does::DeleteInLayer(_) | Does::DeleteRecord(_)));
+    // What follows data that moved is short, and a step of it that is long is ended within.
+    if deletes.or_else(|| first(|does| matches!(does, Does::Merge(_) | Does::Stream(_)))).is_some() {
         return None;
     }
     // What a guest writes to an overlay cannot be taken away from it.

@@ -121,10 +121,11 @@ pub(crate) async fn stream(
     if let Some(why) = revertible::locked(&into.file) {
         return Err(unstreamed(PortErrorKind::Busy, stream, &why));
     }
-    // What it takes at most is told before; a part of that is a part of the bar.
-    const WHOLE: u64 = 1_000_000;
-    progress.bytes(0, Some(WHOLE));
-    let done = |part: f64| progress.bytes((part * WHOLE as f64) as u64, Some(WHOLE));
+    let found = look(qemu_img, into).await?;
+    // It goes through the whole disk, and copies what is not in the layer yet.
+    let total = found.map_or(0, |found| found.virtual_size);
+    progress.bytes(0, Some(total));
+    let done = |part: f64| progress.bytes((part * total as f64) as u64, Some(total));
     let (top, below) = (image(into).with_key_file(key_file), below.as_ref().map(image));
     let copied = qemu_img.rebase(&top, below.as_ref(), &done).await;
     copied.map_err(|e| error::of_qemu_img(about_stream(stream), e))

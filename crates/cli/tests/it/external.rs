@@ -334,6 +334,29 @@ fn a_machine_that_xlsnap_starts_goes_on_where_it_was() {
     all_is_well(&host);
 }
 
+/// A raw image that its disk has outgrown takes nothing from above.
+#[test]
+fn data_goes_up_where_the_image_below_cannot_grow() {
+    let (host, images) = mixed();
+    external(&host, "e1");
+    let first = top(&host, "vdb").0;
+    xlsnap_testkit::real::qemu_img(&["resize", "-q", "-f", "qcow2", first.to_str().unwrap(), "8M"]);
+    external(&host, "e2");
+    let planned = host.run(["delete", "web", "e1", "--dry-run"]);
+    let told = format!("[qemu-img rebase] {}", first.display());
+    assert!(planned.ok().out.contains(&told), "{}", planned.out);
+    let deleted = host.json(&["delete", "web", "e1"]);
+    let told = format!("{} (disk vdb) stays, and nothing is read from it any more", images[1].display());
+    let warnings = deleted["warnings"].as_array().unwrap();
+    assert!(warnings.iter().any(|warning| warning.as_str().unwrap().starts_with(&told)), "{deleted}");
+    assert_holds(&host, 1);
+    all_is_well(&host);
+    write(&host, 2);
+    host.run(["revert", "web", "e2"]).ok();
+    assert_holds(&host, 1);
+    all_is_well(&host);
+}
+
 /// Which file holds which state, what it takes, and where something is wrong.
 #[test]
 fn the_chains_are_drawn() {

@@ -389,7 +389,7 @@ fn a_flattening_that_is_interrupted_is_over() {
     let mut web = Web::new(64 * MIB);
     web.create("below", &EXTERNAL);
     let child = |web: &Web| {
-        web.host.command(&["flatten", "web"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        web.host.command(["flatten", "web"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     };
     let has_job = |web: &Web| {
         let mut monitor = Monitor::connect(&web.host.scratch.path("f.qmp")).unwrap();

@@ -111,6 +111,9 @@ fn of_step(does: &Does) -> Verdict {
         Does::MarkUndo(point) | Does::DropUndo(point) if !UndoPoint::is_one(&point.tag) => {
             Err("a mark has a name that is not reserved for marks")
         }
+        Does::Stream(stream) if stream.into.file == stream.was.file || !stream.into.file.starts_with('/') => {
+            Err("a layer is to be copied into itself")
+        }
         Does::DeleteInLayer(target) if !target.layer.file.starts_with('/') => {
             Err("the layer of a snapshot is not absolute")
         }

@@ -271,13 +271,14 @@ impl Tidy {
                     Below::Nothing | Below::Foreign(_) => None,
                 };
                 self.stream(child, base, below.as_ref(), done);
-                if base.owner != Owner::Made {
-                    let file = &base.layer.file;
-                    done.kept.push(format!(
-                        "{file} (disk {}) stays, and nothing is read from it any more: it was not made for a snapshot",
-                        base.disk
-                    ));
-                }
+                let file = &base.layer.file;
+                let why = match self.closed.get(file) {
+                    Some(why) => Some(why.as_str()),
+                    None => (base.owner != Owner::Made).then_some("it was not made for a snapshot"),
+                };
+                done.kept.extend(why.map(|why| {
+                    format!("{file} (disk {}) stays, and nothing is read from it any more: {why}", base.disk)
+                }));
             }
         }
         true

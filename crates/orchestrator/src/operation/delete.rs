@@ -219,11 +219,14 @@ async fn delete_in(
                 session.domain.name
             );
             warnings.push(told);
-        } else if !fault.is(|does| matches!(does, Does::Merge(_))) || fault.error.effect() != Effect::None {
+        } else if !fault.is(|does| matches!(does, Does::Merge(_) | Does::Stream(_)))
+            || fault.error.effect() != Effect::None
+        {
             return Err(stopped(session, &journal, fault).await);
+        } else {
+            // The snapshot is deleted; the layers are as they were, and read as before.
+            warnings.push(format!("{}; the next deletion tries it again", chain(&fault.error)));
         }
-        // The snapshot is deleted; the layers are as they were, and read as before.
-        warnings.push(format!("{}; the next deletion tries it again", chain(&fault.error)));
     }
     session.close_journal(&mut warnings).await;
     warnings.extend(execution.into_found().warnings);

@@ -77,7 +77,7 @@ pub(crate) fn order(parents: &Parents, request: &DeleteRequest) -> Vec<SnapshotN
 pub(crate) fn delete(facts: &DeleteFacts<'_>, request: &DeleteRequest) -> Result<DeletePlan, Error> {
     let order = order(facts.parents, request);
     let gone: BTreeSet<&SnapshotName> = order.iter().collect();
-    let (snapshots, mut warnings, mut stages) = deletions(facts, &order, request.metadata_only)?;
+    let Deletions { snapshots, mut warnings, mut stages } = deletions(facts, &order, request.metadata_only)?;
     if !request.metadata_only {
         let merges = if request.no_merge { Merges::Left } else { Merges::Done };
         let layers = facts.layers.without(&snapshots);
@@ -101,12 +101,21 @@ pub(super) fn forked_and_moved(
     told
 }
 
-/// The deletion of snapshots, in this order, without what becomes of their layers: what goes, what is odd about it, and the stages.
+/// The deletion of snapshots, without what becomes of their layers.
+pub(super) struct Deletions {
+    /// What goes.
+    pub(super) snapshots: Vec<SnapshotDeletion>,
+    /// What is odd about it, as sentences.
+    pub(super) warnings: Vec<String>,
+    pub(super) stages: Vec<Stage>,
+}
+
+/// The deletion of snapshots, in this order.
 pub(super) fn deletions(
     facts: &DeleteFacts<'_>,
     order: &[SnapshotName],
     metadata_only: bool,
-) -> Result<(Vec<SnapshotDeletion>, Vec<String>, Vec<Stage>), Error> {
+) -> Result<Deletions, Error> {
     let gone: BTreeSet<&SnapshotName> = order.iter().collect();
     let mut snapshots = Vec::with_capacity(order.len());
     let mut warnings = Vec::new();
@@ -133,7 +142,7 @@ pub(super) fn deletions(
     let current = current.map(|current| (current, heir(facts.parents, &gone, current)));
     let mut stages = in_layers(facts, &snapshots, &mut warnings);
     stages.extend(deletion_stages(facts.domain.uuid, &snapshots, &parents, current));
-    Ok((snapshots, warnings, stages))
+    Ok(Deletions { snapshots, warnings, stages })
 }
 
 /// The snapshots that stay and whose parent goes.

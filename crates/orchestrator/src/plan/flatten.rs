@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use xlsnap_types::model::{DiskName, SnapshotName};
 
-use super::delete::{deletions, forked_and_moved};
+use super::delete::{Deletions, deletions, forked_and_moved};
 use super::{DeleteFacts, FlattenPlan, FlattenedDisk, Merges, Parents, Tidying, refused};
 use crate::layers::{Guard, LayerNode};
 use crate::step::{Does, Stage};
@@ -28,7 +28,7 @@ pub(crate) fn flatten(facts: &DeleteFacts<'_>, request: &FlattenRequest) -> Resu
     let chosen = chosen(facts, request)?;
     let order = beyond(facts.parents, facts.current, request.keep);
     let gone: BTreeSet<&SnapshotName> = order.iter().collect();
-    let (snapshots, mut warnings, mut stages) = deletions(facts, &order, false)?;
+    let Deletions { snapshots, mut warnings, mut stages } = deletions(facts, &order, false)?;
     let layers = facts.layers.without(&snapshots);
     for disk in &chosen {
         refuse_chain(facts, disk)?;

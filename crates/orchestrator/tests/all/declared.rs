@@ -131,13 +131,6 @@ async fn a_run_does_what_its_dry_run_says() {
     }
 }
 
-/// Whether these are the effects that were declared. A change of a record that was made before the crash is not made twice.
-fn is_all_of(done: &[String], said: &[String]) -> bool {
-    let mut done = done.iter().peekable();
-    let all = said.iter().all(|effect| done.next_if_eq(&effect).is_some() || effect == "lock.store");
-    all && done.next().is_none()
-}
-
 /// The same where new files take the names of the disks' images, and of recoveries of that.
 #[tokio::test]
 async fn what_keeps_names_does_what_its_dry_run_says() {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use xlsnap_orchestrator::{CheckRequest, DeleteRequest, check};
-use xlsnap_testkit::fake::FakeBackend;
+use xlsnap_orchestrator::{CheckRequest, Claims, DeleteRequest, Port, PortError, Ports, async_trait, check};
+use xlsnap_testkit::fake::{FakeBackend, Image};
 use xlsnap_types::model::{ImageFormat, Owner, SnapshotName};
 
 use crate::common::{Op, assert_whole, disk, name, refused, see, told};
@@ -268,7 +268,7 @@ async fn a_base_that_was_written_is_named_and_neither_gone_back_to_nor_merged() 
 async fn a_file_that_took_a_layers_name_is_neither_written_nor_removed() {
     let backend = chain(Power::Off).await;
     let copy = backend.change("/images/vda.c-1.qcow2", |image| image.clone());
-    let mut other = xlsnap_testkit::fake::Image::new(ImageFormat::Qcow2);
+    let mut other = Image::new(ImageFormat::Qcow2);
     other.base = copy.base.clone();
     other.content = Some(99);
     backend.remove_file("/images/vda.c-1.qcow2");
@@ -449,6 +449,71 @@ async fn data_goes_up_where_it_cannot_go_down() {
         assert_whole(&backend, "gone up").await;
         assert_eq!(backend.change("/images/vda.a-1.qcow2", |image| image.base.clone()), None, "{power:?}");
         assert_eq!(backend.read_image("/images/vda.a-1.qcow2"), 1, "{power:?}");
+    }
+}
+
+/// Another domain's word that it needs a file.
+struct Claimed(&'static str);
+
+#[async_trait]
+impl Claims for Claimed {
+    async fn of(&self, files: &[String]) -> Result<Vec<(String, String)>, PortError> {
+        let is_it = |file: &&String| **file == self.0;
+        Ok(files
+            .iter()
+            .filter(is_it)
+            .map(|file| (file.clone(), "domain other stands on it".to_owned()))
+            .collect())
+    }
+}
+
+/// What another domain stands on is neither written nor removed: its data goes up, unless what is above it holds snapshots.
+#[tokio::test]
+async fn data_goes_up_from_what_another_domain_needs() {
+    for power in POWERS {
+        let backend = chain(power).await;
+        let claimed = Claimed("/images/vda.a-1.qcow2");
+        let ports = Ports { claims: Port::Has(&claimed), ..backend.ports() };
+        let warnings = Op::delete("b").run_with(&ports, &backend.domain()).await.unwrap();
+        let stays = |warning: &String| {
+            warning.contains("/images/vda.a-1.qcow2") && warning.contains("domain other stands on it")
+        };
+        assert!(warnings.iter().any(stays), "{warnings:?}");
+        assert_whole(&backend, "gone up").await;
+        let base = |file: &str| backend.change(file, |image| image.base.clone());
+        assert_eq!(base("/images/vda.b-1.qcow2").as_deref(), Some("/images/vda.qcow2"), "{power:?}");
+        assert_eq!(base("/images/vda.a-1.qcow2").as_deref(), Some("/images/vda.qcow2"), "{power:?}");
+        assert_eq!(states(&backend), held(&[("a", 1), ("c", 3)]), "{power:?}");
+        assert!(see(&backend).contents.values().all(|read| *read == 4), "{power:?}");
+
+        let backend = mixed(power).await;
+        let claimed = Claimed("/images/vda.qcow2");
+        let ports = Ports { claims: Port::Has(&claimed), ..backend.ports() };
+        let warnings = Op::delete("c").run_with(&ports, &backend.domain()).await.unwrap();
+        assert!(warnings.iter().any(|warning| warning.contains("internal snapshots")), "{warnings:?}");
+        assert_eq!(base_of(&backend, "vda").as_deref(), Some("/images/vda.qcow2"), "{power:?}");
+    }
+}
+
+/// A base that many share is copied from by flattening alone, never by a deletion.
+#[tokio::test]
+async fn a_shared_base_is_left_only_by_flattening() {
+    for power in POWERS {
+        let backend = FakeBackend::qcow2(&["vda", "vdb"]).with_machine();
+        let mut golden = Image::new(ImageFormat::Qcow2);
+        golden.content = Some(7);
+        backend.add_file("/golden.qcow2", golden);
+        backend.change_disk("vda", |image| {
+            (image.content, image.base) = (None, Some("/golden.qcow2".to_owned()))
+        });
+        backend.power(power.guest());
+        run(&backend, &Op::external("a", &["vda", "vdb"])).await;
+        run(&backend, &Op::delete("a")).await;
+        assert_eq!(base_of(&backend, "vda").as_deref(), Some("/golden.qcow2"), "{power:?}");
+        run(&backend, &Op::flatten(&[])).await;
+        assert_eq!((base_of(&backend, "vda"), backend.read("vda")), (None, 7), "{power:?}");
+        assert_eq!(backend.disk("vda").top, "/images/vda.qcow2");
+        assert!(backend.files().contains("/golden.qcow2"));
     }
 }
 

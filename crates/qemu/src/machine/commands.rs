@@ -100,7 +100,7 @@ impl Commands for Machine {
 async fn of_layers(
     does: &Does,
     at: At,
-    earlier: &[Stage],
+    before: &[Stage],
     on: &On,
 ) -> Result<Option<Vec<Command>>, PortError> {
     let live = &on.live;

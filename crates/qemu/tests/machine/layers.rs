@@ -4,8 +4,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use xlsnap_orchestrator::{
-    Disks, FileIdentity, LayerFile, Layers, Merge, Overlay, Overlays, Pause, PortErrorKind, Power, Run,
-    SnapshotAction,
+    Below, Disks, FileIdentity, LayerFile, Layers, Merge, Overlay, Overlays, Pause, PortErrorKind, Power,
+    Run, SnapshotAction, Stream,
 };
 use xlsnap_qemu::Machine;
 use xlsnap_types::model::{DiskName, ImageFormat};
@@ -105,6 +105,61 @@ async fn two_snapshots_there_back_and_gone() {
     machine.start(Run::Runs).await.unwrap();
     assert_eq!(rig.read("vda"), 5);
     assert_eq!(rig.described.disks()[0].file, base.to_str().unwrap());
+}
+
+fn stream(into: &Path, was: &Path, below: Option<&Path>, token: &str) -> Stream {
+    Stream { into: layer(into), was: layer(was), below: below.map(layer), token: token.to_owned() }
+}
+
+/// What an image's header says of what is below it.
+async fn base(machine: &Machine, file: &Path) -> Below {
+    machine.look(&layer(file)).await.unwrap().unwrap().base
+}
+
+/// In the middle of the chain and at its top, down to a lower layer and to nothing; and what QEMU is killed right after.
+#[tokio::test]
+async fn data_goes_up_under_a_guest_that_runs() {
+    let rig = Rig::new();
+    let machine = rig.started().await;
+    let root = rig.scratch.path("vda.qcow2");
+    let file = |name: &str| rig.scratch.path(name);
+    let (first, second, third, top) =
+        (file("first.qcow2"), file("second.qcow2"), file("third.qcow2"), file("top.qcow2"));
+    rig.write("vda", 1);
+    taken(&machine, &first, &root).await;
+    taken(&machine, &second, &first).await;
+    taken(&machine, &third, &second).await;
+    taken(&machine, &top, &third).await;
+    let is_on = |found: Below, on: &Path| matches!(found, Below::File { file, .. } if Path::new(&file) == on);
+    machine.stream(&stream(&third, &second, Some(&first), "one"), &Unwatched).await.unwrap();
+    assert!(is_on(base(&machine, &third).await, &first));
+    machine.unlink(&layer(&second)).await.unwrap();
+    machine.stream(&stream(&top, &third, Some(&root), "two"), &Unwatched).await.unwrap();
+    assert!(is_on(base(&machine, &top).await, &root));
+    assert_eq!((rig.status().as_str(), rig.read("vda")), ("running", 1));
+    // Again is no error, and another program finds it done.
+    machine.stream(&stream(&top, &third, Some(&root), "two"), &Unwatched).await.unwrap();
+    machine.close().await;
+    let next = rig.reach().await;
+    let last = stream(&top, &root, None, "three");
+    assert!(!next.park_stream(&last).await.unwrap());
+    next.stream(&last, &Unwatched).await.unwrap();
+    assert_eq!((base(&next, &top).await, image(&next).await), (Below::Nothing, top.clone()));
+    assert!(next.park_stream(&last).await.unwrap());
+    rig.kill();
+    let next = rig.reach().await;
+    next.stream(&last, &Unwatched).await.unwrap();
+    next.start(Run::Runs).await.unwrap();
+    assert_eq!(rig.read("vda"), 1);
+    rig.write("vda", 2);
+    next.end().await.unwrap();
+    // And while it is off.
+    let over = file("over.qcow2");
+    taken(&next, &over, &top).await;
+    next.stream(&stream(&over, &top, None, "four"), &Unwatched).await.unwrap();
+    assert_eq!(base(&next, &over).await, Below::Nothing);
+    next.start(Run::Runs).await.unwrap();
+    assert_eq!(rig.read("vda"), 2);
 }
 
 #[tokio::test]
