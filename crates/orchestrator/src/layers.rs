@@ -273,6 +273,17 @@ impl LayerTree {
         self.nodes.iter().any(|node| node.disk == *disk && node.named.as_deref() == Some(image))
     }
 
+    /// The tree after a layer was made anew: its file is another one, without data.
+    pub(crate) fn make_anew(&mut self, file: &str) {
+        let count = self.nodes.len() as u64;
+        for (at, node) in self.nodes.iter_mut().enumerate().filter(|(_, node)| node.layer.file == file) {
+            // No file has it, nor has it a layer that is to be made.
+            let inode = u64::MAX / 2 - count - at as u64;
+            node.layer.identity = FileIdentity { device: NO_DEVICE, inode };
+            node.layer.bytes = 0;
+        }
+    }
+
     /// The layers from this one down, itself first.
     pub(crate) fn chain(&self, file: &str) -> Vec<&LayerNode> {
         let mut chain: Vec<&LayerNode> = Vec::new();

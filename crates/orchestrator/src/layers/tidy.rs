@@ -170,9 +170,7 @@ impl Tidy {
         self.push(done, Does::EmptyLayer { layer: leaf.file(), overlay });
         let note = LayerNote::made(&leaf.disk, &leaf.layer.file, &leaf.layer.format, base);
         self.push(done, Does::NoteLayers { add: vec![note], remove: Vec::new() });
-        for node in self.tree.nodes.iter_mut().filter(|node| node.layer.file == leaf.layer.file) {
-            node.layer.bytes = 0;
-        }
+        self.tree.make_anew(&leaf.layer.file);
         true
     }
 

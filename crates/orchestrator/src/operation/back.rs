@@ -120,7 +120,7 @@ pub(super) async fn undo(
         tracing::warn!(error = %chain(&e), "the journal does not say that the operation is undone");
     }
     let look = look(&execution.ports, session.domain, journal).await?;
-    let way = back(begun, &look)?;
+    let way = back(begun, &journal.stages, &look)?;
     let warnings_before = {
         let mut found = execution.found();
         found.looked = Some(look.inventory);

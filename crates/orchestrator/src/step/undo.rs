@@ -41,11 +41,11 @@ enum When {
 /// Steps of one stage of the way back, which are done side by side.
 type Group = (When, Vec<Does>);
 
-/// Plans the way back from `begun`: the stages whose steps were begun, or may have been.
+/// Plans the way back from `begun`: the stages whose steps were begun, or may have been, of `all`.
 ///
 /// # Errors
 /// [`Kind::Refused`] when an image does not hold what leads back.
-pub(crate) fn back(begun: &[Stage], look: &Look) -> Result<Wayback, Error> {
+pub(crate) fn back(begun: &[Stage], all: &[Stage], look: &Look) -> Result<Wayback, Error> {
     let mut planner = Planner { begun, look, leads_back: true, kept: Vec::new() };
     let leads_back = planner.marks().all(|point| planner.look.inventory.mark(point).is_some());
     planner.leads_back = leads_back;
@@ -76,6 +76,7 @@ pub(crate) fn back(begun: &[Stage], look: &Look) -> Result<Wayback, Error> {
             }
         }
     }
+    stages.extend(planner.follow_kept_names(all));
     Ok(Wayback { stages, kept: planner.kept })
 }
 
@@ -246,6 +247,23 @@ impl Planner<'_> {
                 Does::SwapNames(names) => names.new.file == name && is_named(names, inventory),
                 _ => false,
             })
+    }
+
+    /// What the records of other snapshots say of a file follows it to its other name, where that is to stay.
+    fn follow_kept_names(&self, all: &[Stage]) -> Vec<Stage> {
+        let stays = |disk: &DiskName| {
+            self.any(|does| match does {
+                Does::SwapNames(names) => names.old.disk == *disk && self.stays(&names.new.file),
+                _ => false,
+            })
+        };
+        let follows = |stage: &&Stage| {
+            stage.any(|does| match does {
+                Does::SetPart { disk, .. } | Does::SetImage { disk, .. } => stays(disk),
+                _ => false,
+            })
+        };
+        all.iter().filter(follows).cloned().collect()
     }
 
     fn stay_named(&mut self, names: &NameSwap) -> Vec<Group> {

@@ -12,8 +12,8 @@ use crate::operation::delete::{Tree, moved, names};
 use crate::plan::{deletion_stages, heir, layer_deletion_stages};
 use crate::step::{Does, Expected, ImageTarget, Look, Stage, Step, UndoPoint, back};
 use crate::{
-    Below, DomainRef, Effect, Error, Kind, Layer, LayerFile, LayerSnapshot, NameSwap, Operation, Outcome,
-    Overlay, Ports, SaveTo, SnapshotAction, SnapshotDeletion,
+    Below, DomainRef, Effect, Error, Kind, Layer, LayerFile, LayerSnapshot, Merge, NameSwap, Operation,
+    Outcome, Overlay, Ports, Run, SaveTo, SnapshotAction, SnapshotDeletion,
 };
 
 /// Whether the record that a creation was to store is there.
@@ -101,7 +101,7 @@ impl Ending {
             Operation::Revert => Self::of_revert(domain, journal, &facts),
             // Its record is all that it makes.
             Operation::Adopt if facts.stored => Ok(Self::completed(Vec::new())),
-            Operation::Adopt => Self::undone(&[], &look),
+            Operation::Adopt => Self::undone(journal, &[], &look),
         };
         let mut ending = ending?;
         ending.drop_done(ports).await;
@@ -179,8 +179,8 @@ impl Ending {
         Self { outcome: Outcome::Completed, stages, warnings: Vec::new() }
     }
 
-    fn undone(begun: &[Stage], look: &Look) -> Result<Self, Error> {
-        let mut way = back(begun, look)?;
+    fn undone(journal: &Journal, begun: &[Stage], look: &Look) -> Result<Self, Error> {
+        let mut way = back(begun, &journal.stages, look)?;
         // That was done before the look.
         let is_settled = |does: &Does| matches!(does, Does::AbandonMemory(save) if save.to == SaveTo::Inside);
         way.stages.retain(|stage| !stage.any(is_settled));
@@ -252,7 +252,7 @@ impl Ending {
             None if !forward && is_renaming => journal.at,
             None => journal.stages.len(),
         };
-        Self::undone(&journal.stages[..begun], look)
+        Self::undone(journal, &journal.stages[..begun], look)
     }
 
     fn of_deletion(
@@ -337,7 +337,7 @@ impl Ending {
             })
             .collect();
         if journal.direction == Direction::Back {
-            return Self::undone(&journal.stages[..journal.at], look);
+            return Self::undone(journal, &journal.stages[..journal.at], look);
         }
         if journal.does().any(|does| matches!(does, Does::MakeLayer(_) | Does::CopyOut(_))) {
             // What the disks wrote to before is there, whole.
@@ -345,12 +345,12 @@ impl Ending {
             // Before a reset the journal is written.
             let reset = journal.stage_with(|does| *does == Does::ResetGuest);
             let begun = reset.filter(|reset| journal.at < *reset).unwrap_or(commit);
-            return Self::undone(&journal.stages[..begun], look);
+            return Self::undone(journal, &journal.stages[..begun], look);
         }
         if !marks.iter().all(|point| look.inventory.mark(point).is_some()) {
             // Nothing is changed before all marks are there.
             let marked = journal.stage_with(|does| matches!(does, Does::MarkUndo(_))).map_or(0, |at| at + 1);
-            return Self::undone(&journal.stages[..marked], look);
+            return Self::undone(journal, &journal.stages[..marked], look);
         }
         Again { domain, journal, look }.plan(facts.without_memory)
     }
@@ -364,7 +364,25 @@ fn tidying(journal: &Journal, from: usize, facts: &Facts<'_>) -> Vec<Stage> {
             || matches!(does, Does::ResumeGuest | Does::Detach(_) | Does::SwapTop { .. })
                 && facts.look.guest.is_on()
     };
-    journal.stages[from..].iter().filter(|stage| stage.any(is_one)).cloned().collect()
+    let left = journal.stages[from..].iter().filter(|stage| stage.any(is_one));
+    let mut stages: Vec<Stage> = Vec::new();
+    for stage in left {
+        // The guest of a merge that was cut short stands still, and must not run before all of them are ended.
+        stages.retain(|before| !(is_resume(before) && stage.any(needs_rest)));
+        let detaches = stage.steps().first().filter(|step| matches!(step.does, Does::Detach(_)));
+        stages.extend(detaches.map(|step| Stage::one(step.domain, Does::StopGuest { was: Run::Waits })));
+        stages.push(stage.clone());
+    }
+    stages
+}
+
+fn is_resume(stage: &Stage) -> bool {
+    stage.any(|does| *does == Does::ResumeGuest)
+}
+
+/// Whether a guest that stands still for a step before this one has to go on doing that.
+fn needs_rest(does: &Does) -> bool {
+    matches!(does, Does::Detach(_) | Does::Merge(Merge { active: true, .. }))
 }
 
 /// Whether a snapshot is in its image. A disk that the domain has no more may hold it still.
