@@ -88,7 +88,7 @@ fn a_golden_image_is_only_read() {
             "golden.qcow2",
             image.to_str().unwrap(),
         ]);
-        host.add(domain, &[image.clone()], &[]);
+        host.add(domain, std::slice::from_ref(&image), &[]);
         images.push(image);
     }
     fs::set_permissions(&golden, fs::Permissions::from_mode(0o444)).unwrap();
@@ -160,7 +160,7 @@ fn the_files_have_the_users_of_the_first() {
     fs::set_permissions(&image, fs::Permissions::from_mode(0o664)).unwrap();
     // Without root the owner is who runs this.
     let is_root = std::os::unix::fs::chown(&image, Some(1234), Some(5678)).is_ok();
-    host.add("web", &[image.clone()], &[]);
+    host.add("web", std::slice::from_ref(&image), &[]);
     let assert_access = |what: &str| {
         let found = fs::metadata(top(&host, "web")).unwrap();
         assert_eq!(found.mode() & 0o777, 0o660, "{what}");

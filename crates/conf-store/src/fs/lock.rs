@@ -25,6 +25,9 @@ pub(super) struct Held {
     owner: Owner,
 }
 
+/// An attempt: the locked directory, or what the holder says of itself, if that can be read.
+type Tried = Attempt<(Dir, Held), Option<Text<Owner>>>;
+
 /// The text in the file.
 #[derive(Debug, Serialize, Deserialize)]
 struct Text<O> {
@@ -72,11 +75,7 @@ pub(super) async fn take(root: &Path, domain: Uuid, owner: &Owner, wait: Duratio
 }
 
 /// Tries once; gives the process that holds it, if the text can be read.
-fn attempt(
-    root: &Dir,
-    domain: Uuid,
-    owner: &Owner,
-) -> Result<Attempt<(Dir, Held), Option<Text<Owner>>>, Error> {
+fn attempt(root: &Dir, domain: Uuid, owner: &Owner) -> Result<Tried, Error> {
     let name = layout::directory(domain);
     let dir = root.create_dir(&name)?;
     let lock = match dir.try_lock(layout::LOCK) {
