@@ -47,7 +47,8 @@ pub enum DiskChoice {
 /// Whether the new file of an external snapshot takes the name of the disk's image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KeepName {
-    /// It does where the domain is started by others than xlsnap, which know that name, and where it can.
+    /// It does where the domain is started by others than xlsnap, which know that name, and where it can; but a file that the request
+    /// names ([`DiskChoice::External`]) takes the writes itself.
     #[default]
     WhereOthersStart,
     /// It does, or the snapshot is refused.

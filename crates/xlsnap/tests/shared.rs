@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use xlsnap::{
-    Call, CreateRequest, DeleteRequest, DiskChoice, Error, Host, Kind, NewDisk, NewDomain, Options,
+    Call, CreateRequest, DeleteRequest, DiskChoice, Error, Host, KeepName, Kind, NewDisk, NewDomain, Options,
     RevertRequest, Selector, StartOptions, design,
 };
 use xlsnap_testkit::real::{Scratch, snapshots_in};
@@ -30,9 +30,10 @@ fn named(name: &str) -> CreateRequest {
     CreateRequest { name: Some(snapshot(name)), ..CreateRequest::default() }
 }
 
+/// The image stays under its name, and is the base.
 fn external(name: &str) -> CreateRequest {
     let default_choice = DiskChoice::External { file: None, format: ImageFormat::Qcow2 };
-    CreateRequest { default_choice, ..named(name) }
+    CreateRequest { default_choice, keep_name: KeepName::No, ..named(name) }
 }
 
 fn deletion(name: &str, metadata_only: bool) -> DeleteRequest {

@@ -41,7 +41,7 @@ pub(crate) struct Create {
 
     /// Let the new file of an external snapshot take the name of the disk's image, so that scripts and configurations which start the
     /// domain by that name start the new file; what the image holds moves to another name. Without either option that is so where the
-    /// domain's file does not say how it is started, and where it can be.
+    /// domain's file does not say how it is started, and where it can be; but a FILE that is named takes the writes itself.
     #[arg(long, conflicts_with = "no_keep_name")]
     pub(crate) keep_name: bool,
 

@@ -162,7 +162,7 @@ fn an_external_snapshot_takes_the_writes_from_then_on() {
 fn a_dry_run_names_every_command_file_and_image() {
     let (host, images) = Host::with_two_disks();
     let before = host.state();
-    let ran = host.run(["create", "web", "s1", "--external", "vdb", "--dry-run"]);
+    let ran = host.run(["create", "web", "s1", "--external", "vdb", "--no-keep-name", "--dry-run"]);
     host.assert_state(&before);
     let domain_file = host.root().join("domains/web.toml").display().to_string();
     let records = host.root().display().to_string();

@@ -8,8 +8,8 @@ use xlsnap_types::model::{AbsoluteFile, DiskName, ImageFormat, PassedOver, Snaps
 use super::{Keeping, LayerFacts, NameFacts, keep, names, refused};
 use crate::step::UndoPoint;
 use crate::{
-    Can, CreatePlan, CreateRequest, Disk, DiskChoice, DiskPlan, Error, Inventory, MemoryPlace, Overlay,
-    SnapshotAction, UndescribedKind,
+    Can, CreatePlan, CreateRequest, Disk, DiskChoice, DiskPlan, Error, Inventory, KeepName, MemoryPlace,
+    Overlay, SnapshotAction, UndescribedKind,
 };
 
 /// What planning a creation is to know.
@@ -277,8 +277,12 @@ fn keep_name(
     request: &CreateRequest,
 ) -> Result<(), Error> {
     let domain = facts.domain;
-    let why = match keep::of_overlay(facts.naming, facts.layers, (domain, disk, overlay), request.keep_name)?
-    {
+    // A file that was named is the one that takes the writes.
+    let wanted = match (request.keep_name, request.overlay_of(&disk.name)) {
+        (KeepName::WhereOthersStart, Some(_)) => KeepName::No,
+        (wanted, _) => wanted,
+    };
+    let why = match keep::of_overlay(facts.naming, facts.layers, (domain, disk, overlay), wanted)? {
         Keeping::Kept(names) => {
             plan.warnings.push(format!(
                 "disk {} writes to a new file under the name {}; what it holds now is {} from then on",

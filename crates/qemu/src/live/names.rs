@@ -55,6 +55,10 @@ impl Names for Live {
 
     async fn swap_names_back(&self, swap: &NameSwap) -> Result<(), PortError> {
         self.foreseen.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        // What an operation that was cut short left open under no device.
+        for name in [&swap.old.file, &swap.new.file] {
+            self.close_unused(name).await?;
+        }
         let done = names::back(&*self.qemu_img, swap, self.key_file(&swap.old.disk)).await;
         self.forget();
         done
