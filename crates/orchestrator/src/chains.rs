@@ -9,7 +9,7 @@ use crate::layers::{Guard, LayerNode};
 use crate::operation::{inventory, layers_of_tops};
 use crate::plan::LayerFacts;
 use crate::step::UndoPoint;
-use crate::{Below, DomainRef, Error, Inventory, Ports};
+use crate::{Below, DomainRef, Error, Inventory, LayerFile, Ports};
 
 /// A file of a disk's chains.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -77,23 +77,11 @@ fn rows(inventory: &Inventory, facts: &LayerFacts) -> Vec<ChainFile> {
     for disk in names {
         let missing = tree.missing.iter().map(|(layer, _)| layer).filter(|layer| layer.disk == *disk);
         rows.extend(missing.map(|layer| ChainFile {
-            disk: disk.clone(),
-            file: layer.file.clone(),
-            format: layer.format.clone(),
-            base: None,
-            depth: 0,
-            bytes: 0,
-            virtual_size: 0,
-            owner: None,
-            top: false,
             states: states(facts, &layer.file),
-            inside: Vec::new(),
             problem: Some(ChainProblem::Missing),
+            ..ChainFile::bare(layer)
         }));
-        let is_root = |node: &&LayerNode| match &node.layer.base {
-            Below::File { file, .. } => tree.get(file).is_none(),
-            Below::Nothing | Below::Foreign(_) => true,
-        };
+        let is_root = |node: &&LayerNode| tree.below(node).is_none();
         let roots = tree.nodes().iter().filter(|node| node.disk == *disk).filter(is_root);
         let mut waiting: Vec<(&LayerNode, usize)> = roots.map(|node| (node, 0)).collect();
         waiting.reverse();
@@ -108,20 +96,13 @@ fn rows(inventory: &Inventory, facts: &LayerFacts) -> Vec<ChainFile> {
             above.reverse();
             waiting.extend(above);
             rows.extend(facts.strays.iter().filter(|stray| stray.base == node.layer.file).map(|stray| {
-                let layer = stray.layer();
                 ChainFile {
-                    disk: layer.disk,
-                    file: layer.file,
-                    format: layer.format,
                     base: Some(stray.base.clone()),
                     depth: depth + 1,
-                    bytes: 0,
                     virtual_size: node.layer.virtual_size,
                     owner: Some(Owner::Foreign),
-                    top: false,
-                    states: Vec::new(),
-                    inside: Vec::new(),
                     problem: Some(ChainProblem::Unrecorded),
+                    ..ChainFile::bare(&stray.layer())
                 }
             }));
         }
@@ -138,9 +119,6 @@ fn row(inventory: &Inventory, facts: &LayerFacts, node: &LayerNode, depth: usize
     };
     let inside = layer.snapshots.iter().map(|snapshot| snapshot.name.clone());
     ChainFile {
-        disk: node.disk.clone(),
-        file: layer.file.clone(),
-        format: layer.format.clone(),
         base,
         depth,
         bytes: layer.bytes,
@@ -154,6 +132,27 @@ fn row(inventory: &Inventory, facts: &LayerFacts, node: &LayerNode, depth: usize
             Guard::Written => Some(ChainProblem::Written),
             Guard::Replaced => Some(ChainProblem::Replaced),
         },
+        ..ChainFile::bare(&node.file())
+    }
+}
+
+impl ChainFile {
+    /// A file of which nothing else is known.
+    fn bare(layer: &LayerFile) -> Self {
+        Self {
+            disk: layer.disk.clone(),
+            file: layer.file.clone(),
+            format: layer.format.clone(),
+            base: None,
+            depth: 0,
+            bytes: 0,
+            virtual_size: 0,
+            owner: None,
+            top: false,
+            states: Vec::new(),
+            inside: Vec::new(),
+            problem: None,
+        }
     }
 }
 

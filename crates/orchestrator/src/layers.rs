@@ -199,10 +199,12 @@ impl LayerTree {
 
     /// The layers whose headers name this one.
     pub(crate) fn children(&self, file: &str) -> impl Iterator<Item = &LayerNode> {
-        self.nodes.iter().filter(move |node| match &node.layer.base {
-            Below::File { file: base, .. } => self.get(base).is_some_and(|base| base.layer.file == file),
-            Below::Nothing | Below::Foreign(_) => false,
-        })
+        self.nodes.iter().filter(move |node| self.below(node).is_some_and(|base| base.layer.file == file))
+    }
+
+    /// The layer that this one stands on.
+    pub(crate) fn below(&self, node: &LayerNode) -> Option<&LayerNode> {
+        self.get(node.layer.base.file()?)
     }
 
     /// Whether the image that a record names for an internal part is a layer, and holds the snapshot.
@@ -290,10 +292,7 @@ impl LayerTree {
         let mut at = self.get(file);
         while let Some(node) = at.filter(|_| chain.len() <= self.nodes.len()) {
             chain.push(node);
-            at = match &node.layer.base {
-                Below::File { file, .. } => self.get(file),
-                Below::Nothing | Below::Foreign(_) => None,
-            };
+            at = self.below(node);
         }
         chain
     }

@@ -18,7 +18,7 @@ pub(crate) use flatten::{beyond, flatten};
 pub(crate) use keep::{Keeping, NameFacts};
 pub(crate) use layers::{LayerFacts, Merges, Tidying, note};
 pub(crate) use memory::{MemoryFacts, left_out, memory, run_to_save};
-pub(crate) use names::file_beside;
+pub(crate) use names::first_unused;
 pub(crate) use orphan::{OrphanFacts, adopt, delete_orphan, stray};
 pub(crate) use quiesce::quiesce;
 pub(crate) use revert::{Marks, RevertFacts, Reverting, header, revert};

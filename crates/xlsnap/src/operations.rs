@@ -8,7 +8,7 @@ use xlsnap_orchestrator::{
     FlattenReport, FlattenRequest, GuestState, Listing, OrphanDeletion, OrphanReport, OrphanRequest,
     RecoverPlan, Recovered, Reversibility, RevertPlan, RevertReport, RevertRequest,
 };
-use xlsnap_types::model::{DiskName, SnapshotName};
+use xlsnap_types::model::SnapshotName;
 
 use crate::claims::Writes;
 use crate::connect::Connected;
@@ -108,8 +108,7 @@ impl Host {
     pub async fn chains(&self, selector: &Selector) -> Result<Vec<ChainFile>, Error> {
         let identified = self.identify(selector).await?;
         let connected = self.connect(selector, identified, LockLender::default()).await?;
-        let looked =
-            orchestrator::chains(&connected.ports(&self.store, self, Call::new()), &connected.domain).await;
+        let looked = self.chains_of(&connected).await;
         connected.leave().await;
         looked
     }
@@ -153,24 +152,11 @@ impl Host {
             let locked = self.store.is_locked(domain.uuid).await.map_err(cannot)?;
             locked.then(|| "an operation on the domain goes on".to_owned())
         };
-        let is_external = record.snapshot.disks.iter().any(|disk| disk.is_external());
-        let chains = match (&unlooked, is_external) {
-            (None, true) => self.chains(selector).await.unwrap_or_default(),
-            _ => Vec::new(),
-        };
-        let external = |disk: &DiskName| {
-            record
-                .snapshot
-                .disks
-                .iter()
-                .any(|part| part.is_external() && part.device.as_deref() == Some(disk.as_str()))
-        };
-        let chains = chains.into_iter().filter(|file| external(&file.disk)).collect();
-        let reversibility = match unlooked {
-            Some(why) => Reversibility::of(&record, why),
-            None => match self.reversibility(selector, &record, name).await {
+        let (reversibility, chains) = match unlooked {
+            Some(why) => (Reversibility::of(&record, why), Vec::new()),
+            None => match self.looked(selector, &record, name).await {
                 Ok(looked) => looked,
-                Err(e) => Reversibility::without_look(&record, &e),
+                Err(e) => (Reversibility::without_look(&record, &e), Vec::new()),
             },
         };
         Ok(SnapshotDetails {
@@ -184,18 +170,29 @@ impl Host {
         })
     }
 
-    /// What a revert to the snapshot would find now.
-    async fn reversibility(
+    /// What a revert to the snapshot would find now, and the files of its external disks; none where these cannot be looked at.
+    async fn looked(
         &self,
         selector: &Selector,
         record: &Record,
         name: &SnapshotName,
-    ) -> Result<Reversibility, Error> {
+    ) -> Result<(Reversibility, Vec<ChainFile>), Error> {
         let identified = self.identify(selector).await?;
         let connected = self.connect(selector, identified, LockLender::default()).await?;
         let looked = self.reversibility_of(&connected, record, name).await;
+        let reversibility = looked.unwrap_or_else(|e| Reversibility::without_look(record, &e));
+        let external = || record.snapshot.disks.iter().filter(|part| part.is_external());
+        let mut chains = Vec::new();
+        if external().next().is_some() {
+            chains = self.chains_of(&connected).await.unwrap_or_default();
+            chains.retain(|file| external().any(|part| part.device.as_deref() == Some(file.disk.as_str())));
+        }
         connected.leave().await;
-        looked
+        Ok((reversibility, chains))
+    }
+
+    async fn chains_of(&self, connected: &Connected) -> Result<Vec<ChainFile>, Error> {
+        orchestrator::chains(&connected.ports(&self.store, self, Call::new()), &connected.domain).await
     }
 
     async fn reversibility_of(

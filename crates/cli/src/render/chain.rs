@@ -13,7 +13,7 @@ use super::text::{bytes, visible};
 pub(crate) fn write_chains(out: &mut dyn Write, files: &[&ChainFile]) -> io::Result<()> {
     // The last of its siblings: what comes next at its depth or above is above.
     let is_last = |at: usize| {
-        let next = files[at + 1..].iter().find(|next| next.depth <= files[at].depth || next.depth == 0);
+        let next = files[at + 1..].iter().find(|next| next.depth <= files[at].depth);
         next.is_none_or(|next| next.depth < files[at].depth)
     };
     let nodes: Vec<Node> = files

@@ -7,7 +7,7 @@ use crate::layers::PartFiles;
 use crate::record::libxl_format;
 use crate::session::chain;
 use crate::step::{Does, LayerNote};
-use crate::{Below, Effect, Error, Kind, LayerFile, Overlay, PortErrorKind};
+use crate::{Effect, Error, Kind, LayerFile, Overlay, PortErrorKind};
 
 impl Execution<'_> {
     /// Changes the files of an external part in its record.
@@ -89,10 +89,7 @@ impl Execution<'_> {
                 device: found.identity.device,
                 inode: found.identity.inode,
                 owner: note.owner,
-                base: note.base.clone().or(match found.base {
-                    Below::File { file, .. } => Some(file),
-                    Below::Nothing | Below::Foreign(_) => None,
-                }),
+                base: note.base.clone().or_else(|| found.base.file().map(str::to_owned)),
                 stamp: found.stamp.filter(|_| note.frozen),
                 named: note.named.clone(),
             });

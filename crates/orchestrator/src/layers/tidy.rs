@@ -10,15 +10,12 @@ use uuid::Uuid;
 use xlsnap_types::model::{DiskName, ImageFormat, Owner};
 
 use super::{ExternalPart, Guard, InternalPart, LayerNode, LayerTree};
-use crate::plan::{file_beside, note, token};
+use crate::plan::{first_unused, note, token};
 use crate::step::{Adoption, Does, LayerNote, Stage};
 use crate::{Below, LayerFile, Merge, Overlay, Stream};
 
 /// An overlay that takes no more than this has no data of its own: header, two levels of reference counts and one of clusters.
 pub(crate) const WITHOUT_DATA: u64 = 5 * 64 * 1024;
-
-/// How many names are tried for an overlay.
-const NAMES: usize = 100_000;
 
 /// A tree that is tidied.
 #[derive(Clone)]
@@ -156,13 +153,12 @@ impl Tidy {
 
     /// Makes an overlay anew, without data.
     fn empty(&mut self, leaf: &LayerNode, done: &mut Tidied) -> bool {
-        let Below::File { file: base, .. } = &leaf.layer.base else { return false };
-        let Some(below) = self.tree.get(base) else { return false };
+        let (Some(base), Some(below)) = (leaf.layer.base.file(), self.tree.below(leaf)) else { return false };
         let overlay = Overlay {
             disk: leaf.disk.clone(),
             file: leaf.layer.file.clone(),
             format: leaf.layer.format.clone(),
-            base: base.clone(),
+            base: base.to_owned(),
             base_format: below.layer.format.clone(),
             virtual_size: below.layer.virtual_size,
             token: token(self.id, 0x1000 + done.stages.len()),
@@ -264,10 +260,7 @@ impl Tidy {
         match way {
             Way::Down => self.merge(base, child, done),
             Way::Up => {
-                let below = match &base.layer.base {
-                    Below::File { file, .. } => self.tree.get(file).cloned(),
-                    Below::Nothing | Below::Foreign(_) => None,
-                };
+                let below = self.tree.below(base).cloned();
                 self.stream(child, base, below.as_ref(), done);
                 let file = &base.layer.file;
                 let why = match self.closed.get(file) {
@@ -287,10 +280,7 @@ impl Tidy {
         for disk in self.flat.clone() {
             let is_on = |tidy: &Self| {
                 let top = tidy.tops.get(&disk).and_then(|top| tidy.tree.get(top))?;
-                match &top.layer.base {
-                    Below::File { file, .. } => Some((top.clone(), tidy.tree.get(file)?.clone())),
-                    Below::Nothing | Below::Foreign(_) => None,
-                }
+                Some((top.clone(), tidy.tree.below(top)?.clone()))
             };
             let Some((top, was)) = is_on(self) else { continue };
             let mut tidied = Self { flat: BTreeSet::new(), ..self.clone() };
@@ -371,10 +361,8 @@ impl Tidy {
 
     /// A name for an overlay that no file has: `IMAGE.SNAPSHOT-N.qcow2`.
     fn free_name(&self, disk: &DiskName, snapshot: &str) -> Option<String> {
-        let stem = self.stems.get(disk)?;
-        (1..NAMES)
-            .map(|number| file_beside(stem, &format!("{snapshot}-{number}"), &ImageFormat::Qcow2))
-            .find(|file| self.tree.get(file).is_none() && !self.taken.contains(file))
+        let is_taken = |file: &str| self.taken.contains(file);
+        first_unused(self.stems.get(disk)?, snapshot, &ImageFormat::Qcow2, &self.tree, is_taken)
     }
 
     fn merge(&mut self, base: &LayerNode, child: &LayerNode, done: &mut Tidied) {

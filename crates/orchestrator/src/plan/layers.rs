@@ -8,7 +8,7 @@ use xlsnap_types::model::{DiskName, Owner, SnapshotName};
 use super::{NewTop, names};
 use crate::layers::{ExternalPart, InternalPart, LayerNode, LayerTree, PartFiles, Stray, Tidied, Tidy};
 use crate::step::{Does, LayerNote, Stage};
-use crate::{Below, DomainRef, Inventory, LayerFile, NameSwap, Overlay, Run, SnapshotDeletion, Stream};
+use crate::{DomainRef, Inventory, LayerFile, NameSwap, Overlay, Run, SnapshotDeletion, Stream};
 
 /// What planning is to know of the layers of a domain; of one without external snapshots nothing.
 #[derive(Debug, Clone, Default)]
@@ -204,10 +204,7 @@ pub(crate) fn note(node: &LayerNode, frozen: bool) -> LayerNote {
     LayerNote {
         file: LayerFile { identity: None, ..node.file() },
         owner: node.owner,
-        base: match &node.layer.base {
-            Below::File { file, .. } => Some(file.clone()),
-            Below::Nothing | Below::Foreign(_) => None,
-        },
+        base: node.layer.base.file().map(str::to_owned),
         frozen,
         named: node.named.clone(),
     }

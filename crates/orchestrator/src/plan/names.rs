@@ -18,10 +18,20 @@ pub(super) fn unused(
     tree: &LayerTree,
     is_taken: impl Fn(&str) -> bool,
 ) -> Option<String> {
-    let stem = stem(domain, disk, tree);
+    first_unused(&stem(domain, disk, tree), snapshot.as_str(), format, tree, is_taken)
+}
+
+/// The same where the stem is known.
+pub(crate) fn first_unused(
+    stem: &str,
+    snapshot: &str,
+    format: &ImageFormat,
+    tree: &LayerTree,
+    is_taken: impl Fn(&str) -> bool,
+) -> Option<String> {
     let layers: BTreeSet<&str> = tree.nodes().iter().map(|node| node.layer.file.as_str()).collect();
     (1..NAMES)
-        .map(|number| file_beside(&stem, &format!("{snapshot}-{number}"), format))
+        .map(|number| file_beside(stem, &format!("{snapshot}-{number}"), format))
         .find(|file| !layers.contains(file.as_str()) && !is_taken(file))
 }
 
@@ -47,7 +57,7 @@ fn own_image<'a>(tree: &'a LayerTree, disk: &'a Disk) -> &'a str {
 
 /// A file beside an image, with a word between its stem and its extension. Work on the string alone; only an extension of up to 8 ASCII
 /// letters and digits is taken for one.
-pub(crate) fn file_beside(image: &str, word: &str, format: &ImageFormat) -> String {
+fn file_beside(image: &str, word: &str, format: &ImageFormat) -> String {
     let file = image.rfind('/').map_or(0, |slash| slash + 1);
     let stem = match image[file..].rfind('.') {
         Some(dot) if dot > 0 && is_extension(&image[file + dot + 1..]) => &image[..file + dot],

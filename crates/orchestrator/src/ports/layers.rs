@@ -62,6 +62,16 @@ pub enum Below {
     Foreign(String),
 }
 
+impl Below {
+    /// The file, if it is one.
+    pub fn file(&self) -> Option<&str> {
+        match self {
+            Self::File { file, .. } => Some(file),
+            Self::Nothing | Self::Foreign(_) => None,
+        }
+    }
+}
+
 /// Moves what a layer holds down into the layer below it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Merge {

@@ -16,7 +16,6 @@ mod words;
 
 pub(crate) use words::Before;
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -30,7 +29,7 @@ use xlsnap_qmp_transport::commands::{
 };
 use xlsnap_qmp_transport::{Command, Kind, QmpExt};
 
-use super::Live;
+use super::{Live, job};
 use crate::layers::{self, about, unmerged};
 use crate::{error, images};
 
@@ -391,11 +390,7 @@ impl Run<'_> {
 
     /// Whatever QEMU's cache mode is.
     fn durable(&self) -> Result<(), PortError> {
-        let into = &self.merge.into.file;
-        File::open(into).and_then(|file| file.sync_all()).map_err(|source| {
-            let message = format!("{}: {into} can't be brought to the disk", about(self.merge));
-            PortError::new(PortErrorKind::Failed, Effect::Unknown, message).with_source(source)
-        })
+        job::durable(&about(self.merge), &self.merge.into.file)
     }
 
     async fn command<C: Command>(&self, what: &str, command: C) -> Result<C::Ok, PortError> {
@@ -404,10 +399,7 @@ impl Run<'_> {
     }
 
     fn failed(&self, said: &str) -> PortError {
-        let kind =
-            if said.contains("No space left") { PortErrorKind::NoSpace } else { PortErrorKind::Failed };
-        let said = said.trim().replace(char::is_control, " ");
-        PortError::new(kind, Effect::Unknown, format!("{}: {said}", about(self.merge)))
+        job::failed(&about(self.merge), said)
     }
 
     fn lost(&self, why: &str) -> PortError {

@@ -9,6 +9,7 @@ mod bitmap;
 mod delete;
 mod discard;
 mod guest;
+mod job;
 mod layers;
 mod look;
 mod merge;

@@ -8,7 +8,6 @@
 //! It tells that alone, since the job dismisses itself: while one that is done waits to be dismissed, QEMU 7.2 and 10.0 crash when they are
 //! asked for their nodes (`query-named-block-nodes`).
 
-use std::fs::File;
 use std::path::Path;
 
 use tokio::sync::broadcast::error::TryRecvError;
@@ -20,8 +19,8 @@ use xlsnap_qmp_transport::commands::{
 };
 use xlsnap_qmp_transport::{EventStream, Kind, QmpExt};
 
-use super::Live;
 use super::merge::{Before, LATER, PREFIX, SOON};
+use super::{Live, job};
 use crate::layers::{self, about_stream, unstreamed};
 use crate::{error, images};
 
@@ -284,11 +283,7 @@ impl Run<'_> {
 
     /// Whatever QEMU's cache mode is.
     fn durable(&self) -> Result<(), PortError> {
-        let into = &self.stream.into.file;
-        File::open(into).and_then(|file| file.sync_all()).map_err(|source| {
-            let message = format!("{}: {into} can't be brought to the disk", about_stream(self.stream));
-            PortError::new(PortErrorKind::Failed, Effect::Unknown, message).with_source(source)
-        })
+        job::durable(&about_stream(self.stream), &self.stream.into.file)
     }
 
     async fn command<C: xlsnap_qmp_transport::Command>(
@@ -301,9 +296,6 @@ impl Run<'_> {
     }
 
     fn failed(&self, said: &str) -> PortError {
-        let kind =
-            if said.contains("No space left") { PortErrorKind::NoSpace } else { PortErrorKind::Failed };
-        let said = said.trim().replace(char::is_control, " ");
-        PortError::new(kind, Effect::Unknown, format!("{}: {said}", about_stream(self.stream)))
+        job::failed(&about_stream(self.stream), said)
     }
 }

@@ -1,0 +1,20 @@
+//! What the jobs that move data between layers have in common.
+
+use std::fs::File;
+
+use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
+
+/// Brings the layer that got the data to the disk. `about` says what was not done.
+pub(super) fn durable(about: &str, into: &str) -> Result<(), PortError> {
+    File::open(into).and_then(|file| file.sync_all()).map_err(|source| {
+        let message = format!("{about}: {into} can't be brought to the disk");
+        PortError::new(PortErrorKind::Failed, Effect::Unknown, message).with_source(source)
+    })
+}
+
+/// A job that ended with these words of QEMU's.
+pub(super) fn failed(about: &str, said: &str) -> PortError {
+    let kind = if said.contains("No space left") { PortErrorKind::NoSpace } else { PortErrorKind::Failed };
+    let said = said.trim().replace(char::is_control, " ");
+    PortError::new(kind, Effect::Unknown, format!("{about}: {said}"))
+}
