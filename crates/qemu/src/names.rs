@@ -372,8 +372,10 @@ impl<'a> Exchange<'a> {
 /// Gives a file the name of another one, which is gone with that.
 pub(crate) fn rename(file: &LayerFile, over: &LayerFile) -> Result<(), PortError> {
     let about = format!("disk {}: {} was not renamed to {}", file.disk, file.file, over.file);
-    if file.identity.is_some() && identity(&over.file) == file.identity {
-        return Ok(());
+    let failed =
+        |effect, source| PortError::new(PortErrorKind::Failed, effect, about.clone()).with_source(source);
+    if is_renamed(file, over) {
+        return durable(&over.file).map_err(|e| failed(Effect::None, e));
     }
     layers::as_planned(file)?;
     if !layers::is_gone(over)? {
@@ -387,10 +389,13 @@ pub(crate) fn rename(file: &LayerFile, over: &LayerFile) -> Result<(), PortError
         }
     }
     let done = std::fs::rename(&file.file, &over.file);
-    let failed =
-        |effect, source| PortError::new(PortErrorKind::Failed, effect, about.clone()).with_source(source);
     done.map_err(|e| failed(Effect::None, e))?;
     durable(&over.file).map_err(|e| failed(Effect::Unknown, e))
+}
+
+/// Whether a file has the name already: a process may have it open under that.
+pub(crate) fn is_renamed(file: &LayerFile, over: &LayerFile) -> bool {
+    file.identity.is_some() && identity(&over.file) == file.identity
 }
 
 /// Whether a file can get another name, and others that know it by this one find what takes it.

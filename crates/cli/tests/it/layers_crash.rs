@@ -2,6 +2,8 @@
 //! `recover` every snapshot holds what it held, and no write is lost but those that a revert gives up.
 
 use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -15,8 +17,8 @@ use crate::life::Startable;
 
 const MIB: u64 = 1 << 20;
 
-/// The moments at which a command is killed: so many, evenly spread, each moved a little by the seed. `XLSNAP_MOMENTS` and `XLSNAP_SEED`
-/// say otherwise (`cargo xtask campaign external`).
+/// The kills of a command: so many, evenly spread over it, each moved a little by the seed. `XLSNAP_MOMENTS` and `XLSNAP_SEED` say
+/// otherwise (`cargo xtask campaign external`).
 struct Moments {
     count: u32,
     seed: u64,
@@ -29,14 +31,19 @@ impl Moments {
         Self { count: count.max(3), seed: given("XLSNAP_SEED").unwrap_or(0) }
     }
 
-    /// How long after its start a command that takes `whole` is killed.
-    fn after(&self, whole: Duration, moment: u32) -> Duration {
+    /// How a command is killed: every second time QEMU is killed too, at a moment; else xlsnap is, before a system call.
+    fn kill(&self, whole: &Whole, moment: u32) -> Kill {
         // SplitMix64, of Steele, Lea and Flood.
         let mut word = self.seed.wrapping_add(u64::from(moment).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         let part = if self.seed == 0 { 0.0 } else { (word >> 40) as f64 / (1u64 << 24) as f64 - 0.5 };
-        whole.mul_f64((f64::from(moment) + part) / f64::from(self.count + 1))
+        let part = (f64::from(moment) + part) / f64::from(self.count + 1);
+        if moment % 2 == 1 {
+            return Kill::WithQemu(whole.took.mul_f64(part));
+        }
+        let at = (whole.calls.len() as f64 * part) as usize;
+        Kill::Before(whole.calls[at].clone())
     }
 
     /// Tells how many of the kills fell into the operation; a few have to.
@@ -44,6 +51,69 @@ impl Moments {
         println!("{what}: {met} of {} kills fell into the operation", self.count);
         assert!(met >= 2, "{what}: only {met} kills fell into the operation");
     }
+}
+
+/// How a command is killed.
+#[derive(Debug)]
+enum Kill {
+    /// So long after its start, and QEMU right after it.
+    WithQemu(Duration),
+    /// When its first thread, which does all but to look at directories, makes this call, before the kernel does what it asks.
+    Before(Call),
+}
+
+/// A system call of a run.
+#[derive(Debug, Clone)]
+struct Call {
+    name: String,
+    /// Which one of that name, from 1.
+    at: usize,
+}
+
+/// The calls that have an effect, or wait for one: commands to QEMU, files, programs.
+const CALLS: &str = "sendto,fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,unlinkat,ftruncate,clone3,epoll_wait";
+
+/// What a run was that was not killed.
+#[derive(Default)]
+struct Whole {
+    took: Duration,
+    calls: Vec<Call>,
+}
+
+impl Whole {
+    /// Runs a command to its end.
+    fn of(web: &Web, words: &[&str]) -> Self {
+        let trace = web.host.scratch.path("calls.trace");
+        let mut command = traced(&web.host.command(words), &trace, &[]);
+        let start = Instant::now();
+        let output = command.output().unwrap();
+        let took = start.elapsed();
+        assert!(output.status.success(), "{words:?}: {output:?}");
+        let text = std::fs::read_to_string(&trace).unwrap();
+        let mut counts = BTreeMap::new();
+        let calls = text.lines().filter_map(|line| {
+            let name = line.split_once('(')?.0.to_owned();
+            let at = counts.entry(name.clone()).or_insert(0_usize);
+            *at += 1;
+            Some(Call { at: *at, name })
+        });
+        let calls: Vec<Call> = calls.collect();
+        assert!(calls.len() > 20, "{text}");
+        Self { took, calls }
+    }
+}
+
+/// The same command under strace(1), which writes down the calls of its first thread.
+fn traced(command: &Command, trace: &Path, more: &[&str]) -> Command {
+    let mut strace = Command::new("strace");
+    strace.args(["-qq", "-o"]).arg(trace).args(["-e", &format!("trace={CALLS}")]).args(more);
+    strace.arg("--").arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        strace.env(name, value.unwrap_or_default());
+    }
+    strace.current_dir(command.get_current_dir().unwrap());
+    strace.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    strace
 }
 
 /// One of some values that a disk does not hold otherwise.
@@ -108,26 +178,40 @@ impl Web {
         self.host.json(&["domain", "status", "web"])
     }
 
-    /// Runs a command that is killed so long after its start, with QEMU or without it, and recovers. The sleep waits for nothing: it
-    /// chooses the moment. Whether there was something to recover.
-    fn killed(&self, words: &[&str], after: Duration, qemu_too: bool) -> bool {
+    /// Runs a command that is killed, and recovers. Whether there was something to recover.
+    fn killed(&self, words: &[&str], kill: &Kill) -> bool {
         let pid = self.status()["pid"].as_i64().unwrap();
-        let mut child = self.host.command(words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        sleep(after);
-        child.kill().unwrap();
-        child.wait().unwrap();
-        if qemu_too {
-            // The process that a revert started is another one, and may live on.
-            let _ = kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL);
-        }
+        let command = self.host.command(words);
+        let qemu_too = match kill {
+            Kill::WithQemu(after) => {
+                let mut command = command;
+                let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+                // This waits for nothing: it chooses the moment.
+                sleep(*after);
+                child.kill().unwrap();
+                child.wait().unwrap();
+                // The process that a revert started is another one, and may live on.
+                let _ = kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL);
+                true
+            }
+            Kill::Before(Call { name, at }) => {
+                let inject = ["-e".to_owned(), format!("inject={name}:signal=KILL:when={at}")];
+                let trace = self.host.scratch.path("calls.trace");
+                let mut command = traced(&command, &trace, &inject.each_ref().map(String::as_str));
+                let output = command.output().unwrap();
+                let ended = output.status.signal() == Some(9) || output.status.success();
+                assert!(ended, "{words:?} {kill:?}: {output:?}");
+                false
+            }
+        };
         let begun = Instant::now();
         let ran = wait_until("the domain is recovered", || {
             let ran = self.host.run(["recover", "web"]);
             let is_busy = matches!(ran.code, 4 | 6) && begun.elapsed() < Duration::from_secs(20);
-            assert!(ran.code == 0 || is_busy, "{words:?} after {after:?}, qemu {qemu_too}: {ran:?}");
+            assert!(ran.code == 0 || is_busy, "{words:?} {kill:?}: {ran:?}");
             (ran.code == 0).then_some(ran)
         });
-        let about = format!("{words:?} after {after:?}, qemu {qemu_too}: {ran:?}");
+        let about = format!("{words:?} {kill:?}: {ran:?}");
         let check = self.host.run(["check", "web"]);
         assert_eq!(check.code, 0, "{about}: {check:?}");
         if self.status()["state"] == "off" {
@@ -203,13 +287,6 @@ impl Web {
     }
 }
 
-/// How long a command takes.
-fn measured(web: &Web, words: &[&str]) -> Duration {
-    let start = Instant::now();
-    web.host.run(words).ok();
-    start.elapsed()
-}
-
 #[test]
 fn a_live_revert_to_an_external_snapshot_that_is_killed_loses_none() {
     reverts(Web::new(MIB));
@@ -224,7 +301,7 @@ fn a_live_revert_under_kept_names_that_is_killed_loses_none() {
 fn a_live_creation_under_kept_names_that_is_killed_loses_none() {
     let mut web = Web { keeps_names: true, ..Web::new(MIB) };
     let own = web.images();
-    let whole = measured(&web, &create_kept("first"));
+    let whole = Whole::of(&web, &create_kept("first"));
     web.held.insert("first".to_owned(), web.now);
     let mut met = 0;
     let moments = Moments::new();
@@ -232,7 +309,7 @@ fn a_live_creation_under_kept_names_that_is_killed_loses_none() {
         let about = format!("moment {moment}");
         let name = format!("s{moment}");
         web.write(byte(10, moment));
-        met += u32::from(web.killed(&create_kept(&name), moments.after(whole, moment), moment % 2 == 1));
+        met += u32::from(web.killed(&create_kept(&name), &moments.kill(&whole, moment)));
         if web.host.names("web").contains(&name) {
             web.held.insert(name, web.now);
         }
@@ -266,7 +343,7 @@ fn reverts(mut web: Web) {
         web.create(name, &EXTERNAL);
     }
     web.write(4);
-    let whole = measured(&web, &["revert", "web", "a"]);
+    let whole = Whole::of(&web, &["revert", "web", "a"]);
     web.now = 1;
     let mut met = 0;
     let moments = Moments::new();
@@ -274,7 +351,7 @@ fn reverts(mut web: Web) {
         let to = ["b", "c", "a"][moment as usize % 3];
         web.write(byte(10, moment));
         let about = format!("moment {moment}");
-        met += u32::from(web.killed(&["revert", "web", to], moments.after(whole, moment), moment % 2 == 1));
+        met += u32::from(web.killed(&["revert", "web", to], &moments.kill(&whole, moment)));
         web.assert_held(&about);
         let (before, after) = (web.reads(web.now), web.reads(web.held[to]));
         assert!(before != after, "{about}: before {before}, after {after}");
@@ -306,7 +383,7 @@ fn deletions(mut web: Web) {
     web.write(2);
     web.create("keep", &EXTERNAL);
     let mut met = 0;
-    let mut whole = Duration::ZERO;
+    let mut whole = Whole::default();
     let moments = Moments::new();
     for moment in 0..=moments.count {
         let about = format!("moment {moment}");
@@ -321,12 +398,12 @@ fn deletions(mut web: Web) {
         }
         let delete = ["delete", "web", &gone];
         if moment == 0 {
-            whole = measured(&web, &delete);
+            whole = Whole::of(&web, &delete);
             web.held.remove(&gone);
             web.assert_held(&about);
             continue;
         }
-        met += u32::from(web.killed(&delete, moments.after(whole, moment), moment % 2 == 1));
+        met += u32::from(web.killed(&delete, &moments.kill(&whole, moment)));
         if !web.host.names("web").contains(&gone) {
             web.held.remove(&gone);
         }
@@ -355,7 +432,7 @@ fn is_flat(web: &Web) -> bool {
 fn a_flattening_that_is_killed_loses_none() {
     let mut web = Web::new(64 * MIB);
     web.create("inside", &[]);
-    let (mut met, mut whole) = (0, Duration::ZERO);
+    let (mut met, mut whole) = (0, Whole::default());
     let moments = Moments::new();
     for moment in 0..=moments.count {
         let about = format!("moment {moment}");
@@ -363,9 +440,9 @@ fn a_flattening_that_is_killed_loses_none() {
         web.create("below", &EXTERNAL);
         assert!(!is_flat(&web), "{about}");
         if moment == 0 {
-            whole = measured(&web, &["flatten", "web"]);
+            whole = Whole::of(&web, &["flatten", "web"]);
         } else {
-            met += u32::from(web.killed(&["flatten", "web"], moments.after(whole, moment), moment % 2 == 1));
+            met += u32::from(web.killed(&["flatten", "web"], &moments.kill(&whole, moment)));
         }
         web.assert_held(&about);
         assert!(web.reads(web.now), "{about}");

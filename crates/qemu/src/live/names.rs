@@ -65,7 +65,8 @@ impl Names for Live {
     }
 
     async fn rename(&self, file: &LayerFile, over: &LayerFile) -> Result<(), PortError> {
-        for name in [&file.file, &over.file] {
+        let closed: &[&LayerFile] = if names::is_renamed(file, over) { &[] } else { &[file, over] };
+        for name in closed.iter().map(|file| &file.file) {
             if let Some(node) = self.close_unused(name).await? {
                 let message = format!("disk {}: QEMU has {name} open (node {node})", file.disk);
                 return Err(PortError::new(PortErrorKind::Busy, Effect::None, message));
