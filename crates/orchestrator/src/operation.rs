@@ -10,6 +10,7 @@ mod orphan;
 mod recover;
 mod revert;
 
+pub(crate) use create::naming_with;
 pub use create::{create, plan_create};
 pub use delete::{delete, plan_delete};
 pub use disks::{DiskTake, DiskTarget, TakeHow};
@@ -55,6 +56,7 @@ pub(crate) async fn abilities(ports: &Ports<'_>, domain: &DomainRef) -> Result<A
             restore: Can::no(why),
             release: Can::no(why),
             load: Can::no(why),
+            reset: ports.pause.can(),
             ..Abilities::default()
         },
     };

@@ -7,8 +7,8 @@ use xlsnap_conf_store::Record;
 use xlsnap_types::model::{MemoryMeta, MemoryWay, SnapshotName};
 
 use crate::error::from_port;
-use crate::operation::{abilities, guest, inventory, layers_of_record};
-use crate::plan::{self, Marks, NameFacts, RevertFacts};
+use crate::operation::{abilities, guest, inventory, layers_of_record, naming_with};
+use crate::plan::{self, Marks, RevertFacts};
 use crate::session::chain;
 use crate::{Abilities, Can, DomainRef, Error, GuestState, Inventory, Kind, Ports, RevertRequest, RevertWay};
 
@@ -149,9 +149,11 @@ impl Reversibility {
         let name = record.snapshot.name.as_deref().and_then(|name| SnapshotName::new(name).ok());
         // What the record forbids stays forbidden, whatever the domain is.
         let Some(name) = name.filter(|_| promise.revert.is_possible()) else { return Ok(promise) };
+        let layers = layers_of_record(ports, domain, inventory, record).await?;
+        let known = (now.guest, now.abilities.restart.clone());
         let facts = RevertFacts {
-            naming: &NameFacts::unasked(now.guest),
-            layers: layers_of_record(ports, domain, inventory, record).await?,
+            naming: &naming_with(ports, &layers, known, inventory).await?,
+            layers,
             domain,
             guest: now.guest,
             inventory,

@@ -84,6 +84,7 @@ const COMMANDS: &[&str] = &[
     "system_powerdown",
     "system_reset",
     "transaction",
+    "x-blockdev-set-iothread",
     "x-debug-query-block-graph",
     "xen-save-devices-state",
 ];

@@ -37,7 +37,11 @@ pub fn place(vbd: &Vbd, kind: GuestKind, devices: &[BlockDevice], same: SameFile
     let by = |test: &dyn Fn(&BlockDevice, &BlockNode) -> bool| -> Vec<&BlockDevice> {
         devices.iter().filter(|device| of(device, test)).collect()
     };
-    let xens = by(&|device, node| device.device.is_empty() && node.node_name.as_deref() == Some(&name));
+    let is_xens = |node: &BlockNode| {
+        let found = node.node_name.as_deref();
+        found == Some(&name) || found.is_some_and(|found| xlsnap_qemu::is_given(found, &vbd.name))
+    };
+    let xens = by(&|device, node| device.device.is_empty() && is_xens(node));
     // An unplugged one has no device any more, if QEMU still shows it at all.
     let emulated = by(&|device, node| {
         !device.device.is_empty() && device.qdev.is_some() && same(&node.file, &vbd.image)
@@ -48,6 +52,7 @@ pub fn place(vbd: &Vbd, kind: GuestKind, devices: &[BlockDevice], same: SameFile
         _ => return Place::Nowhere(format!("QEMU has two nodes {name}")),
     };
     if let Some(node) = xens.and_then(|device| device.inserted.as_ref())
+        && node.node_name.as_deref() == Some(&name)
         && !same(&node.file, &vbd.image)
     {
         return Place::Nowhere(format!(

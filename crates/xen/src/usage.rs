@@ -44,12 +44,48 @@ pub async fn must_be_unused(store: &dyn Nodes, images: &[String]) -> Result<(), 
     must_be_unused_beside(store, images, None).await
 }
 
+/// Refuses when a domain has one of `files` as a disk, or a process has one open at all: for the files of chains, of which QEMU has those below
+/// a disk's image open to read.
+///
+/// # Errors
+/// As [`must_be_unused`].
+///
+/// # Cancel safety
+/// It only looks.
+pub async fn must_be_closed(store: &dyn Nodes, files: &[String]) -> Result<(), PortError> {
+    let ours = identities(files)?;
+    no_domain_has(store, &ours, None).await?;
+    no_process_has(&ours, Opened::AtAll)
+}
+
+/// Refuses when another domain than `own` has one of `images` as a disk.
+pub(crate) async fn must_be_of_domain(
+    store: &dyn Nodes,
+    images: &[String],
+    own: Domid,
+) -> Result<(), PortError> {
+    no_domain_has(store, &identities(images)?, Some(own)).await
+}
+
+/// How a process has a file open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Opened {
+    ToWrite,
+    AtAll,
+}
+
 /// As [`must_be_unused`], of images that the domain `own` may have as its disks, because its QEMU has ended.
 pub(crate) async fn must_be_unused_beside(
     store: &dyn Nodes,
     images: &[String],
     own: Option<Domid>,
 ) -> Result<(), PortError> {
+    let ours = identities(images)?;
+    no_domain_has(store, &ours, own).await?;
+    no_process_has(&ours, Opened::ToWrite)
+}
+
+fn identities(images: &[String]) -> Result<HashMap<Identity, &str>, PortError> {
     let mut ours: HashMap<Identity, &str> = HashMap::new();
     for image in images.iter().filter(|image| !image.is_empty()) {
         match fs::metadata(image) {
@@ -59,6 +95,14 @@ pub(crate) async fn must_be_unused_beside(
             Err(error) => return Err(untold(image, error)),
         }
     }
+    Ok(ours)
+}
+
+async fn no_domain_has(
+    store: &dyn Nodes,
+    ours: &HashMap<Identity, &str>,
+    own: Option<Domid>,
+) -> Result<(), PortError> {
     for domid in domids(store).await?.into_iter().filter(|domid| Some(*domid) != own) {
         for disk in vbd::list(store, domid).await? {
             let Ok(theirs) = fs::metadata(&disk.image) else { continue };
@@ -74,10 +118,10 @@ pub(crate) async fn must_be_unused_beside(
             }
         }
     }
-    no_process_writes(&ours)
+    Ok(())
 }
 
-fn no_process_writes(ours: &HashMap<Identity, &str>) -> Result<(), PortError> {
+fn no_process_has(ours: &HashMap<Identity, &str>, opened_how: Opened) -> Result<(), PortError> {
     let unknown = |error| {
         let message = "which processes have the images open cannot be told; run as root";
         PortError::new(PortErrorKind::Refused, Effect::None, message).with_source(error)
@@ -100,12 +144,13 @@ fn no_process_writes(ours: &HashMap<Identity, &str>) -> Result<(), PortError> {
         for file in opened.flatten() {
             let Ok(theirs) = fs::metadata(file.path()) else { continue };
             let Some(image) = ours.get(&Identity::of(&theirs)) else { continue };
-            if writes(pid, &file.file_name()) {
+            let writes = writes(pid, &file.file_name());
+            if writes || opened_how == Opened::AtAll {
                 let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
                 let name = name.trim();
-                let message = format!(
-                    "process {pid} ({name}) has the image {image} open for writing; end that process first"
-                );
+                let how = if writes { " for writing" } else { "" };
+                let message =
+                    format!("process {pid} ({name}) has the image {image} open{how}; end that process first");
                 return Err(busy(message));
             }
         }

@@ -56,6 +56,29 @@ is_sound() {
     [ -z "$(find "$RECORDS" -name 'journal.json' -o -name '.xlsnap-new-*')" ] || fail 'something is left in the records'
 }
 
+# stands_on DISK NUMBER: so many layers are below the image of a or b.
+stands_on() {
+    local below
+    below=$(qemu-img info -U --backing-chain --output=json "$(image "$1")" | jq length)
+    [ "$below" = "$(($2 + 1))" ] || fail "disk $1 stands on $((below - 1)) layers, not on $2"
+}
+
+# names_are NAME...: the records that there are.
+names_are() {
+    local wanted names
+    wanted=$(printf '%s\n' "$@" | sort | paste -sd ' ')
+    names=$(names)
+    [ "$names" = "$wanted" ] || fail "there are records of '$names', not of '$wanted'"
+}
+
+# The same as is_sound of external snapshots, whose states are in other files.
+is_sound_below() {
+    snap check "$(uuid)"
+    no_memory_is_left_over
+    [ -z "$(find "$RECORDS" -name 'journal.json' -o -name '.xlsnap-new-*')" ] || fail 'something is left in the records'
+    [ -z "$(find "$RUN" -name '.xls-*')" ] || fail 'a file waits for its name still'
+}
+
 # When the last snapshot was taken: the guest's count before and after, and its token.
 LOW='' HIGH='' TOKEN=''
 

@@ -12,7 +12,7 @@ use xlsnap_types::model::{DiskName, ImageFormat, Owner};
 use super::{ExternalPart, Guard, InternalPart, LayerNode, LayerTree};
 use crate::plan::{first_unused, note, token};
 use crate::step::{Adoption, Does, LayerNote, Stage};
-use crate::{Below, LayerFile, Merge, Overlay, Stream};
+use crate::{Below, Layer, LayerFile, Merge, Overlay, Stream};
 
 /// An overlay that takes no more than this has no data of its own: header, two levels of reference counts and one of clusters.
 pub(crate) const WITHOUT_DATA: u64 = 5 * 64 * 1024;
@@ -45,6 +45,10 @@ pub(crate) struct Tidy {
     pub(crate) on: bool,
     /// The disks whose image can be named otherwise.
     pub(crate) renames: BTreeSet<DiskName>,
+    /// The disks whose process moves no data between their layers, and why, as a clause.
+    pub(crate) no_jobs: BTreeMap<DiskName, String>,
+    /// The disks of which what starts the domain goes on naming the image that it names now, and why, as a clause.
+    pub(crate) named_for_good: BTreeMap<DiskName, String>,
     /// Whether layers are merged.
     pub(crate) merges: bool,
     /// The layers that are not written to and not removed, and why, as a clause.
@@ -222,12 +226,33 @@ impl Tidy {
             _ if let Some(why) = self.closed.get(file).or_else(|| self.closed.get(&above.file)) => {
                 why.clone()
             }
+            _ if let Some(why) = self.no_job(above) => return Err(why),
+            _ if self.is_top(&above.file)
+                && !self.renames_into(base, child)
+                && let Some(why) = self.named_for_good.get(&child.disk) =>
+            {
+                format!("disk {} cannot be made to write to it: {why}", child.disk)
+            }
             _ => return Ok(Some(Pair { base: base.clone(), child: child.clone(), way: Way::Down })),
         };
         match self.goes_up(base, child) {
             true => Ok(Some(Pair { base: base.clone(), child: child.clone(), way: Way::Up })),
             false => Err(why),
         }
+    }
+
+    /// Why the process that has a layer open does not move data into it or out of it, as a clause.
+    fn no_job(&self, layer: &Layer) -> Option<String> {
+        let is_read = |top: &String| self.tree.chain(top).iter().any(|node| node.layer.file == layer.file);
+        let (disk, _) = self.tops.iter().filter(|_| self.on).find(|(_, top)| is_read(top))?;
+        self.no_jobs.get(disk).cloned()
+    }
+
+    /// Whether a layer takes the name of the disk's image when that is merged into it: the name by which others start it.
+    fn renames_into(&self, base: &LayerNode, child: &LayerNode) -> bool {
+        let file = &child.layer.file;
+        let is_followed = self.tree.children(file).next().is_none() && base.named.as_ref() == Some(file);
+        self.is_top(file) && is_followed && self.renames.contains(&base.disk)
     }
 
     /// Whether the data of a layer can go up into its only child, since the child's may not go down.
@@ -239,6 +264,7 @@ impl Tidy {
             && child.layer.snapshots.is_empty()
             && (child.layer.encrypted || !base.layer.encrypted)
             && !self.closed.contains_key(&child.layer.file)
+            && self.no_job(&child.layer).is_none()
             && !matches!(base.layer.base, Below::Foreign(_))
             && !self.served
     }
@@ -369,6 +395,8 @@ impl Tidy {
         let (from, into) = (child.file(), base.file());
         let was_top = self.is_top(&from.file);
         let above: Vec<LayerFile> = self.tree.children(&from.file).map(LayerNode::file).collect();
+        // The disk's image has the name by which others start it: `into` takes that, and `from` is gone with it.
+        let takes_name = self.renames_into(base, child);
         let merge = Merge {
             from: from.clone(),
             into: into.clone(),
@@ -377,9 +405,7 @@ impl Tidy {
             token: token(self.id, 0x1000 + done.stages.len()),
         };
         self.push(done, Does::Merge(merge));
-        // The disk's image has the name by which others start it: `into` takes that, and `from` is gone with it.
-        let keeps = was_top && above.is_empty() && base.named.as_ref() == Some(&from.file);
-        if keeps && self.renames.contains(&into.disk) {
+        if takes_name {
             self.follow(&from.file, &into);
             self.rename(&into, &from, done);
         } else {

@@ -345,7 +345,7 @@ fn new_layers(
 }
 
 /// What can be done with the names of the disks' images.
-pub(super) async fn naming(
+async fn naming(
     ports: &Ports<'_>,
     (guest, restart): (GuestState, Can),
     inventory: &Inventory,
@@ -361,6 +361,19 @@ pub(super) async fn naming(
         }
     }
     Ok(NameFacts { port: ports.names.can(), restart, guest, pause: ports.pause.can(), movable })
+}
+
+/// The same, where a snapshot's parts are in layers; else nothing matters.
+pub(crate) async fn naming_with(
+    ports: &Ports<'_>,
+    layers: &LayerFacts,
+    (guest, restart): (GuestState, Can),
+    inventory: &Inventory,
+) -> Result<NameFacts, Error> {
+    match layers.tree.nodes() {
+        [] => Ok(NameFacts::unasked(guest)),
+        _ => naming(ports, (guest, restart), inventory).await,
+    }
 }
 
 /// What a draft is made of.

@@ -6,13 +6,13 @@ use uuid::Uuid;
 use xlsnap_types::model::{ImageFormat, MemoryMeta, MemoryWay};
 
 use super::back::go_back;
-use super::create::{Creation, naming};
+use super::create::{Creation, naming_with};
 use super::layers::layers_of_record;
 use super::{abilities, finish, guest, inventory, refuse_pending};
 use crate::error::{from_port, from_store};
 use crate::execute::{Execution, interrupted};
 use crate::journal::Journal;
-use crate::plan::{self, Marks, NameFacts, RevertFacts, no_such};
+use crate::plan::{self, Marks, RevertFacts, no_such};
 use crate::session::Session;
 use crate::{
     CreateReport, CreateRequest, DiskChoice, DomainRef, Effect, Error, GuestState, MemoryPlace,
@@ -204,10 +204,8 @@ impl Reverting {
                 layers.suppose(domain.uuid, safety, (overlay, names.as_ref()), &mut inventory);
             }
         }
-        let naming = match layers.tree.nodes() {
-            [] => NameFacts::unasked(guest),
-            _ => naming(ports, (guest, abilities.restart.clone()), &inventory).await?,
-        };
+        let known = (guest, abilities.restart.clone());
+        let naming = naming_with(ports, &layers, known, &inventory).await?;
         let mut facts = RevertFacts {
             layers,
             naming: &naming,

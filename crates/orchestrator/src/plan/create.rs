@@ -293,6 +293,7 @@ fn keep_name(
         }
         Keeping::Left(why) => why,
     };
+    refuse_unadopted(domain, disk, overlay, (wanted, why.as_deref()))?;
     if facts.naming.restart.is_yes() {
         return Ok(());
     }
@@ -304,6 +305,29 @@ fn keep_name(
          nothing refuses a start of {base}, and a write to it would spoil the snapshot and the disk"
     ));
     Ok(())
+}
+
+/// Refuses an overlay under a name of its own where what starts the domain would go on naming the image below it.
+fn refuse_unadopted(
+    domain: &str,
+    disk: &Disk,
+    overlay: &Overlay,
+    (wanted, why): (KeepName, Option<&str>),
+) -> Result<(), Error> {
+    let Can::No(starts) = &disk.adopt else { return Ok(()) };
+    let (name, image) = (&disk.name, &disk.image);
+    let message = format!("disk {name} of domain {domain} ({image}) takes no external snapshot");
+    let Some(why) = why.filter(|_| wanted != KeepName::No) else {
+        let message = format!("{message} under the name {}: {starts}", overlay.file);
+        return Err(refused(message).with_advice(format!(
+            "let the new file take the name {image}: xlsnap create {domain} --external {name} --keep-name"
+        )));
+    };
+    let message =
+        format!("{message}: the new file has to take the name {image}, since {starts}, and cannot: {why}");
+    Err(refused(message).with_advice(format!(
+        "take disk {name} internally, or shut domain {domain} down and do it then: xlsnap create {domain} --external {name}"
+    )))
 }
 
 /// The snapshots inside the image that an overlay covers.

@@ -143,6 +143,11 @@ fn refuse_chain(facts: &DeleteFacts<'_>, disk: &Disk) -> Result<(), Error> {
                 );
                 return refuse(why, "copy the disk into an encrypted image instead".to_owned());
             }
+            if facts.layers.guest.is_some()
+                && let Some(why) = disk.jobs.why()
+            {
+                return refuse(why.to_owned(), "shut the domain down first".to_owned());
+            }
             if facts.layers.served {
                 let why =
                     "a storage daemon has it open, and has no command that brings what it copied to the disk";

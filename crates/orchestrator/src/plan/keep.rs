@@ -48,7 +48,8 @@ pub(crate) fn of_overlay(
     (domain, disk, overlay): (&str, &Disk, &Overlay),
     wanted: KeepName,
 ) -> Result<Keeping, Error> {
-    if wanted == KeepName::No || (wanted == KeepName::WhereOthersStart && facts.restart.is_yes()) {
+    let others_start = !facts.restart.is_yes() || !disk.adopt.is_yes();
+    if wanted == KeepName::No || (wanted == KeepName::WhereOthersStart && !others_start) {
         return Ok(Keeping::Left(None));
     }
     let why = why_not(facts, layers, disk, (&overlay.file, &overlay.format));

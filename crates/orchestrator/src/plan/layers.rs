@@ -8,7 +8,7 @@ use xlsnap_types::model::{DiskName, Owner, SnapshotName};
 use super::{NewTop, names};
 use crate::layers::{ExternalPart, InternalPart, LayerNode, LayerTree, PartFiles, Stray, Tidied, Tidy};
 use crate::step::{Does, LayerNote, Stage};
-use crate::{DomainRef, Inventory, LayerFile, NameSwap, Overlay, Run, SnapshotDeletion, Stream};
+use crate::{Can, Disk, DomainRef, Inventory, LayerFile, NameSwap, Overlay, Run, SnapshotDeletion, Stream};
 
 /// What planning is to know of the layers of a domain; of one without external snapshots nothing.
 #[derive(Debug, Clone, Default)]
@@ -63,6 +63,8 @@ impl LayerFacts {
             inside: self.inside.iter().filter(|part| !gone.contains(&part.snapshot)).cloned().collect(),
             on: self.served || self.guest.is_some(),
             renames: self.renames.clone(),
+            no_jobs: reasons(inventory, |disk| &disk.jobs),
+            named_for_good: reasons(inventory, |disk| &disk.adopt),
             tops: inventory.disks.iter().map(|disk| (disk.name.clone(), disk.image.clone())).collect(),
             stems: stems.collect(),
             taken: self.taken.clone(),
@@ -177,6 +179,12 @@ impl LayerFacts {
         }
         told
     }
+}
+
+/// The disks of which something cannot be done, and why.
+fn reasons(inventory: &Inventory, can: impl Fn(&Disk) -> &Can) -> BTreeMap<DiskName, String> {
+    let reason = |disk: &Disk| Some((disk.name.clone(), can(disk).why()?.to_owned()));
+    inventory.disks.iter().filter_map(reason).collect()
 }
 
 /// What a tidying is for.

@@ -172,7 +172,7 @@ pub(crate) fn revert(facts: &RevertFacts<'_>, request: &RevertRequest) -> Result
         .map(|disk| PassedOver { disk: disk.name.clone(), why: "it is not part of the snapshot".to_owned() })
         .collect();
     warn_of_bitmaps(&bitmaps, &mut warnings);
-    let names = external::names(facts, &tops);
+    let names = external::names(facts, name, &tops, &way)?;
     let tidying = external::tidying(facts, &tops, &names);
     warnings.extend(external::moves(facts, request, (&tops, &names, &tidying)));
     if facts.marks == Marks::NoRoom && !points.is_empty() {

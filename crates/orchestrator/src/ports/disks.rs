@@ -73,6 +73,12 @@ pub struct Disk {
     pub revert: Can,
     /// Whether the process that has it open can be made to write to another image while it lives ([`crate::Layers::swap`]).
     pub swap: Can,
+    /// Whether the process that has it open can move data between its layers while it lives ([`crate::Layers::merge`],
+    /// [`crate::Layers::stream`]).
+    pub jobs: Can,
+    /// Whether what starts the domain can be made to name another image for it ([`crate::Overlays::adopt`]). Where it cannot, a new
+    /// image takes the name of the one before.
+    pub adopt: Can,
     /// Whether the data in its image is encrypted.
     pub encrypted: bool,
     /// The dirty bitmaps on it, by which a backup program knows what changed since its last backup. A revert makes each a lie.
@@ -98,6 +104,8 @@ impl Disk {
             external: Can::Yes,
             revert: Can::Yes,
             swap: Can::no("no process has it open"),
+            jobs: Can::Yes,
+            adopt: Can::Yes,
             encrypted: false,
             bitmaps: Vec::new(),
             overlays: None,

@@ -16,6 +16,8 @@ pub struct Abilities {
     pub restore: Can,
     /// Whether its process can let go of its disks while it lives.
     pub release: Can,
+    /// Whether its guest can be reset in the process that it has ([`super::Pause::reset`]).
+    pub reset: Can,
     /// Whether memory that is inside its images can be loaded.
     pub load: Can,
     /// What would run the domain after a start, as far as it is known.

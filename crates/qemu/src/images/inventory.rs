@@ -49,6 +49,8 @@ pub(super) async fn disk(qemu_img: &dyn QemuImg, spec: DiskSpec) -> Result<Disk,
         removable: spec.removable,
         snapshots: info.snapshots.into_iter().map(image_snapshot).collect(),
         swap: Can::no("no process has it open"),
+        jobs: Can::Yes,
+        adopt: Can::Yes,
     })
 }
 

@@ -137,7 +137,7 @@ fn holds(medium: &Medium, file: &str, files: &mut Files) -> bool {
 
 /// Whether QEMU was made to write to this medium in place of the described image: the description follows later.
 fn has_moved(medium: &Medium, spec: &DiskSpec, below: Option<&str>, files: &mut Files) -> bool {
-    swapped::is_of(&medium.node, &spec.name) || below.is_some_and(|below| files.same(below, &medium.file))
+    swapped::is_given(&medium.node, &spec.name) || below.is_some_and(|below| files.same(below, &medium.file))
 }
 
 fn is_below(medium: &Medium, file: &str, files: &mut Files) -> bool {
@@ -220,6 +220,8 @@ fn found(
         external: Can::unless(medium.as_ref().map_or_else(no_medium, Medium::no_external)),
         revert: Can::unless(no_revert),
         swap: Can::unless(no_swap),
+        jobs: Can::Yes,
+        adopt: Can::Yes,
         encrypted: medium.as_ref().is_some_and(|medium| medium.encrypted),
         bitmaps: medium.as_ref().map(|medium| medium.bitmaps.clone()).unwrap_or_default(),
         overlays: spec.and_then(|spec| spec.overlays.clone()),

@@ -16,15 +16,15 @@ pub(crate) fn free_name(disk: &DiskName, is_taken: impl Fn(&str) -> bool) -> Str
     names.into_iter().find(|name| !is_taken(name)).expect("numbers do not end")
 }
 
-/// Whether the node was given to this disk's device.
-pub(crate) fn is_of(node: &str, disk: &DiskName) -> bool {
+/// Whether a disk's device was given the node of this name in place of another one, while QEMU lived.
+pub fn is_given(node: &str, disk: &DiskName) -> bool {
     let number = node.strip_prefix(&prefix(disk));
     number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Whether it is an empty node that the disk's device has in place of an image that QEMU was made to close.
 pub(crate) fn is_stand_in(medium: &Medium, disk: &DiskName) -> bool {
-    medium.driver == "null-co" && is_of(&medium.node, disk)
+    medium.driver == "null-co" && is_given(&medium.node, disk)
 }
 
 fn prefix(disk: &DiskName) -> String {
@@ -50,8 +50,8 @@ mod tests {
         for name in ["vda", "0123456789abcdef", long] {
             let node = free_name(&disk(name), |node| node.ends_with("-0"));
             assert!(node.ends_with("-1") && node.len() <= 29, "{node}");
-            assert!(is_of(&node, &disk(name)) && !is_of(&node, &disk("vd")), "{node}");
+            assert!(is_given(&node, &disk(name)) && !is_given(&node, &disk("vd")), "{node}");
         }
-        assert!(!is_of("xls-swap-vda-", &disk("vda")) && !is_of("xls-swap-vda-b-0", &disk("vda")));
+        assert!(!is_given("xls-swap-vda-", &disk("vda")) && !is_given("xls-swap-vda-b-0", &disk("vda")));
     }
 }

@@ -39,6 +39,8 @@ pub struct Live {
     pub(super) directory: Option<PathBuf>,
     /// The process that has the disks open, if that is known.
     pub(super) process: Option<u32>,
+    /// What tells whether the guest runs, where QEMU does not.
+    pub(super) guest: Option<Arc<dyn Guest>>,
     /// The machine's type; `None` inside when there is no machine. It does not change while QEMU lives.
     pub(super) machine: OnceCell<Option<String>>,
     /// What runs the guest.
@@ -67,6 +69,7 @@ impl Live {
             description,
             directory: None,
             process: None,
+            guest: None,
             machine: OnceCell::new(),
             hypervisor: OnceCell::new(),
             holds_guest: AtomicBool::new(false),
@@ -97,6 +100,15 @@ impl Live {
             Ok(directory) => self.in_directory(directory),
             Err(_) => self,
         }
+    }
+
+    /// The same for the QEMU of a domain of Xen's. Only `guest` tells whether the guest runs: QEMU goes on saying so of one that is
+    /// paused. A node that takes the place of one that the description names gets the name of that: Xen's half of QEMU closes its
+    /// nodes by name.
+    #[must_use]
+    pub fn of_xen(mut self, guest: Arc<dyn Guest>) -> Self {
+        self.guest = Some(guest);
+        self
     }
 
     /// The disks as they are described, with what was adopted since.

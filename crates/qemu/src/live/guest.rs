@@ -16,6 +16,9 @@ impl Live {
     }
 
     pub(super) async fn guest_state(&self) -> Result<GuestState, PortError> {
+        if let Some(guest) = &self.guest {
+            return guest.state().await;
+        }
         match self.qmp.execute(QueryStatus).await {
             Ok(status) => Ok(GuestState::On(flags(&status))),
             // A storage daemon has no such command, because it has no guest.

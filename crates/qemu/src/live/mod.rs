@@ -6,6 +6,7 @@
 
 mod adapter;
 mod bitmap;
+mod commands;
 mod delete;
 mod discard;
 mod guest;

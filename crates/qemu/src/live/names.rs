@@ -13,8 +13,10 @@ use serde_json::json;
 use tokio::time::sleep;
 use xlsnap_orchestrator::{Can, Effect, LayerFile, NameSwap, Names, PortError, PortErrorKind};
 use xlsnap_qemu_img::{Chain, FileId, Layer, chain};
-use xlsnap_qmp_transport::QmpExt;
-use xlsnap_qmp_transport::commands::{BlockdevAdd, BlockdevDel, QomSetString};
+use xlsnap_qmp_transport::commands::{
+    BlockdevAdd, BlockdevDel, BlockdevSetIothread, QomGetString, QomSetString,
+};
+use xlsnap_qmp_transport::{Kind, QmpExt};
 use xlsnap_types::model::DiskName;
 
 use super::Live;
@@ -157,7 +159,20 @@ impl Live {
     ) -> Result<(), xlsnap_qmp_transport::Error> {
         let path =
             if device.starts_with('/') { device.to_owned() } else { format!("/machine/peripheral/{device}") };
-        let set = QomSetString { path, property: "drive".to_owned(), value: node.to_owned() };
+        let set = QomSetString { path: path.clone(), property: "drive".to_owned(), value: node.to_owned() };
+        let refused = match self.qmp.execute(set.clone()).await {
+            Err(error) if error.kind() == Kind::Rejected && self.guest.is_some() => error,
+            done => return done.map(drop),
+        };
+        // Xen's half of QEMU serves each disk that is in use in a thread of its own, where the node has to be too: "Different aio
+        // context is not supported for new node" (tried on QEMU 7.2).
+        let asked = QomGetString { path, property: "iothread".to_owned() };
+        let Ok(thread) = self.qmp.execute(asked).await else { return Err(refused) };
+        let Some(iothread) = thread.rsplit('/').next().filter(|id| !id.is_empty()) else {
+            return Err(refused);
+        };
+        let moved = BlockdevSetIothread { node_name: node.to_owned(), iothread: iothread.to_owned() };
+        self.qmp.execute(moved).await?;
         self.qmp.execute(set).await.map(drop)
     }
 

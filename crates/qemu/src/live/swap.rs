@@ -15,6 +15,7 @@ use xlsnap_types::model::DiskName;
 
 use super::Live;
 use super::adapter::find;
+use super::open::Nodes;
 use super::take::{cached, like};
 use crate::inventory::attached::Medium;
 use crate::inventory::swapped;
@@ -46,7 +47,7 @@ impl Live {
             // What took the writes before and is still open, say.
             Some(node) => node,
             None => {
-                let name = swapped::free_name(disk, |name| nodes.has(name));
+                let name = self.node_of(disk, &nodes);
                 let add = self.with_chain(&name, to, medium).await?;
                 let failed = |e| error::of_query(format!("{about}: QEMU could not open it"), e);
                 self.qmp.execute(add).await.map_err(failed)?;
@@ -65,6 +66,13 @@ impl Live {
             self.let_go_of(&node).await;
         }
         Err(error::of_qmp(about, error))
+    }
+
+    /// A name for a node that a disk's device is given.
+    fn node_of(&self, disk: &DiskName, nodes: &Nodes) -> String {
+        let described = self.specs().into_iter().find(|spec| spec.name == *disk).and_then(|spec| spec.node);
+        let free = described.filter(|name| self.guest.is_some() && !nodes.has(name));
+        free.unwrap_or_else(|| swapped::free_name(disk, |name| nodes.has(name)))
     }
 
     /// The image as a node of its own, which treats the host's cache as the one before does, on the nodes that QEMU has of the images

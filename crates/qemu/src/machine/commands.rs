@@ -1,9 +1,7 @@
 //! What a step is carried out by, in QEMU's and qemu-img's own words.
 
 use async_trait::async_trait;
-use xlsnap_orchestrator::{
-    Command, Commands, Does, LayerFile, MemorySave, PortError, Run, SnapshotAction, Stage, Step,
-};
+use xlsnap_orchestrator::{Command, Commands, Does, MemorySave, PortError, Run, SnapshotAction, Stage, Step};
 use xlsnap_qmp_transport::Command as _;
 use xlsnap_qmp_transport::commands::BlockdevSetActive;
 use xlsnap_types::model::{DiskName, MemoryWay};
@@ -84,7 +82,9 @@ impl Commands for Machine {
         let mut commands = Vec::new();
         for step in stage.steps() {
             let by_live = match &on {
-                Some(on) if at.live() && at.is_one_process => of_layers(&step.does, at, before, on).await?,
+                Some(on) if at.live() && at.is_one_process => {
+                    on.live.layer_commands(&step.does, at.runs, before).await?
+                }
                 _ => None,
             };
             commands.extend(match by_live {
@@ -94,55 +94,6 @@ impl Commands for Machine {
         }
         Ok(commands)
     }
-}
-
-/// A step on layers that QEMU may have open; `None` for one that is done elsewhere.
-async fn of_layers(
-    does: &Does,
-    at: At,
-    before: &[Stage],
-    on: &On,
-) -> Result<Option<Vec<Command>>, PortError> {
-    let live = &on.live;
-    if !matches!(
-        does,
-        Does::Merge(_)
-            | Does::Reheader { .. }
-            | Does::SwapTop { .. }
-            | Does::Detach(_)
-            | Does::Unlink(_)
-            | Does::RemoveLayer(_)
-            | Does::EmptyLayer { .. }
-            | Does::DeleteInLayer(_)
-            | Does::Stream(_)
-    ) {
-        return Ok(None);
-    }
-    let is_detached = |to: &LayerFile| {
-        let is_it = |does: &Does| matches!(does, Does::Detach(from) if from.disk == to.disk);
-        before.iter().flat_map(Stage::steps).any(|step| is_it(&step.does))
-    };
-    let known = live.before(before.iter().flat_map(Stage::steps).map(|step| &step.does)).await?;
-    let closed = &known.closed;
-    Ok(Some(match does {
-        Does::Merge(merge) => live.merge_commands(merge, at.runs, &known).await?,
-        Does::Reheader { child, .. } => live.reheader_commands(child, &known).await?,
-        Does::SwapTop { to, .. } => live.swap_commands(to, is_detached(to)).await?,
-        Does::Detach(from) => live.detach_commands(from, closed).await?,
-        Does::Unlink(layer) => {
-            let merged = known.by_job.contains(&layer.file);
-            live.unlink_commands(&layer.file, merged, closed).await?
-        }
-        Does::Stream(stream) => live.stream_commands(stream, &known).await?,
-        Does::DeleteInLayer(target) => live.delete_inside_commands(&target.layer, &known).await?,
-        Does::RemoveLayer(overlay) => live.unlink_commands(&overlay.file, false, closed).await?,
-        Does::EmptyLayer { layer, overlay } => {
-            let mut words = live.unlink_commands(&layer.file, false, closed).await?;
-            words.push(Command::on("qemu-img create", &overlay.file));
-            words
-        }
-        _ => return Ok(None),
-    }))
 }
 
 impl Machine {

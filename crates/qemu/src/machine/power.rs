@@ -35,6 +35,7 @@ impl Power for Machine {
             restart,
             release: Can::unless(no_release),
             load: Can::unless(no_load),
+            reset: Can::Yes,
             hypervisor,
         })
     }

@@ -54,7 +54,7 @@ pub use migration::{
     MigrationStatus, QueryMemorySizeSummary, QueryMigrate, QueryMigrateCapabilities, QueryMigrateParameters,
     XenSaveDevicesState,
 };
-pub use node::{Backing, BlockdevAdd, BlockdevDel, BlockdevSetActive, NodeRef};
+pub use node::{Backing, BlockdevAdd, BlockdevDel, BlockdevSetActive, BlockdevSetIothread, NodeRef};
 pub use snapshot::{
     Action, BlockdevSnapshot, BlockdevSnapshotDeleteInternalSync, BlockdevSnapshotInternalSync,
     BlockdevSnapshotSync, NewImageMode, Transaction,

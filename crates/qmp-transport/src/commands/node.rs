@@ -83,6 +83,17 @@ pub struct BlockdevDel {
     pub node_name: String,
 }
 
+/// Moves a node that no device has, and all below it, to a thread of its own. It is one of QEMU's experimental commands, with the same
+/// arguments from QEMU 2.12 to 11.1.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct BlockdevSetIothread {
+    /// The node's name.
+    pub node_name: String,
+    /// The id of the thread, an object of type `iothread`.
+    pub iothread: String,
+}
+
 /// Activates or inactivates a node, or all: QEMU 10.0. Inactivate only under a stopped guest: the next write to an
 /// inactive node aborts QEMU.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -98,5 +109,6 @@ pub struct BlockdevSetActive {
 command! {
     BlockdevAdd = "blockdev-add" -> Nothing;
     BlockdevDel = "blockdev-del" -> Nothing;
+    BlockdevSetIothread = "x-blockdev-set-iothread" -> Nothing;
     BlockdevSetActive = "blockdev-set-active" -> Nothing;
 }

@@ -150,6 +150,7 @@ fn samples() -> Vec<(&'static str, Map<String, Value>)> {
         sample(BlockdevDel { node_name: text("o") }),
         sample(BlockDirtyBitmapAdd { node: text("d0"), name: text("b"), persistent: Some(true) }),
         sample(BlockDirtyBitmapRemove { node: text("d0"), name: text("b") }),
+        sample(BlockdevSetIothread { node_name: text("o"), iothread: text("t") }),
         sample(BlockdevSetActive { node_name: Some(text("d0")), active: false }),
         sample(BlockdevSetActive { node_name: None, active: true }),
         sample(Stop),

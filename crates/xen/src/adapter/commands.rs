@@ -72,11 +72,24 @@ impl Commands for XlDomain {
         match stage {
             Stage::AtOnce(_) => commands = images.commands(stage, &[]).await?,
             Stage::One(_) | Stage::Parallel(_) => {
+                // What it has is its own until the domain is another one.
+                let as_found = !before.iter().flat_map(Stage::steps).any(ends);
+                let disks = if live && as_found { self.served().await? } else { None };
                 for step in stage.steps() {
-                    match self.of(&step.does, at, live)? {
+                    let of_layers = match &disks {
+                        Some(disks) => {
+                            let runs = at == At::On(Run::Runs);
+                            disks.live()?.layer_commands(&step.does, runs, before).await?
+                        }
+                        None => None,
+                    };
+                    match of_layers.map_or_else(|| self.of(&step.does, at, live), |words| Ok(Some(words)))? {
                         Some(own) => commands.extend(own),
                         None => commands.extend(images.commands(&Stage::One(step.clone()), &[]).await?),
                     }
+                }
+                if let Some(disks) = &disks {
+                    disks.leave().await;
                 }
             }
         }

@@ -10,7 +10,7 @@ use xlsnap_types::model::DiskName;
 use crate::usage;
 
 use super::XlDomain;
-use super::look::{NO_EXTERNAL, files};
+use super::look::{NO_ADOPT, files};
 
 #[async_trait]
 impl Disks for XlDomain {
@@ -117,6 +117,6 @@ fn of_disk(kept: &[xlsnap_types::model::XenDisk], disk: &DiskName) -> Vec<String
 }
 
 fn no_overlay(disk: &DiskName) -> PortError {
-    let message = format!("disk {disk}: no overlay is put on it: {NO_EXTERNAL}");
+    let message = format!("disk {disk}: no overlay under a name of its own is put on it: {NO_ADOPT}");
     PortError::new(PortErrorKind::Refused, Effect::None, message)
 }

@@ -17,7 +17,7 @@ use crate::domains::{self, Domain};
 use crate::monitor::Monitor;
 use crate::{Domid, Toolstack};
 
-use super::look::{LiveDisks, NO_EXTERNAL};
+use super::look::{LiveDisks, NO_ADOPT};
 use super::power::{NO_LOAD, NO_RELEASE};
 
 /// How long to wait.
@@ -93,7 +93,9 @@ impl XlDomain {
     pub fn offer<'a>(&'a self, ports: Ports<'a>) -> Ports<'a> {
         Ports {
             commands: Port::Has(self),
-            overlays: Port::Lacks(NO_EXTERNAL),
+            overlays: Port::Has(self),
+            layers: Port::Has(self),
+            names: Port::Has(self),
             pause: Port::Has(self),
             memory: Port::Has(self),
             inside: Port::Lacks(NO_LOAD),
@@ -175,7 +177,7 @@ pub(super) struct ToolstacksOwn;
 #[async_trait]
 impl Description for ToolstacksOwn {
     async fn set_image(&self, disk: &DiskName, file: &str, _format: &ImageFormat) -> Result<(), PortError> {
-        let message = format!("{file} cannot be made the image of disk {disk}: {}", NO_EXTERNAL);
+        let message = format!("{file} cannot be made the image of disk {disk}: {NO_ADOPT}");
         Err(PortError::new(PortErrorKind::Refused, Effect::None, message))
     }
 }

@@ -1,11 +1,14 @@
 //! Whether the domain runs.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use xlsnap_orchestrator::{Effect, Guest, GuestState, PortError, PortErrorKind};
 use xlsnap_types::model::StateFlags;
 
 use crate::domains::Domain;
 use crate::error::of_xl;
+use crate::{Domid, Toolstack};
 
 use super::XlDomain;
 
@@ -33,6 +36,36 @@ impl XlDomain {
         }
         let message = format!("xenstore has domain {}, and xl has not", self.name);
         Err(PortError::new(PortErrorKind::Unreachable, Effect::None, message))
+    }
+}
+
+/// The guest of a domain as long as that has its domid.
+pub(super) struct GuestOf {
+    toolstack: Arc<dyn Toolstack>,
+    domid: Domid,
+    called: String,
+}
+
+impl XlDomain {
+    pub(super) fn guest_of(&self, domid: Domid) -> GuestOf {
+        GuestOf { toolstack: Arc::clone(&self.context.toolstack), domid, called: self.called(domid) }
+    }
+}
+
+#[async_trait]
+impl Guest for GuestOf {
+    async fn state(&self) -> Result<GuestState, PortError> {
+        let state = self.toolstack.state(self.domid).await;
+        let state =
+            state.map_err(|error| of_xl(format!("the state of {} cannot be told", self.called), error))?;
+        Ok(match state {
+            None => GuestState::Off,
+            // None of the letters: it waits for its turn on a processor.
+            Some(state) if state == StateFlags::default() => {
+                GuestState::On(StateFlags { running: true, ..state })
+            }
+            Some(state) => GuestState::On(state),
+        })
     }
 }
 

@@ -4,13 +4,15 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::sync::Arc;
 
 use xlsnap_orchestrator::{Can, Disk, Disks, Effect, FileIdentity, Inventory, PortError, PortErrorKind};
+use xlsnap_qemu::process::Identity;
 use xlsnap_qemu::{DiskSpec, Images, Live};
-use xlsnap_qmp_transport::commands::QueryBlock;
+use xlsnap_qmp_transport::commands::{BlockDevice, QueryBlock};
 use xlsnap_qmp_transport::{Kind, Qmp, QmpExt};
 use xlsnap_types::model::{DiskName, Hypervisor, XenDisk};
 use xlsnap_xenstore::Nodes;
 
-use crate::domains::Domain;
+use crate::GuestKind;
+use crate::domains::{Domain, qemu_pid};
 use crate::error::of_monitor;
 use crate::matching::{self, Place};
 use crate::monitor::Monitor;
@@ -20,9 +22,18 @@ use crate::vbd::{self, Backend, Vbd};
 use super::XlDomain;
 use super::domain::ToolstacksOwn;
 
-/// Why no overlay is put on a disk of Xen's.
-pub(super) const NO_EXTERNAL: &str =
-    "xl starts the domain from its own configuration, which would go on naming the image below the overlay";
+/// Why no other image is named in what starts a domain of Xen's.
+pub(super) const NO_ADOPT: &str =
+    "xl starts the domain from its own configuration, which goes on naming the image that it names now";
+
+/// Why no data is moved between the layers that a domain of Xen's has open.
+const NO_JOBS: &str = "the domain is on, and no job of its QEMU on Xen is relied on";
+
+/// Why another image cannot take the place of one that an HVM guest has.
+const OPEN_TWICE: &str = "QEMU has the image of an HVM guest's emulated disk open twice, with a cache each";
+const EMULATED: &str = "it is an HVM guest's emulated disk, for which this was not tried";
+
+const ENDED: &str = "the domain's QEMU has ended, so that no process serves it; destroy the domain";
 
 /// More block devices than any QEMU of Xen's has.
 const MAX_DEVICES: usize = 4096;
@@ -62,6 +73,20 @@ impl LiveDisks {
         }
     }
 
+    /// Its QEMU.
+    pub(super) fn live(&self) -> Result<&Live, PortError> {
+        match &self.holder {
+            Holder::Qemu(live) => Ok(live),
+            Holder::Ended(_) => Err(self.without(ENDED)),
+            Holder::NoDisks => Err(self.without("QEMU has none that can be taken")),
+        }
+    }
+
+    fn without(&self, why: &str) -> PortError {
+        let message = format!("the disks of domain {} are not to be had: {why}", self.domain.name);
+        PortError::new(PortErrorKind::Refused, Effect::None, message)
+    }
+
     /// Leaves the monitor to other clients.
     pub(super) async fn leave(&self) {
         self.monitor.leave().await;
@@ -87,7 +112,7 @@ impl XlDomain {
         let hypervisor = Hypervisor { memory_bytes: None, devices: Vec::new(), ..taken.hypervisor.clone() };
         let mut taken = taken.disks;
         let disks = vbds.iter().map(|vbd| match taken.iter().position(|disk| disk.name == vbd.name) {
-            Some(at) => Disk { external: Can::no(NO_EXTERNAL), ..taken.swap_remove(at) },
+            Some(at) => Disk { jobs: Can::no(NO_JOBS), adopt: Can::no(NO_ADOPT), ..taken.swap_remove(at) },
             None => {
                 let place = places.iter().find(|(name, _)| *name == vbd.name);
                 untaken(vbd, place.map(|(_, why)| why.as_str()))
@@ -154,8 +179,18 @@ impl XlDomain {
             return Ok((Holder::NoDisks, Inventory { hypervisor, ..Inventory::default() }, nowhere));
         }
         let qmp: Arc<dyn Qmp> = monitor.clone();
-        let live = Live::new(qmp, self.context.qemu_img.clone(), specs, Arc::new(ToolstacksOwn));
-        let inventory = live.inventory().await?;
+        let mut live = Live::new(qmp, self.context.qemu_img.clone(), specs, Arc::new(ToolstacksOwn))
+            .of_xen(Arc::new(self.guest_of(domain.domid)));
+        let pid = qemu_pid(&*self.context.store, domain.domid).await?;
+        if let Some(process) = pid.map(Identity::of).transpose().ok().flatten().flatten() {
+            live = live.in_directory_of(&process);
+        }
+        let mut inventory = live.inventory().await?;
+        if domain.kind == GuestKind::Hvm {
+            for disk in &mut inventory.disks {
+                no_swap_of_hvm(disk, &devices);
+            }
+        }
         Ok((Holder::Qemu(Box::new(live)), inventory, nowhere))
     }
 
@@ -165,12 +200,12 @@ impl XlDomain {
         qdisks: &[&Vbd],
         others: &[&Vbd],
     ) -> Result<(Holder, Inventory, Vec<(DiskName, String)>), PortError> {
-        const ENDED: &str = "the domain's QEMU has ended, so that no process serves it; destroy the domain";
         let specs = qdisks.iter().map(|vbd| spec(vbd, None)).collect();
-        let images = Images::new(specs, self.context.qemu_img.clone(), Arc::new(ToolstacksOwn));
+        let images = self.images_of(specs);
         let mut inventory = images.inventory().await?;
         for disk in &mut inventory.disks {
             disk.internal = Can::no(ENDED);
+            disk.external = Can::no(ENDED);
         }
         let nowhere = others.iter().map(|vbd| {
             let Backend::Other(backend) = &vbd.backend else { return (vbd.name.clone(), ENDED.to_owned()) };
@@ -201,7 +236,7 @@ impl XlDomain {
         crate::usage::must_be_unused(&*self.context.store, &files(&kept)).await?;
         let mut taken = images.inventory().await?.disks;
         let disks = kept.iter().map(|disk| match taken.iter().position(|of| of.name == disk.disk) {
-            Some(at) => Disk { external: Can::no(NO_EXTERNAL), ..taken.swap_remove(at) },
+            Some(at) => Disk { adopt: Can::no(NO_ADOPT), ..taken.swap_remove(at) },
             None => untaken_off(disk),
         });
         Ok(Inventory { disks: disks.collect(), ..Inventory::default() })
@@ -217,9 +252,28 @@ impl XlDomain {
             return Err(PortError::new(PortErrorKind::Refused, Effect::None, message));
         };
         let specs = kept.disks.iter().filter(|disk| is_taken(disk)).map(spec_kept);
-        let images = Images::new(specs.collect(), self.context.qemu_img.clone(), Arc::new(ToolstacksOwn));
+        let images = self.images_of(specs.collect());
         Ok((images, kept.disks))
     }
+
+    /// These disks as files.
+    pub(super) fn images_of(&self, specs: Vec<DiskSpec>) -> Images {
+        Images::new(specs, self.context.qemu_img.clone(), Arc::new(ToolstacksOwn))
+    }
+}
+
+/// An emulated disk, and one that QEMU has open as Xen's too, is given no other image.
+fn no_swap_of_hvm(disk: &mut Disk, devices: &[BlockDevice]) {
+    let has = |device: &&BlockDevice| {
+        device.inserted.as_ref().is_some_and(|node| matching::same_file(&node.file, &disk.image))
+    };
+    let mut having = devices.iter().filter(has);
+    let why = match (having.next(), having.next()) {
+        (_, Some(_)) => OPEN_TWICE,
+        (Some(device), None) if device.device.is_empty() => return,
+        _ => EMULATED,
+    };
+    disk.swap = Can::no(why);
 }
 
 /// Whether QEMU serves a disk that the guest may write to.

@@ -12,6 +12,7 @@ use crate::domains::Domain;
 use crate::error::{after_effect, of_xl};
 
 use super::XlDomain;
+use super::power::NO_RESET;
 
 /// How many pauses are taken away from a guest that is to run: more than there are programs that pause it.
 const PAUSES: usize = 8;
@@ -125,10 +126,7 @@ impl Pause for XlDomain {
 
     /// Refused: a revert of a domain of Xen's ends the domain and starts it, so no plan has a reset.
     async fn reset(&self) -> Result<(), PortError> {
-        let message = format!(
-            "domain {}: a domain of Xen's is not reset in its place: a revert destroys it and starts it again",
-            self.name
-        );
+        let message = format!("domain {}: {NO_RESET}", self.name);
         Err(PortError::new(PortErrorKind::Refused, Effect::None, message))
     }
 }

@@ -27,6 +27,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(super) const NO_RELEASE: &str = "QEMU has the disks of a domain of Xen's as long as the domain is there";
 pub(super) const NO_LOAD: &str = "the memory of a domain of Xen's is never inside its images";
 
+pub(super) const NO_RESET: &str =
+    "a domain of Xen's is not reset in its place: a revert destroys it and starts it again";
+
 #[async_trait]
 impl Power for XlDomain {
     async fn abilities(&self) -> Result<Abilities, PortError> {
@@ -50,6 +53,7 @@ impl Power for XlDomain {
             restore: xl,
             release: Can::no(NO_RELEASE),
             load: Can::no(NO_LOAD),
+            reset: Can::no(NO_RESET),
             hypervisor: Hypervisor::default(),
         })
     }

@@ -3,15 +3,17 @@
 
 use std::collections::BTreeSet;
 
-use xlsnap_types::model::{ImageFormat, Owner};
+use xlsnap_types::model::{ImageFormat, Owner, SnapshotName};
 
 use super::RevertFacts;
 use crate::layers::{Guard, PartFiles, WITHOUT_DATA, external_part};
 use crate::plan::create::token;
-use crate::plan::{LayerFacts, MadeTop, Merges, NewTop, Tidying, keep, refused};
+use crate::plan::{LayerFacts, MadeTop, Merges, NameFacts, NewTop, Tidying, keep, refused};
 use crate::record::{Found, Part, find, parts};
 use crate::step::{Does, LayerNote, Stage};
-use crate::{Below, Can, CopyOut, Disk, Error, LayerFile, NameSwap, Overlay, RevertRequest};
+use crate::{
+    Below, Can, CopyOut, Disk, Error, GuestState, LayerFile, NameSwap, Overlay, RevertRequest, RevertWay,
+};
 
 /// The new images.
 pub(super) fn tops(facts: &RevertFacts<'_>, request: &RevertRequest) -> Result<Vec<NewTop>, Error> {
@@ -86,21 +88,45 @@ fn top(
     Ok(NewTop { made: MadeTop::Overlay(overlay), old: keep::image_of(disk) })
 }
 
-/// The new images that take the names of those before: where the name of a disk's image was kept so far, and can be.
-pub(super) fn names(facts: &RevertFacts<'_>, tops: &[NewTop]) -> Vec<NameSwap> {
-    let kept = tops.iter().enumerate().filter(|(_, top)| {
-        let Some(disk) = facts.inventory.disk(top.disk()) else { return false };
+/// The new images that take the names of those before: where the name of a disk's image was kept so far, and can be, and where nothing else
+/// leads what starts the domain to them.
+///
+/// # Errors
+/// Where that is so and the name cannot be kept.
+pub(super) fn names(
+    facts: &RevertFacts<'_>,
+    name: &SnapshotName,
+    tops: &[NewTop],
+    way: &RevertWay,
+) -> Result<Vec<NameSwap>, Error> {
+    // A process that is ended first has none of the files open.
+    let ends = matches!(way, RevertWay::Restart { .. } | RevertWay::Restore { .. });
+    let naming =
+        NameFacts { guest: if ends { GuestState::Off } else { facts.naming.guest }, ..facts.naming.clone() };
+    let mut kept = Vec::new();
+    for (number, top) in tops.iter().enumerate() {
+        let Some(disk) = facts.inventory.disk(top.disk()) else { continue };
         let file = top.file();
-        facts.layers.tree.keeps_name(&disk.name, &disk.image)
-            && keep::why_not(facts.naming, &facts.layers, disk, (&file.file, &file.format)).is_none()
-    });
-    kept.map(|(number, top)| NameSwap {
-        old: top.old.clone(),
-        new: top.file(),
-        stands_on_old: false,
-        token: token(facts.id, 0x100 + number),
-    })
-    .collect()
+        let why = keep::why_not(&naming, &facts.layers, disk, (&file.file, &file.format));
+        match (&disk.adopt, why) {
+            (Can::No(starts), Some(why)) => {
+                let message = format!(
+                    "snapshot {} of domain {}: disk {}: a new file has to take the name {}, since {starts}, and cannot: {why}",
+                    name, facts.domain.name, disk.name, disk.image
+                );
+                return Err(refused(message).with_advice("change that first, then revert"));
+            }
+            (Can::Yes, _) if !facts.layers.tree.keeps_name(&disk.name, &disk.image) => {}
+            (_, Some(_)) => {}
+            (_, None) => kept.push(NameSwap {
+                old: top.old.clone(),
+                new: file,
+                stands_on_old: false,
+                token: token(facts.id, 0x100 + number),
+            }),
+        }
+    }
+    Ok(kept)
 }
 
 /// The copy of an internal snapshot, where a layer below the disk's image, or beside it, holds it.

@@ -87,7 +87,9 @@ fn disks_alone(
     } else {
         facts.abilities.release.why().map(str::to_owned)
     };
-    let no_release = no_release.or_else(|| tops.iter().find_map(|top| no_swap(facts, top)));
+    let no_release = no_release
+        .or_else(|| facts.abilities.reset.why().map(str::to_owned))
+        .or_else(|| tops.iter().find_map(|top| no_swap(facts, top)));
     match (no_release, no_restart) {
         (None, _) => {
             warnings.push(format!(

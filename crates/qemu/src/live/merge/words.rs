@@ -28,7 +28,7 @@ pub(crate) struct Before {
 impl Live {
     /// A merge, as far as it is not done: its job may be met in any state. `runs` is whether the guest does by then, and `before` what
     /// QEMU has changed.
-    pub(crate) async fn merge_commands(
+    pub(in crate::live) async fn merge_commands(
         &self,
         merge: &Merge,
         runs: bool,
@@ -78,7 +78,10 @@ impl Live {
     }
 
     /// What QEMU has changed by then, when these steps were done.
-    pub(crate) async fn before(&self, steps: impl Iterator<Item = &Does>) -> Result<Before, PortError> {
+    pub(in crate::live) async fn before(
+        &self,
+        steps: impl Iterator<Item = &Does>,
+    ) -> Result<Before, PortError> {
         let mut before = Before::default();
         let mut released = false;
         for does in steps {
@@ -147,7 +150,7 @@ impl Live {
     }
 
     /// A header that QEMU's job wrote with the merge is not written again.
-    pub(crate) async fn reheader_commands(
+    pub(in crate::live) async fn reheader_commands(
         &self,
         child: &LayerFile,
         before: &Before,
@@ -173,7 +176,7 @@ impl Live {
     }
 
     /// The end of a snapshot inside a layer that no disk is read through.
-    pub(crate) async fn delete_inside_commands(
+    pub(in crate::live) async fn delete_inside_commands(
         &self,
         layer: &LayerFile,
         before: &Before,
@@ -187,7 +190,7 @@ impl Live {
     /// A new image under a device, which QEMU may have open already.
     ///
     /// `detached` is whether QEMU was made to close the disk's image before.
-    pub(crate) async fn swap_commands(
+    pub(in crate::live) async fn swap_commands(
         &self,
         to: &LayerFile,
         detached: bool,
@@ -204,11 +207,17 @@ impl Live {
         let is_open = !detached && !nodes.images(&to.file).is_empty();
         let add = (!is_open).then(|| Command::on("QMP blockdev-add", &to.file));
         let stand_in = detached.then(|| qmp("blockdev-del"));
-        Ok(add.into_iter().chain([qmp("qom-set")]).chain(stand_in).collect())
+        Ok(add.into_iter().chain(self.give_commands()).chain(stand_in).collect())
+    }
+
+    /// A node under a device. Xen's half of QEMU serves its disks in threads of their own, to which the node goes first.
+    fn give_commands(&self) -> impl Iterator<Item = Command> {
+        let moved = self.guest.is_some().then(|| qmp("x-blockdev-set-iothread"));
+        moved.into_iter().chain([qmp("qom-set")])
     }
 
     /// An empty stand-in under a device, and its image closed.
-    pub(crate) async fn detach_commands(
+    pub(in crate::live) async fn detach_commands(
         &self,
         from: &LayerFile,
         closed: &[String],
@@ -219,14 +228,15 @@ impl Live {
         if media.any(|(disk, medium)| *disk == from.disk && swapped::is_stand_in(medium, disk)) {
             return Ok(Vec::new());
         }
-        let mut words = vec![qmp("blockdev-add"), qmp("qom-set")];
+        let mut words = vec![qmp("blockdev-add")];
+        words.extend(self.give_commands());
         let branch = self.nodes().await?.branch(&from.file);
         words.extend(self.closes(&branch, closed).await?);
         Ok(words)
     }
 
     /// The end of a layer's file; `merged` is whether a job moves its data down before.
-    pub(crate) async fn unlink_commands(
+    pub(in crate::live) async fn unlink_commands(
         &self,
         file: &str,
         merged: bool,

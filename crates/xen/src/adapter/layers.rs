@@ -1,0 +1,129 @@
+//! The files of chains. On a running domain of Xen's its QEMU moves no data between them: what is written, merged or unlinked here is open
+//! in no process and a disk of no domain, which is looked at first, since QEMU takes no locks on Xen's disks.
+
+use async_trait::async_trait;
+use xlsnap_orchestrator::{
+    Can, CopyOut, Effect, Layer, LayerFile, LayerSnapshot, Layers, Merge, Overlay, Overlays, PortError,
+    PortErrorKind, Progress, Stream,
+};
+use xlsnap_qemu::Images;
+use xlsnap_types::model::{DiskName, ImageFormat};
+
+use crate::{usage, vbd};
+
+use super::XlDomain;
+use super::look::{NO_ADOPT, spec};
+
+impl XlDomain {
+    /// The files of its disks, whatever has them open.
+    pub(super) async fn image_files(&self) -> Result<Images, PortError> {
+        let Some(domain) = self.running().await? else { return Ok(self.images()?.0) };
+        let vbds = vbd::list(&*self.context.store, domain.domid).await?;
+        Ok(self.images_of(vbds.iter().map(|vbd| spec(vbd, None)).collect()))
+    }
+
+    /// The same, once it is certain that no domain and no process has one of these open.
+    pub(super) async fn at_rest(&self, files: &[&str]) -> Result<Images, PortError> {
+        let files: Vec<String> = files.iter().map(|file| (*file).to_owned()).collect();
+        usage::must_be_closed(&*self.context.store, &files).await?;
+        self.image_files().await
+    }
+}
+
+#[async_trait]
+impl Overlays for XlDomain {
+    async fn exists(&self, file: &str) -> Result<bool, PortError> {
+        self.image_files().await?.exists(file).await
+    }
+
+    async fn beside(&self, files: &[String]) -> Result<Vec<(String, String)>, PortError> {
+        self.image_files().await?.beside(files).await
+    }
+
+    async fn place(&self, base: &str, file: &str) -> Result<Can, PortError> {
+        self.image_files().await?.place(base, file).await
+    }
+
+    async fn make(&self, overlay: &Overlay) -> Result<(), PortError> {
+        self.image_files().await?.make(overlay).await
+    }
+
+    async fn discard(&self, overlay: &Overlay) -> Result<(), PortError> {
+        self.at_rest(&[&overlay.file]).await?.discard(overlay).await
+    }
+
+    /// What xl starts the domain from names the image already, or it stays as it is.
+    async fn adopt(&self, disk: &DiskName, file: &str, _format: &ImageFormat) -> Result<(), PortError> {
+        let named = match self.running().await? {
+            Some(domain) => {
+                let vbds = vbd::list(&*self.context.store, domain.domid).await?;
+                vbds.into_iter().find(|vbd| vbd.name == *disk).map(|vbd| vbd.image)
+            }
+            None => {
+                let kept = self.kept().unwrap_or_default();
+                kept.disks.into_iter().find(|kept| kept.disk == *disk).map(|kept| kept.image)
+            }
+        };
+        if named.as_deref() == Some(file) {
+            return Ok(());
+        }
+        let message = format!("{file} cannot be made the image of disk {disk}: {NO_ADOPT}");
+        Err(PortError::new(PortErrorKind::Refused, Effect::None, message))
+    }
+}
+
+#[async_trait]
+impl Layers for XlDomain {
+    async fn look(&self, layer: &LayerFile) -> Result<Option<Layer>, PortError> {
+        self.image_files().await?.look(layer).await
+    }
+
+    async fn room(&self, file: &str) -> Result<u64, PortError> {
+        self.image_files().await?.room(file).await
+    }
+
+    async fn merge(&self, merge: &Merge, progress: &dyn Progress) -> Result<(), PortError> {
+        let above = merge.above.iter().map(|layer| layer.file.as_str());
+        let files: Vec<&str> =
+            [merge.from.file.as_str(), merge.into.file.as_str()].into_iter().chain(above).collect();
+        self.at_rest(&files).await?.merge(merge, progress).await
+    }
+
+    async fn park(&self, merge: &Merge) -> Result<(), PortError> {
+        self.image_files().await?.park(merge).await
+    }
+
+    async fn stream(&self, stream: &Stream, progress: &dyn Progress) -> Result<(), PortError> {
+        self.at_rest(&[&stream.into.file]).await?.stream(stream, progress).await
+    }
+
+    async fn park_stream(&self, stream: &Stream) -> Result<bool, PortError> {
+        self.image_files().await?.park_stream(stream).await
+    }
+
+    async fn copy_out(&self, copy: &CopyOut, progress: &dyn Progress) -> Result<(), PortError> {
+        self.image_files().await?.copy_out(copy, progress).await
+    }
+
+    async fn delete_inside(&self, target: &LayerSnapshot) -> Result<(), PortError> {
+        self.at_rest(&[&target.layer.file]).await?.delete_inside(target).await
+    }
+
+    async fn reheader(&self, child: &LayerFile, base: &LayerFile) -> Result<(), PortError> {
+        self.at_rest(&[&child.file]).await?.reheader(child, base).await
+    }
+
+    async fn unlink(&self, layer: &LayerFile) -> Result<(), PortError> {
+        self.at_rest(&[&layer.file]).await?.unlink(layer).await
+    }
+
+    async fn swap(&self, disk: &DiskName, to: &LayerFile) -> Result<(), PortError> {
+        let Some(disks) = self.served().await? else {
+            let message = format!("disk {disk}: no QEMU has it, so none can be made to write to {}", to.file);
+            return Err(PortError::new(PortErrorKind::Refused, Effect::None, message));
+        };
+        let done = disks.live()?.swap(disk, to).await;
+        disks.leave().await;
+        done
+    }
+}
