@@ -1,5 +1,5 @@
 # An external snapshot of a running PV guest: the new images have the names that xl's configuration has, so that a reboot starts from
-# what was written last. Then back, and back and forth.
+# what was written last.
 guest pv
 taken one --external xvda,xvdb
 stands_on a 1
@@ -12,19 +12,6 @@ mark
 try xl reboot g
 found "$before" 999999999
 is_sound_below
-
-taken two --external xvda,xvdb
-stands_on a 2
-low=$LOW high=$HIGH
-
-# It is destroyed and started on a new image, which stands on what the first snapshot left.
-mark
-snap revert g one --running
-[ "$(counts | head -n 1)" ] || wait_until 'g counts' has_ticked
-found 1 "$before"
+snap delete g one
+names_are
 is_sound_below
-mark
-snap revert g two --running
-found "$low" "$high"
-is_sound_below
-names_are one two

@@ -65,7 +65,7 @@ pub(crate) fn of_overlay(
             stands_on_old: true,
             token: overlay.token.clone(),
         })),
-        (Some(why), KeepName::Yes) => {
+        (Some(why), KeepName::Yes) if disk.adopt.is_yes() => {
             let message = format!(
                 "disk {} of domain {domain}: the name {} cannot be kept for the new file: {why}",
                 disk.name, disk.image
@@ -75,7 +75,7 @@ pub(crate) fn of_overlay(
                 overlay.file
             )))
         }
-        (Some(why), _) => Ok(Keeping::Left(facts.port.is_yes().then_some(why))),
+        (Some(why), _) => Ok(Keeping::Left((facts.port.is_yes() || !disk.adopt.is_yes()).then_some(why))),
     }
 }
 

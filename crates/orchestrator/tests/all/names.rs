@@ -330,3 +330,78 @@ async fn sweeps_of_reverts() {
         sweep_from(&format!("{power:?}"), &start, &Op::revert("a"), &[]).await;
     }
 }
+
+/// A domain whose toolstack names these images for good.
+fn toolstack(power: Power) -> FakeBackend {
+    let backend = FakeBackend::qcow2(&DISKS).with_machine().with_names().started_by_toolstack();
+    backend.power(power.guest());
+    write(&backend, 1);
+    backend.faults().clear();
+    backend
+}
+
+async fn toolstack_chain(power: Power) -> FakeBackend {
+    let backend = toolstack(power);
+    for (content, given) in [(1, "a"), (2, "b")] {
+        write(&backend, content);
+        run(&backend, &Op::external(given, &DISKS)).await;
+    }
+    write(&backend, 3);
+    backend.faults().clear();
+    backend
+}
+
+#[tokio::test]
+async fn where_a_toolstack_names_the_image_for_good_no_other_name_is_planned() {
+    for power in POWERS {
+        let backend = toolstack(power);
+        let before = see(&backend);
+        let no = Op::Create(Box::new(request(KeepName::No, None)));
+        refused(no.run(&backend).await, &["vda", "goes on naming", "--keep-name"]);
+        let file = Op::Create(Box::new(request(KeepName::default(), Some("/images/mine.qcow2"))));
+        refused(file.run(&backend).await, &["/images/mine.qcow2", "goes on naming", "--keep-name"]);
+        for keep in [KeepName::default(), KeepName::Yes] {
+            let raw = FakeBackend::new(&[("vda", ImageFormat::Raw)]).with_names().started_by_toolstack();
+            let op = Op::Create(Box::new(request(keep, None)));
+            refused(op.run(&raw).await, &["its format is raw", "takes no external snapshot"]);
+        }
+        assert_eq!(see(&backend), before);
+        run(&backend, &Op::Create(Box::new(request(KeepName::default(), None)))).await;
+        assert_eq!(backend.disk("vda").top, OWN[0]);
+    }
+}
+
+#[tokio::test]
+async fn of_a_toolstacks_domain_the_name_is_kept_back_and_forth_and_the_layers_merge_when_it_is_off() {
+    for power in POWERS {
+        let backend = toolstack_chain(power).await;
+        for (given, content) in [("a", 1), ("b", 2), ("b", 2), ("a", 1), ("b", 2)] {
+            run(&backend, &Op::revert(given)).await;
+            assert!(reads(&backend, content), "{power:?} {given}");
+            assert_eq!(states(&backend), held(&[("a", 1), ("b", 2)]), "{power:?} {given}");
+        }
+        write(&backend, 5);
+        run(&backend, &Op::delete("a")).await;
+        if power != Power::Off {
+            assert!(backend.files().contains("/images/vda.a-1.qcow2"), "{:?}", backend.files());
+            refused(
+                Op::flatten(&["vda"]).run(&backend).await,
+                &["vda", "moves no data", "shut the domain down"],
+            );
+        }
+        backend.stop();
+        run(&backend, &Op::delete("b")).await;
+        assert!(reads(&backend, 5), "{power:?}");
+        assert_eq!(backend.files().into_iter().collect::<Vec<_>>(), OWN, "{power:?}");
+    }
+}
+
+#[tokio::test]
+async fn sweeps_of_a_toolstacks_domain() {
+    for power in [Power::Running, Power::Off] {
+        let start = toolstack_chain(power).await;
+        for op in [Op::external("s", &["vda"]), Op::revert("a")] {
+            sweep_from(&format!("{power:?}"), &start, &op, &[]).await;
+        }
+    }
+}

@@ -157,7 +157,7 @@ impl Live {
     }
 
     /// The answer, or `None` when QEMU refuses the question.
-    async fn ask_if_known<C: Command>(&self, command: C) -> Result<Option<C::Ok>, PortError> {
+    pub(super) async fn ask_if_known<C: Command>(&self, command: C) -> Result<Option<C::Ok>, PortError> {
         match self.qmp.execute(command).await {
             Ok(answer) => Ok(Some(answer)),
             Err(error) if error.kind() == Kind::Rejected => Ok(None),

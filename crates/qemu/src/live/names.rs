@@ -157,23 +157,26 @@ impl Live {
         device: &str,
         node: &str,
     ) -> Result<(), xlsnap_qmp_transport::Error> {
-        let path =
-            if device.starts_with('/') { device.to_owned() } else { format!("/machine/peripheral/{device}") };
-        let set = QomSetString { path: path.clone(), property: "drive".to_owned(), value: node.to_owned() };
+        let set =
+            QomSetString { path: path_of(device), property: "drive".to_owned(), value: node.to_owned() };
         let refused = match self.qmp.execute(set.clone()).await {
-            Err(error) if error.kind() == Kind::Rejected && self.guest.is_some() => error,
+            Err(error) if error.kind() == Kind::Rejected => error,
             done => return done.map(drop),
         };
-        // Xen's half of QEMU serves each disk that is in use in a thread of its own, where the node has to be too: "Different aio
-        // context is not supported for new node" (tried on QEMU 7.2).
-        let asked = QomGetString { path, property: "iothread".to_owned() };
-        let Ok(thread) = self.qmp.execute(asked).await else { return Err(refused) };
-        let Some(iothread) = thread.rsplit('/').next().filter(|id| !id.is_empty()) else {
-            return Err(refused);
-        };
-        let moved = BlockdevSetIothread { node_name: node.to_owned(), iothread: iothread.to_owned() };
-        self.qmp.execute(moved).await?;
+        // "Different aio context is not supported for new node" (tried on QEMU 7.2).
+        let Ok(Some(iothread)) = self.thread_of(device).await else { return Err(refused) };
+        self.qmp.execute(BlockdevSetIothread { node_name: node.to_owned(), iothread }).await?;
         self.qmp.execute(set).await.map(drop)
+    }
+
+    /// The thread in which the device of a domain of Xen's serves its disk while the guest has it: there the node has to be too.
+    pub(super) async fn thread_of(&self, device: &str) -> Result<Option<String>, PortError> {
+        if self.guest.is_none() {
+            return Ok(None);
+        }
+        let asked = QomGetString { path: path_of(device), property: "iothread".to_owned() };
+        let thread = self.ask_if_known(asked).await?;
+        Ok(thread.and_then(|path| Some(path.rsplit('/').next()?.to_owned())).filter(|id| !id.is_empty()))
     }
 
     /// Closes a node that no device has any more.
@@ -196,6 +199,11 @@ impl Live {
             sleep(SOON).await;
         }
     }
+}
+
+/// The path of a device of which QEMU tells the id, or the path.
+fn path_of(device: &str) -> String {
+    if device.starts_with('/') { device.to_owned() } else { format!("/machine/peripheral/{device}") }
 }
 
 /// A node that reads as zeros, of the size of the medium, which treats the host's cache as that does, so that it can be known of it later.

@@ -49,6 +49,8 @@ pub(super) struct State {
     /// The guest's file systems are frozen.
     pub(super) frozen: bool,
     pub(super) abilities: Abilities,
+    /// What starts the domain goes on naming the images that it names now.
+    pub(super) named_for_good: bool,
     /// The bytes that are free.
     pub(super) room: u64,
 }
@@ -97,6 +99,7 @@ impl FakeBackend {
                 released: false,
                 frozen: false,
                 abilities: Abilities::default(),
+                named_for_good: false,
                 room: u64::MAX,
             })),
             machine: false,
@@ -126,6 +129,17 @@ impl FakeBackend {
     /// The same, of a domain that others start.
     pub fn started_by_others(self) -> Self {
         self.state().abilities.restart = Can::no("others start it");
+        self
+    }
+
+    /// The same, of a domain that a toolstack of its own starts, which always names these images; its process moves no data between
+    /// layers, and its guest is not reset in place: as Xen's.
+    pub fn started_by_toolstack(self) -> Self {
+        let mut state = self.state();
+        state.named_for_good = true;
+        state.abilities.release = Can::no("its process keeps its disks");
+        state.abilities.reset = Can::no("it is started again instead");
+        drop(state);
         self
     }
 

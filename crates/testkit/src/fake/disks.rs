@@ -142,6 +142,13 @@ impl Disks for FakeBackend {
                     ..Disk::new(disk.name, disk.top, image.format.clone(), image.virtual_size)
                 });
             }
+            if state.named_for_good {
+                for disk in &mut disks {
+                    disk.adopt = Can::no("its toolstack goes on naming the image");
+                    let off = state.guest == GuestState::Off;
+                    disk.jobs = Can::unless((!off).then_some("its process moves no data"));
+                }
+            }
             // What runs it is what would run it after a start.
             let hypervisor = state.abilities.hypervisor.clone();
             Ok(Inventory { disks, hypervisor, ..Inventory::default() })
@@ -283,7 +290,11 @@ impl Overlays for FakeBackend {
             let mut state = self.state();
             state.find(disk)?;
             let off = state.guest == GuestState::Off;
+            let named_for_good = state.named_for_good;
             let disk = state.disks.iter_mut().find(|d| d.name == *disk).expect("it was found");
+            if named_for_good && disk.described != file {
+                return refuse(PortErrorKind::Refused, "its toolstack goes on naming the image");
+            }
             file.clone_into(&mut disk.described);
             if off {
                 file.clone_into(&mut disk.top);

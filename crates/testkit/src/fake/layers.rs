@@ -12,6 +12,21 @@ use super::faults::Verdict;
 use super::{FakeBackend, Image, Kept};
 
 impl State {
+    /// Of a domain whose process moves no data: refuses what that has open.
+    fn refuse_job<const N: usize>(&self, files: [&String; N]) -> Result<(), PortError> {
+        if !self.named_for_good || self.guest == GuestState::Off {
+            return Ok(());
+        }
+        let base = |file: &String| self.files.get(file)?.base.clone();
+        for disk in &self.disks {
+            let chain = std::iter::successors(Some(disk.top.clone()), base);
+            if chain.into_iter().any(|file| files.contains(&&file)) {
+                return refuse(PortErrorKind::Busy, "the process has it open");
+            }
+        }
+        Ok(())
+    }
+
     /// The file, if it is the one that was planned.
     fn layer(&self, layer: &LayerFile) -> Result<Option<&Image>, PortError> {
         let Some(image) = self.files.get(&layer.file) else { return Ok(None) };
@@ -228,7 +243,10 @@ impl Layers for FakeBackend {
     }
 
     async fn merge(&self, merge: &Merge, _progress: &dyn Progress) -> Result<(), PortError> {
-        self.layers("layers.merge", |state| state.merge(merge))
+        self.layers("layers.merge", |state| {
+            state.refuse_job([&merge.from.file, &merge.into.file])?;
+            state.merge(merge)
+        })
     }
 
     async fn park(&self, _merge: &Merge) -> Result<(), PortError> {
@@ -236,7 +254,10 @@ impl Layers for FakeBackend {
     }
 
     async fn stream(&self, stream: &Stream, _progress: &dyn Progress) -> Result<(), PortError> {
-        self.layers("layers.stream", |state| state.stream(stream))
+        self.layers("layers.stream", |state| {
+            state.refuse_job([&stream.into.file, &stream.was.file])?;
+            state.stream(stream)
+        })
     }
 
     async fn park_stream(&self, stream: &Stream) -> Result<bool, PortError> {

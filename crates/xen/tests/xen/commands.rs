@@ -9,33 +9,33 @@ use xlsnap_xen::XlDomain;
 
 use crate::rig::Rig;
 
-const ID: Uuid = Uuid::from_u128(7);
+pub(crate) const ID: Uuid = Uuid::from_u128(7);
 
-fn name(name: &str) -> xlsnap_types::model::SnapshotName {
+pub(crate) fn name(name: &str) -> xlsnap_types::model::SnapshotName {
     name.parse().unwrap()
 }
 
-fn with_memory(snapshot: &str) -> CreateRequest {
+pub(crate) fn with_memory(snapshot: &str) -> CreateRequest {
     CreateRequest { memory: Some(MemoryRequest::default()), ..disks_alone(snapshot) }
 }
 
-fn disks_alone(snapshot: &str) -> CreateRequest {
+pub(crate) fn disks_alone(snapshot: &str) -> CreateRequest {
     CreateRequest { name: Some(name(snapshot)), ..CreateRequest::default() }
 }
 
 /// An operation.
-enum Op {
+pub(crate) enum Op {
     Create(Box<CreateRequest>),
     Revert(RevertRequest),
     Delete(DeleteRequest),
 }
 
 impl Op {
-    fn create(request: CreateRequest) -> Self {
+    pub(crate) fn create(request: CreateRequest) -> Self {
         Self::Create(Box::new(request))
     }
 
-    fn revert(snapshot: &str) -> Self {
+    pub(crate) fn revert(snapshot: &str) -> Self {
         Self::Revert(RevertRequest::new(name(snapshot)))
     }
 
@@ -51,7 +51,7 @@ impl Op {
         }
     }
 
-    async fn run(&self, rig: &Rig, ports: &Ports<'_>) {
+    pub(crate) async fn run(&self, rig: &Rig, ports: &Ports<'_>) {
         let domain = rig.reference();
         match self {
             Self::Create(request) => drop(create(ports, &domain, request, ID).await.unwrap()),
@@ -62,7 +62,7 @@ impl Op {
 }
 
 /// What a dry run says.
-async fn said(rig: &Rig, domain: &XlDomain, op: &Op) -> Vec<Command> {
+pub(crate) async fn said(rig: &Rig, domain: &XlDomain, op: &Op) -> Vec<Command> {
     let lists = op.plan(rig, &rig.ports(domain)).await;
     let said = words_of(rig, domain, &lists).await;
     assert!(said.iter().any(|command| command.command == "xlsnap: the domain's records"), "{said:?}");
@@ -81,13 +81,14 @@ async fn words_of(rig: &Rig, domain: &XlDomain, lists: &[Vec<Stage>]) -> Vec<Com
 /// What of it a trace has: not what xlsnap does itself.
 fn traced(rig: &Rig, mut said: Vec<Command>) -> Vec<Command> {
     said.retain(|command| !command.command.starts_with("xlsnap"));
-    assert!(rig.trace.take().is_empty(), "a dry run has no effect");
+    let done = rig.trace.take();
+    assert!(done.is_empty(), "a dry run has no effect: {done:?}");
     tidy(rig, said)
 }
 
 /// In an order that does not depend on which of several at a time was first, and with names instead of paths. The file that xl writes
 /// beside a memory file is that one.
-fn tidy(rig: &Rig, mut commands: Vec<Command>) -> Vec<Command> {
+pub(crate) fn tidy(rig: &Rig, mut commands: Vec<Command>) -> Vec<Command> {
     let directory = format!("{}/", rig.scratch.dir().display());
     for command in &mut commands {
         for file in &mut command.files {
@@ -103,7 +104,7 @@ fn tidy(rig: &Rig, mut commands: Vec<Command>) -> Vec<Command> {
     commands
 }
 
-fn words(commands: &[Command]) -> Vec<String> {
+pub(crate) fn words(commands: &[Command]) -> Vec<String> {
     commands.iter().map(|command| format!("{} {}", command.command, command.files.join(" "))).collect()
 }
 

@@ -5,6 +5,7 @@
 mod commands;
 mod disks;
 mod domains;
+mod external;
 mod life;
 mod matching;
 mod memory;

@@ -70,6 +70,11 @@ fn effect_of(request: &Value) -> Option<Command> {
             Some(Command::on(format!("QMP {command}"), image(&arguments["device"])))
         }
         "block-dirty-bitmap-remove" => Some(Command::on(format!("QMP {command}"), image(&arguments["node"]))),
+        "blockdev-add" => {
+            let file = arguments["file"]["filename"].as_str();
+            Some(Command::on_all(format!("QMP {command}"), file.map(str::to_owned)))
+        }
+        "blockdev-del" | "qom-set" => Some(Command::new(format!("QMP {command}"))),
         _ => None,
     }
 }

@@ -197,8 +197,8 @@ impl Live {
     ) -> Result<Vec<Command>, PortError> {
         let looked = self.look_again().await?;
         let mut nodes = self.nodes().await?;
-        let medium = looked.disks.iter().find(|found| found.disk.name == to.disk);
-        let medium = medium.and_then(|found| found.medium.as_ref());
+        let found = looked.disks.iter().find(|found| found.disk.name == to.disk);
+        let medium = found.and_then(|found| found.medium.as_ref());
         let has_it = medium.is_some_and(|medium| nodes.same(&to.file, &medium.file));
         if has_it && !detached {
             return Ok(Vec::new());
@@ -207,13 +207,20 @@ impl Live {
         let is_open = !detached && !nodes.images(&to.file).is_empty();
         let add = (!is_open).then(|| Command::on("QMP blockdev-add", &to.file));
         let stand_in = detached.then(|| qmp("blockdev-del"));
-        Ok(add.into_iter().chain(self.give_commands()).chain(stand_in).collect())
+        let device = found.and_then(|found| found.device.as_deref());
+        Ok(add.into_iter().chain(self.give_commands(device).await?).chain(stand_in).collect())
     }
 
     /// A node under a device. Xen's half of QEMU serves its disks in threads of their own, to which the node goes first.
-    fn give_commands(&self) -> impl Iterator<Item = Command> {
-        let moved = self.guest.is_some().then(|| qmp("x-blockdev-set-iothread"));
-        moved.into_iter().chain([qmp("qom-set")])
+    async fn give_commands(&self, device: Option<&str>) -> Result<Vec<Command>, PortError> {
+        let mut words = Vec::new();
+        if let Some(device) = device
+            && self.thread_of(device).await?.is_some()
+        {
+            words.push(qmp("x-blockdev-set-iothread"));
+        }
+        words.push(qmp("qom-set"));
+        Ok(words)
     }
 
     /// An empty stand-in under a device, and its image closed.
@@ -223,13 +230,13 @@ impl Live {
         closed: &[String],
     ) -> Result<Vec<Command>, PortError> {
         let looked = self.look_again().await?;
-        let mut media =
-            looked.disks.iter().filter_map(|found| Some((&found.disk.name, found.medium.as_ref()?)));
-        if media.any(|(disk, medium)| *disk == from.disk && swapped::is_stand_in(medium, disk)) {
+        let found = looked.disks.iter().find(|found| found.disk.name == from.disk);
+        let medium = found.and_then(|found| found.medium.as_ref());
+        if medium.is_some_and(|medium| swapped::is_stand_in(medium, &from.disk)) {
             return Ok(Vec::new());
         }
         let mut words = vec![qmp("blockdev-add")];
-        words.extend(self.give_commands());
+        words.extend(self.give_commands(found.and_then(|found| found.device.as_deref())).await?);
         let branch = self.nodes().await?.branch(&from.file);
         words.extend(self.closes(&branch, closed).await?);
         Ok(words)
