@@ -8,6 +8,7 @@ before=$(count)
 try xl destroy g
 snap create g one --external hda,hdb
 stands_on a 1
+is_sound_below
 start
 goes_on
 is_sound_below
