@@ -192,6 +192,25 @@ pub struct OrphanRequest {
     pub disks: BTreeSet<DiskName>,
 }
 
+/// Files of a domain's chains that were moved or renamed, so that what names them is to follow.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RelocateRequest {
+    /// The files, or directories with all files of the domain's below them.
+    pub moves: Vec<FileMove>,
+    /// Of these disks, take the files for what they are now, although they were written to or nothing tells that they are the ones
+    /// which were moved: from then on the snapshots in them hold that.
+    pub keep_base: BTreeSet<DiskName>,
+}
+
+/// A file, or a directory, that has another name now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileMove {
+    /// The name that it had, absolute.
+    pub old: String,
+    /// The name that it has now, absolute.
+    pub new: String,
+}
+
 /// A snapshot to go back to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevertRequest {

@@ -16,5 +16,6 @@ pub(crate) use domain::{
     DiskWord, DomainAdd, DomainCommand, DomainForget, DomainRemove, DomainShow, DomainStart, DomainStop,
 };
 pub(crate) use snapshot::{
-    Check, Compress, Create, Delete, Externals, Flatten, List, Memory, MemoryMode, Recover, Revert, Show,
+    Check, Compress, Create, Delete, Externals, Flatten, List, Memory, MemoryMode, Recover, Relocated,
+    Revert, Show,
 };

@@ -24,5 +24,6 @@ mod orphans;
 mod pending;
 mod process;
 mod quiesce;
+mod relocate;
 mod schema;
 mod start_needs;

@@ -2,9 +2,9 @@
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
-    Bitmap, Can, CopyOut, Disks, Guest, GuestState, Health, ImageHealth, Inventory, Layer, LayerFile,
-    LayerSnapshot, Layers, Merge, NameSwap, Names, Overlay, Overlays, PortError, Progress, SnapshotAction,
-    SnapshotId, Stream,
+    Bitmap, Can, CopyOut, Disks, Guest, GuestState, Health, ImageFile, ImageHealth, Inventory, Layer,
+    LayerFile, LayerSnapshot, Layers, Merge, NameSwap, Names, Overlay, Overlays, PortError, Progress,
+    SnapshotAction, SnapshotId, Stream,
 };
 use xlsnap_types::model::{DiskName, ImageFormat};
 
@@ -92,6 +92,13 @@ impl Overlays for Machine {
         match self.holder()? {
             Holder::Live(on) => Overlays::discard(&on.live, overlay).await,
             Holder::Images(images) => images.discard(overlay).await,
+        }
+    }
+
+    async fn described(&self) -> Result<Vec<(DiskName, ImageFile)>, PortError> {
+        match self.holder()? {
+            Holder::Live(on) => Overlays::described(&on.live).await,
+            Holder::Images(images) => images.described().await,
         }
     }
 
