@@ -22,7 +22,7 @@ pub(crate) use memory::{MemoryFacts, left_out, memory, run_to_save};
 pub(crate) use names::first_unused;
 pub(crate) use orphan::{OrphanFacts, adopt, delete_orphan, stray};
 pub(crate) use quiesce::quiesce;
-pub(crate) use relocate::{Moved, RelocateFacts, named, new_name, relocate, relocating};
+pub(crate) use relocate::{Moved, RelocateFacts, named, new_name, plain, relocate, relocating};
 pub(crate) use revert::{Marks, RevertFacts, Reverting, header, revert};
 pub(crate) use stages::{
     Naming, adopting_stages, creation_stages, deletion_stages, disk_stages, layer_deletion_stages,

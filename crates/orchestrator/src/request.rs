@@ -1,6 +1,7 @@
 //! What a caller asks for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -155,12 +156,14 @@ pub struct DeleteRequest {
     /// Merge no layers, although no snapshot needs them any more: that is the longest part of a deletion, and a later one, or
     /// flattening the disk, does it.
     pub no_merge: bool,
+    /// The most bytes a second that are moved between layers; `None` for as many as can be.
+    pub rate: Option<NonZeroU64>,
 }
 
 impl DeleteRequest {
     /// This snapshot alone, with its data.
     pub fn new(name: SnapshotName) -> Self {
-        Self { name, children: false, metadata_only: false, no_merge: false }
+        Self { name, children: false, metadata_only: false, no_merge: false, rate: None }
     }
 }
 
@@ -171,6 +174,8 @@ pub struct FlattenRequest {
     pub disks: BTreeSet<DiskName>,
     /// Delete first, of the snapshots that the domain descends from, all but so many of the nearest; `None` to delete none.
     pub keep: Option<usize>,
+    /// The most bytes a second that are moved between layers; `None` for as many as can be.
+    pub rate: Option<NonZeroU64>,
 }
 
 /// A snapshot in images that is to get a record.

@@ -10,7 +10,7 @@ mod tests;
 pub(crate) use cli::{
     Cli, Command, Completions, Global, Json, JsonType, Man, MaybeDomain, Monitor, OneDomain,
 };
-use cli::{seconds, split};
+use cli::{bytes_a_second, seconds, split};
 pub(crate) use design_era::{SnapshotCreate, SnapshotDelete, SnapshotList, SnapshotRevert};
 pub(crate) use domain::{
     DiskWord, DomainAdd, DomainCommand, DomainForget, DomainRemove, DomainShow, DomainStart, DomainStop,

@@ -1,5 +1,6 @@
 //! The commands on snapshots.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, ValueEnum};
 use xlsnap_types::model::{DiskName, SnapshotName};
 
-use super::{MaybeDomain, OneDomain, split};
+use super::{MaybeDomain, OneDomain, bytes_a_second, split};
 
 #[derive(Debug, Args)]
 pub(crate) struct Create {
@@ -270,6 +271,10 @@ pub(crate) struct Delete {
     #[arg(long, conflicts_with = "metadata_only")]
     pub(crate) no_merge: bool,
 
+    /// Move at most so many bytes a second between files, with K, M or G for 1024, 1024² or 1024³ of them.
+    #[arg(long, value_name = "LIMIT", value_parser = bytes_a_second, conflicts_with_all = ["metadata_only", "no_merge"])]
+    pub(crate) rate: Option<NonZeroU64>,
+
     /// Only say what would be done, and to which images and files.
     #[arg(short = 'n', long, visible_short_alias = 'N')]
     pub(crate) dry_run: bool,
@@ -287,6 +292,10 @@ pub(crate) struct Flatten {
     /// Delete first, of the snapshots that the domain descends from, all but so many of the nearest.
     #[arg(long, value_name = "N")]
     pub(crate) keep: Option<usize>,
+
+    /// Move at most so many bytes a second between files, with K, M or G for 1024, 1024² or 1024³ of them.
+    #[arg(long, value_name = "LIMIT", value_parser = bytes_a_second)]
+    pub(crate) rate: Option<NonZeroU64>,
 
     /// Only say what would be done, and to which images and files.
     #[arg(short = 'n', long, visible_short_alias = 'N')]

@@ -187,12 +187,22 @@ fn a_directory_is_followed_and_relative_names_stay_relative() {
     relocate(&host, &new.join("base.qcow2"), &base, &[]).ok();
     assert_eq!(header(&now(&image)), "../base.qcow2");
     all_is_well(&host);
+    // And by its way up.
+    let base = {
+        let away = host.scratch.path("new/b.qcow2");
+        fs::rename(&base, &away).unwrap();
+        relocate(&host, &base, &away, &[]).ok();
+        away
+    };
+    assert_eq!(header(&now(&image)), "../b.qcow2");
+    all_is_well(&host);
     // And from another place to what stayed.
     let image = now(&image);
     let away = host.scratch.path("a.qcow2");
     fs::rename(&image, &away).unwrap();
     relocate(&host, &image, &away, &[]).ok();
-    assert_eq!(header(&away), "new/base.qcow2");
+    assert_eq!(header(&away), "new/b.qcow2");
+    assert!(base.exists());
     all_is_well(&host);
     lives_on(&host);
 }

@@ -209,16 +209,16 @@ async fn moved(
             return refuse(Kind::Refused, message, "name the place where it is");
         }
         if let Some((other, _)) = moved.0.iter().find(|(_, now)| **now == to) {
+            if plan::plain(other) == plan::plain(file) {
+                continue;
+            }
             let message = format!("{other} and {file} cannot both be {to} (domain {})", domain.name);
             return refuse(Kind::Refused, message, "name the file of each");
         }
         moved.0.insert(file.clone(), to);
     }
     for wanted in &request.moves {
-        let is_met = moved.0.keys().any(|file| {
-            let rest = file.strip_prefix(wanted.old.trim_end_matches('/'));
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        });
+        let is_met = moved.0.keys().any(|file| plan::new_name(std::slice::from_ref(wanted), file).is_some());
         if is_met {
             continue;
         }

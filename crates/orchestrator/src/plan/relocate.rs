@@ -23,7 +23,11 @@ pub(crate) struct Moved(pub(crate) BTreeMap<String, String>);
 impl Moved {
     /// The name that a file has now.
     pub(crate) fn now<'n>(&'n self, file: &'n str) -> &'n str {
-        self.0.get(file).map_or(file, String::as_str)
+        let found = self.0.get(file).or_else(|| {
+            let file = plain(file);
+            Some(self.0.iter().find(|(before, _)| plain(before) == file)?.1)
+        });
+        found.map_or(file, String::as_str)
     }
 
     /// The name that a file had, of one that was moved.
@@ -32,16 +36,31 @@ impl Moved {
     }
 }
 
+/// An absolute name without `.` and `..`, as it is where no directory in it is a link: headers have names like `../base`.
+pub(crate) fn plain(file: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in file.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            _ => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
 /// The name that a request gives a file, and whether it names that file itself and not a directory above it.
 pub(crate) fn new_name(moves: &[FileMove], file: &str) -> Option<(String, bool)> {
-    if let Some(moved) = moves.iter().find(|moved| moved.old == file) {
+    let file = plain(file);
+    if let Some(moved) = moves.iter().find(|moved| plain(&moved.old) == file) {
         return Some((moved.new.clone(), true));
     }
     let below = |moved: &FileMove| {
-        let rest = file.strip_prefix(moved.old.trim_end_matches('/'))?;
+        let rest = file.strip_prefix(&plain(&moved.old))?;
         rest.starts_with('/').then(|| format!("{}{rest}", moved.new.trim_end_matches('/')))
     };
-    let nearest = moves.iter().filter(|moved| below(moved).is_some()).max_by_key(|moved| moved.old.len())?;
+    let nearest =
+        moves.iter().filter(|moved| below(moved).is_some()).max_by_key(|moved| plain(&moved.old).len())?;
     Some((below(nearest)?, false))
 }
 
@@ -143,7 +162,13 @@ impl RelocateFacts<'_> {
         let is_there = |file: &&str| self.found.contains_key(*file);
         let right = match recorded {
             // Its header was changed since, and leads to a file.
-            Some(recorded) if !self.is_one(now, recorded) && meant != Some(recorded) && is_there(&now) => now,
+            Some(recorded)
+                if !self.is_one(now, recorded)
+                    && !meant.is_some_and(|meant| self.is_one(meant, recorded))
+                    && is_there(&now) =>
+            {
+                now
+            }
             Some(recorded) => recorded,
             None => [Some(now), meant].into_iter().flatten().find(is_there).unwrap_or(now),
         };
@@ -165,7 +190,7 @@ impl RelocateFacts<'_> {
     /// Whether both names lead to one file.
     fn is_one(&self, a: &str, b: &str) -> bool {
         let identity = |file: &str| self.layer(file).map(|layer| layer.identity);
-        a == b || identity(a).is_some_and(|found| Some(found) == identity(b))
+        plain(a) == plain(b) || identity(a).is_some_and(|found| Some(found) == identity(b))
     }
 
     /// The layers whose headers have to name another file, with that.
@@ -175,7 +200,7 @@ impl RelocateFacts<'_> {
             let (Below::File { file: seen, format }, Some(base)) = (&layer.base, self.base(layer)) else {
                 continue;
             };
-            if *seen == base {
+            if plain(seen) == plain(&base) {
                 continue;
             }
             let Some(below) = self.layer(&base) else {

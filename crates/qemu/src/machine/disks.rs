@@ -148,6 +148,13 @@ impl Layers for Machine {
         }
     }
 
+    async fn limits(&self, stream: &Stream) -> Result<Can, PortError> {
+        match self.holder()? {
+            Holder::Live(on) => on.live.limits(stream).await,
+            Holder::Images(images) => images.limits(stream).await,
+        }
+    }
+
     async fn park_stream(&self, stream: &Stream) -> Result<bool, PortError> {
         match self.holder()? {
             Holder::Live(on) => on.live.park_stream(stream).await,

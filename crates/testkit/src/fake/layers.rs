@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
-    Below, CopyOut, FileIdentity, GuestState, Layer, LayerFile, LayerSnapshot, Layers, Merge, PortError,
+    Below, Can, CopyOut, FileIdentity, GuestState, Layer, LayerFile, LayerSnapshot, Layers, Merge, PortError,
     PortErrorKind, Progress, Stream,
 };
 use xlsnap_types::model::{DiskName, Stamp};
@@ -237,6 +237,12 @@ impl Layers for FakeBackend {
 
     async fn stream(&self, stream: &Stream, _progress: &dyn Progress) -> Result<(), PortError> {
         self.layers("layers.stream", |state| state.stream(stream))
+    }
+
+    async fn limits(&self, _stream: &Stream) -> Result<Can, PortError> {
+        self.layers("layers.limits", |state| {
+            Ok(Can::unless((state.guest == GuestState::Off).then_some("nothing limits it while it is off")))
+        })
     }
 
     async fn park_stream(&self, stream: &Stream) -> Result<bool, PortError> {

@@ -50,9 +50,19 @@ impl RelocateFacts<'_> {
         let entry = self.entry(from);
         let is_kept = request.keep_base.contains(disk);
         let sign = match entry {
-            Some(entry) if is_same(entry, layer) => Sign::Identity,
+            // A file that was unlinked may leave its inode to another one: where there is no stamp, more has to tell.
+            Some(entry)
+                if is_same(entry, layer)
+                    && (entry.stamp.is_some() || self.stands_as_recorded(entry, layer)) =>
+            {
+                Sign::Identity
+            }
             Some(entry) if entry.stamp.is_some() && entry.stamp == layer.stamp => Sign::Stamp,
-            Some(entry) if entry.stamp.is_none() && self.stands_as_recorded(entry, layer, inside)? => {
+            Some(entry)
+                if entry.stamp.is_none()
+                    && self.stands_as_recorded(entry, layer)
+                    && (entry.base.is_some() || inside > 0) =>
+            {
                 Sign::Inside
             }
             None if inside > 0 => Sign::Inside,
@@ -78,9 +88,12 @@ impl RelocateFacts<'_> {
             }
             (Sign::Nothing, Some(entry)) => {
                 let what = if entry.stamp.is_some() {
-                    "its length or the time of its last write differs from what the ledger has"
+                    "its length or the time of its last write differs from what the ledger has".to_owned()
+                } else if self.stands_as_recorded(entry, layer) {
+                    "it is another file than the ledger has, and nothing in it tells that it is a copy".to_owned()
                 } else {
-                    "it is another file than the ledger has, and nothing in it tells that it is a copy"
+                    let (was, is) = (entry.base.as_deref(), layer.base.file());
+                    format!("it stands on {}, and that stood on {}", is.unwrap_or("nothing"), was.unwrap_or("nothing"))
                 };
                 Err(refused(format!("{subject}: {what}")).with_advice(format!(
                     "name the file that was moved (a copy keeps its times with cp -p); if {to} is right as it is: {line}"
@@ -113,28 +126,18 @@ impl RelocateFacts<'_> {
         Ok(count)
     }
 
-    /// Whether a file that takes writes stands on what the ledger says, or holds snapshots of records: that is all that is known of one.
-    fn stands_as_recorded(&self, entry: &LayerRecord, layer: &Layer, inside: usize) -> Result<bool, Error> {
+    /// Whether a file stands on what the ledger says.
+    fn stands_as_recorded(&self, entry: &LayerRecord, layer: &Layer) -> bool {
         let recorded = entry.base.as_deref().map(|base| self.moved.now(base));
-        let seen = layer.base.file();
-        let is_it = match (recorded, seen) {
-            (None, None) => return Ok(inside > 0),
+        match (recorded, layer.base.file()) {
+            (None, None) => true,
             (Some(recorded), Some(seen)) => {
                 let there = beside(&entry.file, &layer.file, seen);
                 self.is_one(self.moved.now(seen), recorded)
-                    || there.is_some_and(|file| self.moved.now(&file) == recorded)
+                    || there.is_some_and(|file| self.is_one(self.moved.now(&file), recorded))
             }
             _ => false,
-        };
-        if is_it {
-            return Ok(true);
         }
-        let (was, is) = (recorded.unwrap_or("nothing"), seen.unwrap_or("nothing"));
-        Err(refused(format!(
-            "{} is not {} (disk {} of domain {}): it stands on {is}, and that stood on {was}",
-            layer.file, entry.file, entry.disk, self.domain.name
-        ))
-        .with_advice("name the file that was moved"))
     }
 
     /// Refuses to write to the header of a layer that was written to since it became read-only: its next stamp would hide that.
