@@ -149,7 +149,7 @@ async fn compare(
     }
     if pending.is_none() {
         found.extend(
-            memory::orphans(ports, domain, &inventory, &named)
+            memory::orphans(ports, domain, &inventory, &layers.tree, &named)
                 .await?
                 .into_iter()
                 .map(|finding| (finding, None)),

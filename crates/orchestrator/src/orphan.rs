@@ -4,12 +4,13 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use xlsnap_conf_store::{ConfStore, Entry, Record};
-use xlsnap_types::model::{DiskName, SnapshotName};
+use xlsnap_types::model::{DiskName, ImageFormat, Owner, SnapshotName};
 
 use crate::error::from_store;
+use crate::layers::{Guard, LayerNode, LayerTree};
 use crate::record::parts;
 use crate::step::UndoPoint;
-use crate::{DomainRef, Error};
+use crate::{DomainRef, Error, ImageSnapshot, Inventory};
 
 /// What all records of a domain name.
 #[derive(Debug, Default)]
@@ -18,8 +19,8 @@ pub(crate) struct Named {
     records: BTreeSet<String>,
     /// Those that cannot be read: they may name any snapshot of their name.
     unreadable: BTreeSet<String>,
-    /// Snapshots inside images.
-    inside: BTreeSet<(DiskName, String)>,
+    /// Snapshots inside images, with the image where the record says it.
+    inside: BTreeSet<(DiskName, String, Option<String>)>,
     /// Memory files.
     files: BTreeSet<String>,
 }
@@ -41,7 +42,10 @@ impl Named {
         if let (Ok(name), Ok(record)) = (SnapshotName::new(&entry.name), &entry.record)
             && let Ok(parts) = parts(domain, &name, record)
         {
-            self.inside.extend(parts.into_iter().map(|part| (part.disk, part.tag.to_owned())));
+            self.inside.extend(parts.into_iter().map(|part| {
+                let image = part.meta.map(|meta| meta.image.clone());
+                (part.disk, part.tag.to_owned(), image)
+            }));
             self.files.extend(memory_files(record));
         } else {
             self.unreadable.insert(entry.name.clone());
@@ -53,11 +57,16 @@ impl Named {
         self.records.contains(name)
     }
 
-    /// Whether no record names the snapshot of this name inside the disk's image. The mark of a revert is none of a user's.
-    pub(crate) fn is_orphan(&self, disk: &DiskName, tag: &str) -> bool {
-        !UndoPoint::is_one(tag)
-            && !self.unreadable.contains(tag)
-            && !self.inside.contains(&(disk.clone(), tag.to_owned()))
+    /// Whether no record names the snapshot of this name inside the image of the disk. A record that names an image which the domain
+    /// does not have, or none, may mean any. The mark of a revert is none of a user's.
+    fn is_orphan(&self, held: &Held<'_>, is_image: impl Fn(&str) -> bool) -> bool {
+        let tag = &held.snapshot.name;
+        let means = |(disk, named, image): &(DiskName, String, Option<String>)| {
+            disk == held.disk
+                && named == tag
+                && image.as_ref().is_none_or(|image| image == held.image || !is_image(image))
+        };
+        !UndoPoint::is_one(tag) && !self.unreadable.contains(tag) && !self.inside.iter().any(means)
     }
 
     /// The name of a record that cannot be read: what it names is not known.
@@ -69,6 +78,50 @@ impl Named {
     pub(crate) fn is_orphan_file(&self, file: &str) -> bool {
         !self.files.contains(file)
     }
+}
+
+/// A snapshot inside an image.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Held<'a> {
+    pub(crate) disk: &'a DiskName,
+    pub(crate) image: &'a str,
+    pub(crate) format: &'a ImageFormat,
+    /// The size of the disk in the image, in bytes.
+    pub(crate) virtual_size: u64,
+    /// The layer, where the disk does not write to the image.
+    pub(crate) layer: Option<&'a LayerNode>,
+    pub(crate) snapshot: &'a ImageSnapshot,
+}
+
+/// The snapshots inside the domain's images that no record names: in those that the disks write to, and in the layers of which it is
+/// known that they are the domain's. What a foreign file holds is its owner's.
+pub(crate) fn orphans<'a>(inventory: &'a Inventory, layers: &'a LayerTree, named: &Named) -> Vec<Held<'a>> {
+    let tops = inventory.disks.iter().flat_map(|disk| {
+        disk.snapshots.iter().map(|snapshot| Held {
+            disk: &disk.name,
+            image: &disk.image,
+            format: &disk.format,
+            virtual_size: disk.virtual_size,
+            layer: None,
+            snapshot,
+        })
+    });
+    let is_top = |file: &str| inventory.disks.iter().any(|disk| disk.image == file);
+    let is_ours = |node: &&LayerNode| {
+        node.owner != Owner::Foreign && node.guard != Guard::Replaced && !is_top(&node.layer.file)
+    };
+    let below = layers.nodes().iter().filter(is_ours).flat_map(|node| {
+        node.layer.snapshots.iter().map(move |snapshot| Held {
+            disk: &node.disk,
+            image: &node.layer.file,
+            format: &node.layer.format,
+            virtual_size: node.layer.virtual_size,
+            layer: Some(node),
+            snapshot,
+        })
+    });
+    let is_image = |file: &str| is_top(file) || layers.get(file).is_some();
+    tops.chain(below).filter(|held| named.is_orphan(held, is_image)).collect()
 }
 
 /// The memory files that both parts of a record name.

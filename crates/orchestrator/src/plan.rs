@@ -3,6 +3,7 @@
 mod create;
 mod delete;
 mod flatten;
+mod in_layers;
 mod keep;
 mod layers;
 mod memory;
@@ -16,6 +17,7 @@ mod stages;
 pub(crate) use create::{CreateFacts, create, token};
 pub(crate) use delete::{DeleteFacts, Parents, delete, heir, new_parents, no_such, order};
 pub(crate) use flatten::{beyond, flatten};
+pub(crate) use in_layers::InLayers;
 pub(crate) use keep::{Keeping, NameFacts};
 pub(crate) use layers::{LayerFacts, Merges, Tidying, note};
 pub(crate) use memory::{MemoryFacts, left_out, memory, run_to_save};
@@ -178,7 +180,7 @@ pub struct AdoptPlan {
 pub struct OrphanDeletion {
     /// Its name, or its file.
     pub orphan: String,
-    /// What is deleted inside images.
+    /// What is deleted inside images: those that the disks write to, and those below.
     pub disks: Vec<ImageTarget>,
     /// The memory file, or the overlay, that is removed.
     pub file: Option<String>,

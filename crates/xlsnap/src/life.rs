@@ -288,6 +288,7 @@ impl Host {
             // The socket of a whole command line is that line's to make.
             agent: domain.agent.clone().filter(|_| matches!(domain.start, Some(StartSpec::Machine(_)))),
             log: self.files.log_of(&domain.name),
+            sockets: Some(self.files.run_directory().to_owned()),
         };
         let record = Arc::new(self.files.run_file(&domain.name));
         Ok(Process::new(launch, record, self.options.greeting_wait))

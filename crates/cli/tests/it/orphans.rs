@@ -183,6 +183,56 @@ fn an_orphan_of_a_machine_that_runs_is_adopted_and_deleted() {
     }
 }
 
+/// In a file that its disk has left: listed, adopted, gone back to and deleted, off and on.
+#[test]
+fn an_orphan_below_an_overlay_is_as_any_other() {
+    for on in [false, true] {
+        let host = Startable::new("accel = \"tcg\"\nmemory = 64\n");
+        let images = ["vda", "vdb"].map(|name| host.scratch.path(&format!("{name}.qcow2")));
+        for (image, byte) in images.iter().zip([1, 2]) {
+            for name in ["theirs", "others"] {
+                take(image, name);
+            }
+            assert!(holds_offline(image, "qcow2", Data::of(byte)));
+            write_offline(image, "qcow2", Data::of(9));
+        }
+        host.run(["create", "web", "above", "--external", "vda,vdb"]).ok();
+        if on {
+            host.start();
+        }
+        let found = lines(&host);
+        let line = |line: &str| found.iter().filter(|found| *found == line).count();
+        for name in ["theirs", "others"] {
+            assert_eq!(line(&format!("check web --adopt {name}")), 2, "{found:?}");
+            assert_eq!(line(&format!("check web --delete-orphan {name}")), 2, "{found:?}");
+        }
+        let plan = host.run(["check", "web", "--delete-orphan", "others", "-n"]).ok().out.clone();
+        let base = images[0].to_str().unwrap();
+        assert!(plan.contains(base) && plan.contains("qemu-img snapshot -d"), "{plan}");
+        let gone = host.json(&["check", "web", "--delete-orphan", "others"]);
+        assert_eq!(gone["disks"][0]["image"], base);
+        for image in &images {
+            assert_eq!(snapshots_in(image), ["theirs"]);
+        }
+        host.json(&["check", "web", "--adopt", "theirs"]);
+        host.run(["check", "web"]).ok();
+        if on {
+            assert_eq!(host.json(&["domain", "status", "web"])["state"], "running");
+            host.stop(&["--powerdown", "0"]);
+        }
+        host.run(["revert", "web", "theirs"]).ok();
+        let shown = host.json(&["domain", "show", "web"]);
+        for (disk, byte) in shown["domain"]["disks"].as_array().unwrap().iter().zip([1, 2]) {
+            assert!(holds_offline(Path::new(disk["image"].as_str().unwrap()), "qcow2", Data::of(byte)));
+        }
+        host.run(["delete", "web", "theirs"]).ok();
+        for image in &images {
+            assert!(snapshots_in(image).is_empty());
+        }
+        host.run(["check", "web"]).ok();
+    }
+}
+
 /// An overlay that another program made beside the images: it is listed, nothing below it is merged, and it goes by its name.
 #[test]
 fn an_overlay_that_no_record_names_is_listed_and_deleted() {

@@ -7,7 +7,7 @@ use xlsnap_types::model::{DiskName, SnapshotName};
 
 use super::memory::{self, RecordedMemory};
 use crate::layers::LayerTree;
-use crate::orphan::{Named, adopting, deleting};
+use crate::orphan::{Held, Named, adopting, deleting, orphans};
 use crate::plan::relocating;
 use crate::record::{Found, Part, SAME_TIME, find, parts};
 use crate::session::chain;
@@ -343,35 +343,35 @@ impl<'a> Compared<'a> {
     /// Snapshots inside images that no record names. They stay: `qemu-img` or a program with records of its own made them,
     /// or a record was deleted alone, and nothing tells which.
     fn orphans(&mut self) {
-        for disk in &self.inventory.disks {
-            for snapshot in &disk.snapshots {
-                if UndoPoint::is_one(&snapshot.name) {
-                    // Of a revert that goes on or was interrupted it is no finding of its own.
-                    if self.pending.is_none() {
-                        self.findings.push(undo_point_left(disk, &snapshot.name));
-                    }
-                    continue;
-                }
-                let known = !self.named.is_orphan(&disk.name, &snapshot.name)
-                    || self.pending.as_ref() == Some(&snapshot.name);
-                if known {
-                    continue;
-                }
-                let machine = if snapshot.vm_state_size > 0 { ", with a machine's state" } else { "" };
-                let finding = Finding {
-                    code: FindingCode::OrphanInImage,
-                    disk: Some(disk.name.clone()),
-                    snapshot: Some(snapshot.name.clone()),
-                    what: format!(
-                        "{} holds a snapshot {:?} (id {}){machine} that no record names",
-                        disk.image, snapshot.name, snapshot.id
-                    ),
-                    risk: "it takes space, and its name cannot be used".to_owned(),
-                    repair: Repair::ByHand,
-                    advice: self.orphan_advice(&snapshot.name),
-                };
-                self.findings.push((finding, None));
+        // Of a revert that goes on or was interrupted a mark is no finding of its own.
+        if self.pending.is_none() {
+            for disk in &self.inventory.disks {
+                let left = disk.snapshots.iter().filter(|snapshot| UndoPoint::is_one(&snapshot.name));
+                self.findings.extend(left.map(|snapshot| undo_point_left(disk, &snapshot.name)));
             }
+        }
+        for Held { disk, image, layer, snapshot, .. } in orphans(self.inventory, self.layers, &self.named) {
+            if self.pending.as_ref() == Some(&snapshot.name) {
+                continue;
+            }
+            let machine = if snapshot.vm_state_size > 0 { ", with a machine's state" } else { "" };
+            let risk = match layer {
+                None => "it takes space, and its name cannot be used",
+                Some(_) => "it takes space, and keeps the layer from being merged with what stands on it",
+            };
+            let finding = Finding {
+                code: FindingCode::OrphanInImage,
+                disk: Some(disk.clone()),
+                snapshot: Some(snapshot.name.clone()),
+                what: format!(
+                    "{image} holds a snapshot {:?} (id {}){machine} that no record names",
+                    snapshot.name, snapshot.id
+                ),
+                risk: risk.to_owned(),
+                repair: Repair::ByHand,
+                advice: self.orphan_advice(&snapshot.name),
+            };
+            self.findings.push((finding, None));
         }
     }
 }

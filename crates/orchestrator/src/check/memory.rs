@@ -93,6 +93,7 @@ pub(super) async fn orphans(
     ports: &Ports<'_>,
     domain: &DomainRef,
     inventory: &Inventory,
+    layers: &LayerTree,
     named: &Named,
 ) -> Result<Vec<Finding>, Error> {
     let Some(files) = ports.memory_files.get() else { return Ok(Vec::new()) };
@@ -100,16 +101,12 @@ pub(super) async fn orphans(
     let there = there
         .map_err(|e| from_port(e, format!("the memory files of domain {} cannot be listed", domain.name)))?;
     let orphans = there.into_iter().filter(|file| named.is_orphan_file(file));
-    let disks = &inventory.disks;
-    let snapshots =
-        || disks.iter().flat_map(|disk| disk.snapshots.iter().map(move |inside| (&disk.name, inside)));
+    let inside = crate::orphan::orphans(inventory, layers, named);
     // A snapshot in the images that has its name, and no record either.
     let owner = |file: &String| {
-        snapshots().find_map(|(disk, inside)| {
-            let name = SnapshotName::new(inside.name.as_str()).ok()?;
-            let is_it = named.is_orphan(disk, &inside.name)
-                && !named.has_record(&inside.name)
-                && files.place(&name) == *file;
+        inside.iter().find_map(|held| {
+            let name = SnapshotName::new(held.snapshot.name.as_str()).ok()?;
+            let is_it = !named.has_record(name.as_str()) && files.place(&name) == *file;
             is_it.then_some(name)
         })
     };

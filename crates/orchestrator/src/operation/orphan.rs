@@ -8,7 +8,7 @@ use xlsnap_types::model::SnapshotName;
 use super::back::go_back;
 use super::delete::stopped;
 use super::disks::named as journal_name;
-use super::{finish, inventory, layers_of_tops, refuse_pending};
+use super::{abilities, finish, inventory, layers_of_tops, refuse_pending};
 use crate::error::{from_port, from_store};
 use crate::execute::Execution;
 use crate::journal::Journal;
@@ -211,7 +211,8 @@ async fn adoption(
 ) -> Result<AdoptPlan, Error> {
     let named = Named::read(ports.store, domain).await?;
     let inventory = inventory(ports, domain).await?;
-    let facts = OrphanFacts { domain, inventory: &inventory, named: &named };
+    let layers = layers_of_tops(ports, domain, &inventory).await?;
+    let facts = OrphanFacts { domain, inventory: &inventory, layers: &layers, named: &named };
     // What is refused without it is refused before a large file is read.
     plan::adopt(&facts, request, None, id)?;
     let mut foreign = None;
@@ -283,9 +284,9 @@ async fn deletion(
         });
     }
     let inventory = inventory(ports, domain).await?;
+    let layers = layers_of_tops(ports, domain, &inventory).await?;
     if orphan.starts_with('/') && !files.contains(orphan) {
-        let facts = layers_of_tops(ports, domain, &inventory).await?;
-        let layer = plan::stray(domain, &facts.strays, orphan)?;
+        let layer = plan::stray(domain, &layers.strays, orphan)?;
         // As it is now: another file of that name is not removed in its place.
         let looked = ports.layers.need(&format!("{orphan} cannot be deleted"))?.look(&layer).await;
         let looked = looked.map_err(|e| from_port(e, format!("{orphan} cannot be looked at")))?;
@@ -299,8 +300,9 @@ async fn deletion(
             stages,
         });
     }
-    let facts = OrphanFacts { domain, inventory: &inventory, named: &named };
-    let mut plan = plan::delete_orphan(&facts, request)?;
+    let facts = OrphanFacts { domain, inventory: &inventory, layers: &layers, named: &named };
+    let release = abilities(ports, domain).await?.release;
+    let mut plan = plan::delete_orphan(&facts, request, &release)?;
     plan.warnings.extend(SnapshotName::new(orphan.as_str()).ok().and_then(|name| {
         let file = ports.memory_files.get()?.place(&name);
         let left = files.contains(&file) && named.is_orphan_file(&file);

@@ -306,14 +306,15 @@ fn keep_name(
     Ok(())
 }
 
-/// The snapshots inside the image that an overlay covers.
+/// The snapshots inside the image that an overlay covers, with a machine's state that is not loaded from there.
 fn out_of_reach(disk: &Disk) -> Option<String> {
-    let names: Vec<&str> = disk.snapshots.iter().map(|snapshot| snapshot.name.as_str()).take(4).collect();
-    let more = if disk.snapshots.len() > names.len() { ", ..." } else { "" };
+    let machines = || disk.snapshots.iter().filter(|snapshot| snapshot.vm_state_size > 0);
+    let names: Vec<&str> = machines().map(|snapshot| snapshot.name.as_str()).take(4).collect();
+    let more = if machines().count() > names.len() { ", ..." } else { "" };
     (!names.is_empty()).then(|| {
         format!(
-            "the snapshots inside {} (disk {}: {}{more}) cannot be reverted to or deleted while it lies below an overlay",
-            disk.image,
+            "disk {} writes to another file than the one with its snapshots of machines ({}{more}): while it does, a revert to one of \
+             them brings back the disks alone (revert --without-memory)",
             disk.name,
             names.join(", ")
         )

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 use xlsnap_conf_store::Record;
-use xlsnap_types::model::{Owner, SnapshotName};
+use xlsnap_types::model::SnapshotName;
 
-use super::{LayerFacts, Merges, NewParent, Tidying, deletion_stages, layer_deletion_stages, note, refused};
-use crate::layers::{Guard, LayerNode, Tidied};
+use super::{InLayers, LayerFacts, Merges, NewParent, Tidying, deletion_stages, refused};
+use crate::layers::{LayerNode, Tidied};
 use crate::record::{Found, Part, find, parts};
 use crate::step::{Does, ImageTarget, Stage};
 use crate::{
-    Can, DeletePlan, DeleteRequest, DomainRef, Effect, Error, Inventory, Kind, LayerSnapshot, Run,
+    Can, DeletePlan, DeleteRequest, DomainRef, Effect, Error, Inventory, Kind, LayerSnapshot,
     SnapshotDeletion, SnapshotId,
 };
 
@@ -31,6 +31,13 @@ pub(crate) struct DeleteFacts<'a> {
     pub(crate) release: &'a Can,
     /// The operation's own id.
     pub(crate) id: Uuid,
+}
+
+impl DeleteFacts<'_> {
+    fn in_layers(&self) -> InLayers<'_> {
+        let Self { domain, inventory, layers, release, .. } = self;
+        InLayers { domain, inventory, layers, release }
+    }
 }
 
 /// Which image a disk writes to after its layers were merged, as sentences.
@@ -141,7 +148,8 @@ pub(super) fn deletions(
     let parents = new_parents(facts.parents, &gone);
     let current = facts.current.filter(|current| gone.contains(current));
     let current = current.map(|current| (current, heir(facts.parents, &gone, current)));
-    let mut stages = in_layers(facts, &snapshots, &mut warnings);
+    let inside = snapshots.iter().flat_map(|deletion| &deletion.layers).cloned();
+    let mut stages = facts.in_layers().stages(inside, &mut warnings);
     stages.extend(deletion_stages(facts.domain.uuid, &snapshots, &parents, current));
     Ok(Deletions { snapshots, warnings, stages })
 }
@@ -211,79 +219,18 @@ fn memory(facts: &DeleteFacts<'_>, name: &SnapshotName, record: &Record) -> Resu
     }
 }
 
-/// What is deleted inside layers that the disks do not write to: before all records, so that a guest stands still once.
-fn in_layers(
-    facts: &DeleteFacts<'_>,
-    snapshots: &[SnapshotDeletion],
-    warnings: &mut Vec<String>,
-) -> Vec<Stage> {
-    let is_read = |target: &LayerSnapshot| facts.layers.is_read(facts.inventory, &target.layer.file);
-    let all = snapshots.iter().flat_map(|deletion| &deletion.layers).cloned();
-    let (read, at_rest): (Vec<_>, Vec<_>) = all.partition(is_read);
-    let held = facts.layers.guest.filter(|_| !read.is_empty());
-    if held.is_some_and(Run::runs) {
-        let files: BTreeSet<&str> = read.iter().map(|target| target.layer.file.as_str()).collect();
-        let files: Vec<&str> = files.into_iter().collect();
-        warnings.push(format!(
-            "the guest of domain {} stands still while its process lets go of {}",
-            facts.domain.name,
-            files.join(" and ")
-        ));
-    }
-    let mut written: Vec<&str> = Vec::new();
-    let mut notes = Vec::new();
-    for LayerSnapshot { layer, .. } in at_rest.iter().chain(&read) {
-        if !written.contains(&layer.file.as_str()) {
-            written.push(&layer.file);
-            notes.extend(facts.layers.tree.get(&layer.file).map(|node| note(node, true)));
-        }
-    }
-    layer_deletion_stages(facts.domain.uuid, (&at_rest, &read), held, notes)
-}
-
 /// A snapshot inside a layer that its disk does not write to, if it can be deleted there.
 fn in_layer(
     facts: &DeleteFacts<'_>,
     about: &str,
     name: &SnapshotName,
-    (node, snapshot): (&LayerNode, SnapshotId),
+    holder: (&LayerNode, SnapshotId),
 ) -> Result<LayerSnapshot, Error> {
-    let (domain, file) = (&facts.domain.name, &node.layer.file);
-    let refuse = |why: &str, advice: &str| {
-        let message =
-            format!("{about}: the snapshot is inside {file}, which its disk does not write to: {why}");
-        let advice = format!(
-            "{advice}, or delete only its record, and its data stays in {file}: xlsnap delete {domain} {name} --metadata-only"
-        );
-        Err(refused(message).with_advice(advice))
-    };
-    let check = format!("see what is wrong with it: xlsnap check {domain}");
-    match node.guard {
-        Guard::Same => {}
-        Guard::Written => return refuse("it was written to since", &check),
-        Guard::Replaced => return refuse("another file has its name now", &check),
-    }
-    if node.owner == Owner::Foreign {
-        let advice = "delete it with the program that made it";
-        return refuse("the file is not the domain's, and what is not is not written", advice);
-    }
-    if let Some(why) = facts.layers.closed.get(file) {
-        return refuse(why, "give the file up there first");
-    }
-    if node.layer.snapshots.iter().filter(|held| held.name == snapshot.name).count() > 1 {
-        let why = format!("it holds more than one snapshot {}", snapshot.name);
-        return refuse(&why, "delete the other one from it by its id");
-    }
-    if facts.layers.is_read(facts.inventory, file) {
-        if facts.layers.served {
-            return refuse("a storage daemon reads it", "end the storage daemon first");
-        }
-        if let Some(why) = facts.release.why() {
-            let why = format!("the process of the domain cannot let go of it: {why}");
-            return refuse(&why, "shut the domain down first");
-        }
-    }
-    Ok(LayerSnapshot { layer: node.file(), snapshot })
+    let (domain, file) = (&facts.domain.name, &holder.0.layer.file);
+    let or_else = format!(
+        "or delete only its record, and its data stays in {file}: xlsnap delete {domain} {name} --metadata-only"
+    );
+    facts.in_layers().target(about, &or_else, holder)
 }
 
 /// Where the parts of a snapshot are deleted.

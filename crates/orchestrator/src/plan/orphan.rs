@@ -9,15 +9,15 @@ use xlsnap_types::model::{
     StateFlags,
 };
 
-use super::{adopting_stages, orphan_stages, refused};
+use super::{InLayers, LayerFacts, adopting_stages, orphan_stages, refused};
 use crate::journal::Draft;
 use crate::layers::Stray;
-use crate::orphan::{Named, deleting, word};
+use crate::orphan::{Held, Named, deleting, orphans, word};
 use crate::record::SAME_TIME;
 use crate::step::{ImageTarget, UndoPoint};
 use crate::{
-    AdoptPlan, AdoptRequest, Disk, DomainRef, Effect, Error, FoundMemory, ImageSnapshot, Inventory, Kind,
-    LayerFile, OrphanDeletion, OrphanRequest, SnapshotAction, SnapshotId,
+    AdoptPlan, AdoptRequest, Can, Disk, DomainRef, Effect, Error, FoundMemory, Inventory, Kind, LayerFile,
+    LayerSnapshot, OrphanDeletion, OrphanRequest, SnapshotAction, SnapshotId,
 };
 
 /// What planning is to know.
@@ -25,15 +25,13 @@ use crate::{
 pub(crate) struct OrphanFacts<'a> {
     pub(crate) domain: &'a DomainRef,
     pub(crate) inventory: &'a Inventory,
+    pub(crate) layers: &'a LayerFacts,
     pub(crate) named: &'a Named,
 }
 
-/// An orphan on one disk.
-type Holder<'i> = (&'i Disk, &'i ImageSnapshot);
-
 impl<'a> OrphanFacts<'a> {
-    /// The disks whose images hold an orphan of this name, of all disks or of `only` these.
-    fn holders(&self, tag: &str, only: &BTreeSet<DiskName>) -> Result<Vec<Holder<'a>>, Error> {
+    /// The orphans of this name, of all disks or of `only` these.
+    fn holders(&self, tag: &str, only: &BTreeSet<DiskName>) -> Result<Vec<Held<'a>>, Error> {
         let domain = &self.domain.name;
         if let Some(disk) = only.iter().find(|disk| self.inventory.disk(disk).is_none()) {
             let known: Vec<&str> = self.inventory.disks.iter().map(|d| d.name.as_str()).collect();
@@ -46,34 +44,53 @@ impl<'a> OrphanFacts<'a> {
                 "one of a revert that has ended is removed by a repair: xlsnap check --repair",
             ));
         }
-        let mut holders = Vec::new();
-        for disk in &self.inventory.disks {
-            let wanted = only.is_empty() || only.contains(&disk.name);
-            if !wanted || !self.named.is_orphan(&disk.name, tag) {
-                continue;
-            }
-            let mut named = disk.snapshots.iter().filter(|snapshot| snapshot.name == tag);
-            let Some(first) = named.next() else { continue };
-            // qemu-img and QEMU delete and apply by name.
-            if named.next().is_some() {
-                let message = format!(
-                    "{} (disk {} of domain {domain}) holds more than one snapshot {tag}",
-                    disk.image, disk.name
-                );
-                return Err(refused(message).with_advice(format!(
-                    "shut the domain down and delete the wrong one from the image by its id: qemu-img snapshot -d ID {}",
-                    disk.image
-                )));
-            }
-            holders.push((disk, first));
+        let mut holders = orphans(self.inventory, &self.layers.tree, self.named);
+        holders.retain(|held| held.snapshot.name == tag && (only.is_empty() || only.contains(held.disk)));
+        // qemu-img and QEMU delete and apply by name.
+        let mut met = BTreeSet::new();
+        if let Some(twice) = holders.iter().find(|held| !met.insert(held.image)) {
+            let message = format!(
+                "{} (disk {} of domain {domain}) holds more than one snapshot {tag}",
+                twice.image, twice.disk
+            );
+            return Err(refused(message).with_advice(format!(
+                "shut the domain down and delete the wrong one from the image by its id: qemu-img snapshot -d ID {}",
+                twice.image
+            )));
         }
         if holders.is_empty() {
             let message = format!("no image of domain {domain} holds a snapshot {tag} that no record names");
-            return Err(Error::new(Kind::NotFound, Effect::None, message).with_advice(
-                "check lists what no record names; a snapshot in an image below an overlay is not among that",
-            ));
+            return Err(Error::new(Kind::NotFound, Effect::None, message)
+                .with_advice(format!("to see what no record names: xlsnap check {}", word(domain))));
         }
         Ok(holders)
+    }
+
+    fn is_read_only(&self, held: &Held<'_>) -> bool {
+        self.inventory.disk(held.disk).is_some_and(|disk| disk.read_only)
+    }
+
+    /// Of several of one disk that in the uppermost image alone, which has the latest state; a sentence of each other one.
+    fn uppermost(&self, holders: &mut Vec<Held<'a>>) -> Vec<String> {
+        let depth = |held: &Held<'_>| {
+            let top = self.inventory.disk(held.disk).map(|disk| self.layers.tree.chain(&disk.image));
+            let mut below = top.into_iter().flatten();
+            below.position(|node| node.layer.file == held.image).unwrap_or(usize::MAX)
+        };
+        // What the disk does not read comes last.
+        holders.sort_by_key(|held| (held.layer.is_some(), depth(held)));
+        let mut met = BTreeSet::new();
+        let (kept, others): (Vec<_>, Vec<_>) =
+            std::mem::take(holders).into_iter().partition(|held| met.insert(held.disk));
+        *holders = kept;
+        holders.sort_by_key(|held| held.disk);
+        let stays = |held: Held<'_>| {
+            format!(
+                "{} (disk {}) holds a snapshot {} too, which stays without a record",
+                held.image, held.disk, held.snapshot.name
+            )
+        };
+        others.into_iter().map(stays).collect()
     }
 }
 
@@ -94,11 +111,11 @@ pub(crate) fn adopt(
             )));
     }
     let mut holders = facts.holders(name.as_str(), &request.disks)?;
-    holders.retain(|(disk, _)| !disk.read_only);
+    holders.retain(|held| !facts.is_read_only(held));
+    let mut warnings = facts.uppermost(&mut holders);
     same_shape(facts, name, &holders)?;
-    let mut warnings = Vec::new();
     let passed_over = passed_over(facts, request, &holders);
-    let date = holders.iter().map(|(_, snapshot)| snapshot.date).min().unwrap_or_default();
+    let date = holders.iter().map(|held| held.snapshot.date).min().unwrap_or_default();
     let machine = memory.as_ref().and_then(|found| found.header.machine.clone());
     let memory = of_memory(facts, name, &holders, memory, &mut warnings);
     let hypervisor =
@@ -112,12 +129,12 @@ pub(crate) fn adopt(
             "what the guest did when {name} was taken is not known: the record says that it was off, and that its disks are as after a power cut"
         )
     });
-    let disks = holders.iter().map(|(disk, snapshot)| DiskMeta {
-        disk: disk.name.clone(),
-        image: disk.image.clone(),
-        format: disk.format.clone(),
-        id: Some(snapshot.id.clone()),
-        virtual_size: disk.virtual_size,
+    let disks = holders.iter().map(|held| DiskMeta {
+        disk: held.disk.clone(),
+        image: held.image.to_owned(),
+        format: held.format.clone(),
+        id: Some(held.snapshot.id.clone()),
+        virtual_size: held.virtual_size,
         made: None,
     });
     let consistency = if memory.is_some() { Consistency::Memory } else { Consistency::Crash };
@@ -126,7 +143,7 @@ pub(crate) fn adopt(
         description: String::new(),
         creation_time: date,
         state: StateFlags { running: memory.is_some(), ..StateFlags::default() },
-        actions: holders.iter().map(|(disk, _)| internal(disk, name)).collect(),
+        actions: holders.iter().map(|held| internal(held, name)).collect(),
         memory: None,
         quiesced: None,
         meta: Meta {
@@ -143,8 +160,9 @@ pub(crate) fn adopt(
     Ok(AdoptPlan { name: name.clone(), record, passed_over, warnings, stages })
 }
 
-fn internal(disk: &Disk, name: &SnapshotName) -> SnapshotAction {
-    SnapshotAction::Internal { disk: disk.name.clone(), image: disk.image.clone(), tag: name.to_string() }
+fn internal(held: &Held<'_>, name: &SnapshotName) -> SnapshotAction {
+    let (disk, image) = (held.disk.clone(), held.image.to_owned());
+    SnapshotAction::Internal { disk, image, tag: name.to_string() }
 }
 
 fn file_of(memory: &Option<MemoryMeta>) -> Option<&str> {
@@ -152,23 +170,24 @@ fn file_of(memory: &Option<MemoryMeta>) -> Option<&str> {
 }
 
 /// Refuses what is not one snapshot of several disks, but several of one name.
-fn same_shape(facts: &OrphanFacts<'_>, name: &SnapshotName, holders: &[Holder<'_>]) -> Result<(), Error> {
+fn same_shape(facts: &OrphanFacts<'_>, name: &SnapshotName, holders: &[Held<'_>]) -> Result<(), Error> {
     let domain = &facts.domain.name;
     let about = format!("the snapshots {name} in the images of domain {domain}");
-    let part = |(disk, snapshot): &Holder<'_>| format!("disk {} (id {})", disk.name, snapshot.id);
-    let advice = |(disk, _): &Holder<'_>| {
+    let part = |held: &Held<'_>| format!("disk {} (id {})", held.disk, held.snapshot.id);
+    let advice = |held: &Held<'_>| {
         format!(
             "adopt them of single disks (--disk DISK, which may be repeated), or delete the one that is not wanted: {} --disk {}",
             deleting(facts.domain, name.as_str()),
-            disk.name
+            held.disk
         )
     };
-    let Some(first) = holders.iter().min_by_key(|(_, snapshot)| snapshot.date) else {
+    let Some(first) = holders.iter().min_by_key(|held| held.snapshot.date) else {
         return Err(refused(format!("{about} are in images of disks that are read-only now"))
             .with_advice("make the disks writable first"));
     };
-    if let Some(last) = holders.iter().find(|(_, s)| s.date.abs_diff(first.1.date) > SAME_TIME) {
-        let seconds = last.1.date.abs_diff(first.1.date);
+    let apart = |held: &Held<'_>| held.snapshot.date.abs_diff(first.snapshot.date);
+    if let Some(last) = holders.iter().find(|held| apart(held) > SAME_TIME) {
+        let seconds = apart(last);
         let message = format!(
             "{about} are not of one time: that of {} is {seconds} s older than that of {}",
             part(first),
@@ -176,7 +195,7 @@ fn same_shape(facts: &OrphanFacts<'_>, name: &SnapshotName, holders: &[Holder<'_
         );
         return Err(refused(message).with_advice(advice(first)));
     }
-    let with_memory: Vec<&Holder<'_>> = holders.iter().filter(|(_, s)| s.vm_state_size > 0).collect();
+    let with_memory: Vec<&Held<'_>> = holders.iter().filter(|held| held.snapshot.vm_state_size > 0).collect();
     if let [one, other, ..] = with_memory[..] {
         let message = format!("{about} are of two machines' states: {} and {}", part(one), part(other));
         return Err(refused(message).with_advice(advice(other)));
@@ -195,12 +214,9 @@ fn same_shape(facts: &OrphanFacts<'_>, name: &SnapshotName, holders: &[Holder<'_
 }
 
 /// The writable disks that are not in the record, and why.
-fn passed_over(facts: &OrphanFacts<'_>, request: &AdoptRequest, holders: &[Holder<'_>]) -> Vec<PassedOver> {
-    let others = facts
-        .inventory
-        .disks
-        .iter()
-        .filter(|disk| !holders.iter().any(|(holder, _)| holder.name == disk.name));
+fn passed_over(facts: &OrphanFacts<'_>, request: &AdoptRequest, holders: &[Held<'_>]) -> Vec<PassedOver> {
+    let others =
+        facts.inventory.disks.iter().filter(|disk| !holders.iter().any(|held| *held.disk == disk.name));
     let why = |disk: &Disk| {
         if disk.read_only {
             "it is read-only".to_owned()
@@ -217,7 +233,7 @@ fn passed_over(facts: &OrphanFacts<'_>, request: &AdoptRequest, holders: &[Holde
 fn of_memory(
     facts: &OrphanFacts<'_>,
     name: &SnapshotName,
-    holders: &[Holder<'_>],
+    holders: &[Held<'_>],
     found: Option<FoundMemory>,
     warnings: &mut Vec<String>,
 ) -> Option<MemoryMeta> {
@@ -228,12 +244,12 @@ fn of_memory(
             deleting(facts.domain, &file)
         )
     };
-    if let Some((_, inside)) = holders.iter().find(|(_, snapshot)| snapshot.vm_state_size > 0) {
+    if let Some(inside) = holders.iter().map(|held| held.snapshot).find(|inside| inside.vm_state_size > 0) {
         warnings.extend(found.map(|_| stays("the machine's state is inside an image")));
         return Some(MemoryMeta { place: SavedIn::Inside, bytes: inside.vm_state_size });
     }
     let found = found?;
-    let taken = holders.iter().map(|(_, snapshot)| snapshot.date).min().unwrap_or_default();
+    let taken = holders.iter().map(|held| held.snapshot.date).min().unwrap_or_default();
     // A memory is finished after its disks were taken, or shortly before.
     if found.written.saturating_add(SAME_TIME) < taken {
         warnings
@@ -246,28 +262,44 @@ fn of_memory(
     Some(found.memory)
 }
 
-/// Plans the deletion of an orphan inside images.
+/// Plans the deletion of an orphan inside images. `release` is whether the process that has the disks can let go of them.
 pub(crate) fn delete_orphan(
     facts: &OrphanFacts<'_>,
     request: &OrphanRequest,
+    release: &Can,
 ) -> Result<OrphanDeletion, Error> {
+    let OrphanFacts { domain, inventory, layers, .. } = facts;
     let holders = facts.holders(&request.orphan, &request.disks)?;
-    if let Some((disk, _)) = holders.iter().find(|(disk, _)| disk.read_only) {
-        let message = format!(
-            "snapshot {} cannot be deleted from {} (disk {} of domain {}): the disk is read-only",
-            request.orphan, disk.image, disk.name, facts.domain.name
-        );
-        return Err(refused(message).with_advice("name the other disks (--disk), or make the disk writable"));
+    let in_layers = InLayers { domain, inventory, layers, release };
+    let (mut disks, mut targets, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
+    for held in holders {
+        let about = format!("snapshot {} of domain {}: disk {}", request.orphan, domain.name, held.disk);
+        let id = SnapshotId { name: held.snapshot.name.clone(), id: held.snapshot.id.clone() };
+        match (held.layer, inventory.disk(held.disk)) {
+            (Some(node), _) => {
+                targets.push(in_layers.target(&about, "or name the other disks (--disk)", (node, id))?)
+            }
+            (None, Some(disk)) if disk.read_only => {
+                let message =
+                    format!("{about}: it cannot be deleted from {}: the disk is read-only", held.image);
+                return Err(
+                    refused(message).with_advice("name the other disks (--disk), or make the disk writable")
+                );
+            }
+            (None, Some(disk)) => disks.push(ImageTarget::on(disk, id, None)),
+            (None, None) => {}
+        }
     }
-    let disks: Vec<ImageTarget> = holders
-        .into_iter()
-        .map(|(disk, snapshot)| {
-            let id = SnapshotId { name: snapshot.name.clone(), id: snapshot.id.clone() };
-            ImageTarget::on(disk, id, None)
-        })
-        .collect();
-    let stages = orphan_stages(facts.domain.uuid, &disks, None);
-    Ok(OrphanDeletion { orphan: request.orphan.clone(), disks, file: None, warnings: Vec::new(), stages })
+    let mut stages = in_layers.stages(targets.iter().cloned(), &mut warnings);
+    stages.extend(orphan_stages(domain.uuid, &disks, None));
+    disks.extend(targets.into_iter().map(|LayerSnapshot { layer, snapshot }| ImageTarget {
+        disk: layer.disk,
+        image: layer.file,
+        identity: layer.identity,
+        snapshot,
+        virtual_size: None,
+    }));
+    Ok(OrphanDeletion { orphan: request.orphan.clone(), disks, file: None, warnings, stages })
 }
 
 /// The overlay that is to be deleted, if nothing recorded names it and nothing stands on it.

@@ -201,6 +201,22 @@ async fn a_run_on_an_orphan_does_what_its_dry_run_says() {
     }
 }
 
+/// The same of what lies below the images that the disks write to.
+#[tokio::test]
+async fn a_run_on_an_orphan_below_an_overlay_does_what_its_dry_run_says() {
+    for power in [Power::Running, Power::Off] {
+        let backend = with_orphans(&["vda", "vdb"], power).await;
+        Op::external("above", &["vda", "vdb"]).run(&backend).await.unwrap();
+        backend.faults().clear();
+        let op = Op::delete_orphan("orphan-disks");
+        let said = of_dry_run(&backend, &op).await;
+        assert_eq!(said.iter().filter(|call| **call == "layers.delete_inside").count(), 2, "{said:?}");
+        backend.faults().clear();
+        op.run(&backend).await.unwrap();
+        assert_eq!(effects(&backend), said, "{power:?}");
+    }
+}
+
 /// The same of recoveries, whatever was left.
 #[tokio::test]
 async fn a_recovery_does_what_its_dry_run_says() {

@@ -1,8 +1,8 @@
 //! Orphans: what no record names is found, adopted as any other snapshot, or deleted.
 
 use xlsnap_orchestrator::{
-    AdoptReport, AdoptRequest, CheckRequest, Error, Finding, Kind, OrphanRequest, Run, Session, Uuid, check,
-    plan_adopt, plan_delete_orphan, recover,
+    AdoptReport, AdoptRequest, CheckRequest, Error, Finding, FindingCode, Kind, OrphanRequest, Run, Session,
+    Uuid, check, plan_adopt, plan_delete_orphan, recover,
 };
 use xlsnap_testkit::fake::{FakeBackend, Fault, Moment};
 use xlsnap_types::model::{Consistency, MemoryWay};
@@ -61,6 +61,72 @@ async fn a_deletion_of_an_orphan_is_done_or_not() {
             sweep_from(&format!("{power:?}"), &start, &Op::delete_orphan(orphan), &[]).await;
         }
     }
+}
+
+/// The same, below an external snapshot: the disks write to other files than those that hold the orphans.
+async fn below_overlays(disks: &[&str], power: Power) -> FakeBackend {
+    let backend = with_orphans(disks, power).await;
+    Op::external("above", disks).run(&backend).await.unwrap();
+    write(&backend, 5);
+    backend.faults().clear();
+    backend
+}
+
+#[tokio::test]
+async fn an_orphan_below_an_overlay_is_adopted_or_deleted_or_not() {
+    for power in [Power::Running, Power::Off] {
+        let start = below_overlays(&["vda", "vdb"], power).await;
+        for op in [Op::adopt("orphan-disks"), Op::adopt("orphan-inside"), Op::delete_orphan("orphan-disks")] {
+            sweep_from(&format!("{power:?}, below"), &start, &op, &[]).await;
+        }
+    }
+}
+
+/// What lies below is listed as what does not, and is a snapshot as any other when it is adopted.
+#[tokio::test]
+async fn an_orphan_below_an_overlay_is_found_reverted_to_and_deleted() {
+    let backend = with_orphans(&["vda", "vdb"], Power::Off).await;
+    backend.change_disk("vda", |image| image.take("twice", 1));
+    Op::external("above", &["vda", "vdb"]).run(&backend).await.unwrap();
+    backend.change_disk("vda", |image| image.take("twice", 2));
+    write(&backend, 5);
+    let found = findings(&backend).await;
+    let on = |tag: &str| {
+        let mut images: Vec<String> = found
+            .iter()
+            .filter(|finding| finding.code == FindingCode::OrphanInImage)
+            .filter(|finding| finding.snapshot.as_deref() == Some(tag))
+            .map(|finding| finding.what.split(' ').next().unwrap().to_owned())
+            .collect();
+        images.sort();
+        images
+    };
+    for tag in ["orphan-inside", "orphan-disks"] {
+        assert_eq!(on(tag), ["/images/vda.qcow2", "/images/vdb.qcow2"]);
+    }
+    assert_eq!(on("twice").len(), 2);
+
+    // The uppermost gets the record.
+    let report = adopted(&backend, "twice", &[]).await.unwrap();
+    assert!(
+        report.warnings.iter().any(|told| told.contains("/images/vda.qcow2 (disk vda) holds")),
+        "{report:?}"
+    );
+    assert_ne!(report.record.meta.unwrap().disks[0].image, "/images/vda.qcow2");
+    Op::delete_orphan("twice").run(&backend).await.unwrap();
+    assert_eq!(backend.tags("vda"), ["twice"]);
+
+    let report = adopted(&backend, "orphan-disks", &[]).await.unwrap();
+    let can = &report.reversibility;
+    assert!(can.revert.is_possible() && can.delete.is_possible(), "{can:?}");
+    let images: Vec<String> =
+        report.record.meta.clone().unwrap().disks.iter().map(|at| at.image.clone()).collect();
+    assert_eq!(images, ["/images/vda.qcow2", "/images/vdb.qcow2"]);
+    Op::revert("orphan-disks").run(&backend).await.unwrap();
+    assert_eq!((backend.read("vda"), backend.read("vdb")), (1, 1));
+    Op::delete("orphan-disks").run(&backend).await.unwrap();
+    let tags: Vec<_> = findings(&backend).await.into_iter().filter_map(|finding| finding.snapshot).collect();
+    assert!(tags.iter().all(|tag| tag != "orphan-disks" && tag != "twice"), "{tags:?}");
 }
 
 /// A finding has the lines that adopt or delete it.
@@ -230,7 +296,8 @@ async fn a_memory_file_that_is_not_its_own_stays_out() {
     let backend = start.fork();
     backend.add_memory_file("/saves/orphan-inside.save");
     let report = adopted(&backend, "orphan-inside", &[]).await.unwrap();
-    assert_eq!(report.record.meta.unwrap().memory.unwrap().way(), MemoryWay::Internal);
+    assert!(report.reversibility.revert.is_possible(), "{:?}", report.reversibility);
+    assert!(report.reversibility.delete.is_possible(), "{:?}", report.reversibility);
 }
 
 /// While an operation is to be recovered nothing is planned; a repeat finds the work done.

@@ -98,4 +98,6 @@ pub struct Launch {
     pub agent: Option<PathBuf>,
     /// The file that takes what QEMU prints.
     pub log: PathBuf,
+    /// The directory of sockets that is made before a start.
+    pub sockets: Option<PathBuf>,
 }

@@ -1,6 +1,7 @@
 //! Starting a domain's process.
 
 use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,8 +15,8 @@ use xlsnap_qmp_transport as qmp;
 use super::found::connect;
 use super::log::Log;
 use super::{
-    Begun, Found, Identity, Missing, Peer, Process, Program, Run, StartFacts, Written, argv, mark, missing,
-    needs,
+    Begun, Found, Identity, Missing, Need, Peer, Process, Program, Run, StartFacts, Thing, Written, argv,
+    mark, missing, needs,
 };
 
 /// How a process is started.
@@ -149,7 +150,16 @@ impl Process {
     /// It only looks.
     pub async fn missing_for_start(&self, is_on: bool) -> Result<Vec<Missing>, PortError> {
         let (line, program) = (self.line(&StartOptions::default())?, self.program()?);
-        Ok(missing::of(needs(&line), &program, is_on))
+        // What is made before a start may be missing.
+        let is_made = |need: &Need| match &need.thing {
+            Thing::Place(path) => {
+                let made = self.domain.sockets.as_deref();
+                made.is_some_and(|made| Path::new(path).parent() == Some(made))
+            }
+            _ => false,
+        };
+        let needs = needs(&line).into_iter().filter(|need| !is_made(need));
+        Ok(missing::of(needs.collect(), &program, is_on))
     }
 
     /// What a start of the domain would give its guest, as far as its command line and its program tell.

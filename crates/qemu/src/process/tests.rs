@@ -20,6 +20,7 @@ fn domain(start: Option<StartSpec>, disks: Vec<DiskSpec>) -> Launch {
         qmp: PathBuf::from("/run/a,b.qmp"),
         agent: None,
         log: PathBuf::from("/nowhere"),
+        sockets: None,
     }
 }
 

@@ -151,6 +151,7 @@ impl Rig {
             qmp: self.qmp(),
             agent: None,
             log: self.scratch.path("log"),
+            sockets: None,
         };
         let wait = std::time::Duration::from_secs(5);
         Machine::new(MachineParts {

@@ -48,7 +48,11 @@ async fn in_layers(ports: &Ports<'_>, journal: &Journal) -> Vec<LayerSnapshot> {
 fn again_in_layers(domain: &DomainRef, journal: &Journal, facts: &Facts<'_>) -> Vec<Stage> {
     let first = journal.stage_with(|does| matches!(does, Does::DeleteRecord(_)));
     let (mut held, mut at_rest, mut read, mut notes) = (None, Vec::new(), Vec::new(), Vec::new());
-    for does in journal.stages[..first.unwrap_or(0)].iter().flat_map(Stage::steps).map(|step| &step.does) {
+    for does in journal.stages[..first.unwrap_or(journal.stages.len())]
+        .iter()
+        .flat_map(Stage::steps)
+        .map(|step| &step.does)
+    {
         match does {
             Does::StopGuest { was } => held = Some(*was),
             Does::DeleteInLayer(target) if facts.in_layers.contains(target) => {
@@ -276,7 +280,7 @@ impl Ending {
         let names = names(journal);
         if names.is_empty() {
             // What no record names.
-            let mut stages = Vec::new();
+            let mut stages = again_in_layers(domain, journal, facts);
             for does in journal.does() {
                 let left = match does {
                     Does::DeleteInside(target) => is_there(domain, target, facts.look, journal.name())?,
