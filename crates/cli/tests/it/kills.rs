@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::host::Host;
 
 /// The kills of a command: so many, evenly spread over it, each moved a little by the seed. `XLSNAP_MOMENTS` and `XLSNAP_SEED` say
-/// otherwise (`cargo xtask campaign external`).
+/// otherwise (`cargo xtask campaign`).
 pub(crate) struct Moments {
     pub(crate) count: u32,
     seed: u64,
