@@ -9,8 +9,11 @@
 //! `cargo xtask test`. `cargo xtask fuzz x` goes on from there with new inputs.
 
 mod agent_bytes;
+mod image_chain;
 mod journal_recovery;
 mod libxl_json;
+mod memory_header;
+mod qcow2_header;
 mod qemu_img_json;
 mod qemu_inventory;
 mod qmp;
@@ -19,8 +22,11 @@ mod user_config;
 mod xenstore_bytes;
 
 pub use agent_bytes::agent_bytes;
+pub use image_chain::image_chain;
 pub use journal_recovery::journal_recovery;
 pub use libxl_json::libxl_json;
+pub use memory_header::memory_header;
+pub use qcow2_header::qcow2_header;
 pub use qemu_img_json::qemu_img_json;
 pub use qemu_inventory::qemu_inventory;
 pub use qmp::{qmp_bytes, qmp_ops};
@@ -34,8 +40,11 @@ pub type Target = fn(&[u8]);
 /// Every target by name.
 pub const TARGETS: &[(&str, Target)] = &[
     ("agent_bytes", agent_bytes),
+    ("image_chain", image_chain),
     ("journal_recovery", journal_recovery),
     ("libxl_json", libxl_json),
+    ("memory_header", memory_header),
+    ("qcow2_header", qcow2_header),
     ("qemu_img_json", qemu_img_json),
     ("qemu_inventory", qemu_inventory),
     ("qmp_bytes", qmp_bytes),

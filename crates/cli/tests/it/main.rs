@@ -13,6 +13,7 @@ mod guest;
 mod host;
 mod interface;
 mod json;
+mod kills;
 mod layers_crash;
 mod life;
 mod listing;
