@@ -136,7 +136,7 @@ fn every_answer_is_as_documented() {
         &["domain", "remove", "web", "--force"],
         &["domain", "forget", "web", "--records-only"],
     ] {
-        let moved = words.contains(&MOVED).then(|| move_image(&host)).unwrap_or_default();
+        let moved = if words.contains(&MOVED) { move_image(&host) } else { String::new() };
         let words: Vec<&str> = words.iter().map(|word| if *word == MOVED { &moved } else { *word }).collect();
         answers.push(host.json(&words));
     }

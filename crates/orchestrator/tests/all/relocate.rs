@@ -37,12 +37,15 @@ async fn relocate(backend: &FakeBackend, request: &RelocateRequest) -> Result<Re
     session.relocate(&ports, request, Uuid::from_u128(9)).await
 }
 
+/// The overlay, the image and the file that was made, of a part of a record.
+type Part = (Option<String>, String, Option<String>);
+
 /// All that names a file.
 #[derive(Debug, PartialEq, Eq)]
 struct Names {
     described: Vec<String>,
     headers: BTreeMap<String, Option<String>>,
-    records: BTreeMap<SnapshotName, Vec<(Option<String>, String, Option<String>)>>,
+    records: BTreeMap<SnapshotName, Vec<Part>>,
     ledger: Vec<LayerRecord>,
 }
 
