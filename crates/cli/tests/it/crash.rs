@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use serde_json::Value;
 use xlsnap_testkit::real::{Data, holds_offline, snapshots_in, wait_until, write_offline};
@@ -85,6 +86,36 @@ fn a_revert_that_is_killed_leaves_all_disks_at_one_time() {
         // The disks of this host hold 1 and 2.
         assert!(holds([1, 2]) || holds([now, now]), "{call:?}: the disks are of two times");
     }
+}
+
+/// A file that was moved: what names it follows, wherever that was cut short.
+#[test]
+fn a_relocation_that_is_killed_is_finished_or_done_again() {
+    let (host, images) = Host::with_two_disks();
+    host.run(["create", "web", "s", "--external", "vda", "--no-keep-name"]).ok();
+    let top =
+        host.json(&["domain", "show", "web"])["domain"]["disks"][0]["image"].as_str().unwrap().to_owned();
+    let names = [images[0].clone(), images[0].with_file_name("moved.qcow2")];
+    let moved = |at: usize| {
+        let (old, new) = (&names[at % 2], &names[(at + 1) % 2]);
+        fs::rename(old, new).unwrap();
+        format!("{}={}", old.display(), new.display())
+    };
+    let whole = Whole::of(&host, &["check", "web", "--relocate", &moved(0)]);
+    let moments = Moments::new(MOMENTS);
+    let mut finished = 0;
+    for moment in 1..=moments.count {
+        let pair = moved(moment as usize);
+        kill_and_recover(&host, &["check", "web", "--relocate", &pair], &moments.call(&whole, moment));
+        match host.run(["check", "web"]).code {
+            0 => finished += 1,
+            7 => drop(host.run(["check", "web", "--relocate", &pair]).ok()),
+            code => panic!("{code}"),
+        }
+        host.run(["check", "web"]).ok();
+        assert!(holds_offline(Path::new(&top), "qcow2", Data::of(1)), "moment {moment}");
+    }
+    assert!(finished > 0, "no recovery finished it");
 }
 
 #[test]
