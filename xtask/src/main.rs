@@ -37,12 +37,18 @@ enum Chore {
     },
     /// Kill xlsnap and QEMU at many moments of operations, recover, and compare every snapshot's bytes: longer than the tests do.
     Campaign {
-        /// Which operations.
-        #[arg(value_parser = ["external"])]
-        area: String,
-        /// How many kills of each operation.
-        #[arg(long, default_value_t = 100)]
-        kills: u32,
+        /// Which operations; all of them without it.
+        #[arg(value_parser = ["disks", "external", "memory"])]
+        area: Option<String>,
+        /// How many kills of each operation in a test; 10 without it.
+        #[arg(long)]
+        kills: Option<u32>,
+        /// Begin tests for so long, each round with the next seed; one round without it.
+        #[arg(long, conflicts_with = "hours")]
+        minutes: Option<u64>,
+        /// The same in hours.
+        #[arg(long)]
+        hours: Option<u64>,
         /// Moves the moments; drawn by the clock without it, and told.
         #[arg(long)]
         seed: Option<u64>,
@@ -136,9 +142,10 @@ fn main() -> ExitCode {
             test::test(&test::Options { filter, qemu, at_once, drawn: None }, Echo::All)
         }
         Chore::Soak { cycles } => test::soak(cycles),
-        Chore::Campaign { area: _, kills, seed, qemu } => {
+        Chore::Campaign { area, kills, minutes, hours, seed, qemu } => {
             let seed = seed.map_or_else(Seed::of_now, Seed);
-            test::campaign(kills, seed, qemu.as_deref())
+            let minutes = minutes.or(hours.map(|hours| 60 * hours));
+            test::campaign(&test::Campaign { area, kills, minutes, seed, qemu }, Echo::All)
         }
         Chore::E2e => e2e::e2e(Echo::All),
         Chore::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds, Echo::All),

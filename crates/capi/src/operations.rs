@@ -114,6 +114,7 @@ pub unsafe extern "C" fn xlsnap_delete(
             children: options.children != 0,
             metadata_only: options.metadata_only != 0,
             no_merge: options.no_merge != 0,
+            rate: None,
             ..DeleteRequest::new(name)
         };
         call.run(async |host, domain| host.host.delete(domain, &request, host.call()).await).map(drop)
@@ -142,7 +143,8 @@ pub unsafe extern "C" fn xlsnap_flatten(
         let (call, options) = unsafe { (Call::new(host, domain, cancel)?, read(options)?) };
         // SAFETY: the caller's promise.
         let disks = unsafe { disk_names(options.disks, options.num_disks)? };
-        let request = FlattenRequest { disks, keep: (options.delete_older != 0).then_some(options.keep) };
+        let request =
+            FlattenRequest { disks, keep: (options.delete_older != 0).then_some(options.keep), rate: None };
         call.run(async |host, domain| host.host.flatten(domain, &request, host.call()).await).map(drop)
     };
     // SAFETY: the caller's promise.

@@ -159,7 +159,7 @@ async fn compare(
         let Some(port) = ports.overlays.get() else { continue };
         match port.exists(overlay.file()).await {
             Ok(true) => {}
-            Ok(false) => found.push((overlay.missing(), None)),
+            Ok(false) => found.push((overlay.missing(domain), None)),
             Err(e) => {
                 return Err(from_port(e, format!("the overlay {} cannot be looked for", overlay.file())));
             }

@@ -124,6 +124,9 @@ impl Journal {
         if self.operation == Operation::Flatten {
             return format!("flatten disks of domain {domain}");
         }
+        if self.operation == Operation::Relocate {
+            return format!("follow files of domain {domain} that were moved");
+        }
         format!("{} snapshot {} of domain {domain}", self.operation, self.name)
     }
 

@@ -30,11 +30,13 @@ pub use layers::PartFiles;
 pub use list::{Listing, Row, list};
 pub use operation::{
     DiskTake, DiskTarget, TakeHow, create, delete, flatten, plan_adopt, plan_create, plan_delete,
-    plan_delete_orphan, plan_flatten, plan_recover, plan_revert, recover, recover_without_memory, revert,
+    plan_delete_orphan, plan_flatten, plan_recover, plan_relocate, plan_revert, recover,
+    recover_without_memory, revert,
 };
 pub use plan::{
     AdoptPlan, CreatePlan, DeletePlan, DiskPlan, FlattenPlan, FlattenedDisk, MadeTop, NewTop, OrphanDeletion,
-    PlannedStage, RecoverPlan, RevertPlan, RevertWay, SnapshotDeletion, planned_stages,
+    PlannedStage, RecoverPlan, RelocatePlan, RelocatedFile, RevertPlan, RevertWay, SnapshotDeletion,
+    planned_stages,
 };
 pub use ports::{
     Abilities, Agent, Below, Bitmap, Claims, Clock, Command, Commands, CopyOut, Disk, Disks, FileIdentity,
@@ -46,11 +48,12 @@ pub use ports::{
 };
 pub use report::{
     AdoptReport, CheckReport, CreateReport, DeleteReport, Finding, FindingCode, FlattenReport, Operation,
-    OrphanReport, Outcome, Recovered, Repair, RevertReport,
+    OrphanReport, Outcome, Recovered, RelocateReport, Repair, RevertReport,
 };
 pub use request::{
-    AdoptRequest, CheckRequest, CreateRequest, DeleteRequest, DiskChoice, DomainRef, FlattenRequest,
-    KeepName, MemoryPlace, MemoryRequest, OrphanRequest, RevertRequest, Selection,
+    AdoptRequest, CheckRequest, CreateRequest, DeleteRequest, DiskChoice, DomainRef, FileMove,
+    FlattenRequest, KeepName, MemoryPlace, MemoryRequest, OrphanRequest, RelocateRequest, RevertRequest,
+    Selection,
 };
 pub use reversibility::{Basis, Reversibility, Undo};
 pub use session::Session;

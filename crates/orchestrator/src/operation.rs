@@ -8,6 +8,7 @@ mod flatten;
 mod layers;
 mod orphan;
 mod recover;
+mod relocate;
 mod revert;
 
 pub(crate) use create::naming_with;
@@ -18,19 +19,33 @@ pub use flatten::{flatten, plan_flatten};
 pub(crate) use layers::{layers_of_record, layers_of_tops};
 pub use orphan::{plan_adopt, plan_delete_orphan};
 pub use recover::{plan_recover, recover, recover_without_memory};
+pub use relocate::plan_relocate;
 pub use revert::{plan_revert, revert};
 
 pub(crate) use crate::plan::{creation_stages, deletion_stages, reverting_stages};
 pub(crate) use recover::finish;
 
 use crate::error::from_port;
+use crate::orphan::word;
 use crate::session::left_journal;
-use crate::{Abilities, Can, DomainRef, Effect, Error, GuestState, Inventory, Kind, Port, Ports};
+use crate::{
+    Abilities, Can, DomainRef, Effect, Error, GuestState, Inventory, Kind, Port, PortErrorKind, Ports,
+};
 
 /// All disks as they are now.
 pub(crate) async fn inventory(ports: &Ports<'_>, domain: &DomainRef) -> Result<Inventory, Error> {
     let looked = ports.disks.inventory().await;
-    looked.map_err(|e| from_port(e, format!("the disks of domain {} cannot be looked at", domain.name)))
+    looked.map_err(|e| {
+        let is_gone = e.kind == PortErrorKind::NotFound;
+        let error = from_port(e, format!("the disks of domain {} cannot be looked at", domain.name));
+        match error.advice() {
+            None if is_gone => error.with_advice(format!(
+                "if an image was moved or renamed: xlsnap check {} --relocate OLD=NEW",
+                word(&domain.name)
+            )),
+            _ => error,
+        }
+    })
 }
 
 /// The guest's state now.

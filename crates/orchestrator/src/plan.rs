@@ -10,6 +10,7 @@ mod memory;
 mod names;
 mod orphan;
 mod quiesce;
+mod relocate;
 mod revert;
 mod stages;
 
@@ -23,6 +24,7 @@ pub(crate) use memory::{MemoryFacts, left_out, memory, run_to_save};
 pub(crate) use names::first_unused;
 pub(crate) use orphan::{OrphanFacts, adopt, delete_orphan, stray};
 pub(crate) use quiesce::quiesce;
+pub(crate) use relocate::{Moved, RelocateFacts, named, new_name, plain, relocate, relocating};
 pub(crate) use revert::{Marks, RevertFacts, Reverting, header, revert};
 pub(crate) use stages::{
     Naming, adopting_stages, creation_stages, deletion_stages, disk_stages, layer_deletion_stages,
@@ -186,6 +188,28 @@ pub struct OrphanDeletion {
     pub warnings: Vec<String>,
     /// What is done, in this order.
     pub stages: Vec<Stage>,
+}
+
+/// How what names files that were moved will follow them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelocatePlan {
+    /// The files.
+    pub files: Vec<RelocatedFile>,
+    /// Sentences for people: what is not followed, and what little tells that a file is the one that was moved.
+    pub warnings: Vec<String>,
+    /// What is done, in this order.
+    pub stages: Vec<Stage>,
+}
+
+/// A file that was moved or renamed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RelocatedFile {
+    /// The disk whose chain it is of.
+    pub disk: DiskName,
+    /// The name that it had.
+    pub from: String,
+    /// The name that it has now.
+    pub to: String,
 }
 
 /// How the disks will go back to a snapshot.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use xlsnap_conf_store::Record;
 use xlsnap_types::model::{DiskName, PassedOver, SnapshotName};
 
-use crate::{ImageTarget, Reversibility, RevertWay};
+use crate::{ImageTarget, RelocatedFile, Reversibility, RevertWay};
 
 /// A snapshot was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +84,17 @@ pub struct OrphanReport {
     pub recovered: Option<Recovered>,
 }
 
+/// What names files that were moved follows them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelocateReport {
+    /// The files; none when recovery had finished it before.
+    pub files: Vec<RelocatedFile>,
+    /// Sentences for people: what is not followed, and what little tells that a file is the one that was moved.
+    pub warnings: Vec<String>,
+    /// What was finished or undone before.
+    pub recovered: Option<Recovered>,
+}
+
 /// The domain's disks are as they were.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RevertReport {
@@ -118,6 +129,8 @@ pub enum Operation {
     Adopt,
     /// Disks stop depending on the files below their images.
     Flatten,
+    /// What names files that were moved or renamed follows them.
+    Relocate,
 }
 
 impl fmt::Display for Operation {
@@ -128,6 +141,7 @@ impl fmt::Display for Operation {
             Self::Revert => "revert",
             Self::Adopt => "adopt",
             Self::Flatten => "flatten",
+            Self::Relocate => "relocate",
         })
     }
 }
@@ -147,7 +161,7 @@ pub enum Outcome {
 pub struct Recovered {
     /// Which operation.
     pub operation: Operation,
-    /// The snapshot it was about; of a flattening the one that the domain was at.
+    /// The snapshot it was about; of a flattening the one that the domain was at, of a relocation that word.
     pub name: SnapshotName,
     /// How it ended.
     pub outcome: Outcome,
@@ -164,6 +178,9 @@ impl fmt::Display for Recovered {
         };
         if self.operation == Operation::Flatten {
             return write!(f, "the interrupted flattening of disks was {outcome}");
+        }
+        if self.operation == Operation::Relocate {
+            return write!(f, "the interrupted following of files that were moved was {outcome}");
         }
         write!(f, "the interrupted {} of snapshot {} was {outcome}", self.operation, self.name)
     }

@@ -1,6 +1,7 @@
 //! What a caller asks for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -155,12 +156,14 @@ pub struct DeleteRequest {
     /// Merge no layers, although no snapshot needs them any more: that is the longest part of a deletion, and a later one, or
     /// flattening the disk, does it.
     pub no_merge: bool,
+    /// The most bytes a second that are moved between layers; `None` for as many as can be.
+    pub rate: Option<NonZeroU64>,
 }
 
 impl DeleteRequest {
     /// This snapshot alone, with its data.
     pub fn new(name: SnapshotName) -> Self {
-        Self { name, children: false, metadata_only: false, no_merge: false }
+        Self { name, children: false, metadata_only: false, no_merge: false, rate: None }
     }
 }
 
@@ -171,6 +174,8 @@ pub struct FlattenRequest {
     pub disks: BTreeSet<DiskName>,
     /// Delete first, of the snapshots that the domain descends from, all but so many of the nearest; `None` to delete none.
     pub keep: Option<usize>,
+    /// The most bytes a second that are moved between layers; `None` for as many as can be.
+    pub rate: Option<NonZeroU64>,
 }
 
 /// A snapshot in images that is to get a record.
@@ -190,6 +195,25 @@ pub struct OrphanRequest {
     pub orphan: String,
     /// Only from these disks; empty for every disk that holds it.
     pub disks: BTreeSet<DiskName>,
+}
+
+/// Files of a domain's chains that were moved or renamed, so that what names them is to follow.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RelocateRequest {
+    /// The files, or directories with all files of the domain's below them.
+    pub moves: Vec<FileMove>,
+    /// Of these disks, take the files for what they are now, although they were written to or nothing tells that they are the ones
+    /// which were moved: from then on the snapshots in them hold that.
+    pub keep_base: BTreeSet<DiskName>,
+}
+
+/// A file, or a directory, that has another name now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileMove {
+    /// The name that it had, absolute.
+    pub old: String,
+    /// The name that it has now, absolute.
+    pub new: String,
 }
 
 /// A snapshot to go back to.

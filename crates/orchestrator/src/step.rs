@@ -41,6 +41,14 @@ impl Stage {
         }
     }
 
+    /// The same, to be changed.
+    pub(crate) fn steps_mut(&mut self) -> &mut [Step] {
+        match self {
+            Self::One(step) => std::slice::from_mut(step),
+            Self::Parallel(steps) | Self::AtOnce(steps) => steps,
+        }
+    }
+
     /// Whether one of its steps is so.
     pub(crate) fn any(&self, is_it: impl Fn(&Does) -> bool) -> bool {
         self.steps().iter().any(|step| is_it(&step.does))

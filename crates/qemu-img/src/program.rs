@@ -1,6 +1,7 @@
 //! [`QemuImg`] by the program of that name.
 
 use std::ffi::OsStr;
+use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -274,9 +275,10 @@ impl QemuImg for Program {
         &self,
         top: &Image,
         base: &Image,
+        rate: Option<NonZeroU64>,
         done: &(dyn Fn(f64) + Send + Sync),
     ) -> Result<(), Error> {
-        self.commit_into(top, base, done).await
+        self.commit_into(top, base, rate, done).await
     }
 
     async fn copy_snapshot(

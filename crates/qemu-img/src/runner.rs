@@ -1,5 +1,6 @@
 //! The trait, and what goes through it.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
@@ -158,6 +159,7 @@ pub trait QemuImg: Send + Sync {
         &self,
         top: &Image,
         base: &Image,
+        rate: Option<NonZeroU64>,
         done: &(dyn Fn(f64) + Send + Sync),
     ) -> Result<(), Error>;
 

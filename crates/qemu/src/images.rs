@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use xlsnap_orchestrator::{
-    Bitmap, Can, Disks, Effect, Guest, GuestState, Inventory, Overlay, Overlays, PortError, PortErrorKind,
-    SnapshotAction, SnapshotId,
+    Bitmap, Can, Disks, Effect, Guest, GuestState, ImageFile, Inventory, Overlay, Overlays, PortError,
+    PortErrorKind, SnapshotAction, SnapshotId,
 };
 use xlsnap_qemu_img::{Image, QemuImg, SnapshotRef};
 use xlsnap_types::model::{DiskName, Hypervisor, ImageFormat};
 
-use crate::{Description, DiskSpec, overlay};
+use crate::{Description, DiskSpec, overlay, spec};
 
 pub(crate) mod commands;
 mod failure;
@@ -188,6 +188,10 @@ impl Overlays for Images {
             return Err(PortError::new(PortErrorKind::Busy, Effect::None, message));
         }
         overlay::remove(&*self.qemu_img, overlay).await
+    }
+
+    async fn described(&self) -> Result<Vec<(DiskName, ImageFile)>, PortError> {
+        Ok(spec::images(self.specs()))
     }
 
     async fn adopt(&self, disk: &DiskName, file: &str, format: &ImageFormat) -> Result<(), PortError> {

@@ -102,7 +102,7 @@ pub(crate) async fn merge(
     // No more than 2^53 bytes are told exactly, which is enough for a bar.
     let done = |part: f64| progress.bytes((part * total as f64) as u64, Some(total));
     let (top, base) = (image(from).with_key_file(key_file), image(into));
-    qemu_img.commit(&top, &base, &done).await.map_err(|e| error::of_qemu_img(about(merge), e))
+    qemu_img.commit(&top, &base, merge.rate, &done).await.map_err(|e| error::of_qemu_img(about(merge), e))
 }
 
 /// Copies up by qemu-img what is read through a layer that no process has open.
@@ -130,6 +130,9 @@ pub(crate) async fn stream(
     let copied = qemu_img.rebase(&top, below.as_ref(), &done).await;
     copied.map_err(|e| error::of_qemu_img(about_stream(stream), e))
 }
+
+/// Why a copying by qemu-img keeps to no limit.
+pub(crate) const REBASE_IS_UNLIMITED: &str = "qemu-img copies it, and its rebase knows no limit";
 
 /// Whether the header of a layer names this file.
 pub(crate) async fn stands_on(

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use xlsnap_orchestrator::{Disk, PortError};
+use xlsnap_orchestrator::{Disk, ImageFile, PortError};
 use xlsnap_types::model::{DiskName, ImageFormat};
 
 /// One disk of a domain, as its description has it.
@@ -42,6 +42,12 @@ impl DiskSpec {
             overlays: None,
         }
     }
+}
+
+/// The image of each disk that has one.
+pub(crate) fn images(specs: Vec<DiskSpec>) -> Vec<(DiskName, ImageFile)> {
+    let with_image = specs.into_iter().filter(|spec| !spec.file.is_empty());
+    with_image.map(|DiskSpec { name, file, format, .. }| (name, ImageFile { file, format })).collect()
 }
 
 /// What a backend tells of a disk, as its description would have it. Its key and its node only a description knows.

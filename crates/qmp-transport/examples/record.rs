@@ -35,6 +35,7 @@ const COMMANDS: &[&str] = &[
     "block-dirty-bitmap-remove",
     "block-export-add",
     "block-export-del",
+    "block-job-set-speed",
     "block-stream",
     "blockdev-add",
     "blockdev-del",

@@ -42,11 +42,12 @@ pub use xlsnap_conf_store::{Record, RootInputs};
 pub use xlsnap_orchestrator::{
     AdoptPlan, AdoptReport, AdoptRequest, Basis, ChainFile, ChainProblem, CheckReport, CheckRequest, Command,
     CreatePlan, CreateReport, CreateRequest, DeletePlan, DeleteReport, DeleteRequest, DiskChoice, DiskPlan,
-    Effect, Error, Finding, FindingCode, FlattenPlan, FlattenReport, FlattenRequest, FlattenedDisk,
+    Effect, Error, FileMove, Finding, FindingCode, FlattenPlan, FlattenReport, FlattenRequest, FlattenedDisk,
     ImageTarget, Interrupt, KeepName, Kind, Listing, MemoryInside, MemoryPlace, MemoryRequest, MemorySave,
     Node, Operation, OrphanDeletion, OrphanReport, OrphanRequest, Outcome, PlannedStage, Progress,
-    RecoverPlan, Recovered, Repair, Reversibility, RevertPlan, RevertReport, RevertRequest, RevertWay, Row,
-    Run, SaveTo, Selection, SnapshotAction, SnapshotDeletion, StepText, Undo, async_trait, tree,
+    RecoverPlan, Recovered, RelocatePlan, RelocateReport, RelocateRequest, RelocatedFile, Repair,
+    Reversibility, RevertPlan, RevertReport, RevertRequest, RevertWay, Row, Run, SaveTo, Selection,
+    SnapshotAction, SnapshotDeletion, StepText, Undo, async_trait, tree,
 };
 pub use xlsnap_qemu::DiskSpec;
 pub use xlsnap_qemu::process::{Bus, MachineSpec, Place, StartOptions, StartSpec, StopOptions, StopWay};

@@ -6,8 +6,8 @@ use xlsnap_orchestrator::{
     self as orchestrator, AdoptPlan, AdoptReport, AdoptRequest, CheckReport, CheckRequest, Commands,
     CreatePlan, CreateReport, CreateRequest, DeletePlan, DeleteReport, DeleteRequest, DomainRef, Error,
     FlattenPlan, FlattenReport, FlattenRequest, OrphanDeletion, OrphanReport, OrphanRequest, PlannedStage,
-    Port, Ports, RecoverPlan, Recovered, RevertPlan, RevertReport, RevertRequest, Session, Stage,
-    planned_stages,
+    Port, Ports, RecoverPlan, Recovered, RelocatePlan, RelocateReport, RelocateRequest, RevertPlan,
+    RevertReport, RevertRequest, Session, Stage, planned_stages,
 };
 
 use crate::claims::{Neighbours, Writes};
@@ -56,6 +56,7 @@ pub(crate) struct Delete<'r>(pub(crate) &'r DeleteRequest);
 pub(crate) struct Flatten<'r>(pub(crate) &'r FlattenRequest);
 pub(crate) struct Check<'r>(pub(crate) &'r CheckRequest);
 pub(crate) struct Adopt<'r>(pub(crate) &'r AdoptRequest);
+pub(crate) struct Relocate<'r>(pub(crate) &'r RelocateRequest);
 pub(crate) struct DeleteOrphan<'r>(pub(crate) &'r OrphanRequest);
 pub(crate) struct Recover {
     /// A revert whose memory cannot be restored is finished with the disks alone.
@@ -153,6 +154,19 @@ impl Operation for Adopt<'_> {
 
     async fn run(&self, session: &Session<'_>, ports: &Ports<'_>) -> Result<AdoptReport, Error> {
         session.adopt(ports, self.0, Uuid::new_v4()).await
+    }
+}
+
+#[async_trait]
+impl Operation for Relocate<'_> {
+    type Report = RelocateReport;
+
+    fn name(&self) -> &'static str {
+        "relocate"
+    }
+
+    async fn run(&self, session: &Session<'_>, ports: &Ports<'_>) -> Result<RelocateReport, Error> {
+        session.relocate(ports, self.0, Uuid::new_v4()).await
     }
 }
 
@@ -259,6 +273,17 @@ impl DryRun for Adopt<'_> {
 
     async fn plan(&self, ports: &Ports<'_>, domain: &DomainRef) -> Result<(Self::Plan, Vec<Stage>), Error> {
         let plan = orchestrator::plan_adopt(ports, domain, self.0, Uuid::new_v4()).await?;
+        let stages = plan.stages.clone();
+        Ok((plan, stages))
+    }
+}
+
+#[async_trait]
+impl DryRun for Relocate<'_> {
+    type Plan = RelocatePlan;
+
+    async fn plan(&self, ports: &Ports<'_>, domain: &DomainRef) -> Result<(Self::Plan, Vec<Stage>), Error> {
+        let plan = orchestrator::plan_relocate(ports, domain, self.0).await?;
         let stages = plan.stages.clone();
         Ok((plan, stages))
     }

@@ -6,7 +6,8 @@ use xlsnap_orchestrator::{
     self as orchestrator, AdoptPlan, AdoptReport, AdoptRequest, ChainFile, CheckReport, CheckRequest,
     CreatePlan, CreateReport, CreateRequest, DeletePlan, DeleteReport, DeleteRequest, Error, FlattenPlan,
     FlattenReport, FlattenRequest, GuestState, Listing, OrphanDeletion, OrphanReport, OrphanRequest,
-    RecoverPlan, Recovered, Reversibility, RevertPlan, RevertReport, RevertRequest,
+    RecoverPlan, Recovered, RelocatePlan, RelocateReport, RelocateRequest, Reversibility, RevertPlan,
+    RevertReport, RevertRequest,
 };
 use xlsnap_types::model::SnapshotName;
 
@@ -387,6 +388,38 @@ impl Host {
         request: &AdoptRequest,
     ) -> Result<Planned<AdoptPlan>, Error> {
         self.planned(selector, &operation::Adopt(request)).await
+    }
+
+    /// Makes everything that names files of the domain's chains follow them, after the user moved or renamed them: headers, records, the
+    /// ledger and the domain's file. No file is moved, and no data written.
+    ///
+    /// # Errors
+    /// See [`xlsnap_orchestrator::Session::relocate`].
+    ///
+    /// # Cancel safety
+    /// As [`xlsnap_orchestrator::Session::relocate`]: what it leaves is recovered by the next operation on the domain.
+    pub async fn relocate(
+        &self,
+        selector: &Selector,
+        request: &RelocateRequest,
+        call: Call<'_>,
+    ) -> Result<RelocateReport, Error> {
+        self.on(selector, &operation::Relocate(request), call).await
+    }
+
+    /// What [`Host::relocate`] would do. Changes nothing, and takes no lock.
+    ///
+    /// # Errors
+    /// As [`Host::relocate`] before its first effect.
+    ///
+    /// # Cancel safety
+    /// It only looks.
+    pub async fn plan_relocate(
+        &self,
+        selector: &Selector,
+        request: &RelocateRequest,
+    ) -> Result<Planned<RelocatePlan>, Error> {
+        self.planned(selector, &operation::Relocate(request)).await
     }
 
     /// Deletes what no record names: a snapshot inside images, a memory file of the domain's, or an overlay on one of its

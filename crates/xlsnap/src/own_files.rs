@@ -20,6 +20,7 @@ impl OwnFiles<'_> {
             Does::Adopt(_) => self.file,
             Does::StoreRecord(_)
             | Does::SetPart { .. }
+            | Does::SetImage { .. }
             | Does::NoteLayers { .. }
             | Does::SetParent { .. }
             | Does::SetSnapshotId { .. }

@@ -21,6 +21,9 @@ impl fmt::Display for PendingRecovery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.interrupted {
             Some((Operation::Flatten, _)) => f.write_str("the flattening of disks was interrupted"),
+            Some((Operation::Relocate, _)) => {
+                f.write_str("the following of files that were moved was interrupted")
+            }
             Some((operation, name)) => write!(f, "the {operation} of snapshot {name} was interrupted"),
             None => {
                 f.write_str("an operation was interrupted, and its journal is not understood by this version")

@@ -7,7 +7,7 @@ use xlsnap::types::libxl::{DiskSnapshot, DomainSnapshot};
 use xlsnap::types::model::SnapshotName;
 use xlsnap::{
     AdoptRequest, Call, CheckRequest, CreateRequest, DeleteRequest, FlattenRequest, Host, NewDomain,
-    OrphanRequest, RevertRequest, Selector, StartOptions, StopOptions, design,
+    OrphanRequest, RelocateRequest, RevertRequest, Selector, StartOptions, StopOptions, design,
 };
 
 fn send(_: impl Send) {}
@@ -52,6 +52,8 @@ fn every_future_is_send(
     send(host.plan_adopt(domain, adopt));
     send(host.delete_orphan(domain, orphan, call));
     send(host.plan_delete_orphan(domain, orphan));
+    send(host.relocate(domain, &RelocateRequest::default(), call));
+    send(host.plan_relocate(domain, &RelocateRequest::default()));
     send(host.recover(domain, call));
     send(host.plan_recover(domain, true));
     send(host.recover_without_memory(domain, call));

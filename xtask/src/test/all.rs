@@ -12,7 +12,7 @@ use crate::{Done, Echo, Failure, Seed, ci};
 
 /// How long a test may take. The longest takes two minutes on two cores that do nothing else; a machine that is five times slower
 /// has no fault.
-const BOUND: Duration = Duration::from_secs(600);
+pub(super) const BOUND: Duration = Duration::from_secs(600);
 
 /// How long the examples in one crate's documentation may take, all together, as coreutils' `timeout` reads it.
 const BOUND_OF_EXAMPLES: &str = "300";
@@ -85,7 +85,7 @@ fn on(qemu: &str, pool: &Pool, cases: &[&Case]) -> Done {
 }
 
 /// The `PATH` on which a QEMU comes first: every test finds the programs so, and so does the code under test.
-fn path_to(qemu: &str) -> Result<Option<OsString>, Failure> {
+pub(super) fn path_to(qemu: &str) -> Result<Option<OsString>, Failure> {
     ci::setup(&[&format!("qemu-{qemu}")])?;
     let programs = target().join(format!("tools/qemu-{qemu}/usr/bin"));
     if !programs.join("qemu-system-x86_64").exists() {
@@ -99,7 +99,7 @@ fn path_to(qemu: &str) -> Result<Option<OsString>, Failure> {
 }
 
 /// Prints how they ended, and which took longest.
-fn told(group: &str, mut summary: Summary) -> Done {
+pub(super) fn told(group: &str, mut summary: Summary) -> Done {
     let failed = summary.failed.len();
     eprintln!("{group}: {} passed, {failed} failed, {} skipped", summary.passed, summary.ignored);
     summary.times.sort_unstable_by(|one, other| other.cmp(one));
@@ -133,22 +133,4 @@ pub fn soak(cycles: u32) -> Done {
         path_to(qemu)?.map_or(Ok(()), |path| with(cycling(), path))?;
     }
     Ok(())
-}
-
-/// Kills xlsnap, and QEMU with it, at so many moments of reverts to external snapshots and of deletions that merge; after each
-/// recovery every snapshot's bytes are compared.
-///
-/// # Errors
-/// The first snapshot that lost something.
-pub fn campaign(kills: u32, seed: Seed, qemu: Option<&str>) -> Done {
-    ci::setup(&[])?;
-    eprintln!("campaign: the moments are those of seed {}", seed.0);
-    let mut tests = cargo("test --quiet --locked --package xlsnap-cli --test it");
-    tests.args(["--", "--nocapture", "--test-threads=2", "layers_crash::"]);
-    tests.env("XLSNAP_MOMENTS", kills.to_string()).env("XLSNAP_SEED", seed.0.to_string());
-    if let Some(qemu) = qemu {
-        let Some(path) = path_to(qemu)? else { return Ok(()) };
-        tests.env("PATH", path);
-    }
-    run(Echo::All, tests)
 }

@@ -6,8 +6,10 @@
 //! as a process, so many at once, and [`marked`] ends what outlives its time.
 
 mod all;
+mod campaign;
 mod cases;
 mod marked;
 mod pool;
 
-pub use all::{Options, campaign, soak, test};
+pub use all::{Options, soak, test};
+pub use campaign::{Campaign, campaign};

@@ -16,7 +16,8 @@ pub(crate) use life::{DomainStartedAnswer, DomainStatusAnswer, DomainStoppedAnsw
 pub(crate) use list::{ListAnswer, chain};
 pub(crate) use operation::{
     AdoptAnswer, CheckAnswer, CheckOfDomain, CreateAnswer, DeleteAnswer, FlattenAnswer, OrphanAnswer,
-    PlanAnswer, RecoverAnswer, RecoverOfDomain, RecoverPlanAnswer, RepairPlanAnswer, RevertAnswer,
+    PlanAnswer, RecoverAnswer, RecoverOfDomain, RecoverPlanAnswer, RelocateAnswer, RepairPlanAnswer,
+    RevertAnswer,
 };
 use pending::PendingForm;
 pub(crate) use snapshot::{DiskForm as SnapshotDiskForm, ShowAnswer, SnapshotForm};

@@ -4,7 +4,7 @@
 use serde::Serialize;
 use xlsnap::{
     AdoptReport, CheckReport, Command, CreateReport, DeleteReport, FlattenReport, Operation, OrphanReport,
-    Outcome, Planned, PlannedStage, RecoverPlan, Recovered, RevertReport,
+    Outcome, Planned, PlannedStage, RecoverPlan, Recovered, RelocateReport, RelocatedFile, RevertReport,
 };
 use xlsnap_types::model::{DiskName, PassedOver, SnapshotName};
 
@@ -154,6 +154,27 @@ pub(crate) struct OrphanAnswer<'a> {
     file: Option<&'a str>,
     warnings: &'a [String],
     recovered: Option<&'a Recovered>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct RelocateAnswer<'a> {
+    schema: &'static str,
+    domain: &'a str,
+    files: &'a [RelocatedFile],
+    warnings: &'a [String],
+    recovered: Option<&'a Recovered>,
+}
+
+impl<'a> RelocateAnswer<'a> {
+    pub(crate) fn new(domain: &'a str, report: &'a RelocateReport) -> Self {
+        Self {
+            schema: "xlsnap.relocate/1",
+            domain,
+            files: &report.files,
+            warnings: &report.warnings,
+            recovered: report.recovered.as_ref(),
+        }
+    }
 }
 
 #[derive(Serialize)]

@@ -1,5 +1,6 @@
 //! The whole command line, and what several commands have.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -181,6 +182,22 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
         return Err("it is not between 0 and 31536000 seconds".to_owned());
     }
     Ok(Duration::from_secs_f64(seconds))
+}
+
+/// A number of bytes a second, as QEMU's programs read one.
+pub(super) fn bytes_a_second(text: &str) -> Result<NonZeroU64, String> {
+    let (number, shift) = match text.char_indices().last() {
+        Some((at, 'k' | 'K')) => (&text[..at], 10),
+        Some((at, 'm' | 'M')) => (&text[..at], 20),
+        Some((at, 'g' | 'G')) => (&text[..at], 30),
+        _ => (text, 0),
+    };
+    let not_one = || "it is no number of bytes, with K, M or G after it or without".to_owned();
+    let number: u64 = number.parse().map_err(|_| not_one())?;
+    // QEMU takes no more than that.
+    let most = i64::MAX.unsigned_abs();
+    let bytes = number.checked_mul(1 << shift).filter(|bytes| *bytes <= most);
+    NonZeroU64::new(bytes.ok_or_else(not_one)?).ok_or_else(|| "at least one byte has to move".to_owned())
 }
 
 /// Splits `KEY=VALUE` at the first `=`.

@@ -10,11 +10,12 @@ mod tests;
 pub(crate) use cli::{
     Cli, Command, Completions, Global, Json, JsonType, Man, MaybeDomain, Monitor, OneDomain,
 };
-use cli::{seconds, split};
+use cli::{bytes_a_second, seconds, split};
 pub(crate) use design_era::{SnapshotCreate, SnapshotDelete, SnapshotList, SnapshotRevert};
 pub(crate) use domain::{
     DiskWord, DomainAdd, DomainCommand, DomainForget, DomainRemove, DomainShow, DomainStart, DomainStop,
 };
 pub(crate) use snapshot::{
-    Check, Compress, Create, Delete, Externals, Flatten, List, Memory, MemoryMode, Recover, Revert, Show,
+    Check, Compress, Create, Delete, Externals, Flatten, List, Memory, MemoryMode, Recover, Relocated,
+    Revert, Show,
 };

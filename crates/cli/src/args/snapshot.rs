@@ -1,5 +1,6 @@
 //! The commands on snapshots.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, ValueEnum};
 use xlsnap_types::model::{DiskName, SnapshotName};
 
-use super::{MaybeDomain, OneDomain, split};
+use super::{MaybeDomain, OneDomain, bytes_a_second, split};
 
 #[derive(Debug, Args)]
 pub(crate) struct Create {
@@ -270,6 +271,10 @@ pub(crate) struct Delete {
     #[arg(long, conflicts_with = "metadata_only")]
     pub(crate) no_merge: bool,
 
+    /// Move at most so many bytes a second between files, with K, M or G for 1024, 1024² or 1024³ of them.
+    #[arg(long, value_name = "LIMIT", value_parser = bytes_a_second, conflicts_with_all = ["metadata_only", "no_merge"])]
+    pub(crate) rate: Option<NonZeroU64>,
+
     /// Only say what would be done, and to which images and files.
     #[arg(short = 'n', long, visible_short_alias = 'N')]
     pub(crate) dry_run: bool,
@@ -288,6 +293,10 @@ pub(crate) struct Flatten {
     #[arg(long, value_name = "N")]
     pub(crate) keep: Option<usize>,
 
+    /// Move at most so many bytes a second between files, with K, M or G for 1024, 1024² or 1024³ of them.
+    #[arg(long, value_name = "LIMIT", value_parser = bytes_a_second)]
+    pub(crate) rate: Option<NonZeroU64>,
+
     /// Only say what would be done, and to which images and files.
     #[arg(short = 'n', long, visible_short_alias = 'N')]
     pub(crate) dry_run: bool,
@@ -295,7 +304,7 @@ pub(crate) struct Flatten {
 
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("orphan").args(["adopt", "delete_orphan"])))]
-#[command(group(ArgGroup::new("change").args(["repair", "keep_base", "adopt", "delete_orphan"]).multiple(true)))]
+#[command(group(ArgGroup::new("change").args(["repair", "keep_base", "relocate", "adopt", "delete_orphan"]).multiple(true)))]
 pub(crate) struct Check {
     #[command(flatten)]
     pub(crate) domain: MaybeDomain,
@@ -312,6 +321,11 @@ pub(crate) struct Check {
     #[arg(long, value_name = "DISK", value_delimiter = ',', requires = "domain", conflicts_with_all = ["adopt", "delete_orphan"])]
     pub(crate) keep_base: Vec<DiskName>,
 
+    /// Follow a file of the domain's that was moved or renamed, or a directory with such files: headers, records and the domain's file name
+    /// it NEW from then on; may be repeated. A name with `=` in it is given absolute.
+    #[arg(long, value_name = "OLD=NEW", requires = "domain", conflicts_with_all = ["repair", "deep", "adopt", "delete_orphan"])]
+    pub(crate) relocate: Vec<Relocated>,
+
     /// Make a record of this snapshot, which stands in the images and which no record names: it can be reverted to and deleted then.
     #[arg(long, value_name = "NAME", requires = "domain", conflicts_with_all = ["repair", "deep", "delete_orphan"])]
     pub(crate) adopt: Option<SnapshotName>,
@@ -327,6 +341,28 @@ pub(crate) struct Check {
     /// Only say what would be done, and to which images and files.
     #[arg(short = 'n', long, visible_short_alias = 'N', requires = "change")]
     pub(crate) dry_run: bool,
+}
+
+/// What `--relocate` takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Relocated {
+    pub(crate) old: String,
+    pub(crate) new: String,
+}
+
+impl FromStr for Relocated {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // The second of two absolute names begins with a slash.
+        let halves = text.split_once("=/").map(|(old, new)| (old.to_owned(), format!("/{new}")));
+        let halves =
+            halves.or_else(|| text.split_once('=').map(|(old, new)| (old.to_owned(), new.to_owned())));
+        match halves {
+            Some((old, new)) if !old.is_empty() && !new.is_empty() => Ok(Self { old, new }),
+            _ => Err("it is the name that the file had, `=`, and the name that it has now".to_owned()),
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -17,6 +17,7 @@ pub(crate) fn run(context: &Context, args: &Delete) -> Result<Exit, Failure> {
         children: args.children,
         metadata_only: args.metadata_only,
         no_merge: args.no_merge,
+        rate: args.rate,
     };
     remove(context, &args.domain.selector()?, &request, args.dry_run)
 }

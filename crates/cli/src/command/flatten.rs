@@ -12,7 +12,8 @@ use crate::render::text::visible;
 use crate::render::words::notes;
 
 pub(crate) fn run(context: &Context, args: &Flatten) -> Result<Exit, Failure> {
-    let request = FlattenRequest { disks: args.disks.iter().cloned().collect(), keep: args.keep };
+    let request =
+        FlattenRequest { disks: args.disks.iter().cloned().collect(), keep: args.keep, rate: args.rate };
     let selector = args.domain.selector()?;
     let host = context.host()?;
     let domain = selector.domain.as_str();

@@ -4,8 +4,8 @@ use std::io::Write;
 
 use xlsnap::{CheckReport, CheckRequest, Finding, Host, Outcome, Repair, Selector};
 
-use super::orphan;
 use super::plan::tell_stages;
+use super::{orphan, relocate};
 use crate::answer::{
     CheckAnswer, CheckOfDomain, RecoverAnswer, RecoverOfDomain, RecoverPlanAnswer, RepairPlanAnswer,
 };
@@ -20,6 +20,9 @@ use crate::render::words::notes;
 pub(crate) fn check(context: &Context, args: &Check) -> Result<Exit, Failure> {
     if args.adopt.is_some() || args.delete_orphan.is_some() {
         return orphan::run(context, args);
+    }
+    if !args.relocate.is_empty() {
+        return relocate::run(context, args);
     }
     let host = context.host()?;
     let watch = context.watch();

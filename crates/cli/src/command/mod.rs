@@ -12,6 +12,7 @@ mod list;
 mod manual;
 mod orphan;
 mod plan;
+mod relocate;
 mod revert;
 mod run;
 mod show;

@@ -41,6 +41,13 @@ impl Plan<'_> {
                 Operation::Flatten => {
                     writeln!(out, "to flatten the disks of domain {}, xlsnap would:", visible(domain))?;
                 }
+                Operation::Relocate => {
+                    writeln!(
+                        out,
+                        "to follow the files of domain {} that were moved, xlsnap would:",
+                        visible(domain)
+                    )?;
+                }
                 _ => writeln!(
                     out,
                     "to {operation} snapshot {} of domain {}, xlsnap would:",

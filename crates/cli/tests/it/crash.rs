@@ -3,23 +3,20 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::thread::sleep;
-use std::time::Duration;
+use std::path::Path;
 
 use serde_json::Value;
-use xlsnap_testkit::real::{snapshots_in, wait_until};
+use xlsnap_testkit::real::{Data, holds_offline, snapshots_in, wait_until, write_offline};
 
 use crate::host::Host;
+use crate::kills::{Call, Moments, Whole};
 
-/// How many moments of each command are tried. It takes some 20 to 80 ms.
-const MOMENTS: u64 = 16;
+/// How many moments of each command are tried, unless a campaign says otherwise.
+const MOMENTS: u32 = 16;
 
-/// Kills the command after a while, and brings the domain to rest again. The sleep waits for nothing: it chooses the moment.
-fn kill_and_recover(host: &Host, words: &[&str], after: Duration) {
-    let mut child = host.command(words).stdout(std::process::Stdio::null()).spawn().unwrap();
-    sleep(after);
-    child.kill().unwrap();
-    child.wait().unwrap();
+/// Kills the command before a call, and brings the domain to rest again.
+fn kill_and_recover(host: &Host, words: &[&str], call: &Call) {
+    call.kill(host, words);
     // A qemu-img that was writing goes on to its end, and until then the image is busy.
     wait_until("the domain is recovered", || {
         let ran = host.run(["recover", "web"]);
@@ -42,22 +39,83 @@ fn assert_agreed(host: &Host, images: &[std::path::PathBuf]) {
 #[test]
 fn a_create_that_is_killed_is_there_wholly_or_not_at_all() {
     let (host, images) = Host::with_two_disks();
-    for moment in 0..MOMENTS {
+    let whole = Whole::of(&host, &["create", "web", "whole"]);
+    let moments = Moments::new(MOMENTS);
+    for moment in 1..=moments.count {
         let name = format!("s{moment}");
-        kill_and_recover(&host, &["create", "web", &name], Duration::from_millis(moment * 4));
+        kill_and_recover(&host, &["create", "web", &name], &moments.call(&whole, moment));
         assert_agreed(&host, &images);
+        if host.names("web").contains(&name) {
+            host.run(["delete", "web", &name]).ok();
+        }
     }
 }
 
 #[test]
 fn a_delete_that_is_killed_is_done_wholly_or_not_at_all() {
     let (host, images) = Host::with_two_disks();
-    for moment in 0..MOMENTS {
+    host.run(["create", "web", "whole"]).ok();
+    let whole = Whole::of(&host, &["delete", "web", "whole"]);
+    let moments = Moments::new(MOMENTS);
+    for moment in 1..=moments.count {
         let name = format!("s{moment}");
         host.run(["create", "web", &name]).ok();
-        kill_and_recover(&host, &["delete", "web", &name], Duration::from_millis(moment * 4));
+        kill_and_recover(&host, &["delete", "web", &name], &moments.call(&whole, moment));
         assert_agreed(&host, &images);
+        host.run(["delete", "web", &name]);
     }
+}
+
+#[test]
+fn a_revert_that_is_killed_leaves_all_disks_at_one_time() {
+    let (host, images) = Host::with_two_disks();
+    host.run(["create", "web", "s"]).ok();
+    let whole = Whole::of(&host, &["revert", "web", "s"]);
+    let moments = Moments::new(MOMENTS);
+    for moment in 1..=moments.count {
+        let call = moments.call(&whole, moment);
+        let now = u8::try_from(100 + moment % 100).unwrap();
+        for image in &images {
+            write_offline(image, "qcow2", Data::of(now));
+        }
+        kill_and_recover(&host, &["revert", "web", "s"], &call);
+        assert_agreed(&host, &images);
+        let holds = |bytes: [u8; 2]| {
+            images.iter().zip(bytes).all(|(image, byte)| holds_offline(image, "qcow2", Data::of(byte)))
+        };
+        // The disks of this host hold 1 and 2.
+        assert!(holds([1, 2]) || holds([now, now]), "{call:?}: the disks are of two times");
+    }
+}
+
+/// A file that was moved: what names it follows, wherever that was cut short.
+#[test]
+fn a_relocation_that_is_killed_is_finished_or_done_again() {
+    let (host, images) = Host::with_two_disks();
+    host.run(["create", "web", "s", "--external", "vda", "--no-keep-name"]).ok();
+    let top =
+        host.json(&["domain", "show", "web"])["domain"]["disks"][0]["image"].as_str().unwrap().to_owned();
+    let names = [images[0].clone(), images[0].with_file_name("moved.qcow2")];
+    let moved = |at: usize| {
+        let (old, new) = (&names[at % 2], &names[(at + 1) % 2]);
+        fs::rename(old, new).unwrap();
+        format!("{}={}", old.display(), new.display())
+    };
+    let whole = Whole::of(&host, &["check", "web", "--relocate", &moved(0)]);
+    let moments = Moments::new(MOMENTS);
+    let mut finished = 0;
+    for moment in 1..=moments.count {
+        let pair = moved(moment as usize);
+        kill_and_recover(&host, &["check", "web", "--relocate", &pair], &moments.call(&whole, moment));
+        match host.run(["check", "web"]).code {
+            0 => finished += 1,
+            7 => drop(host.run(["check", "web", "--relocate", &pair]).ok()),
+            code => panic!("{code}"),
+        }
+        host.run(["check", "web"]).ok();
+        assert!(holds_offline(Path::new(&top), "qcow2", Data::of(1)), "moment {moment}");
+    }
+    assert!(finished > 0, "no recovery finished it");
 }
 
 #[test]

@@ -454,3 +454,22 @@ fn a_disk_is_flattened_and_every_snapshot_stays() {
         .tells("xlsnap create web --external vda");
     all_is_well(&host);
 }
+
+/// How fast data moves: said in the plan, and kept to by qemu-img where it can.
+#[test]
+fn a_limit_is_told_and_a_merge_keeps_to_it() {
+    let (host, _) = chain();
+    let plan = host.run(["delete", "web", "e2", "--rate", "512M", "-n"]);
+    assert!(plan.ok().out.contains(", at most 536870912 bytes a second"), "{}", plan.out);
+    host.run(["delete", "web", "e2", "--rate", "512M"]).ok();
+    assert_holds(&host, 4);
+    let plan = host.run(["flatten", "web", "--rate", "1G", "-n"]);
+    assert!(plan.ok().out.contains("the limit of 1073741824 bytes a second does not apply"), "{}", plan.out);
+    assert!(!plan.out.contains("at most"), "{}", plan.out);
+    host.run(["flatten", "web", "--rate", "1G"]).ok();
+    assert_holds(&host, 4);
+    all_is_well(&host);
+    for wrong in ["0", "1T", "fast", "-1", "99999999999G"] {
+        host.refuses(2, ["delete", "web", "e1", "--rate", wrong]);
+    }
+}

@@ -2,10 +2,7 @@
 //! `recover` every snapshot holds what it held, and no write is lost but those that a revert gives up.
 
 use std::collections::BTreeMap;
-use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::process::{Command, Stdio};
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,108 +10,10 @@ use serde_json::{Value, json};
 use xlsnap_testkit::real::{Monitor, wait_until};
 
 use crate::host::Host;
+use crate::kills::{Kill, Moments, Whole, kill_after};
 use crate::life::Startable;
 
 const MIB: u64 = 1 << 20;
-
-/// The kills of a command: so many, evenly spread over it, each moved a little by the seed. `XLSNAP_MOMENTS` and `XLSNAP_SEED` say
-/// otherwise (`cargo xtask campaign external`).
-struct Moments {
-    count: u32,
-    seed: u64,
-}
-
-impl Moments {
-    fn new() -> Self {
-        let given = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-        let count = given("XLSNAP_MOMENTS").and_then(|count| u32::try_from(count).ok()).unwrap_or(10);
-        Self { count: count.max(3), seed: given("XLSNAP_SEED").unwrap_or(0) }
-    }
-
-    /// How a command is killed: every second time QEMU is killed too, at a moment; else xlsnap is, before a system call.
-    fn kill(&self, whole: &Whole, moment: u32) -> Kill {
-        // SplitMix64, of Steele, Lea and Flood.
-        let mut word = self.seed.wrapping_add(u64::from(moment).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let part = if self.seed == 0 { 0.0 } else { (word >> 40) as f64 / (1u64 << 24) as f64 - 0.5 };
-        let part = (f64::from(moment) + part) / f64::from(self.count + 1);
-        if moment % 2 == 1 {
-            return Kill::WithQemu(whole.took.mul_f64(part));
-        }
-        let at = (whole.calls.len() as f64 * part) as usize;
-        Kill::Before(whole.calls[at].clone())
-    }
-
-    /// Tells how many of the kills fell into the operation; a few have to.
-    fn assert_met(&self, what: &str, met: u32) {
-        println!("{what}: {met} of {} kills fell into the operation", self.count);
-        assert!(met >= 2, "{what}: only {met} kills fell into the operation");
-    }
-}
-
-/// How a command is killed.
-#[derive(Debug)]
-enum Kill {
-    /// So long after its start, and QEMU right after it.
-    WithQemu(Duration),
-    /// When its first thread, which does all but to look at directories, makes this call, before the kernel does what it asks.
-    Before(Call),
-}
-
-/// A system call of a run.
-#[derive(Debug, Clone)]
-struct Call {
-    name: String,
-    /// Which one of that name, from 1.
-    at: usize,
-}
-
-/// The calls that have an effect, or wait for one: commands to QEMU, files, programs.
-const CALLS: &str = "sendto,fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,unlinkat,ftruncate,clone3,epoll_wait";
-
-/// What a run was that was not killed.
-#[derive(Default)]
-struct Whole {
-    took: Duration,
-    calls: Vec<Call>,
-}
-
-impl Whole {
-    /// Runs a command to its end.
-    fn of(web: &Web, words: &[&str]) -> Self {
-        let trace = web.host.scratch.path("calls.trace");
-        let mut command = traced(&web.host.command(words), &trace, &[]);
-        let start = Instant::now();
-        let output = command.output().unwrap();
-        let took = start.elapsed();
-        assert!(output.status.success(), "{words:?}: {output:?}");
-        let text = std::fs::read_to_string(&trace).unwrap();
-        let mut counts = BTreeMap::new();
-        let calls = text.lines().filter_map(|line| {
-            let name = line.split_once('(')?.0.to_owned();
-            let at = counts.entry(name.clone()).or_insert(0_usize);
-            *at += 1;
-            Some(Call { at: *at, name })
-        });
-        let calls: Vec<Call> = calls.collect();
-        assert!(calls.len() > 20, "{text}");
-        Self { took, calls }
-    }
-}
-
-/// The same command under strace(1), which writes down the calls of its first thread.
-fn traced(command: &Command, trace: &Path, more: &[&str]) -> Command {
-    let mut strace = Command::new("strace");
-    strace.args(["-qq", "-o"]).arg(trace).args(["-e", &format!("trace={CALLS}")]).args(more);
-    strace.arg("--").arg(command.get_program()).args(command.get_args());
-    for (name, value) in command.get_envs() {
-        strace.env(name, value.unwrap_or_default());
-    }
-    strace.current_dir(command.get_current_dir().unwrap());
-    strace.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    strace
-}
 
 /// One of some values that a disk does not hold otherwise.
 fn byte(from: u8, moment: u32) -> u8 {
@@ -181,26 +80,15 @@ impl Web {
     /// Runs a command that is killed, and recovers. Whether there was something to recover.
     fn killed(&self, words: &[&str], kill: &Kill) -> bool {
         let pid = self.status()["pid"].as_i64().unwrap();
-        let command = self.host.command(words);
         let qemu_too = match kill {
             Kill::WithQemu(after) => {
-                let mut command = command;
-                let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-                // This waits for nothing: it chooses the moment.
-                sleep(*after);
-                child.kill().unwrap();
-                child.wait().unwrap();
+                kill_after(&self.host, words, *after);
                 // The process that a revert started is another one, and may live on.
                 let _ = kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL);
                 true
             }
-            Kill::Before(Call { name, at }) => {
-                let inject = ["-e".to_owned(), format!("inject={name}:signal=KILL:when={at}")];
-                let trace = self.host.scratch.path("calls.trace");
-                let mut command = traced(&command, &trace, &inject.each_ref().map(String::as_str));
-                let output = command.output().unwrap();
-                let ended = output.status.signal() == Some(9) || output.status.success();
-                assert!(ended, "{words:?} {kill:?}: {output:?}");
+            Kill::Before(call) => {
+                call.kill(&self.host, words);
                 false
             }
         };
@@ -301,10 +189,10 @@ fn a_live_revert_under_kept_names_that_is_killed_loses_none() {
 fn a_live_creation_under_kept_names_that_is_killed_loses_none() {
     let mut web = Web { keeps_names: true, ..Web::new(MIB) };
     let own = web.images();
-    let whole = Whole::of(&web, &create_kept("first"));
+    let whole = Whole::of(&web.host, &create_kept("first"));
     web.held.insert("first".to_owned(), web.now);
     let mut met = 0;
-    let moments = Moments::new();
+    let moments = Moments::new(10);
     for moment in 1..=moments.count {
         let about = format!("moment {moment}");
         let name = format!("s{moment}");
@@ -343,10 +231,10 @@ fn reverts(mut web: Web) {
         web.create(name, &EXTERNAL);
     }
     web.write(4);
-    let whole = Whole::of(&web, &["revert", "web", "a"]);
+    let whole = Whole::of(&web.host, &["revert", "web", "a"]);
     web.now = 1;
     let mut met = 0;
-    let moments = Moments::new();
+    let moments = Moments::new(10);
     for moment in 1..=moments.count {
         let to = ["b", "c", "a"][moment as usize % 3];
         web.write(byte(10, moment));
@@ -384,7 +272,7 @@ fn deletions(mut web: Web) {
     web.create("keep", &EXTERNAL);
     let mut met = 0;
     let mut whole = Whole::default();
-    let moments = Moments::new();
+    let moments = Moments::new(10);
     for moment in 0..=moments.count {
         let about = format!("moment {moment}");
         // The one that goes; every second time there is another one above, so that its layer is in the middle.
@@ -398,7 +286,7 @@ fn deletions(mut web: Web) {
         }
         let delete = ["delete", "web", &gone];
         if moment == 0 {
-            whole = Whole::of(&web, &delete);
+            whole = Whole::of(&web.host, &delete);
             web.held.remove(&gone);
             web.assert_held(&about);
             continue;
@@ -433,14 +321,14 @@ fn a_flattening_that_is_killed_loses_none() {
     let mut web = Web::new(64 * MIB);
     web.create("inside", &[]);
     let (mut met, mut whole) = (0, Whole::default());
-    let moments = Moments::new();
+    let moments = Moments::new(10);
     for moment in 0..=moments.count {
         let about = format!("moment {moment}");
         web.write(byte(20, moment));
         web.create("below", &EXTERNAL);
         assert!(!is_flat(&web), "{about}");
         if moment == 0 {
-            whole = Whole::of(&web, &["flatten", "web"]);
+            whole = Whole::of(&web.host, &["flatten", "web"]);
         } else {
             met += u32::from(web.killed(&["flatten", "web"], &moments.kill(&whole, moment)));
         }

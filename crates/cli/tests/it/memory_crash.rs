@@ -3,35 +3,49 @@
 
 use std::process::{Child, Stdio};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use xlsnap_testkit::real::wait_until;
 
+use crate::kills::{Call, Moments, Whole, kill_after};
 use crate::memory::{Counting, DEADLINE};
 
-/// How many moments of each command are tried.
+/// How many moments of each command are tried, unless a campaign says otherwise.
 const MOMENTS: u32 = 10;
 
 /// Runs a command to its end, and gives the moments of it that are tried: how long after its start.
-fn moments(counting: &Counting, words: &[&str], count: u32) -> impl Iterator<Item = Duration> + use<> {
-    let start = Instant::now();
-    counting.host.run(words).ok();
-    let whole = start.elapsed();
-    // Starting the program takes some of it.
-    (1..=count).map(move |moment| whole * moment / (count + 1))
+fn moments(counting: &Counting, words: &[&str], count: u32) -> Vec<Duration> {
+    let (whole, moments) = (Whole::of(&counting.host, words), Moments::new(count));
+    (1..=moments.count).map(|moment| moments.after(&whole, moment)).collect()
+}
+
+/// The same, and as many calls of it, in turn.
+fn kills(counting: &Counting, words: &[&str], count: u32) -> Vec<Moment> {
+    let (whole, moments) = (Whole::of(&counting.host, words), Moments::new(count));
+    let one = |moment| match moment % 2 {
+        1 => Moment::After(moments.after(&whole, moment)),
+        _ => Moment::Before(moments.call(&whole, moment)),
+    };
+    (1..=moments.count).map(one).collect()
+}
+
+/// When a command is killed.
+enum Moment {
+    /// So long after its start.
+    After(Duration),
+    Before(Call),
 }
 
 fn begin(counting: &Counting, words: &[&str]) -> Child {
     counting.host.command(words).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// The sleep waits for nothing: it chooses the moment.
-fn kill_after(counting: &Counting, words: &[&str], after: Duration) -> bool {
-    let mut child = begin(counting, words);
-    sleep(after);
-    child.kill().unwrap();
-    child.wait().unwrap();
+fn kill(counting: &Counting, words: &[&str], moment: &Moment) -> bool {
+    match moment {
+        Moment::After(after) => kill_after(&counting.host, words, *after),
+        Moment::Before(call) => call.kill(&counting.host, words),
+    }
     recover(counting)
 }
 
@@ -69,12 +83,12 @@ fn sweep(
     counting: &mut Counting,
     words: &[&str],
     count: u32,
-    mut one: impl FnMut(&mut Counting, Duration) -> bool,
+    mut one: impl FnMut(&mut Counting, &Moment) -> bool,
 ) {
     let mut met = 0;
     for _ in 0..ROUNDS {
-        for moment in moments(counting, words, count) {
-            met += u32::from(one(counting, moment));
+        for moment in kills(counting, words, count) {
+            met += u32::from(one(counting, &moment));
         }
         if met >= 2 {
             break;
@@ -97,11 +111,11 @@ fn a_create_that_is_killed_leaves_a_guest_that_runs() {
         }
         let mut met = 0;
         let clean = ["create", "web", mode, "--memory", "--memory-mode", words];
-        for (at, moment) in moments(&counting, &clean, MOMENTS).enumerate() {
+        for (at, moment) in kills(&counting, &clean, MOMENTS).iter().enumerate() {
             let name = format!("{mode}{at}");
             let before = counting.counts_on();
             let create = ["create", "web", &name, "--memory", "--memory-mode", words];
-            met += u32::from(kill_after(&counting, &create, moment));
+            met += u32::from(kill(&counting, &create, moment));
             assert_eq!(counting.state(), "running", "{name}");
             let after = counting.tick();
             counting.counts_on();
@@ -126,7 +140,7 @@ fn a_revert_that_is_killed_is_finished() {
     sweep(&mut counting, &revert, MOMENTS, |counting, moment| {
         counting.counts_on();
         counting.console.forget();
-        let met = kill_after(counting, &revert, moment);
+        let met = kill(counting, &revert, moment);
         // Not begun, or done.
         assert_eq!(counting.state(), "running");
         counting.counts_on();
@@ -144,7 +158,7 @@ fn a_revert_of_the_disks_of_a_running_guest_that_is_killed_is_finished() {
     let revert = ["revert", "web", "s"];
     sweep(&mut counting, &revert, 3 * MOMENTS, |counting, moment| {
         counting.console.forget();
-        let met = kill_after(counting, &revert, moment);
+        let met = kill(counting, &revert, moment);
         assert_eq!(counting.state(), "running");
         counting.console.wait_tick_beyond(2, DEADLINE);
         assert_eq!(counting.console.disagreement(), None);
@@ -157,7 +171,9 @@ fn a_revert_of_the_disks_of_a_running_guest_that_is_killed_is_finished() {
 fn a_qemu_that_dies_leaves_nothing_behind() {
     let mut counting = Counting::new();
     let mut failed = 0;
-    for (at, moment) in moments(&counting, &["create", "web", "clean", "--memory"], MOMENTS).enumerate() {
+    for (at, moment) in
+        moments(&counting, &["create", "web", "clean", "--memory"], MOMENTS).into_iter().enumerate()
+    {
         let name = format!("s{at}");
         counting.counts_on();
         let pid = counting.host.json(&["domain", "status", "web"])["pid"].as_i64().unwrap();
@@ -182,7 +198,7 @@ fn an_interrupt_undoes_it() {
     let mut undone = 0;
     let mode = if is_offered(&counting, "switchover") { "switchover" } else { "stop" };
     let clean = ["create", "web", "clean", "--memory", "--memory-mode", mode];
-    for (at, moment) in moments(&counting, &clean, MOMENTS).enumerate() {
+    for (at, moment) in moments(&counting, &clean, MOMENTS).into_iter().enumerate() {
         let name = format!("s{at}");
         let create = begin(&counting, &["create", "web", &name, "--memory", "--memory-mode", mode]);
         sleep(moment);

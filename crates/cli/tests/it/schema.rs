@@ -69,6 +69,20 @@ fn within(at: &str, answer: &Value, example: &Value) {
     }
 }
 
+/// Stands for what `--relocate` gets.
+const MOVED: &str = "OLD=NEW";
+
+/// Renames the image of the first disk, unless that is done; gives its names.
+fn move_image(host: &Host) -> String {
+    let shown = host.json(&["domain", "show", "web"]);
+    let old = shown["domain"]["disks"][0]["image"].as_str().unwrap();
+    let new = host.scratch.path("moved.qcow2");
+    if !new.exists() {
+        fs::rename(old, &new).unwrap();
+    }
+    format!("{old}={}", new.display())
+}
+
 #[test]
 fn every_answer_is_as_documented() {
     let host = Host::new();
@@ -110,6 +124,8 @@ fn every_answer_is_as_documented() {
         &["flatten", "web", "--keep", "0"],
         &["check", "web", "--keep-base", "vda"],
         &["check", "web", "--keep-base", "vda", "--dry-run"],
+        &["check", "web", "--relocate", MOVED, "--dry-run"],
+        &["check", "web", "--relocate", MOVED],
         &["recover", "web"],
         &["recover", "web", "--dry-run"],
         &["domain", "list"],
@@ -120,7 +136,9 @@ fn every_answer_is_as_documented() {
         &["domain", "remove", "web", "--force"],
         &["domain", "forget", "web", "--records-only"],
     ] {
-        answers.push(host.json(words));
+        let moved = if words.contains(&MOVED) { move_image(&host) } else { String::new() };
+        let words: Vec<&str> = words.iter().map(|word| if *word == MOVED { &moved } else { *word }).collect();
+        answers.push(host.json(&words));
     }
     let failure = host.run(["show", "web", "s9", "--json"]);
     answers.push(serde_json::from_str(&failure.err).unwrap());

@@ -8,6 +8,7 @@ use xlsnap_types::model::{DiskName, SnapshotName};
 use super::memory::{self, RecordedMemory};
 use crate::layers::LayerTree;
 use crate::orphan::{Held, Named, adopting, deleting, orphans};
+use crate::plan::relocating;
 use crate::record::{Found, Part, SAME_TIME, find, parts};
 use crate::session::chain;
 use crate::step::{Does, UndoPoint};
@@ -26,7 +27,7 @@ impl RecordedOverlay {
         &self.file
     }
 
-    pub(super) fn missing(&self) -> Finding {
+    pub(super) fn missing(&self, domain: &DomainRef) -> Finding {
         Finding {
             code: FindingCode::OverlayMissing,
             disk: Some(self.disk.clone()),
@@ -35,7 +36,10 @@ impl RecordedOverlay {
             risk: "what was written after the snapshot is lost, if the overlay was not merged on purpose"
                 .to_owned(),
             repair: Repair::ByHand,
-            advice: "put the file back, or delete the record alone (metadata only)".to_owned(),
+            advice: format!(
+                "if it was moved or renamed: {}; else put the file back, or delete the record alone (metadata only)",
+                relocating(domain, &self.file)
+            ),
         }
     }
 }

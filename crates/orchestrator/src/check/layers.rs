@@ -3,7 +3,7 @@
 
 use crate::layers::{Guard, LayerNode, Stray};
 use crate::orphan::deleting;
-use crate::plan::{LayerFacts, note};
+use crate::plan::{LayerFacts, note, relocating};
 use crate::step::Does;
 use crate::{CheckRequest, DomainRef, Finding, FindingCode, Inventory, Repair};
 
@@ -28,7 +28,11 @@ pub(super) fn compare(
             what: format!("{}, which {by} names, is not there", layer.file),
             risk: "what stands on it cannot be opened".to_owned(),
             repair: Repair::ByHand,
-            advice: format!("bring {} back, from a backup if it has to be", layer.file),
+            advice: format!(
+                "if it was moved or renamed: {}; else bring {} back, from a backup if it has to be",
+                relocating(domain, &layer.file),
+                layer.file
+            ),
         };
         found.push((finding, None));
     }

@@ -5,6 +5,7 @@
 //! No layer is unlinked before what replaces it is durable and every header and record names that. Each step may be done again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 
 use uuid::Uuid;
 use xlsnap_types::model::{DiskName, ImageFormat, Owner};
@@ -56,6 +57,8 @@ pub(crate) struct Tidy {
     pub(crate) domain: Uuid,
     /// The operation's own id.
     pub(crate) id: Uuid,
+    /// The most bytes that are moved in a second.
+    pub(crate) rate: Option<NonZeroU64>,
 }
 
 /// What tidying takes.
@@ -325,6 +328,7 @@ impl Tidy {
             into: into.file(),
             was: was.file(),
             below: below.map(LayerNode::file),
+            rate: self.rate,
             token: token(self.id, 0x1000 + done.stages.len()),
         };
         self.push(done, Does::Stream(stream));
@@ -402,6 +406,7 @@ impl Tidy {
             into: into.clone(),
             active: was_top,
             above: above.clone(),
+            rate: self.rate,
             token: token(self.id, 0x1000 + done.stages.len()),
         };
         self.push(done, Does::Merge(merge));

@@ -168,7 +168,7 @@ async fn plan(
         }
     }
     let current = of_domain.current;
-    let plan = loop {
+    let mut plan = loop {
         let facts = DeleteFacts {
             domain,
             inventory: &inventory,
@@ -185,6 +185,7 @@ async fn plan(
             break plan;
         }
     };
+    layers.limit(ports, &mut plan.stages, &mut plan.warnings).await?;
     if plan.snapshots.iter().any(|deletion| deletion.memory.is_some()) {
         let subject = format!("the memory file of snapshot {} of domain {}", request.name, domain.name);
         ports.memory_files.need(&format!("{subject} cannot be removed"))?;

@@ -104,7 +104,7 @@ async fn plan(
     let inventory = inventory(ports, domain).await?;
     let mut layers = layers_of_tops(ports, domain, &inventory).await?;
     let abilities = abilities(ports, domain).await?;
-    let plan = loop {
+    let mut plan = loop {
         let facts = DeleteFacts {
             domain,
             inventory: &inventory,
@@ -121,6 +121,7 @@ async fn plan(
             break plan;
         }
     };
+    layers.limit(ports, &mut plan.stages, &mut plan.warnings).await?;
     layers.refuse_places(ports, &format!("domain {}", domain.name), &plan.stages).await?;
     if plan.snapshots.iter().any(|deletion| deletion.memory.is_some()) {
         ports.memory_files.need(&format!("memory files of domain {} cannot be removed", domain.name))?;

@@ -203,6 +203,31 @@ impl LayerFacts {
         Err(Error::new(Kind::Refused, Effect::None, message).with_advice("make room there first"))
     }
 
+    /// Takes the limit off the copying that does not keep to it, and tells that.
+    pub(super) async fn limit(
+        &self,
+        ports: &Ports<'_>,
+        stages: &mut [Stage],
+        warnings: &mut Vec<String>,
+    ) -> Result<(), Error> {
+        for step in stages.iter_mut().flat_map(Stage::steps_mut) {
+            let Does::Stream(stream) = &mut step.does else { continue };
+            let Some((layers, rate)) = ports.layers.get().zip(stream.rate) else { continue };
+            let limits = layers.limits(stream).await;
+            let limits = limits.map_err(|e| {
+                from_port(e, format!("how data is copied into {} cannot be told", stream.into.file))
+            })?;
+            if let Can::No(why) = limits {
+                stream.rate = None;
+                warnings.push(format!(
+                    "the limit of {rate} bytes a second does not apply to what is copied into {}: {why}",
+                    stream.into.file
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// Closes the layers that a plan would merge or copy into and that have no room for it. Whether there are such, so that another
     /// plan is needed.
     pub(super) async fn close_full(&mut self, ports: &Ports<'_>, stages: &[Stage]) -> Result<bool, Error> {

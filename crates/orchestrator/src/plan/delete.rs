@@ -88,7 +88,8 @@ pub(crate) fn delete(facts: &DeleteFacts<'_>, request: &DeleteRequest) -> Result
     if !request.metadata_only {
         let merges = if request.no_merge { Merges::Left } else { Merges::Done };
         let layers = facts.layers.without(&snapshots);
-        let tidying = Tidying { gone: &gone, merges, flat: &BTreeSet::new(), id: facts.id };
+        let tidying =
+            Tidying { gone: &gone, merges, flat: &BTreeSet::new(), id: facts.id, rate: request.rate };
         let tidied = layers.tidy(facts.domain, facts.inventory, &tidying);
         warnings.extend(forked_and_moved(facts, &gone, &tidied));
         stages.extend(tidied.stages);

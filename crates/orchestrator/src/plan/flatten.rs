@@ -37,7 +37,7 @@ pub(crate) fn flatten(facts: &DeleteFacts<'_>, request: &FlattenRequest) -> Resu
     let tidied = layers.tidy(
         facts.domain,
         facts.inventory,
-        &Tidying { gone: &gone, merges: Merges::Done, flat: &flat, id: facts.id },
+        &Tidying { gone: &gone, merges: Merges::Done, flat: &flat, id: facts.id, rate: request.rate },
     );
     let mut disks = Vec::new();
     for step in tidied.stages.iter().flat_map(Stage::steps) {

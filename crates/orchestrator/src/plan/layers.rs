@@ -1,6 +1,7 @@
 //! What planning is to know of the layers of a domain, and what it says of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
 
 use uuid::Uuid;
 use xlsnap_types::model::{DiskName, Owner, SnapshotName};
@@ -51,7 +52,7 @@ impl LayerFacts {
 
     /// What tidying takes.
     pub(crate) fn tidy(&self, domain: &DomainRef, inventory: &Inventory, tidying: &Tidying<'_>) -> Tidied {
-        let Tidying { gone, merges, flat, id } = *tidying;
+        let Tidying { gone, merges, flat, id, rate } = *tidying;
         let stay = |part: &&ExternalPart| !gone.contains(&part.snapshot);
         let stems = inventory.disks.iter().filter_map(|disk| {
             self.tree.get(&disk.image)?;
@@ -77,6 +78,7 @@ impl LayerFacts {
             closed: self.closed.clone(),
             domain: domain.uuid,
             id,
+            rate,
         }
         .plan()
     }
@@ -197,6 +199,8 @@ pub(crate) struct Tidying<'a> {
     pub(crate) flat: &'a BTreeSet<DiskName>,
     /// The operation's own id.
     pub(crate) id: Uuid,
+    /// The most bytes that are moved in a second.
+    pub(crate) rate: Option<NonZeroU64>,
 }
 
 /// Whether layers that no snapshot needs any more are merged.

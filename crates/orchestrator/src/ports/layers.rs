@@ -1,11 +1,13 @@
 //! The files of chains: what an external snapshot's state lies in, wherever the disk writes now.
 
+use std::num::NonZeroU64;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use xlsnap_types::model::{DiskName, ImageFormat, Stamp};
 
 use super::Progress;
-use crate::{FileIdentity, ImageSnapshot, PortError, SnapshotId};
+use crate::{Can, FileIdentity, ImageSnapshot, PortError, SnapshotId};
 
 /// A file of a disk's tree of layers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -84,6 +86,9 @@ pub struct Merge {
     /// The layers that stood on `from` when this was planned. One whose header names `into` tells that the merge is done.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub above: Vec<LayerFile>,
+    /// The most bytes that are moved in a second; `None` for as many as can be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<NonZeroU64>,
     /// A word that no other operation has, at most 24 ASCII letters and digits: the job's name is made of it.
     pub token: String,
 }
@@ -111,6 +116,9 @@ pub struct Stream {
     /// What it stands on afterwards; `None` for nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub below: Option<LayerFile>,
+    /// The most bytes that are moved in a second; `None` for as many as can be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<NonZeroU64>,
     /// A word that no other operation has, at most 24 ASCII letters and digits: the job's name is made of it.
     pub token: String,
 }
@@ -170,6 +178,9 @@ pub trait Layers: Send + Sync {
     /// [`crate::PortErrorKind::Refused`] when a file is not the one that was planned, or holds snapshots, and while a storage daemon
     /// has it, which has no command that brings data to the disk. [`crate::PortErrorKind::Busy`] when another process has it open.
     async fn stream(&self, stream: &Stream, progress: &dyn Progress) -> Result<(), PortError>;
+
+    /// Whether the copying of data up keeps to [`Stream::rate`], as QEMU and the layer are now.
+    async fn limits(&self, stream: &Stream) -> Result<Can, PortError>;
 
     /// Ends the copying of data up that was begun and is not to go on now; gives whether it was done by then. What was copied stays, and
     /// the layer stands on what it stood on, if it was not done.

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use xlsnap_types::model::{DiskName, ImageFormat};
 
-use crate::{Can, PortError};
+use crate::{Can, ImageFile, PortError};
 
 /// A new file that is to take a disk's writes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -48,6 +48,9 @@ pub trait Overlays: Send + Sync {
 
     /// Removes an overlay that takes no disk's writes, and what the backend made for it. One that is gone is removed.
     async fn discard(&self, overlay: &Overlay) -> Result<(), PortError>;
+
+    /// The image that the domain's description names for each disk, whether that is there or not. An empty drive is not among them.
+    async fn described(&self) -> Result<Vec<(DiskName, ImageFile)>, PortError>;
 
     /// Makes the domain's description name `file` as the disk's image from its next start on. Again is no error.
     async fn adopt(&self, disk: &DiskName, file: &str, format: &ImageFormat) -> Result<(), PortError>;

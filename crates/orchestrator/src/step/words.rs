@@ -1,5 +1,7 @@
 //! Steps in words: what a step does, what it touches, and what is said when it fails.
 
+use std::num::NonZeroU64;
+
 use crate::{CopyOut, Does, LayerSnapshot, Merge, Run, SnapshotAction, Stage, Step, Stream};
 
 /// A step for people: one line of a dry run.
@@ -79,19 +81,30 @@ impl Step {
                 ),
                 Vec::new(),
             ),
-            Does::Merge(Merge { from, into, .. }) => (
-                format!("merge what {} holds of disk {} into {}", from.file, from.disk, into.file),
+            Does::Merge(Merge { from, into, rate, .. }) => (
+                format!(
+                    "merge what {} holds of disk {} into {}{}",
+                    from.file,
+                    from.disk,
+                    into.file,
+                    limit(*rate)
+                ),
                 vec![into.file.clone()],
             ),
-            Does::Stream(Stream { into, below, .. }) => (
+            Does::Stream(Stream { into, below, rate, .. }) => (
                 match below {
                     None => format!(
-                        "copy into {} what disk {} reads from below it, so that it stands on nothing",
-                        into.file, into.disk
+                        "copy into {} what disk {} reads from below it, so that it stands on nothing{}",
+                        into.file,
+                        into.disk,
+                        limit(*rate)
                     ),
                     Some(below) => format!(
-                        "copy into {} what disk {} reads from between it and {}",
-                        into.file, into.disk, below.file
+                        "copy into {} what disk {} reads from between it and {}{}",
+                        into.file,
+                        into.disk,
+                        below.file,
+                        limit(*rate)
                     ),
                 },
                 vec![into.file.clone()],
@@ -375,4 +388,9 @@ impl Does {
             Self::Look(_) => "what was done is not there".to_owned(),
         }
     }
+}
+
+/// How fast data moves, as a clause.
+fn limit(rate: Option<NonZeroU64>) -> String {
+    rate.map(|rate| format!(", at most {rate} bytes a second")).unwrap_or_default()
 }

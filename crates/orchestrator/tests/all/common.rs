@@ -112,7 +112,10 @@ impl Op {
 
     /// Of these disks, or of all when there are none.
     pub(crate) fn flatten(disks: &[&str]) -> Self {
-        Self::Flatten(FlattenRequest { disks: disks.iter().map(|at| disk(at)).collect(), keep: None })
+        Self::Flatten(FlattenRequest {
+            disks: disks.iter().map(|at| disk(at)).collect(),
+            ..FlattenRequest::default()
+        })
     }
 
     /// Of all disks, after the deletion of all ancestors but so many.

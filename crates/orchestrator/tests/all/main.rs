@@ -14,6 +14,8 @@ mod obstacles;
 mod orphans;
 mod overlays;
 mod plan;
+mod rate;
+mod relocate;
 mod reversibility;
 mod sweep;
 mod sweep_machine;

@@ -5,9 +5,9 @@ use mockall::mock;
 use mockall::predicate::eq;
 use uuid::Uuid;
 use xlsnap_orchestrator::{
-    Bitmap, Can, CreateRequest, Disk, DiskChoice, Disks, Effect, ImageSnapshot, Inventory, Kind, Overlay,
-    Overlays, Port, PortError, PortErrorKind, Ports, RevertRequest, SnapshotAction, SnapshotId, create,
-    revert,
+    Bitmap, Can, CreateRequest, Disk, DiskChoice, Disks, Effect, ImageFile, ImageSnapshot, Inventory, Kind,
+    Overlay, Overlays, Port, PortError, PortErrorKind, Ports, RevertRequest, SnapshotAction, SnapshotId,
+    create, revert,
 };
 use xlsnap_testkit::fake::FakeBackend;
 use xlsnap_types::model::{DiskName, ImageFormat};
@@ -33,6 +33,7 @@ mock! {
         async fn place(&self, base: &str, file: &str) -> Result<Can, PortError>;
         async fn make(&self, overlay: &Overlay) -> Result<(), PortError>;
         async fn discard(&self, overlay: &Overlay) -> Result<(), PortError>;
+        async fn described(&self) -> Result<Vec<(DiskName, ImageFile)>, PortError>;
         async fn adopt(&self, disk: &DiskName, file: &str, format: &ImageFormat) -> Result<(), PortError>;
     }
 }

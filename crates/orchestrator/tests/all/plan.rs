@@ -6,7 +6,7 @@ use xlsnap_orchestrator::{
     SnapshotAction, Stage, Step, plan_create, plan_delete, plan_revert,
 };
 use xlsnap_testkit::fake::FakeBackend;
-use xlsnap_types::model::ImageFormat;
+use xlsnap_types::model::{ImageFormat, MemoryWay};
 
 use crate::common::{Op, disk, name, refused, see};
 
@@ -91,7 +91,22 @@ async fn the_choice_of_overlays() {
 
     backend.change_disk("vda", |image| image.take("inside", 1));
     let warned = plan(&backend, &at("/images/new.qcow2")).await.unwrap().warnings;
-    assert!(warned.iter().any(|w| w.contains("inside") && w.contains("vda")), "{warned:?}");
+    assert!(
+        !warned.iter().any(|w| w.contains("inside")),
+        "it is gone back to and deleted as before: {warned:?}"
+    );
+}
+
+/// A machine's state is loaded from the image that the disk writes to, and from no other.
+#[tokio::test]
+async fn snapshots_of_machines_that_get_out_of_reach_are_told() {
+    let backend = FakeBackend::qcow2(&["vda"]).with_machine();
+    backend.start();
+    Op::memory("with-memory", MemoryWay::Internal).run(&backend).await.unwrap();
+    Op::create("alone").run(&backend).await.unwrap();
+    let told = Op::external("above", &["vda"]).run(&backend).await.unwrap();
+    let told: Vec<_> = told.iter().filter(|told| told.contains("revert --without-memory")).collect();
+    assert!(told.len() == 1 && told[0].contains("(with-memory)"), "{told:?}");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Merging an image into the one below it, and naming another one below it.
 
 use std::fs::File;
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -19,6 +20,7 @@ impl Program {
         &self,
         top: &Image,
         base: &Image,
+        rate: Option<NonZeroU64>,
         done: &(dyn Fn(f64) + Send + Sync),
     ) -> Result<(), Error> {
         let (_, info) = self.look_before_write(top).await?;
@@ -49,6 +51,9 @@ impl Program {
             && let Some(key) = &top.key_file
         {
             invocation = invocation.about(key.as_os_str()).arg("--object").name(secret(key));
+        }
+        if let Some(rate) = rate {
+            invocation = invocation.arg("-r").arg(rate.to_string());
         }
         let heard = Mutex::new(Percent::default());
         let hear = |output: &[u8]| {

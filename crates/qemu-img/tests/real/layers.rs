@@ -17,7 +17,7 @@ fn overlay(scratch: &Scratch, name: &str, base: &str, format: &str, byte: u8) ->
 }
 
 async fn merge(top: &Image, base: &Image) -> Result<(), xlsnap_qemu_img::Error> {
-    program().commit(top, base, &|_| ()).await
+    program().commit(top, base, None, &|_| ()).await
 }
 
 async fn backing(image: &Image) -> String {
@@ -32,7 +32,7 @@ async fn the_base_gets_the_content_and_the_overlay_keeps_it() {
     program().snapshot_create(&base, "inside").await.unwrap();
     let top = overlay(&scratch, "top,up", "a, base", "qcow2", 2);
     let told = Mutex::new(Vec::new());
-    program().commit(&top, &base, &|part| told.lock().unwrap().push(part)).await.unwrap();
+    program().commit(&top, &base, None, &|part| told.lock().unwrap().push(part)).await.unwrap();
     assert_eq!(told.lock().unwrap().last(), Some(&1.0));
     assert!(holds(&base, 2) && holds(&top, 2));
     assert_eq!(backing(&top).await, "a, base");

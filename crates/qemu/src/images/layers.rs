@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
-    CopyOut, Effect, Layer, LayerFile, LayerSnapshot, Layers, Merge, PortError, PortErrorKind, Progress,
+    Can, CopyOut, Effect, Layer, LayerFile, LayerSnapshot, Layers, Merge, PortError, PortErrorKind, Progress,
     Stream,
 };
 use xlsnap_types::model::DiskName;
@@ -37,6 +37,10 @@ impl Layers for Images {
     async fn stream(&self, stream: &Stream, progress: &dyn Progress) -> Result<(), PortError> {
         let key = self.spec(&stream.into.disk)?.key_file;
         layers::stream(&*self.qemu_img, stream, key, progress).await
+    }
+
+    async fn limits(&self, _stream: &Stream) -> Result<Can, PortError> {
+        Ok(Can::no(layers::REBASE_IS_UNLIMITED))
     }
 
     async fn park_stream(&self, stream: &Stream) -> Result<bool, PortError> {

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use futures_util::future::try_join;
 use tokio::sync::OnceCell;
 use xlsnap_orchestrator::{
-    Bitmap, Can, Disks, Effect, Guest, GuestState, Inventory, Overlay, Overlays, PortError, PortErrorKind,
-    SnapshotAction, SnapshotId,
+    Bitmap, Can, Disks, Effect, Guest, GuestState, ImageFile, Inventory, Overlay, Overlays, PortError,
+    PortErrorKind, SnapshotAction, SnapshotId,
 };
 use xlsnap_qemu_img::QemuImg;
 use xlsnap_qmp_transport::Qmp;
@@ -18,7 +18,7 @@ use xlsnap_types::model::{DiskName, Hypervisor, ImageFormat};
 
 use crate::inventory::matching::Found;
 use crate::process::Identity;
-use crate::{Description, DiskSpec, overlay};
+use crate::{Description, DiskSpec, overlay, spec};
 
 use super::look::Looked;
 use super::names::Foreseen;
@@ -224,6 +224,10 @@ impl Overlays for Live {
 
     async fn discard(&self, overlay: &Overlay) -> Result<(), PortError> {
         self.discard_overlay(overlay).await
+    }
+
+    async fn described(&self) -> Result<Vec<(DiskName, ImageFile)>, PortError> {
+        Ok(spec::images(self.specs()))
     }
 
     async fn adopt(&self, disk: &DiskName, file: &str, format: &ImageFormat) -> Result<(), PortError> {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use tokio::time::sleep;
 use xlsnap_orchestrator::{
-    CopyOut, Effect, Layer, LayerFile, LayerSnapshot, Layers, Merge, PortError, PortErrorKind, Progress,
+    Can, CopyOut, Effect, Layer, LayerFile, LayerSnapshot, Layers, Merge, PortError, PortErrorKind, Progress,
     Stream,
 };
 use xlsnap_types::model::DiskName;
@@ -37,6 +37,10 @@ impl Layers for Live {
 
     async fn stream(&self, stream: &Stream, progress: &dyn Progress) -> Result<(), PortError> {
         self.stream_layers(stream, progress).await
+    }
+
+    async fn limits(&self, stream: &Stream) -> Result<Can, PortError> {
+        self.limits_stream(stream).await
     }
 
     async fn park_stream(&self, stream: &Stream) -> Result<bool, PortError> {

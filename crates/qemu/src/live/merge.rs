@@ -16,6 +16,7 @@ mod words;
 
 pub(crate) use words::Before;
 
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -24,8 +25,8 @@ use tokio::time::sleep;
 use xlsnap_orchestrator::{Below, Effect, Layer, LayerFile, Merge, PortError, PortErrorKind, Progress};
 use xlsnap_qemu_img::backing_name;
 use xlsnap_qmp_transport::commands::{
-    BlockCommit, Cont, HumanMonitorCommand, JobCancel, JobComplete, JobDismiss, JobFinalize, JobInfo,
-    JobStatus, QueryJobs, Stop,
+    BlockCommit, BlockJobSetSpeed, Cont, HumanMonitorCommand, JobCancel, JobComplete, JobDismiss,
+    JobFinalize, JobInfo, JobStatus, QueryJobs, Stop,
 };
 use xlsnap_qmp_transport::{Command, Kind, QmpExt};
 
@@ -61,7 +62,21 @@ pub(super) fn is_done(id: &str, job_type: &str, status: JobStatus, error: Option
     id.starts_with(PREFIX) && job_type == "commit" && status == JobStatus::Concluded && error.is_none()
 }
 
+/// Whether a job in this status moves data, at a speed that can be changed.
+pub(super) fn takes_speed(status: JobStatus) -> bool {
+    matches!(status, JobStatus::Created | JobStatus::Running | JobStatus::Paused)
+}
+
 impl Live {
+    /// Gives a job that is met again the speed that it is to have. One that has just come to the end of its work takes none.
+    pub(super) async fn set_speed(&self, id: &str, rate: Option<NonZeroU64>) {
+        let Some(rate) = rate else { return };
+        let set = BlockJobSetSpeed { device: id.to_owned(), speed: rate.get() };
+        if let Err(error) = self.qmp.execute(set).await {
+            tracing::debug!(%error, job = id, "the speed of a job is not changed");
+        }
+    }
+
     pub(super) async fn merge_layers(&self, merge: &Merge, progress: &dyn Progress) -> Result<(), PortError> {
         if layers::is_gone(&merge.from)? {
             return Ok(());
@@ -142,7 +157,7 @@ impl Live {
     }
 
     async fn place(&self, merge: &Merge) -> Result<Place, PortError> {
-        let Merge { from, into, active, token, .. } = merge;
+        let Merge { from, into, active, token, rate, .. } = merge;
         let looked = self.look_again().await?;
         let mut nodes = self.nodes().await?;
         nodes.refuse_replaced(from)?;
@@ -164,6 +179,7 @@ impl Live {
             device: device.to_owned(),
             top_node: Some(top.to_owned()),
             base_node: Some(base.to_owned()),
+            speed: rate.map(NonZeroU64::get),
             auto_dismiss: Some(false),
             ..BlockCommit::default()
         };
@@ -297,7 +313,10 @@ impl Run<'_> {
                     }
                     // One that failed before: anew.
                 }
-                _ => {
+                status => {
+                    if !self.begun && takes_speed(status) {
+                        self.live.set_speed(&self.id, self.merge.rate).await;
+                    }
                     self.begun = true;
                     sleep(wait).await;
                     wait = (wait * 2).min(LATER);

@@ -8,18 +8,19 @@
 //! It tells that alone, since the job dismisses itself: while one that is done waits to be dismissed, QEMU 7.2 and 10.0 crash when they are
 //! asked for their nodes (`query-named-block-nodes`).
 
+use std::num::NonZeroU64;
 use std::path::Path;
 
 use tokio::sync::broadcast::error::TryRecvError;
 use tokio::time::sleep;
-use xlsnap_orchestrator::{Command, Effect, GuestState, PortError, PortErrorKind, Progress, Stream};
+use xlsnap_orchestrator::{Can, Command, Effect, GuestState, PortError, PortErrorKind, Progress, Stream};
 use xlsnap_qemu_img::backing_name;
 use xlsnap_qmp_transport::commands::{
     BlockStream, HumanMonitorCommand, JobCancel, JobFinalize, JobInfo, JobStatus,
 };
 use xlsnap_qmp_transport::{EventStream, Kind, QmpExt};
 
-use super::merge::{Before, LATER, PREFIX, SOON};
+use super::merge::{Before, LATER, PREFIX, SOON, takes_speed};
 use super::{Live, job};
 use crate::layers::{self, about_stream, unstreamed};
 use crate::{error, images};
@@ -73,12 +74,27 @@ impl Live {
         self.is_streamed(stream).await
     }
 
+    /// Whether a job of QEMU's does it: qemu-img knows no limit.
+    pub(super) async fn limits_stream(&self, stream: &Stream) -> Result<Can, PortError> {
+        let Stream { into, .. } = stream;
+        // What is made first is swapped in before data goes up into it.
+        if layers::is_gone(into)? {
+            return Ok(Can::Yes);
+        }
+        let looked = self.look_again().await?;
+        let mut nodes = self.nodes().await?;
+        let is_read = looked.disks.iter().filter_map(|found| found.medium.as_ref()).any(|medium| {
+            std::iter::once(&medium.file).chain(&medium.chain).any(|file| nodes.same(&into.file, file))
+        });
+        Ok(Can::unless((!is_read).then_some(layers::REBASE_IS_UNLIMITED)))
+    }
+
     async fn is_streamed(&self, stream: &Stream) -> Result<bool, PortError> {
         Ok(!layers::stands_on(&*self.qemu_img, &stream.into, &stream.was).await?)
     }
 
     async fn stream_place(&self, stream: &Stream) -> Result<Place, PortError> {
-        let Stream { into, was, below, token } = stream;
+        let Stream { into, was, below, rate, token } = stream;
         let looked = self.look_again().await?;
         let mut nodes = self.nodes().await?;
         for layer in [into, was].into_iter().chain(below) {
@@ -107,6 +123,7 @@ impl Live {
             device: node,
             base_node,
             backing_file,
+            speed: rate.map(NonZeroU64::get),
             auto_finalize: Some(false),
             auto_dismiss: None,
         }))
@@ -123,7 +140,9 @@ impl Live {
         let status = self.jobs().await?.into_iter().find(|job| job.id == id).map(|job| job.status);
         let mut words = Vec::new();
         match status {
-            Some(_) => {}
+            Some(status) => {
+                words.extend(stream.rate.filter(|_| takes_speed(status)).map(|_| qmp("block-job-set-speed")));
+            }
             None if self.is_streamed(stream).await? => return Ok(words),
             None => match self.stream_place(stream).await? {
                 Place::Closed => return Ok(vec![images::commands::stream(stream)]),
@@ -196,6 +215,9 @@ impl Run<'_> {
                 continue;
             };
             progress.bytes(job.current_progress, (job.total_progress > 0).then_some(job.total_progress));
+            if !self.begun && takes_speed(job.status) {
+                self.live.set_speed(&self.id, self.stream.rate).await;
+            }
             self.begun = true;
             if job.status == JobStatus::Pending {
                 self.finalize().await?;

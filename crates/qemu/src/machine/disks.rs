@@ -2,9 +2,9 @@
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
-    Bitmap, Can, CopyOut, Disks, Guest, GuestState, Health, ImageHealth, Inventory, Layer, LayerFile,
-    LayerSnapshot, Layers, Merge, NameSwap, Names, Overlay, Overlays, PortError, Progress, SnapshotAction,
-    SnapshotId, Stream,
+    Bitmap, Can, CopyOut, Disks, Guest, GuestState, Health, ImageFile, ImageHealth, Inventory, Layer,
+    LayerFile, LayerSnapshot, Layers, Merge, NameSwap, Names, Overlay, Overlays, PortError, Progress,
+    SnapshotAction, SnapshotId, Stream,
 };
 use xlsnap_types::model::{DiskName, ImageFormat};
 
@@ -95,6 +95,13 @@ impl Overlays for Machine {
         }
     }
 
+    async fn described(&self) -> Result<Vec<(DiskName, ImageFile)>, PortError> {
+        match self.holder()? {
+            Holder::Live(on) => Overlays::described(&on.live).await,
+            Holder::Images(images) => images.described().await,
+        }
+    }
+
     async fn adopt(&self, disk: &DiskName, file: &str, format: &ImageFormat) -> Result<(), PortError> {
         match self.holder()? {
             Holder::Live(on) => Overlays::adopt(&on.live, disk, file, format).await,
@@ -138,6 +145,13 @@ impl Layers for Machine {
         match self.holder()? {
             Holder::Live(on) => on.live.stream(stream, progress).await,
             Holder::Images(images) => images.stream(stream, progress).await,
+        }
+    }
+
+    async fn limits(&self, stream: &Stream) -> Result<Can, PortError> {
+        match self.holder()? {
+            Holder::Live(on) => on.live.limits(stream).await,
+            Holder::Images(images) => images.limits(stream).await,
         }
     }
 

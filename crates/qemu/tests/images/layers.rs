@@ -40,7 +40,14 @@ fn layer(file: &Path) -> LayerFile {
 }
 
 fn merge(from: &Path, into: &Path) -> Merge {
-    Merge { from: layer(from), into: layer(into), active: false, above: Vec::new(), token: "abc".into() }
+    Merge {
+        from: layer(from),
+        into: layer(into),
+        active: false,
+        above: Vec::new(),
+        rate: None,
+        token: "abc".into(),
+    }
 }
 
 /// A base with a snapshot inside, a middle, a top and a second child of the middle, by relative names; each holds its own data.

@@ -43,6 +43,7 @@ pub(crate) fn merge(from: &Path, into: &Path) -> Merge {
         into: layer(into),
         active,
         above: Vec::new(),
+        rate: None,
         token: "0123456789abcdefghijklmn".into(),
     }
 }
@@ -304,6 +305,7 @@ async fn a_raw_base_and_a_smaller_one_take_what_comes_down() {
             into: LayerFile { identity: None, ..into },
             active: true,
             above: Vec::new(),
+            rate: None,
             token: "x".into(),
         };
         assert_eq!(alone.merge(&merge, &Unwatched).await.unwrap_err().kind, PortErrorKind::Refused);

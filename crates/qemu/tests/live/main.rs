@@ -9,6 +9,7 @@ mod inventory;
 mod layers;
 mod names;
 mod overlay;
+mod rate;
 mod revertible;
 mod snapshot;
 mod trouble;

@@ -1,6 +1,7 @@
 //! Overlay files: made once, removed only when they are ours and unused.
 
 use std::fs;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -146,7 +147,13 @@ impl QemuImg for OnlyOn {
         panic!("a bitmap is QEMU's to remove")
     }
 
-    async fn commit(&self, _: &Image, _: &Image, _: &(dyn Fn(f64) + Send + Sync)) -> Result<(), Error> {
+    async fn commit(
+        &self,
+        _: &Image,
+        _: &Image,
+        _: Option<NonZeroU64>,
+        _: &(dyn Fn(f64) + Send + Sync),
+    ) -> Result<(), Error> {
         panic!("an image that QEMU has open is QEMU's to merge")
     }
 

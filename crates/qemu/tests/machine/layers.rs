@@ -27,7 +27,14 @@ fn layer(file: &Path) -> LayerFile {
 }
 
 fn merge(from: &Path, into: &Path, token: &str) -> Merge {
-    Merge { from: layer(from), into: layer(into), active: false, above: Vec::new(), token: token.to_owned() }
+    Merge {
+        from: layer(from),
+        into: layer(into),
+        active: false,
+        above: Vec::new(),
+        rate: None,
+        token: token.to_owned(),
+    }
 }
 
 /// An overlay that is made, and not used yet.
@@ -108,7 +115,13 @@ async fn two_snapshots_there_back_and_gone() {
 }
 
 fn stream(into: &Path, was: &Path, below: Option<&Path>, token: &str) -> Stream {
-    Stream { into: layer(into), was: layer(was), below: below.map(layer), token: token.to_owned() }
+    Stream {
+        into: layer(into),
+        was: layer(was),
+        below: below.map(layer),
+        rate: None,
+        token: token.to_owned(),
+    }
 }
 
 /// What an image's header says of what is below it.

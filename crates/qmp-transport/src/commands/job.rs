@@ -87,6 +87,9 @@ pub struct BlockJobInfo {
     /// How much is done.
     #[serde(default)]
     pub offset: u64,
+    /// The most bytes that it moves in a second; 0 for as many as it can.
+    #[serde(default)]
+    pub speed: u64,
     /// Why it failed, when it did.
     pub error: Option<String>,
 }
@@ -110,6 +113,9 @@ pub struct BlockCommit {
     /// no other program understands. Not when `top_node` is the disk's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backing_file: Option<String>,
+    /// The most bytes that it moves in a second; as many as it can when it is not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speed: Option<u64>,
     /// Whether it takes effect without [`JobFinalize`]; QEMU's default is yes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auto_finalize: Option<bool>,
@@ -132,12 +138,24 @@ pub struct BlockStream {
     /// The name for `base_node`'s file in the header of `device`: without it QEMU may write one that no other program understands.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backing_file: Option<String>,
+    /// The most bytes that it moves in a second; as many as it can when it is not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speed: Option<u64>,
     /// Whether it takes effect without [`JobFinalize`]; QEMU's default is yes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auto_finalize: Option<bool>,
     /// Whether it goes without [`JobDismiss`]; QEMU's default is yes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auto_dismiss: Option<bool>,
+}
+
+/// Changes how fast a job is that moves data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BlockJobSetSpeed {
+    /// The job.
+    pub device: String,
+    /// The most bytes that it moves in a second; 0 for as many as it can.
+    pub speed: u64,
 }
 
 /// Lets a concluded job go.
@@ -173,6 +191,7 @@ command! {
     QueryBlockJobs = "query-block-jobs" -> Vec<BlockJobInfo>;
     BlockCommit = "block-commit" -> Nothing;
     BlockStream = "block-stream" -> Nothing;
+    BlockJobSetSpeed = "block-job-set-speed" -> Nothing;
     JobDismiss = "job-dismiss" -> Nothing;
     JobComplete = "job-complete" -> Nothing;
     JobCancel = "job-cancel" -> Nothing;

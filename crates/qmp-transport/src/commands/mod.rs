@@ -45,8 +45,8 @@ pub use graph::{BlockGraph, GraphEdge, GraphNode, GraphNodeKind, QueryBlockGraph
 pub use introspect::{CommandInfo, QueryCommands, QueryName, QueryQmpSchema, QueryUuid, QueryVersion};
 pub use introspect::{NameInfo, UuidInfo, VersionInfo, VersionTriple};
 pub use job::{
-    BlockCommit, BlockJobInfo, BlockStream, JobCancel, JobComplete, JobDismiss, JobFinalize, JobInfo,
-    JobStatus, QueryBlockJobs, QueryJobs,
+    BlockCommit, BlockJobInfo, BlockJobSetSpeed, BlockStream, JobCancel, JobComplete, JobDismiss,
+    JobFinalize, JobInfo, JobStatus, QueryBlockJobs, QueryJobs,
 };
 pub use migration::{
     MemorySize, Migrate, MigrateCancel, MigrateContinue, MigrateIncoming, MigrateSetCapabilities,

@@ -311,6 +311,13 @@ impl FakeBackend {
         self.state().files.remove(file);
     }
 
+    /// Gives a file another name, as a user would: what names it does not follow.
+    pub fn move_file(&self, from: &str, to: &str) {
+        let mut state = self.state();
+        let image = state.files.remove(from).expect("the file is there");
+        state.files.insert(to.to_owned(), image);
+    }
+
     /// Changes a file, as another program would.
     pub fn change<T>(&self, file: &str, change: impl FnOnce(&mut Image) -> T) -> T {
         change(self.state().files.get_mut(file).expect("the file is there"))

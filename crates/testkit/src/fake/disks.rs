@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
-    Bitmap, Can, Disk, Disks, Effect, GuestState, Inventory, Overlay, Overlays, PortError, PortErrorKind,
-    SnapshotAction, SnapshotId,
+    Bitmap, Can, Disk, Disks, Effect, GuestState, ImageFile, Inventory, Overlay, Overlays, PortError,
+    PortErrorKind, SnapshotAction, SnapshotId,
 };
 use xlsnap_types::model::{DiskName, ImageFormat};
 
@@ -282,6 +282,20 @@ impl Overlays for FakeBackend {
             }
             state.files.remove(&overlay.file);
             Ok(())
+        })
+    }
+
+    async fn described(&self) -> Result<Vec<(DiskName, ImageFile)>, PortError> {
+        self.faults().port("overlays.described", || {
+            let state = self.state();
+            let format = |file: &String| state.files.get(file).map(|image| image.format.clone());
+            let with_image = state.disks.iter().filter(|disk| !disk.described.is_empty());
+            let images = with_image.map(|disk| {
+                let file = disk.described.clone();
+                let format = format(&file).unwrap_or(ImageFormat::Qcow2);
+                (disk.name.clone(), ImageFile { file, format })
+            });
+            Ok(images.collect())
         })
     }
 

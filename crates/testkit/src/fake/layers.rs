@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
-    Below, CopyOut, FileIdentity, GuestState, Layer, LayerFile, LayerSnapshot, Layers, Merge, PortError,
+    Below, Can, CopyOut, FileIdentity, GuestState, Layer, LayerFile, LayerSnapshot, Layers, Merge, PortError,
     PortErrorKind, Progress, Stream,
 };
 use xlsnap_types::model::{DiskName, Stamp};
@@ -257,6 +257,12 @@ impl Layers for FakeBackend {
         self.layers("layers.stream", |state| {
             state.refuse_job([&stream.into.file, &stream.was.file])?;
             state.stream(stream)
+        })
+    }
+
+    async fn limits(&self, _stream: &Stream) -> Result<Can, PortError> {
+        self.layers("layers.limits", |state| {
+            Ok(Can::unless((state.guest == GuestState::Off).then_some("nothing limits it while it is off")))
         })
     }
 

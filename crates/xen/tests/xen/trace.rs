@@ -1,5 +1,6 @@
 //! What had an effect, in the order in which it happened: commands of xl, of qemu-img, and of QEMU's monitor.
 
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -129,10 +130,11 @@ impl QemuImg for Traced {
         &self,
         top: &Image,
         base: &Image,
+        rate: Option<NonZeroU64>,
         done: &(dyn Fn(f64) + Send + Sync),
     ) -> Result<(), Error> {
         self.push("commit", top);
-        self.program.commit(top, base, done).await
+        self.program.commit(top, base, rate, done).await
     }
 
     async fn copy_snapshot(

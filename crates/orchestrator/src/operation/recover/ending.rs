@@ -9,11 +9,12 @@ use crate::journal::{Direction, Journal};
 use crate::look::{holds_memory, is_named, is_ours, is_taken};
 use crate::operation::back::look;
 use crate::operation::delete::{Tree, moved, names};
+use crate::operation::guest;
 use crate::plan::{deletion_stages, heir, layer_deletion_stages};
 use crate::step::{Does, Expected, ImageTarget, Look, Stage, Step, UndoPoint, back};
 use crate::{
-    Below, DomainRef, Effect, Error, Kind, Layer, LayerFile, LayerSnapshot, Merge, NameSwap, Operation,
-    Outcome, Overlay, Ports, Run, SaveTo, SnapshotAction, SnapshotDeletion,
+    Below, Can, DomainRef, Effect, Error, Inventory, Kind, Layer, LayerFile, LayerSnapshot, Merge, NameSwap,
+    Operation, Outcome, Overlay, Ports, Run, SaveTo, SnapshotAction, SnapshotDeletion,
 };
 
 /// Whether the record that a creation was to store is there.
@@ -91,7 +92,16 @@ impl Ending {
         journal: &Journal,
         without_memory: bool,
     ) -> Result<(Self, Look), Error> {
-        let look = look(ports, domain, journal).await?;
+        let look = match journal.operation() {
+            // The disks cannot be looked at: their description may name an image that is not there.
+            Operation::Relocate => Look {
+                guest: guest(ports, domain).await?,
+                inventory: Inventory::default(),
+                restart: Can::Yes,
+                foreign: false,
+            },
+            _ => look(ports, domain, journal).await?,
+        };
         let (stored, in_layers) = (stored(ports, domain, journal).await?, in_layers(ports, journal).await);
         let facts = Facts { look: &look, in_layers, stored, without_memory };
         let tree = Tree::read(ports.store, domain).await?;
@@ -106,6 +116,8 @@ impl Ending {
             // Its record is all that it makes.
             Operation::Adopt if facts.stored => Ok(Self::completed(Vec::new())),
             Operation::Adopt => Self::undone(journal, &[], &look),
+            // Each of its steps may be done again.
+            Operation::Relocate => Ok(Self::completed(journal.stages.clone())),
         };
         let mut ending = ending?;
         ending.drop_done(ports).await;

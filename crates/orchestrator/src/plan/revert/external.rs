@@ -255,7 +255,7 @@ pub(super) fn tidying(facts: &RevertFacts<'_>, tops: &[NewTop], names: &[NameSwa
     let unnoted = facts.layers.unnoted(facts.inventory, tops);
     add.extend(unnoted.into_iter().filter(|note| !is_moved(&note.file.file)));
     let (gone, flat) = (BTreeSet::new(), BTreeSet::new());
-    let tidying = Tidying { gone: &gone, merges: Merges::Left, flat: &flat, id: facts.id };
+    let tidying = Tidying { gone: &gone, merges: Merges::Left, flat: &flat, id: facts.id, rate: None };
     let tidied = after.tidy(facts.domain, &inventory, &tidying);
     // What becomes of these has steps of its own, which may be done before the note is written once more.
     let goes = |file: &str| {

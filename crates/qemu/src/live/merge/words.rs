@@ -3,7 +3,7 @@
 use xlsnap_orchestrator::{Command, Does, LayerFile, Merge, PortError};
 use xlsnap_qmp_transport::commands::JobStatus;
 
-use super::{Live, PREFIX, Place, is_done};
+use super::{Live, PREFIX, Place, is_done, takes_speed};
 use crate::images::commands;
 use crate::inventory::swapped;
 use crate::layers;
@@ -49,7 +49,9 @@ impl Live {
         let mut words = Vec::new();
         match status {
             Some(JobStatus::Concluded) => return Ok(words),
-            Some(_) => {}
+            Some(status) => {
+                words.extend(merge.rate.filter(|_| takes_speed(status)).map(|_| qmp("block-job-set-speed")));
+            }
             None => match self.place(merge).await? {
                 Place::Closed => return Ok(vec![commands::merge(merge)]),
                 Place::Unused | Place::OnlyBelow => {

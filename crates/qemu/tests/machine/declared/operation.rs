@@ -81,7 +81,7 @@ impl Op {
 
     pub(super) fn flatten(disks: &[&str], keep: Option<usize>) -> Self {
         let disks = disks.iter().map(|at| DiskName::new(*at).unwrap()).collect();
-        Self::Flatten(FlattenRequest { disks, keep })
+        Self::Flatten(FlattenRequest { disks, keep, ..FlattenRequest::default() })
     }
 
     pub(super) fn revert(given: &str) -> Self {

@@ -291,7 +291,11 @@ pub async fn flattened_disks_stand_on_nothing<W: Backend>(make: impl AsyncFn(&[T
         taken(&mut backend, &mut held, "e2", &BOTH, 3).await;
         write_both(&mut backend, 4).await;
         let tops = images(&backend).await;
-        flat(&mut backend, &FlattenRequest { disks: only.into_iter().map(disk).collect(), keep: None }).await;
+        flat(
+            &mut backend,
+            &FlattenRequest { disks: only.into_iter().map(disk).collect(), ..FlattenRequest::default() },
+        )
+        .await;
         assert_both_read(&mut backend, 4).await;
         assert_held(&mut backend, &held, "flat").await;
         assert_eq!(base(&backend, "vda").await, Below::Nothing);
@@ -336,7 +340,7 @@ pub async fn a_disk_with_snapshots_inside_its_overlay_is_not_flattened<W: Backen
     on(&mut backend).await;
     taken(&mut backend, &mut held, "e2", &["vda"], 4).await;
     write_both(&mut backend, 5).await;
-    flat(&mut backend, &FlattenRequest { disks: [disk("vda")].into(), keep: None }).await;
+    flat(&mut backend, &FlattenRequest { disks: [disk("vda")].into(), ..FlattenRequest::default() }).await;
     assert_held(&mut backend, &held, "flat").await;
     assert_both_read(&mut backend, 5).await;
 }

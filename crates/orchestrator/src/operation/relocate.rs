@@ -1,0 +1,310 @@
+//! Following files of chains that the user moved or renamed.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use tracing::Instrument;
+use uuid::Uuid;
+use xlsnap_conf_store::{Entry, Record};
+use xlsnap_types::model::{DiskName, ImageFormat, LayerRecord, SnapshotName};
+
+use super::{finish, guest, inventory, refuse_pending};
+use crate::error::{from_port, from_store};
+use crate::execute::Execution;
+use crate::journal::Journal;
+use crate::plan::{self, Moved, RelocateFacts};
+use crate::session::{Session, pending};
+use crate::step::ImageFile;
+use crate::{
+    Below, DomainRef, Effect, Error, GuestState, Kind, Layer, LayerFile, Operation, Outcome, Ports,
+    RelocatePlan, RelocateReport, RelocateRequest,
+};
+
+/// The most files of a domain that are looked at.
+const MOST: usize = 4_096;
+
+/// Plans what follows files that were moved, with no effect: a dry run.
+///
+/// # Errors
+/// [`Kind::NotFound`] when nothing of the domain's names such a file; [`Kind::Refused`] when one is there still under its old name, is not
+/// there under the new one, or is another file; [`Kind::Busy`] while a process has one open; [`Kind::RecoveryPending`] when an
+/// operation was interrupted, so that the plan would not last.
+///
+/// # Cancel safety
+/// It only looks.
+pub async fn plan_relocate(
+    ports: &Ports<'_>,
+    domain: &DomainRef,
+    request: &RelocateRequest,
+) -> Result<RelocatePlan, Error> {
+    refuse_pending(ports, domain).await?;
+    plan(ports, domain, request).instrument(tracing::info_span!("plan_relocate", domain = %domain.name)).await
+}
+
+impl Session<'_> {
+    /// Makes everything that names files of the domain's chains name them as they are called now, after the user moved or
+    /// renamed them: the headers of the images above them (a relative name stays relative), the records, the ledger and the
+    /// domain's description. Each is first compared with what is known of the file. No file is moved, and no data written.
+    ///
+    /// # Errors
+    /// As [`plan_relocate`]; [`Kind::Failed`] when everything is as it was; [`Kind::RecoveryPending`] when part of it was done:
+    /// recovery goes on with it.
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves what a crash would: [`crate::recover`], or the next operation, completes it.
+    pub async fn relocate(
+        &self,
+        ports: &Ports<'_>,
+        request: &RelocateRequest,
+        id: Uuid,
+    ) -> Result<RelocateReport, Error> {
+        let work = async {
+            let recovered = finish(self, ports).await?;
+            match relocate_in(self, ports, request, id).await {
+                Ok(report) => Ok(RelocateReport { recovered, ..report }),
+                // The repeat of one that was cut short: recovery has just finished it.
+                Err(error)
+                    if error.kind() == Kind::NotFound
+                        && recovered.as_ref().is_some_and(|recovered| {
+                            recovered.operation == Operation::Relocate
+                                && recovered.outcome == Outcome::Completed
+                        }) =>
+                {
+                    Ok(RelocateReport { files: Vec::new(), warnings: Vec::new(), recovered })
+                }
+                Err(error) => Err(error.with_recovered(recovered)),
+            }
+        };
+        work.instrument(tracing::info_span!("relocate", domain = %self.domain.name, %id)).await
+    }
+}
+
+async fn relocate_in(
+    session: &Session<'_>,
+    ports: &Ports<'_>,
+    request: &RelocateRequest,
+    id: Uuid,
+) -> Result<RelocateReport, Error> {
+    let RelocatePlan { files, mut warnings, stages } = plan(ports, session.domain, request).await?;
+    let name = SnapshotName::new("relocate").expect("it is a word");
+    let mut journal = Journal::new(id, Operation::Relocate, name, stages);
+    session.intend(&journal).await?;
+    let execution = Execution::new(session, ports, id);
+    if let Err(fault) = execution.forward(&mut journal).await {
+        let message = format!("the files of domain {} are not followed", session.domain.name);
+        if !fault.begun.is_empty() {
+            return Err(pending(format!("{message} to the end"), Effect::Unknown).with_source(fault.error));
+        }
+        return Err(match session.set_journal(None).await {
+            Ok(()) => {
+                let message = format!("{message}: {}", fault.error);
+                let kind = if fault.error.kind() == Kind::Busy { Kind::Busy } else { Kind::Failed };
+                fault.error.ended_as(kind, Effect::None).reworded(message)
+            }
+            Err(e) => {
+                pending(format!("{message}, and the journal cannot be removed"), Effect::None).with_source(e)
+            }
+        });
+    }
+    session.close_journal(&mut warnings).await;
+    warnings.extend(execution.into_found().warnings);
+    Ok(RelocateReport { files, warnings, recovered: None })
+}
+
+/// What the store has of the domain.
+struct Stored {
+    records: BTreeMap<SnapshotName, Record>,
+    ledger: Vec<LayerRecord>,
+    /// The records that cannot be read.
+    spoilt: Vec<String>,
+}
+
+impl Stored {
+    async fn read(ports: &Ports<'_>, domain: &DomainRef) -> Result<Self, Error> {
+        let unreadable =
+            |e| from_store(e, format!("what is stored of domain {} cannot be read", domain.name));
+        let (mut records, mut spoilt) = (BTreeMap::new(), Vec::new());
+        let mut visit = |entry: Entry| match (SnapshotName::new(&entry.name), entry.record) {
+            (Ok(name), Ok(record)) => drop(records.insert(name, record)),
+            _ => spoilt.push(entry.name),
+        };
+        ports.store.list(domain.uuid, &mut visit).await.map_err(unreadable)?;
+        let of_domain = ports.store.domain_record(domain.uuid).await.map_err(unreadable)?;
+        Ok(Self { records, spoilt, ledger: of_domain.map(|record| record.layers).unwrap_or_default() })
+    }
+}
+
+async fn plan(
+    ports: &Ports<'_>,
+    domain: &DomainRef,
+    request: &RelocateRequest,
+) -> Result<RelocatePlan, Error> {
+    let about = format!("files of domain {} cannot be followed", domain.name);
+    let described = ports.overlays.need(&about)?.described().await;
+    let described = described.map_err(|e| from_port(e, about.clone()))?;
+    let stored = Stored::read(ports, domain).await?;
+    // One that is off may lack an image, and then nothing tells more of its disks.
+    let open = match guest(ports, domain).await? {
+        GuestState::Off => None,
+        _ => {
+            let disks = inventory(ports, domain).await?.disks;
+            Some(disks.into_iter().map(|disk| disk.image).filter(|image| !image.is_empty()).collect())
+        }
+    };
+    let known = plan::named(&described, &stored.records, &stored.ledger);
+    let moved = moved(ports, domain, request, &known).await?;
+    let mut warnings = refuse_claimed(ports, domain, &moved, &described).await?;
+    let tops = open.iter().flatten().map(|file: &String| file.as_str());
+    let found = survey(ports, domain, &moved, &known, tops).await?;
+    let facts = RelocateFacts {
+        domain,
+        described: &described,
+        records: &stored.records,
+        ledger: &stored.ledger,
+        moved: &moved,
+        found: &found,
+        open: open.as_ref(),
+    };
+    let mut plan = plan::relocate(&facts, request)?;
+    let spoilt = stored.spoilt.iter().map(|name| {
+        format!("the record of snapshot {name} cannot be read, and stays as it is: it may name the files as they were called")
+    });
+    warnings.extend(spoilt);
+    warnings.append(&mut plan.warnings);
+    Ok(RelocatePlan { warnings, ..plan })
+}
+
+/// The files that a request means, of those that something names.
+async fn moved(
+    ports: &Ports<'_>,
+    domain: &DomainRef,
+    request: &RelocateRequest,
+    known: &[LayerFile],
+) -> Result<Moved, Error> {
+    let refuse = |kind, message: String, advice: &str| {
+        Err(Error::new(kind, Effect::None, message).with_advice(advice.to_owned()))
+    };
+    let about = format!("files of domain {} cannot be followed", domain.name);
+    let overlays = ports.overlays.need(&about)?;
+    let exists = async |file: &str| {
+        let found = overlays.exists(file).await;
+        found.map_err(|e| from_port(e, format!("whether {file} is there cannot be told")))
+    };
+    let (mut moved, mut still_there) = (Moved::default(), None);
+    for LayerFile { disk, file, .. } in known {
+        let Some((to, is_itself)) = plan::new_name(&request.moves, file) else { continue };
+        if exists(file).await? {
+            let message = format!("{file} (disk {disk} of domain {}) is there still", domain.name);
+            if is_itself || to == *file {
+                return refuse(
+                    Kind::Refused,
+                    message,
+                    "move it first; a copy is no move until the file is gone from its old place",
+                );
+            }
+            still_there = still_there.or(Some(message));
+            continue;
+        }
+        if !exists(&to).await? {
+            let message = format!("{file} (disk {disk} of domain {}) is not at {to}", domain.name);
+            return refuse(Kind::Refused, message, "name the place where it is");
+        }
+        if let Some((other, _)) = moved.0.iter().find(|(_, now)| **now == to) {
+            if plan::plain(other) == plan::plain(file) {
+                continue;
+            }
+            let message = format!("{other} and {file} cannot both be {to} (domain {})", domain.name);
+            return refuse(Kind::Refused, message, "name the file of each");
+        }
+        moved.0.insert(file.clone(), to);
+    }
+    for wanted in &request.moves {
+        let is_met = moved.0.keys().any(|file| plan::new_name(std::slice::from_ref(wanted), file).is_some());
+        if is_met {
+            continue;
+        }
+        if let Some(message) = still_there {
+            return refuse(
+                Kind::Refused,
+                message,
+                "move it first; a copy is no move until the file is gone from its old place",
+            );
+        }
+        let message = format!("nothing of domain {} names a file {}", domain.name, wanted.old);
+        let names: Vec<&str> = known.iter().map(|known| known.file.as_str()).collect();
+        let advice = format!(
+            "its files are: {}; the header of another one is changed by qemu-img rebase -u",
+            names.join(", ")
+        );
+        return refuse(Kind::NotFound, message, &advice);
+    }
+    Ok(moved)
+}
+
+/// Refuses a file that another domain uses as the image of a disk. A sentence for each old name that other domains have still.
+async fn refuse_claimed(
+    ports: &Ports<'_>,
+    domain: &DomainRef,
+    moved: &Moved,
+    described: &[(DiskName, ImageFile)],
+) -> Result<Vec<String>, Error> {
+    let Some(claims) = ports.claims.get() else { return Ok(Vec::new()) };
+    let unknown = |e| {
+        from_port(e, format!("which other domains use the files of domain {} cannot be told", domain.name))
+    };
+    let tops: Vec<String> =
+        described.iter().filter_map(|(_, image)| moved.0.get(&image.file)).cloned().collect();
+    if let Some((file, why)) = claims.of(&tops).await.map_err(unknown)?.into_iter().next() {
+        let message = format!("{file} cannot be the image of a disk of domain {}: {why}", domain.name);
+        return Err(Error::new(Kind::Refused, Effect::None, message)
+            .with_advice("name the file that was moved; a disk belongs to one domain"));
+    }
+    let old: Vec<String> = moved.0.keys().cloned().collect();
+    let claimed = claims.of(&old).await.map_err(unknown)?;
+    let told = claimed.into_iter().map(|(file, why)| {
+        format!("{file}: {why}; that domain does not follow it by this command (xlsnap check DOMAIN --relocate there too)")
+    });
+    Ok(told.collect())
+}
+
+/// Looks at all files that something names, by the names that they have now, and at what is below them.
+async fn survey(
+    ports: &Ports<'_>,
+    domain: &DomainRef,
+    moved: &Moved,
+    known: &[LayerFile],
+    tops: impl Iterator<Item = &str>,
+) -> Result<BTreeMap<String, (DiskName, Layer)>, Error> {
+    let layers = ports.layers.need(&format!("files of domain {} cannot be followed", domain.name))?;
+    let mut waiting: VecDeque<LayerFile> = known
+        .iter()
+        .map(|known| LayerFile { file: moved.now(&known.file).to_owned(), ..known.clone() })
+        .collect();
+    // A process may know an image that no description names.
+    let disk = known.first().map(|known| known.disk.clone());
+    waiting.extend(tops.zip(disk.into_iter().cycle()).map(|(file, disk)| LayerFile {
+        disk,
+        file: moved.now(file).to_owned(),
+        format: ImageFormat::Qcow2,
+        identity: None,
+    }));
+    let mut asked: BTreeSet<String> = BTreeSet::new();
+    let mut found = BTreeMap::new();
+    while let Some(file) = waiting.pop_front() {
+        if asked.len() >= MOST || !asked.insert(file.file.clone()) {
+            continue;
+        }
+        let looked = layers.look(&file).await.map_err(|e| {
+            let what =
+                format!("{} (disk {} of domain {}) cannot be looked at", file.file, file.disk, domain.name);
+            from_port(e, what)
+        })?;
+        let Some(layer) = looked else { continue };
+        if let Below::File { file: base, format } = &layer.base {
+            let format = format.clone().unwrap_or(ImageFormat::Raw);
+            let base = moved.now(base).to_owned();
+            waiting.push_back(LayerFile { disk: file.disk.clone(), file: base, format, identity: None });
+        }
+        found.insert(file.file, (file.disk, layer));
+    }
+    Ok(found)
+}

@@ -1,0 +1,211 @@
+//! Files that were moved: what names them follows, whatever fails and crashes meanwhile.
+
+use std::collections::BTreeMap;
+
+use xlsnap_orchestrator::{
+    Error, FileMove, Kind, RelocateReport, RelocateRequest, Session, Uuid, plan_relocate, planned_stages,
+    recover,
+};
+use xlsnap_testkit::fake::{FakeBackend, Fault, Moment};
+use xlsnap_types::model::{LayerRecord, SnapshotName};
+
+use crate::common::{Op, assert_whole, refused, told};
+use crate::sweep::{Power, write};
+
+/// Disks that read 3, with the external snapshots a (1) and b (2) of both, and c inside what `vda` writes to; off.
+async fn chains() -> FakeBackend {
+    let backend = FakeBackend::qcow2(&["vda", "vdb"]);
+    for (content, given) in [(1, "a"), (2, "b")] {
+        write(&backend, content);
+        Op::external(given, &["vda", "vdb"]).run(&backend).await.unwrap();
+    }
+    write(&backend, 3);
+    Op::create("c").run(&backend).await.unwrap();
+    backend.power(Power::Off.guest());
+    backend.faults().clear();
+    backend
+}
+
+fn request(moves: &[(&str, &str)]) -> RelocateRequest {
+    let moves = moves.iter().map(|(old, new)| FileMove { old: (*old).to_owned(), new: (*new).to_owned() });
+    RelocateRequest { moves: moves.collect(), ..RelocateRequest::default() }
+}
+
+async fn relocate(backend: &FakeBackend, request: &RelocateRequest) -> Result<RelocateReport, Error> {
+    let (ports, domain) = (backend.ports(), backend.domain());
+    let session = Session::open(ports.store, ports.clock, &domain, "relocate").await?;
+    session.relocate(&ports, request, Uuid::from_u128(9)).await
+}
+
+/// The overlay, the image and the file that was made, of a part of a record.
+type Part = (Option<String>, String, Option<String>);
+
+/// All that names a file.
+#[derive(Debug, PartialEq, Eq)]
+struct Names {
+    described: Vec<String>,
+    headers: BTreeMap<String, Option<String>>,
+    records: BTreeMap<SnapshotName, Vec<Part>>,
+    ledger: Vec<LayerRecord>,
+}
+
+fn names(backend: &FakeBackend) -> Names {
+    let described = backend.disk_names();
+    let headers = backend.files().into_iter().map(|file| {
+        let base = backend.change(&file, |image| image.base.clone());
+        (file, base)
+    });
+    let records = backend.store().records(FakeBackend::UUID).into_iter().map(|(name, record)| {
+        let meta = record.meta.unwrap();
+        let parts = record.snapshot.disks.into_iter().zip(meta.disks);
+        (name, parts.map(|(part, meta)| (part.file, meta.image, meta.made)).collect())
+    });
+    let mut ledger = backend.store().layers(FakeBackend::UUID);
+    ledger.sort_by(|a, b| a.file.cmp(&b.file));
+    Names {
+        described: described.iter().map(|disk| backend.disk(disk.as_str()).described).collect(),
+        headers: headers.collect(),
+        records: records.collect(),
+        ledger,
+    }
+}
+
+/// A base of `vda`, what `vdb` writes to, and the layer between, by its directory.
+fn move_files(backend: &FakeBackend) -> RelocateRequest {
+    let base = "/images/vda.qcow2";
+    let top = backend.disk("vdb").described;
+    backend.move_file(base, "/images/base");
+    backend.move_file(&top, "/new/top");
+    request(&[(base, "/images/base"), (&top, "/new/top")])
+}
+
+#[tokio::test]
+async fn everything_follows_or_nothing_whatever_fails() {
+    let start = chains().await;
+    let request = move_files(&start);
+    let clean = start.fork();
+    relocate(&clean, &request).await.unwrap();
+    assert_whole(&clean, "sound").await;
+    let (before, after) = (names(&start), names(&clean));
+    assert_ne!(before, after);
+    let calls = clean.faults().calls();
+    let mut completed = 0;
+    for (at, call) in calls.iter().enumerate() {
+        for fault in [
+            Fault::Refused,
+            Fault::Lost(Moment::Before),
+            Fault::Lost(Moment::After),
+            Fault::Crash(Moment::Before),
+            Fault::Crash(Moment::After),
+        ] {
+            let about = format!("call {at} ({}) meets {fault:?}", call.method);
+            let backend = start.fork();
+            backend.faults().plan(at, fault);
+            let result = relocate(&backend, &request).await;
+            if let Err(error) = &result
+                && !backend.faults().crashed()
+                && error.kind() != Kind::RecoveryPending
+            {
+                assert_eq!(names(&backend), before, "{about}: {}", told(error));
+            }
+            backend.restart();
+            let left = backend.fork();
+            let recovered = recover(&backend.ports(), &backend.domain()).await;
+            let recovered =
+                recovered.unwrap_or_else(|e| panic!("{about}: it does not recover: {}", told(&e)));
+            completed += usize::from(recovered.is_some());
+            let now = names(&backend);
+            assert!(now == before || now == after, "{about}: {now:#?}");
+            // The repeat finishes it.
+            match relocate(&left, &request).await {
+                Ok(_) => {}
+                Err(error) => assert_eq!(error.kind(), Kind::NotFound, "{about}: {}", told(&error)),
+            }
+            assert_eq!(names(&left), after, "{about}");
+            assert_whole(&left, &about).await;
+            for (disk, content) in [("vda", 3), ("vdb", 3)] {
+                assert_eq!(left.read(disk), content, "{about}");
+            }
+        }
+    }
+    assert!(completed > 5, "{completed}");
+}
+
+/// The domain goes on: each snapshot is gone back to, and all go.
+#[tokio::test]
+async fn what_was_followed_is_as_any_other() {
+    let backend = chains().await;
+    let report = relocate(&backend, &move_files(&backend)).await.unwrap();
+    let files: Vec<&str> = report.files.iter().map(|file| file.to.as_str()).collect();
+    assert_eq!(files, ["/images/base", "/new/top"]);
+    for (given, content) in [("a", 1), ("b", 2), ("c", 3)] {
+        Op::revert(given).run(&backend).await.unwrap();
+        assert_eq!((backend.read("vda"), backend.read("vdb")), (content, content), "{given}");
+        assert_whole(&backend, given).await;
+    }
+    for given in ["b", "a", "c"] {
+        Op::delete(given).run(&backend).await.unwrap();
+        assert_whole(&backend, given).await;
+    }
+}
+
+#[tokio::test]
+async fn a_dry_run_says_what_a_run_does() {
+    let backend = chains().await;
+    let request = move_files(&backend);
+    let before = names(&backend);
+    let plan = plan_relocate(&backend.ports(), &backend.domain(), &request).await.unwrap();
+    assert_eq!(names(&backend), before);
+    let declared = planned_stages(backend.ports().commands, &plan.stages).await.unwrap();
+    let declared: Vec<String> =
+        declared.into_iter().flat_map(|stage| stage.commands).map(|command| command.command).collect();
+    backend.faults().clear();
+    relocate(&backend, &request).await.unwrap();
+    let done: Vec<&str> = backend.faults().calls().into_iter().map(|call| call.method).collect();
+    let effects = ["layers.reheader", "overlays.adopt", "lock.store", "lock.set_domain_record"];
+    let done: Vec<&str> = done.into_iter().filter(|method| effects.contains(method)).collect();
+    assert_eq!(done, declared);
+}
+
+#[tokio::test]
+async fn what_cannot_be_followed_is_refused_by_name() {
+    let start = chains().await;
+    let base = "/images/vda.qcow2";
+    let given = request(&[(base, "/images/base")]);
+    let there = start.fork();
+    refused(relocate(&there, &given).await, &[base, "is there still"]);
+    let backend = start.fork();
+    backend.move_file(base, "/images/base");
+    refused(relocate(&backend, &request(&[(base, "/images/other")])).await, &["is not at /images/other"]);
+    let top = backend.disk("vda").described;
+    refused(relocate(&backend, &request(&[(base, &top)])).await, &[&top, "already"]);
+    let error = relocate(&backend, &request(&[("/images/unknown", "/images/base")])).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::NotFound, "{}", told(&error));
+
+    // Another file of another length and time.
+    backend.change("/images/base", |image| {
+        image.inode += 1000;
+        image.modified += 1;
+    });
+    refused(
+        relocate(&backend, &given).await,
+        &["/images/base is not /images/vda.qcow2", "cp -p", "--keep-base vda"],
+    );
+    // The same file, written to.
+    let backend = start.fork();
+    backend.move_file(base, "/images/base");
+    backend.change("/images/base", |image| image.modified += 1);
+    refused(relocate(&backend, &given).await, &["was written to since", "--keep-base vda"]);
+    // Of another size.
+    backend.change("/images/base", |image| image.virtual_size += 512);
+    refused(relocate(&backend, &given).await, &["bytes for a guest"]);
+
+    let backend = start.fork();
+    backend.move_file(base, "/images/base");
+    for power in [Power::Running, Power::Paused, Power::Serving] {
+        backend.power(power.guest());
+        let error = relocate(&backend, &given).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Busy, "{}", told(&error));
+        assert!(told(&error).contains("/images/vda.qcow2 open"), "{}", told(&error));
+    }
+}

@@ -1,0 +1,82 @@
+//! Kills in the middle of operations, for longer than the tests do.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::all::{BOUND, path_to, told};
+use super::cases::{Case, cases};
+use super::pool::Pool;
+use crate::{Done, Echo, Failure, Seed, ci};
+
+/// What operations there are, with the module of the tests that kill them.
+const AREAS: [(&str, &str); 3] =
+    [("disks", " it crash::"), ("external", " it layers_crash::"), ("memory", " it memory_crash::")];
+
+/// How many kills of each operation a test has when nothing is said.
+const KILLS: u32 = 10;
+
+/// What is asked of [`campaign()`].
+#[derive(Debug)]
+pub struct Campaign {
+    /// Which operations; all of them without it.
+    pub area: Option<String>,
+    /// How many kills of each operation a test has.
+    pub kills: Option<u32>,
+    /// How long tests are begun, in minutes, each time with the next seed; once each without it.
+    pub minutes: Option<u64>,
+    /// Moves the moments.
+    pub seed: Seed,
+    /// The QEMU, where it is not the installed one.
+    pub qemu: Option<String>,
+}
+
+/// Kills xlsnap, and QEMU with it, at many moments and before many system calls of its operations. After each recovery what every snapshot
+/// and every disk holds is compared, and `check` finds nothing.
+///
+/// # Errors
+/// The tests that found something lost; the seed repeats them.
+pub fn campaign(asked: &Campaign, echo: Echo) -> Done {
+    ci::setup(&[])?;
+    let is_asked = |case: &&Case| {
+        let mut areas = AREAS.iter().filter(|(area, _)| asked.area.as_ref().is_none_or(|only| only == area));
+        !case.is_ignored && areas.any(|(_, tests)| case.title.contains(tests))
+    };
+    let all = cases("test --package xlsnap-cli --test it")?;
+    let all: Vec<&Case> = all.iter().filter(is_asked).collect();
+    if all.is_empty() {
+        let areas = AREAS.map(|(area, _)| area).join(", ");
+        return Err(Failure(format!("no test kills anything in {:?}; there are: {areas}", asked.area)));
+    }
+    let path = match &asked.qemu {
+        None => None,
+        Some(qemu) => match path_to(qemu)? {
+            Some(path) => Some(path),
+            None => return Ok(()),
+        },
+    };
+    let kills = asked.kills.unwrap_or(KILLS);
+    let bound = BOUND * (kills / KILLS).max(1);
+    let at_once = std::thread::available_parallelism().map_or(2, usize::from);
+    let pool = Pool { at_once, bound, echo };
+    let run = |seed: u64, cases: &[&Case]| {
+        let with = |command: &mut Command| {
+            command.env("XLSNAP_MOMENTS", kills.to_string()).env("XLSNAP_SEED", seed.to_string());
+            command.envs(path.iter().map(|path| ("PATH", path)));
+        };
+        eprintln!("campaign: {kills} kills of each operation, moved by seed {seed}");
+        told("campaign", pool.run(cases, with)?).map_err(|Failure(why)| {
+            Failure(format!("{why}\nagain: cargo xtask campaign --kills {kills} --seed {seed}"))
+        })
+    };
+    let Some(minutes) = asked.minutes else { return run(asked.seed.0, &all) };
+    let end = Instant::now() + Duration::from_secs(60 * minutes);
+    for seed in asked.seed.0.. {
+        for cases in Seed(seed).draw(all.iter().copied(), all.len(), |case| &case.title).chunks(at_once) {
+            if Instant::now() >= end {
+                return Ok(());
+            }
+            run(seed, cases)?;
+        }
+    }
+    Ok(())
+}
