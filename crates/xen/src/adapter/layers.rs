@@ -3,8 +3,8 @@
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
-    Can, CopyOut, Effect, Layer, LayerFile, LayerSnapshot, Layers, Merge, Overlay, Overlays, PortError,
-    PortErrorKind, Progress, Stream,
+    Can, CopyOut, Effect, ImageFile, Layer, LayerFile, LayerSnapshot, Layers, Merge, Overlay, Overlays,
+    PortError, PortErrorKind, Progress, Stream,
 };
 use xlsnap_qemu::Images;
 use xlsnap_types::model::{DiskName, ImageFormat};
@@ -52,6 +52,10 @@ impl Overlays for XlDomain {
         self.at_rest(&[&overlay.file]).await?.discard(overlay).await
     }
 
+    async fn described(&self) -> Result<Vec<(DiskName, ImageFile)>, PortError> {
+        self.image_files().await?.described().await
+    }
+
     /// What xl starts the domain from names the image already, or it stays as it is.
     async fn adopt(&self, disk: &DiskName, file: &str, _format: &ImageFormat) -> Result<(), PortError> {
         let named = match self.running().await? {
@@ -95,6 +99,10 @@ impl Layers for XlDomain {
 
     async fn stream(&self, stream: &Stream, progress: &dyn Progress) -> Result<(), PortError> {
         self.at_rest(&[&stream.into.file]).await?.stream(stream, progress).await
+    }
+
+    async fn limits(&self, stream: &Stream) -> Result<Can, PortError> {
+        self.image_files().await?.limits(stream).await
     }
 
     async fn park_stream(&self, stream: &Stream) -> Result<bool, PortError> {
