@@ -1,5 +1,6 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -119,6 +120,7 @@ impl QemuImg for Headers {
         &self,
         _top: &Image,
         _base: &Image,
+        _rate: Option<NonZeroU64>,
         _done: &(dyn Fn(f64) + Send + Sync),
     ) -> Result<(), Error> {
         only_looked_at()
