@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::command::{cargo, command, output, run, target, top};
 use crate::{Done, Echo, Failure, ci, tools};
@@ -12,10 +12,46 @@ use crate::{Done, Echo, Failure, ci, tools};
 /// # Errors
 /// What cargo says.
 pub fn package(echo: Echo) -> Done {
-    run(
-        echo,
-        cargo("package --quiet --workspace --exclude xtask --exclude xlsnap-testkit --locked --allow-dirty"),
-    )
+    forget_unpacked()?;
+    // A directory of its own: what is built there is built of packages, and is built anew.
+    let built = target().join("packages");
+    for part in ["package", "debug/.fingerprint"] {
+        for ours in entries(&built.join(part)).iter().filter(|path| begins(path, "xlsnap")) {
+            remove(ours)?;
+        }
+    }
+    let mut package =
+        cargo("package --quiet --workspace --exclude xtask --exclude xlsnap-testkit --locked --allow-dirty");
+    package.arg("--target-dir").arg(built);
+    run(echo, package)
+}
+
+/// Removes what cargo unpacked of our packages before: it builds a crate against the packages of the others, and takes one that it has
+/// unpacked once for the one of today, as long as that has the same version.
+fn forget_unpacked() -> Done {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
+    // A registry of a package's own making has no host, with which the names of the others begin.
+    let registries = entries(&home.unwrap_or_default().join("registry/src"));
+    for registry in registries.iter().filter(|path| begins(path, "-")) {
+        for ours in entries(registry).iter().filter(|path| begins(path, "xlsnap")) {
+            remove(ours)?;
+        }
+    }
+    Ok(())
+}
+
+/// What is in a directory; nothing where there is none.
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+fn begins(path: &Path, with: &str) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(with))
+}
+
+fn remove(older: &Path) -> Done {
+    fs::remove_dir_all(older).map_err(|e| cannot("an older package cannot be removed", &e))
 }
 
 /// Installs the C library by cargo-c below `target/installed`, and builds and runs a C program against what is there, as
