@@ -10,8 +10,8 @@ const FUZZ_SECONDS: u32 = 10;
 
 /// How many of the tests on real programs run on each other QEMU, and of the lab's scenarios, unless all are asked for. All of
 /// them take longer than a change may wait; `cargo xtask ci --all` runs them.
-const ON_OTHER_QEMUS: usize = 50;
-const SCENARIOS: usize = 4;
+const ON_OTHER_QEMUS: usize = 40;
+const SCENARIOS: usize = 3;
 
 /// How much is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
