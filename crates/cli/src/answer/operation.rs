@@ -157,27 +157,6 @@ pub(crate) struct OrphanAnswer<'a> {
 }
 
 #[derive(Serialize)]
-pub(crate) struct RelocateAnswer<'a> {
-    schema: &'static str,
-    domain: &'a str,
-    files: &'a [RelocatedFile],
-    warnings: &'a [String],
-    recovered: Option<&'a Recovered>,
-}
-
-impl<'a> RelocateAnswer<'a> {
-    pub(crate) fn new(domain: &'a str, report: &'a RelocateReport) -> Self {
-        Self {
-            schema: "xlsnap.relocate/1",
-            domain,
-            files: &report.files,
-            warnings: &report.warnings,
-            recovered: report.recovered.as_ref(),
-        }
-    }
-}
-
-#[derive(Serialize)]
 struct OrphanDisk<'a> {
     disk: &'a DiskName,
     image: &'a str,
@@ -197,6 +176,27 @@ impl<'a> OrphanAnswer<'a> {
             orphan: &report.orphan,
             disks: disks.collect(),
             file: report.file.as_deref(),
+            warnings: &report.warnings,
+            recovered: report.recovered.as_ref(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(crate) struct RelocateAnswer<'a> {
+    schema: &'static str,
+    domain: &'a str,
+    files: &'a [RelocatedFile],
+    warnings: &'a [String],
+    recovered: Option<&'a Recovered>,
+}
+
+impl<'a> RelocateAnswer<'a> {
+    pub(crate) fn new(domain: &'a str, report: &'a RelocateReport) -> Self {
+        Self {
+            schema: "xlsnap.relocate/1",
+            domain,
+            files: &report.files,
             warnings: &report.warnings,
             recovered: report.recovered.as_ref(),
         }

@@ -33,16 +33,14 @@ pub(crate) fn remove(
     let domain = selector.domain.as_str();
     if dry_run {
         let planned = context.block_on(host.plan_delete(selector, request))??;
-        let plan = Plan {
+        return Plan::of(
             domain,
-            operation: Operation::Delete,
-            name: request.name.as_str(),
-            snapshot: None,
-            stages: &planned.stages,
-            passed_over: &[],
-            warnings: &planned.plan.warnings,
-        };
-        return plan.tell(context);
+            Operation::Delete,
+            request.name.as_str(),
+            &planned.stages,
+            &planned.plan.warnings,
+        )
+        .tell(context);
     }
     let watch = context.watch();
     let report = context.block_on(host.delete(selector, request, watch.call()))??;

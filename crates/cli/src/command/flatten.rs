@@ -19,16 +19,8 @@ pub(crate) fn run(context: &Context, args: &Flatten) -> Result<Exit, Failure> {
     let domain = selector.domain.as_str();
     if args.dry_run {
         let planned = context.block_on(host.plan_flatten(&selector, &request))??;
-        let plan = Plan {
-            domain,
-            operation: Operation::Flatten,
-            name: "",
-            snapshot: None,
-            stages: &planned.stages,
-            passed_over: &[],
-            warnings: &planned.plan.warnings,
-        };
-        return plan.tell(context);
+        return Plan::of(domain, Operation::Flatten, "", &planned.stages, &planned.plan.warnings)
+            .tell(context);
     }
     let watch = context.watch();
     let report = context.block_on(host.flatten(&selector, &request, watch.call()))??;

@@ -83,16 +83,8 @@ fn delete(
     let domain = selector.domain.as_str();
     if dry_run {
         let planned = context.block_on(host.plan_delete_orphan(selector, request))??;
-        let plan = Plan {
-            domain,
-            operation: Operation::Delete,
-            name: &request.orphan,
-            snapshot: None,
-            stages: &planned.stages,
-            passed_over: &[],
-            warnings: &planned.plan.warnings,
-        };
-        return plan.tell(context);
+        return Plan::of(domain, Operation::Delete, &request.orphan, &planned.stages, &planned.plan.warnings)
+            .tell(context);
     }
     let watch = context.watch();
     let report = context.block_on(host.delete_orphan(selector, request, watch.call()))??;

@@ -25,7 +25,18 @@ pub(crate) struct Plan<'a> {
     pub(crate) warnings: &'a [String],
 }
 
-impl Plan<'_> {
+impl<'a> Plan<'a> {
+    /// Of an operation that makes no record.
+    pub(crate) fn of(
+        domain: &'a str,
+        operation: Operation,
+        name: &'a str,
+        stages: &'a [PlannedStage],
+        warnings: &'a [String],
+    ) -> Self {
+        Self { domain, operation, name, snapshot: None, stages, passed_over: &[], warnings }
+    }
+
     pub(crate) fn tell(&self, context: &Context) -> Result<Exit, Failure> {
         let Self { domain, operation, name, snapshot, stages, passed_over, warnings } = *self;
         let json = PlanAnswer::new(domain, operation, name, snapshot, stages, passed_over, warnings);

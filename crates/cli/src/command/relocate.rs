@@ -24,16 +24,8 @@ pub(crate) fn run(context: &Context, args: &Check) -> Result<Exit, Failure> {
     let request = RelocateRequest { moves, keep_base: args.keep_base.iter().cloned().collect() };
     if args.dry_run {
         let planned = context.block_on(host.plan_relocate(&selector, &request))??;
-        let plan = Plan {
-            domain,
-            operation: Operation::Relocate,
-            name: "",
-            snapshot: None,
-            stages: &planned.stages,
-            passed_over: &[],
-            warnings: &planned.plan.warnings,
-        };
-        return plan.tell(context);
+        return Plan::of(domain, Operation::Relocate, "", &planned.stages, &planned.plan.warnings)
+            .tell(context);
     }
     let watch = context.watch();
     let report = context.block_on(host.relocate(&selector, &request, watch.call()))??;

@@ -19,7 +19,6 @@ impl Live {
         runs: bool,
         before: &[Stage],
     ) -> Result<Option<Vec<Command>>, PortError> {
-        let live = self;
         if !matches!(
             does,
             Does::Merge(_)
@@ -38,22 +37,22 @@ impl Live {
             let is_it = |does: &Does| matches!(does, Does::Detach(from) if from.disk == to.disk);
             before.iter().flat_map(Stage::steps).any(|step| is_it(&step.does))
         };
-        let known = live.before(before.iter().flat_map(Stage::steps).map(|step| &step.does)).await?;
+        let known = self.before(before.iter().flat_map(Stage::steps).map(|step| &step.does)).await?;
         let closed = &known.closed;
         Ok(Some(match does {
-            Does::Merge(merge) => live.merge_commands(merge, runs, &known).await?,
-            Does::Reheader { child, .. } => live.reheader_commands(child, &known).await?,
-            Does::SwapTop { to, .. } => live.swap_commands(to, is_detached(to)).await?,
-            Does::Detach(from) => live.detach_commands(from, closed).await?,
+            Does::Merge(merge) => self.merge_commands(merge, runs, &known).await?,
+            Does::Reheader { child, .. } => self.reheader_commands(child, &known).await?,
+            Does::SwapTop { to, .. } => self.swap_commands(to, is_detached(to)).await?,
+            Does::Detach(from) => self.detach_commands(from, closed).await?,
             Does::Unlink(layer) => {
                 let merged = known.by_job.contains(&layer.file);
-                live.unlink_commands(&layer.file, merged, closed).await?
+                self.unlink_commands(&layer.file, merged, closed).await?
             }
-            Does::Stream(stream) => live.stream_commands(stream, &known).await?,
-            Does::DeleteInLayer(target) => live.delete_inside_commands(&target.layer, &known).await?,
-            Does::RemoveLayer(overlay) => live.unlink_commands(&overlay.file, false, closed).await?,
+            Does::Stream(stream) => self.stream_commands(stream, &known).await?,
+            Does::DeleteInLayer(target) => self.delete_inside_commands(&target.layer, &known).await?,
+            Does::RemoveLayer(overlay) => self.unlink_commands(&overlay.file, false, closed).await?,
             Does::EmptyLayer { layer, overlay } => {
-                let mut words = live.unlink_commands(&layer.file, false, closed).await?;
+                let mut words = self.unlink_commands(&layer.file, false, closed).await?;
                 words.push(Command::on("qemu-img create", &overlay.file));
                 words
             }
