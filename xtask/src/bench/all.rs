@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::create::create;
+use super::external;
 use super::json::json;
 use super::list::list;
 use super::memory::{beside_qemu, memory, pause_beside_virsh};
@@ -59,6 +60,9 @@ const SCENARIOS: &[Scenario] = &[
     ("list", list),
     ("revert, 8 disks", revert),
     ("revert with undo points, 8 full disks", undo_points),
+    ("external create and delete, beside virsh", external::beside_virsh),
+    ("external delete of a running QEMU, beside its own job", external::merge),
+    ("external revert, 8 disks", external::revert),
     ("libxl-json", json),
 ];
 

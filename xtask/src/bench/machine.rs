@@ -46,7 +46,12 @@ pub(super) fn until<T>(mut attempt: impl FnMut() -> Result<T, Failure>) -> Resul
 
 /// Makes a qcow2 image of 64 MiB, of which 8 MiB hold data.
 pub(super) fn image(file: &Path) -> Result<(), Failure> {
-    run(Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(file).arg("64M"))?;
+    image_of(file, "64M")
+}
+
+/// The same of another size.
+fn image_of(file: &Path, size: &str) -> Result<(), Failure> {
+    run(Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(file).arg(size))?;
     run(Command::new("qemu-io").args(["-f", "qcow2", "-c", "write -P 1 0 8M"]).arg(file))?;
     Ok(())
 }
@@ -63,7 +68,12 @@ pub(super) struct Machine {
 
 impl Machine {
     pub(super) fn start(scratch: &Path) -> Result<Self, Failure> {
-        Self::of(scratch, 64, None)
+        Self::of(scratch, 64, "64M", None)
+    }
+
+    /// With disks of this size.
+    pub(super) fn with_disks(scratch: &Path, size: &str) -> Result<Self, Failure> {
+        Self::of(scratch, 64, size, None)
     }
 
     /// With so much memory, of which a quarter holds what does not compress: as little as a guest that has just started.
@@ -71,10 +81,10 @@ impl Machine {
         let contents = scratch.join("memory");
         write_memory(&contents, mebibytes / 4)
             .map_err(|e| Failure(format!("{}: {e}", contents.display())))?;
-        Self::of(scratch, mebibytes, Some(&contents))
+        Self::of(scratch, mebibytes, "64M", Some(&contents))
     }
 
-    fn of(scratch: &Path, mebibytes: u32, contents: Option<&Path>) -> Result<Self, Failure> {
+    fn of(scratch: &Path, mebibytes: u32, size: &str, contents: Option<&Path>) -> Result<Self, Failure> {
         let mut command = Command::new("qemu-system-x86_64");
         command.args(["-machine", "q35,accel=tcg", "-nodefaults", "-display", "none"]);
         command.args(["-m", &mebibytes.to_string()]);
@@ -84,7 +94,7 @@ impl Machine {
         command.args(["-uuid", "7b1d8d0e-3a52-4a0c-9c39-5a3e5f0f6a11"]);
         for disk in ["vda", "vdb"] {
             let file = scratch.join(disk);
-            image(&file)?;
+            image_of(&file, size)?;
             let node =
                 format!("driver=qcow2,node-name={disk},file.driver=file,file.filename={}", file.display());
             command.args(["-blockdev", &node, "-device", &format!("virtio-blk-pci,id={disk},drive={disk}")]);

@@ -63,7 +63,7 @@ impl Way<'_> {
                 let mut create = bench.xlsnap(directory, ["create", "vm", "ours", "--memory"]);
                 create.arg(&save).args(self.options);
                 let measured = run(&mut create)?;
-                pauses.push(pause(events)?);
+                pauses.push(events.pause()?);
                 bytes.push(size(&save)? / f64::from(1 << 20));
                 // The file stays for dd; the record and the images' part go.
                 fs::copy(&save, &copy).map_err(|e| Failure(format!("{}: {e}", save.display())))?;
@@ -186,10 +186,10 @@ pub(super) fn pause_beside_virsh(bench: &Bench) -> Result<Vec<Line>, Failure> {
     let mut theirs = Vec::new();
     for _ in 0..bench.rounds {
         run(&mut xlsnap(&["create", "vm", "ours", "--memory"])?)?;
-        ours.push(pause(&mut events)?);
+        ours.push(events.pause()?);
         run(&mut xlsnap(&["delete", "vm", "ours"])?)?;
         run(&mut libvirt.virsh(["snapshot-create-as", "bench", "theirs"])?)?;
-        theirs.push(pause(&mut events)?);
+        theirs.push(events.pause()?);
         run(&mut libvirt.virsh(["snapshot-delete", "bench", "theirs"])?)?;
     }
     let ratio: Vec<f64> = ours.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs).collect();
@@ -198,25 +198,6 @@ pub(super) fn pause_beside_virsh(bench: &Bench) -> Result<Vec<Line>, Failure> {
         Line::new("pause of virsh: internal, with memory (ms)", Sample::new(theirs), Promise::None),
         Line::new("ratio", Sample::new(ratio), Promise::AtMost(0.25)),
     ])
-}
-
-/// How long the guest stood still since this was asked last, in milliseconds: QEMU's events say when.
-fn pause(events: &mut Monitor) -> Result<f64, Failure> {
-    let mut stopped = None;
-    let mut still = 0.0;
-    for event in events.events()? {
-        let at = event["timestamp"]["seconds"].as_f64().unwrap_or_default() * 1e3
-            + event["timestamp"]["microseconds"].as_f64().unwrap_or_default() / 1e3;
-        match event["event"].as_str() {
-            Some("STOP") => stopped = Some(at),
-            Some("RESUME") => still += stopped.take().map_or(0.0, |stopped| at - stopped),
-            _ => {}
-        }
-    }
-    if still == 0.0 {
-        return Err(Failure("QEMU's events tell of no pause".into()));
-    }
-    Ok(still)
 }
 
 fn size(file: &Path) -> Result<f64, Failure> {

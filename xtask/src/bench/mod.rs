@@ -5,6 +5,7 @@
 
 mod all;
 mod create;
+mod external;
 mod json;
 mod libvirt;
 mod list;

@@ -57,6 +57,25 @@ impl Monitor {
         Ok(std::mem::take(&mut self.events))
     }
 
+    /// How long the guest stood still since this was asked last, in milliseconds: QEMU's events say when.
+    pub(super) fn pause(&mut self) -> Result<f64, Failure> {
+        let mut stopped = None;
+        let mut still = 0.0;
+        for event in self.events()? {
+            let at = event["timestamp"]["seconds"].as_f64().unwrap_or_default() * 1e3
+                + event["timestamp"]["microseconds"].as_f64().unwrap_or_default() / 1e3;
+            match event["event"].as_str() {
+                Some("STOP") => stopped = Some(at),
+                Some("RESUME") => still += stopped.take().map_or(0.0, |stopped| at - stopped),
+                _ => {}
+            }
+        }
+        if still == 0.0 {
+            return Err(Failure("QEMU's events tell of no pause".into()));
+        }
+        Ok(still)
+    }
+
     fn read(&mut self) -> Result<Value, Failure> {
         let mut line = String::new();
         match self.stream.read_line(&mut line) {

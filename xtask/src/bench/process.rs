@@ -1,6 +1,7 @@
 //! A process from its start to its end, measured.
 
 use std::io::{Read, Seek};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -67,6 +68,15 @@ pub(super) fn run(command: &mut Command) -> Result<Run, Failure> {
     }
     let processor = used.rusage.utime + used.rusage.stime;
     Ok(Run { wall, processor, peak_memory: used.rusage.maxrss })
+}
+
+/// Runs a command for each file, all at once.
+pub(super) fn on_each(files: &[PathBuf], of: impl Fn(&Path) -> Command + Sync) -> Result<(), Failure> {
+    let of = &of;
+    std::thread::scope(|scope| {
+        let runs: Vec<_> = files.iter().map(|file| scope.spawn(move || run(&mut of(file)))).collect();
+        runs.into_iter().try_for_each(|run| run.join().expect("running does not panic").map(drop))
+    })
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::all::Bench;
 use super::machine::image;
 use super::paired::pairs;
-use super::process::{Run, run, scratch};
+use super::process::{Run, on_each, run, scratch};
 use super::promise::{Line, Promise};
 use super::sample::Sample;
 use crate::Failure;
@@ -68,11 +68,11 @@ pub(super) fn undo_points(bench: &Bench) -> Result<Vec<Line>, Failure> {
         || run(&mut bench.xlsnap(directory.path(), ["revert", "vm", "s1"])),
         || {
             let start = Instant::now();
-            on_each(&files, &["info"])?;
-            let mut marks = took(|| on_each(&files, &["snapshot", "-c", "undo"]))?;
-            on_each(&files, &["snapshot", "-a", "s1"])?;
-            on_each(&files, &["info"])?;
-            marks += took(|| on_each(&files, &["snapshot", "-d", "undo"]))?;
+            qemu_img(&files, &["info"])?;
+            let mut marks = took(|| qemu_img(&files, &["snapshot", "-c", "undo"]))?;
+            qemu_img(&files, &["snapshot", "-a", "s1"])?;
+            qemu_img(&files, &["info"])?;
+            marks += took(|| qemu_img(&files, &["snapshot", "-d", "undo"]))?;
             marking.push(marks.as_secs_f64() * 1e3);
             Ok(Run::of_wall(start.elapsed()))
         },
@@ -104,12 +104,10 @@ fn full_image(file: &Path, size: &str) -> Result<(), Failure> {
 }
 
 /// One qemu-img for each image, all at once.
-fn on_each(files: &[PathBuf], words: &[&str]) -> Result<(), Failure> {
-    std::thread::scope(|scope| {
-        let runs: Vec<_> = files
-            .iter()
-            .map(|file| scope.spawn(move || run(Command::new("qemu-img").args(words).arg(file))))
-            .collect();
-        runs.into_iter().try_for_each(|run| run.join().expect("running does not panic").map(drop))
+fn qemu_img(files: &[PathBuf], words: &[&str]) -> Result<(), Failure> {
+    on_each(files, |file| {
+        let mut qemu_img = Command::new("qemu-img");
+        qemu_img.args(words).arg(file);
+        qemu_img
     })
 }
