@@ -98,6 +98,12 @@ enum Chore {
         #[arg(long, conflicts_with = "install")]
         deb: bool,
     },
+    /// Make the Debian packages, then install, use, upgrade and purge them in a minimal Debian of each release (ci/chroot). Root is needed.
+    Chroots {
+        /// In this release only.
+        #[arg(value_parser = ["bookworm", "trixie"])]
+        release: Option<String>,
+    },
     /// A real Xen host in an emulated machine (ci/xen-lab): build it, boot it, run the scenarios, end it.
     XenLab {
         #[command(subcommand)]
@@ -157,6 +163,7 @@ fn main() -> ExitCode {
         Chore::Package { deb: true, .. } => package::deb(Echo::All),
         Chore::Package { install: true, .. } => package::install(Echo::All),
         Chore::Package { .. } => package::package(Echo::All),
+        Chore::Chroots { release } => package::chroots(release.as_deref(), Echo::All),
         Chore::XenLab { only } => match only {
             None => xen_lab::run(&[], Echo::All),
             Some(XenLab::Build) => xen_lab::build(Echo::All),

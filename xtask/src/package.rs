@@ -109,7 +109,8 @@ fn c_library(echo: Echo, root: &Path, flags: &[&str]) -> Done {
 /// # Errors
 /// What cargo, cargo-c or cargo-deb says.
 pub fn deb(echo: Echo) -> Done {
-    let root = target().join("deb");
+    // cargo-deb finds it from the packages' directories, wherever cargo builds.
+    let root = top().join("target/deb");
     c_library(echo, &root, &[])?;
     run(echo, cargo("build --release --locked --package xlsnap-cli"))?;
     let built = target().join("release/xlsnap");
@@ -136,6 +137,29 @@ pub fn deb(echo: Echo) -> Done {
         let mut make = command(&deb, ["--no-build", "--package"]);
         make.args(package).arg("--output").arg(target().join("debian/"));
         run(echo, make)?;
+    }
+    Ok(())
+}
+
+/// The releases of Debian in which the packages are tried.
+const RELEASES: [&str; 2] = ["bookworm", "trixie"];
+
+/// Makes the Debian packages, and installs, uses, upgrades and purges them in a minimal Debian of each release, as `ci/chroot` does.
+///
+/// # Errors
+/// What building says, or `ci/chroot`, which names the line.
+pub fn chroots(only: Option<&str>, echo: Echo) -> Done {
+    ci::setup(&["chroot"])?;
+    // Those of an older version would be tried too.
+    let packages = target().join("debian");
+    if packages.exists() {
+        remove(&packages)?;
+    }
+    deb(echo)?;
+    for release in RELEASES.iter().filter(|release| only.is_none_or(|only| only == **release)) {
+        let mut chroot = command("ci/chroot", [release]);
+        chroot.arg(&packages).arg(target().join("chroots"));
+        run(echo, chroot)?;
     }
     Ok(())
 }
