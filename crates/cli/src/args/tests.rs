@@ -72,7 +72,7 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// Every command line of the documents is one.
+/// Every command line of the documents is one; those too that the test of the documents cannot run, on Xen say.
 #[test]
 fn documented_lines_parse() {
     let top = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
@@ -83,7 +83,7 @@ fn documented_lines_parse() {
         let text = std::fs::read_to_string(format!("{top}/{document}")).unwrap().replace("\\\n", " ");
         for line in text.lines() {
             let line = line.trim_start().trim_start_matches("$ ");
-            if !line.starts_with("xlsnap ") || line.contains("...") {
+            if !line.starts_with("xlsnap ") {
                 continue;
             }
             let parsed = Cli::try_parse_from(words(line));
