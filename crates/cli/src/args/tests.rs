@@ -96,13 +96,25 @@ fn documented_lines_parse() {
 
 /// Every command that can be given, as its words, with its definition. Those that only hold others are not among them.
 fn commands(of: &clap::Command, words: &str, found: &mut Vec<(String, clap::Command)>) {
-    for command in of.get_subcommands().filter(|command| command.get_name() != "help") {
+    for command in of.get_subcommands() {
         let words = format!("{words} {}", command.get_name());
         if command.has_subcommands() {
             commands(command, &words, found);
         } else {
             found.push((words, command.clone()));
         }
+    }
+}
+
+/// A domain is reverted while it runs, and the help says what becomes of its guest.
+#[test]
+fn the_help_of_revert_does_not_ask_for_a_domain_that_is_off() {
+    let mut cli = Cli::command();
+    let revert = cli.find_subcommand_mut("revert").unwrap();
+    let help = revert.clone().term_width(usize::MAX).render_long_help().to_string();
+    assert!(help.contains("the guest of a domain that runs is reset"), "{help}");
+    for phrase in ["must be off", "has to be off", "be stopped first"] {
+        assert!(!help.contains(phrase), "{help}");
     }
 }
 

@@ -11,6 +11,7 @@
 //! sandbox's, and numbers, times and ids may be others than the document shows.
 
 mod blocks;
+mod manual;
 mod output;
 mod session;
 
