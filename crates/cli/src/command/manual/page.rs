@@ -19,7 +19,7 @@ pub(super) const FILES: [(&str, &str); 5] = [
 
 /// The page of a command, which is built, in roff.
 pub(super) fn of(command: &clap::Command) -> io::Result<Vec<u8>> {
-    let man = Man::new(command.clone());
+    let man = Man::new(command.clone()).source(concat!("xlsnap ", env!("CARGO_PKG_VERSION")));
     let mut page = Vec::new();
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;

@@ -11,7 +11,7 @@ ends() {
 # until_so COMMAND...: waits until the command succeeds; the sandbox has a limit on that.
 until_so() {
     set +x
-    until "$@" 2>/dev/null; do read -rt 0.1 <> <(:) || :; done
+    until "$@" 2>/dev/null; do sleep 0.1; done
     set -x
 }
 
