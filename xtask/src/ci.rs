@@ -13,6 +13,9 @@ const FUZZ_SECONDS: u32 = 10;
 const ON_OTHER_QEMUS: usize = 40;
 const SCENARIOS: usize = 3;
 
+/// For how many minutes tests that kill something are begun; `cargo xtask campaign` runs them for longer.
+const KILLING: u64 = 5;
+
 /// How much is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
@@ -35,6 +38,11 @@ const STAGES: &[Stage] = &[
             Extent::All => None,
         };
         test::test(&test::Options { drawn, ..test::Options::default() }, Echo::Failures)
+    }),
+    ("campaign", |extent| {
+        let seed = if let Extent::Drawn(seed) = extent { seed } else { Seed::of_now() };
+        let asked = test::Campaign { area: None, kills: None, minutes: Some(KILLING), seed, qemu: None };
+        test::campaign(&asked, Echo::Failures)
     }),
     ("e2e", |_| e2e::e2e(Echo::Failures)),
     ("xen-lab", |extent| match extent {

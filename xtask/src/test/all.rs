@@ -2,9 +2,11 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
+use super::campaign;
 use super::cases::{Case, cases, on_real_programs};
 use super::pool::{Pool, Summary};
 use crate::command::{cargo, run, target};
@@ -26,7 +28,8 @@ pub struct Options {
     pub qemu: Option<String>,
     /// How many tests run at once; as many as there are processors without it.
     pub at_once: Option<usize>,
-    /// On each other QEMU only so many of the tests, drawn by this seed; all of them without it.
+    /// On each other QEMU only so many of the tests, drawn by this seed, and none of those that a [campaign](super::campaign()) runs; all
+    /// of them without it.
     pub drawn: Option<(Seed, usize)>,
 }
 
@@ -38,7 +41,10 @@ pub struct Options {
 pub fn test(options: &Options, echo: Echo) -> Done {
     let at_once = options.at_once.or_else(|| std::thread::available_parallelism().ok().map(usize::from));
     let pool = Pool { at_once: at_once.unwrap_or(2), bound: BOUND, echo };
-    let is_asked = |case: &&Case| options.filter.as_ref().is_none_or(|part| case.title.contains(part));
+    let is_asked = |case: &&Case| {
+        let is_left = options.drawn.is_some() && campaign::is_of(case, None);
+        !is_left && options.filter.as_ref().is_none_or(|part| case.title.contains(part))
+    };
     let workspace = cases("test --workspace")?;
     if options.qemu.is_none() {
         let seeds = cases("test --manifest-path fuzz/Cargo.toml --target-dir target")?;
@@ -98,11 +104,16 @@ pub(super) fn path_to(qemu: &str) -> Result<Option<OsString>, Failure> {
         .map_err(|e| Failure(format!("the target directory cannot be on PATH: {e}")))
 }
 
-/// Prints how they ended, and which took longest.
+/// Prints how they ended, and which took longest; what each took is written to a file below the target directory.
 pub(super) fn told(group: &str, mut summary: Summary) -> Done {
     let failed = summary.failed.len();
     eprintln!("{group}: {} passed, {failed} failed, {} skipped", summary.passed, summary.ignored);
     summary.times.sort_unstable_by(|one, other| other.cmp(one));
+    let lines: String =
+        summary.times.iter().map(|(took, title)| format!("{:>7.2} {title}\n", took.as_secs_f64())).collect();
+    let times = target().join(format!("times-of-{group}.txt"));
+    fs::write(&times, lines).map_err(|e| Failure(format!("{}: {e}", times.display())))?;
+    eprintln!("  all of them, with what each took: {}", times.display());
     for (took, title) in summary.times.iter().take(5) {
         eprintln!("  {:>6.1} s  {title}", took.as_secs_f64());
     }

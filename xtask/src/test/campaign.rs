@@ -30,6 +30,12 @@ pub struct Campaign {
     pub qemu: Option<String>,
 }
 
+/// Whether a test kills something, in this area or in any.
+pub(super) fn is_of(case: &Case, area: Option<&str>) -> bool {
+    let mut areas = AREAS.iter().filter(|(name, _)| area.is_none_or(|only| only == *name));
+    areas.any(|(_, tests)| case.title.contains(tests))
+}
+
 /// Kills xlsnap, and QEMU with it, at many moments and before many system calls of its operations. After each recovery what every snapshot
 /// and every disk holds is compared, and `check` finds nothing.
 ///
@@ -37,10 +43,7 @@ pub struct Campaign {
 /// The tests that found something lost; the seed repeats them.
 pub fn campaign(asked: &Campaign, echo: Echo) -> Done {
     ci::setup(&[])?;
-    let is_asked = |case: &&Case| {
-        let mut areas = AREAS.iter().filter(|(area, _)| asked.area.as_ref().is_none_or(|only| only == area));
-        !case.is_ignored && areas.any(|(_, tests)| case.title.contains(tests))
-    };
+    let is_asked = |case: &&Case| !case.is_ignored && is_of(case, asked.area.as_deref());
     let all = cases("test --package xlsnap-cli --test it")?;
     let all: Vec<&Case> = all.iter().filter(is_asked).collect();
     if all.is_empty() {

@@ -2,6 +2,7 @@
 
 mod layout;
 mod lock;
+mod many;
 mod meta;
 mod read;
 mod record;

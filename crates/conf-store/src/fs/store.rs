@@ -9,14 +9,15 @@ use uuid::Uuid;
 use xlsnap_types::model::{DomainRecord, SnapshotName};
 
 use super::read::{self, Reader, found};
-use super::{layout, lock};
+use super::{layout, lock, many};
 use crate::durable::{Dir, LockFile};
 use crate::{ConfStore, DomainLock, Entry, Error, Owner, Record};
 
 /// A store in a directory: `<root>/<domain uuid>/snapshotdata-<name>.libxl-json` and what belongs to it.
 ///
 /// Its methods are async for the trait's sake. They do their file operations where they are polled, and block for as
-/// long as the disk takes: a flush is some milliseconds, listing ten thousand records a tenth of a second. Only
+/// long as the disk takes: a flush is some milliseconds, listing ten thousand records a tenth of a second (with threads of
+/// its own, which end before it does). Only
 /// [`ConfStore::lock`] waits for others, and it sleeps on tokio's timer then (outside of a tokio runtime it blocks the
 /// thread). Cancel safety: every method but `lock` runs to its end once polled; `lock` can be dropped at any time.
 #[derive(Debug, Clone)]
@@ -86,17 +87,10 @@ impl ConfStore for FsStore {
 
     async fn list(&self, domain: Uuid, visit: &mut (dyn FnMut(Entry) + Send)) -> Result<(), Error> {
         let Some(dir) = self.domain(domain)? else { return Ok(()) };
-        let mut reader = Reader::default();
-        dir.names(&mut |file| {
-            let Some(name) = layout::record_name(file) else { return };
-            let record = match found(reader.read(&dir, &name)) {
-                // Deleted since the directory was read.
-                Ok(None) => return,
-                Ok(Some(record)) => Ok(record),
-                Err(error) => Err(error),
-            };
-            visit(Entry { name: name.into(), record });
-        })
+        let mut names = Vec::new();
+        dir.names(&mut |file| names.extend(layout::record_name(file)))?;
+        many::read_all(&dir, names, visit);
+        Ok(())
     }
 
     async fn names(&self, domain: Uuid) -> Result<Vec<SnapshotName>, Error> {

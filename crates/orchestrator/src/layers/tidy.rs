@@ -11,6 +11,7 @@ use uuid::Uuid;
 use xlsnap_types::model::{DiskName, ImageFormat, Owner};
 
 use super::{ExternalPart, Guard, InternalPart, LayerNode, LayerTree};
+use crate::orphan::word;
 use crate::plan::{first_unused, note, token};
 use crate::step::{Adoption, Does, LayerNote, Stage};
 use crate::{Below, Layer, LayerFile, Merge, Overlay, Stream};
@@ -89,10 +90,16 @@ impl Tidy {
     /// Plans it.
     pub(crate) fn plan(mut self) -> Tidied {
         let mut done = Tidied::default();
+        let has_child = |tidy: &Self, file: &str| tidy.tree.children(file).next().is_some();
+        let files = |tidy: &Self| -> Vec<String> {
+            tidy.tree.nodes().iter().map(|node| node.layer.file.clone()).collect()
+        };
+        let read: BTreeSet<String> = files(&self).into_iter().filter(|file| has_child(&self, file)).collect();
         self.flatten(&mut done);
         while self.remove_one(&mut done) || (self.merges && self.merge_one(&mut done)) {}
-        let names = self.tree.nodes().iter().map(|node| node.layer.file.clone());
-        let waiting: Vec<String> = names.filter(|file| self.is_unnamed(file)).collect();
+        let left = files(&self).into_iter().filter(|file| read.contains(file) && !has_child(&self, file));
+        done.kept.extend(left.filter_map(|file| self.why_left(&file)));
+        let waiting: Vec<String> = files(&self).into_iter().filter(|file| self.is_unnamed(file)).collect();
         for file in waiting.iter().filter(|_| self.merges) {
             done.kept.extend(self.why_kept(file));
         }
@@ -272,6 +279,26 @@ impl Tidy {
             && !self.served
     }
 
+    /// Why a file stays on which nothing stands any more, as a sentence; `None` where that is not worth a word.
+    fn why_left(&self, file: &str) -> Option<String> {
+        let node = self.tree.get(file).filter(|_| !self.is_top(file) && !self.is_state(file))?;
+        let disk = &node.disk;
+        let said = format!("{file} (disk {disk}) stays, and nothing is read from it any more");
+        if let Some(why) = self.closed.get(file) {
+            return Some(format!("{said}: {why}"));
+        }
+        match node.owner {
+            Owner::Domain if node.layer.snapshots.is_empty() => Some(format!(
+                "{said}: it was the domain's image, which xlsnap never removes; when you do not need it: rm {}",
+                word(file)
+            )),
+            Owner::Foreign if self.left.contains(file) => {
+                Some(format!("{said}: it was not made for a snapshot"))
+            }
+            _ => None,
+        }
+    }
+
     fn why_kept(&self, file: &str) -> Option<String> {
         let disk = &self.tree.get(file)?.disk;
         match self.pair(file) {
@@ -291,14 +318,6 @@ impl Tidy {
             Way::Up => {
                 let below = self.tree.below(base).cloned();
                 self.stream(child, base, below.as_ref(), done);
-                let file = &base.layer.file;
-                let why = match self.closed.get(file) {
-                    Some(why) => Some(why.as_str()),
-                    None => (base.owner != Owner::Made).then_some("it was not made for a snapshot"),
-                };
-                done.kept.extend(why.map(|why| {
-                    format!("{file} (disk {}) stays, and nothing is read from it any more: {why}", base.disk)
-                }));
             }
         }
         true

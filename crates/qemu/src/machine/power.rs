@@ -1,7 +1,7 @@
 //! Its process: ended, started, started with a memory.
 
 use async_trait::async_trait;
-use futures_util::future::join;
+use futures_util::future::{join, try_join3};
 use xlsnap_orchestrator::{
     Abilities, Can, Effect, MemoryInside, Pause, PortError, PortErrorKind, Power, Progress, Release, Run,
 };
@@ -20,15 +20,21 @@ impl Power for Machine {
     async fn abilities(&self) -> Result<Abilities, PortError> {
         let on = self.living()?;
         let foreign = self.no_restart(on.as_deref())?;
-        let hypervisor = self.hypervisor(on.as_deref(), foreign.is_none()).await?;
+        let hypervisor = self.hypervisor(on.as_deref(), foreign.is_none());
+        // Asked at once, since each answer is a turn of QEMU's main loop.
+        let (hypervisor, on) = match &on {
+            None => (hypervisor.await?, None),
+            Some(on) => {
+                let (hypervisor, no_release, no_load) =
+                    try_join3(hypervisor, self.no_release(on), no_load(on)).await?;
+                (hypervisor, Some((no_release, no_load)))
+            }
+        };
         let no_restart = match foreign {
             Some(why) => Some(why),
             None => self.missing(on.is_some()).await?,
         };
-        let (no_release, no_load) = match &on {
-            None => (Some("it is off".to_owned()), no_restart.clone()),
-            Some(on) => (self.no_release(on).await?, no_load(on).await?),
-        };
+        let (no_release, no_load) = on.unwrap_or_else(|| (Some("it is off".to_owned()), no_restart.clone()));
         let restart = Can::unless(no_restart);
         Ok(Abilities {
             restore: restart.clone(),

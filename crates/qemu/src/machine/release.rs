@@ -12,7 +12,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use futures_util::future::try_join3;
+use futures_util::future::try_join4;
 use tokio::time::{Instant, sleep};
 use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
 use xlsnap_qemu_img::Image;
@@ -41,15 +41,17 @@ impl Machine {
     /// Why it cannot let go of its disks now, as a clause.
     pub(super) async fn no_release(&self, on: &On) -> Result<Option<String>, PortError> {
         let qmp = on.qmp();
-        let (features, jobs, exports) =
-            try_join3(on.features(), ask(qmp, QueryJobs), ask(qmp, QueryBlockExports)).await?;
+        // A storage daemon knows nothing of migrations, which its commands tell.
+        let migration = async { Ok(migration::info(qmp).await) };
+        let (features, jobs, exports, migration) =
+            try_join4(on.features(), ask(qmp, QueryJobs), ask(qmp, QueryBlockExports), migration).await?;
         if !features.has_command("query-status") {
             return Ok(Some("a storage daemon has its disks".to_owned()));
         }
         if !features.has_command(SET_ACTIVE) && !features.has_command(SAVE_DEVICES) {
             return Ok(Some(format!("this QEMU has no command for it ({SET_ACTIVE})")));
         }
-        if !migration::is_over(&migration::info(qmp).await?) {
+        if !migration::is_over(&migration?) {
             return Ok(Some("QEMU is migrating".to_owned()));
         }
         let works = |status| !matches!(status, JobStatus::Concluded | JobStatus::Null);

@@ -77,7 +77,7 @@ impl Driver {
                 break;
             }
             if unwritten.is_empty() {
-                unwritten = self.session.poll_transmit().unwrap_or_default();
+                unwritten = self.transmit();
             }
             if closing.is_some() && unwritten.is_empty() && self.session.unanswered() == 0 {
                 break;
@@ -104,7 +104,13 @@ impl Driver {
                     }
                 }
                 order = self.orders.recv(), if closing.is_none() => match order {
-                    Some(order) => self.obey(order),
+                    Some(order) => {
+                        self.obey(order);
+                        // Those that were given together are written together: each writing wakes QEMU.
+                        while let Ok(order) = self.orders.try_recv() {
+                            self.obey(order);
+                        }
+                    }
                     None => closing = Some(now() + self.close_timeout),
                 },
                 () = sleep_until(wake), if wake.is_some() => {
@@ -123,6 +129,21 @@ impl Driver {
         while let Ok(order) = self.orders.try_recv() {
             self.obey(order);
         }
+    }
+
+    /// The messages that are to be written next: several short ones. While a long one is written, the next ones can be given up.
+    fn transmit(&mut self) -> Bytes {
+        /// A socket takes so much at once.
+        const TOGETHER: usize = 4 << 10;
+        let mut all = Bytes::new();
+        while all.len() < TOGETHER {
+            match self.session.poll_transmit() {
+                Some(next) if all.is_empty() => all = next,
+                Some(next) => all = [all, next].concat().into(),
+                None => break,
+            }
+        }
+        all
     }
 
     /// After a write failed: takes the replies that had come by then, and the peer's end of the stream.
