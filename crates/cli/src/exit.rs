@@ -11,7 +11,7 @@ use xlsnap::Kind;
 pub(crate) enum Exit {
     /// It was done.
     Done = 0,
-    /// It failed, and nothing was changed.
+    /// It failed, and nothing was changed but what the failure tells.
     Failed = 1,
     /// The command line is wrong.
     Usage = 2,

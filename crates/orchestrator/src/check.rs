@@ -195,12 +195,12 @@ async fn images(
         let Some(health) = examined else { continue };
         let (code, what, risk) = if health.corruptions > 0 {
             let what = format!(
-                "{} has {} faults, and {} leaked clusters",
+                "{} has faults ({}), and clusters that belong to nothing ({})",
                 disk.image, health.corruptions, health.leaks
             );
             (FindingCode::ImageDamaged, what, "the disk may read wrong data, or be refused")
         } else if health.leaks > 0 {
-            let what = format!("{} has {} clusters that belong to nothing", disk.image, health.leaks);
+            let what = format!("{} has clusters that belong to nothing ({})", disk.image, health.leaks);
             (FindingCode::ImageLeaks, what, "they take space; no data is lost")
         } else {
             continue;

@@ -225,7 +225,7 @@ impl QemuImg for Program {
         let same = info.snapshots.iter().filter(|s| s.name == found.name).count();
         if same > 1 {
             let message = format!(
-                "{} has {same} snapshots named {}, and qemu-img can delete none but the first",
+                "{} has several snapshots ({same}) named {}, and qemu-img can delete none but the first",
                 about(&image.path),
                 quoted(&found.name)
             );

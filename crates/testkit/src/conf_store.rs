@@ -61,7 +61,7 @@ pub fn meta(mark: u64) -> Meta {
             virtual_size: 1 << 30,
             made: None,
         }],
-        downtime_us: Some(mark),
+        pause_us: Some(mark),
         labels: BTreeMap::from([("mark".into(), mark.to_string())]),
         ..Meta::new(Consistency::Crash)
     }

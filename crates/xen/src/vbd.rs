@@ -66,7 +66,10 @@ pub async fn list(store: &dyn Nodes, domid: Domid) -> Result<Vec<Vbd>, PortError
     let base = path(&format!("/libxl/{domid}/device/vbd"));
     let names = children(store, &base).await?;
     if names.len() > MAX_DISKS {
-        return Err(nonsense(domid, &format!("it has {} disks", names.len())));
+        return Err(nonsense(
+            domid,
+            &format!("it has {} disks, and at most {MAX_DISKS} are read", names.len()),
+        ));
     }
     let read = |name: String| read(store, domid, base.clone(), name);
     let mut vbds: Vec<Vbd> = stream::iter(names).map(read).buffered(AT_A_TIME).try_collect().await?;

@@ -201,9 +201,13 @@ impl Host {
         self.has_no_process(&domain)?;
         let snapshots = self.store.names(domain.uuid).await.map_err(cannot)?.len();
         if snapshots > 0 && !force {
-            return Err(refused(format!("domain {} has {snapshots} snapshots", domain.name)).with_advice(
-                "delete them first, or force it: then their records stay, under the domain's uuid, until they are forgotten",
-            ));
+            let count =
+                if snapshots == 1 { "1 snapshot".to_owned() } else { format!("{snapshots} snapshots") };
+            return Err(refused(format!("domain {} has {count}", domain.name)).with_advice(format!(
+                "delete what it has first; or xlsnap domain remove {} --force: then the records stay, under the domain's uuid, until \
+                 they are forgotten",
+                domain.name
+            )));
         }
         let lock = self.files.lock(self.options.lock_wait).await?;
         self.files.remove(&lock, &domain.name)?;

@@ -14,12 +14,27 @@ const FORBIDDEN: &[(&str, &str)] = &[
     (concat!("/wo", "rk/"), "is a path of one machine"),
 ];
 
+/// What messages count.
+const COUNTED: &[&str] = &[
+    "bitmaps",
+    "clusters",
+    "disks",
+    "domains",
+    "files",
+    "findings",
+    "images",
+    "overlays",
+    "records",
+    "snapshots",
+];
+
 /// The findings in all source files, scripts and documents.
 pub(super) fn findings(tree: &Tree) -> Vec<String> {
     let mut findings = Vec::new();
     for file in &tree.files {
         if file.is("rs") {
             findings.extend(too_long(file));
+            findings.extend(counted(file));
             if file.path.starts_with("crates/") && matches!(file.name(), "lib.rs" | "mod.rs") {
                 findings.extend(not_only_re_exports(file));
             }
@@ -60,6 +75,24 @@ fn forbidden(file: &File) -> Vec<String> {
         places(file, |line| line.contains(word)).map(|at| format!("{at}: {word} {why}")).collect::<Vec<_>>()
     };
     FORBIDDEN.iter().flat_map(found).collect()
+}
+
+/// Messages that would say `1 snapshots`: a number before a plural, where no limit says that there are several and nothing asks
+/// whether it is one.
+fn counted(file: &File) -> Vec<String> {
+    let is_counted = |rest: &str| {
+        let word = rest.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
+        COUNTED.contains(&word) && !rest[word.len()..].starts_with('=')
+    };
+    let is_bad = |line: &str| {
+        let comment = line.trim_start().starts_with("//");
+        let is_sure = ["at most", "== 1"].iter().any(|words| line.contains(words));
+        !comment && !is_sure && line.split("} ").skip(1).any(is_counted)
+    };
+    let is_product =
+        file.path.starts_with("crates/") && file.path.contains("/src/") && !file.path.contains("/tests");
+    let found = places(file, is_bad).map(|at| format!("{at}: a message says `1 ...s` here"));
+    if is_product { found.collect() } else { Vec::new() }
 }
 
 /// `lib.rs` and `mod.rs` hold documentation, `mod` and `use`.
@@ -103,6 +136,12 @@ mod tests {
         let comments = "// a\n\n".repeat(2 * LONGEST) + &"a();\n".repeat(LONGEST);
         assert_eq!(too_long(&file(&comments)), None);
         assert!(too_long(&file(&(comments + "a();\n"))).is_some());
+    }
+
+    #[test]
+    fn a_number_before_a_plural_is_found() {
+        let text = "f(\"has {count} snapshots\");\nf(\"{n} disks; at most 8\");\nf(\"{a} disks={n} {b} bytes\");\n// {n} files\n";
+        assert_eq!(counted(&file(text)), ["crates/x/src/lib.rs:1: a message says `1 ...s` here"]);
     }
 
     #[test]

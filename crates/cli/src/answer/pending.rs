@@ -7,7 +7,7 @@ use xlsnap_types::model::SnapshotName;
 /// An operation that waits for recovery.
 #[derive(Serialize)]
 pub(crate) struct PendingForm<'a> {
-    /// `create`, `delete` or `revert`; null when its journal is not understood.
+    /// Null when its journal is not understood.
     operation: Option<Operation>,
     name: Option<&'a SnapshotName>,
 }

@@ -12,15 +12,19 @@ use super::{
     SnapshotDelete, SnapshotList, SnapshotRevert,
 };
 
-const AFTER_HELP: &str = "\
-Exit codes: 0 done; 1 failed, nothing changed; 2 usage; 3 not found; 4 busy; 5 refused by a check;
-6 failed, recovery is pending; 7 `check` has findings left.
+/// The exit codes, for the help and the manual.
+pub(crate) const EXIT_CODES: &str = "\
+0 done; 1 failed, nothing changed; 2 usage; 3 not found; 4 busy; 5 refused by a check;
+6 failed, recovery is pending; 7 `check` has findings left.";
 
-Environment: XLSNAP_ROOT is used where --root is not given; NO_COLOR turns colours off.";
+/// The variables of the environment, for the help and the manual.
+pub(crate) const ENVIRONMENT: &str =
+    "XLSNAP_ROOT is used where --root is not given; NO_COLOR turns colours off.";
 
 /// Snapshots of whole virtual machines: all disks at one instant.
 #[derive(Debug, Parser)]
-#[command(name = "xlsnap", version, after_help = AFTER_HELP, max_term_width = 100, subcommand_required = true)]
+#[command(name = "xlsnap", version, max_term_width = 100, subcommand_required = true, disable_help_subcommand = true,
+          after_help = format!("Exit codes: {EXIT_CODES}\n\nEnvironment: {ENVIRONMENT}"))]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -95,6 +99,8 @@ pub(crate) enum Command {
     Completions(Completions),
     /// Write the manual page to standard output, or all pages into a directory.
     Man(Man),
+    /// Show the help of a command, or of xlsnap.
+    Help(Help),
     /// As `create`, in the words of xl's design.
     #[command(name = "snapshot-create")]
     SnapshotCreate(SnapshotCreate),
@@ -173,6 +179,13 @@ pub(crate) struct Man {
     /// Write a page for each command into this directory, which must be there.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Help {
+    /// The command; `domain start` has two words.
+    #[arg(value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
 }
 
 pub(super) fn seconds(text: &str) -> Result<Duration, String> {

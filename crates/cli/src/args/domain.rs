@@ -9,7 +9,7 @@ use uuid::Uuid;
 use xlsnap_types::model::{DiskName, DomainName};
 
 use super::cli::seconds;
-use super::split;
+use super::{Help, split};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DomainCommand {
@@ -27,11 +27,15 @@ pub(crate) enum DomainCommand {
     /// Start a domain's QEMU as its file says, and wait until its monitor answers.
     Start(DomainStart),
     /// Stop a domain: ask the guest to shut down, then tell QEMU to end, then kill it.
+    ///
+    /// If it runs still after all that was allowed, the exit code is 1; what was asked goes on, and it may end later.
     Stop(DomainStop),
     /// Say whether a domain is off, runs or is paused, and which process it has.
     Status(DomainShow),
     /// Start a domain's QEMU on this terminal, and wait until it ends.
     Run(DomainStart),
+    /// Show the help of a command on domains, or of `domain`.
+    Help(Help),
 }
 
 #[derive(Debug, Args)]

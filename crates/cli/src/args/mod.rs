@@ -8,7 +8,8 @@ mod snapshot;
 mod tests;
 
 pub(crate) use cli::{
-    Cli, Command, Completions, Global, Json, JsonType, Man, MaybeDomain, Monitor, OneDomain,
+    Cli, Command, Completions, ENVIRONMENT, EXIT_CODES, Global, Help, Json, JsonType, Man, MaybeDomain,
+    Monitor, OneDomain,
 };
 use cli::{bytes_a_second, seconds, split};
 pub(crate) use design_era::{SnapshotCreate, SnapshotDelete, SnapshotList, SnapshotRevert};

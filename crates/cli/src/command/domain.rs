@@ -14,12 +14,13 @@ use crate::answer::{
     DomainsAnswer,
 };
 use crate::args::{DiskWord, DomainAdd, DomainCommand, DomainForget, DomainRemove, DomainShow};
+use crate::command::manual;
 use crate::context::{Context, absolute, absolute_text};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::render::style::Style;
 use crate::render::table::write_table;
-use crate::render::text::visible;
+use crate::render::text::{counted, visible};
 use crate::render::words::notes;
 
 pub(crate) fn run(context: &Context, command: &DomainCommand) -> Result<Exit, Failure> {
@@ -33,6 +34,7 @@ pub(crate) fn run(context: &Context, command: &DomainCommand) -> Result<Exit, Fa
         DomainCommand::Stop(args) => life::stop(context, args),
         DomainCommand::Status(args) => life::status(context, args),
         DomainCommand::Run(args) => return life::run(context, args),
+        DomainCommand::Help(args) => return manual::help(&["domain"], args),
     }?;
     Ok(Exit::Done)
 }
@@ -177,8 +179,8 @@ fn remove(context: &Context, args: &DomainRemove) -> Result<(), Failure> {
         if removed.snapshots > 0 {
             writeln!(
                 out,
-                "note: the records of its {} snapshots stay; to drop them: xlsnap domain forget {name}",
-                removed.snapshots
+                "note: the records of its snapshots stay ({}); to drop them: xlsnap domain forget {name}",
+                counted(removed.snapshots, "snapshot")
             )?;
         }
         left(out, &removed.left)
@@ -191,10 +193,7 @@ fn forget(context: &Context, args: &DomainForget) -> Result<(), Failure> {
     let forgotten = context.block_on(host.domain_forget(&selector, args.records_only))??;
     context.done(&DomainForgottenAnswer::new(&forgotten), |out, style| {
         let name = visible(&forgotten.domain);
-        let count = match forgotten.snapshots {
-            1 => "1 snapshot".to_owned(),
-            count => format!("{count} snapshots"),
-        };
+        let count = counted(forgotten.snapshots, "snapshot");
         writeln!(out, "forgot domain {} (uuid {}) and {count}", style.strong(&name), forgotten.uuid)?;
         left(out, &forgotten.left)
     })

@@ -22,6 +22,7 @@ pub(crate) fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Json(args) => json::run(args),
         Command::Completions(args) => manual::completions(args),
         Command::Man(args) => manual::man(args),
+        Command::Help(args) => manual::help(&[], args),
         Command::SnapshotCreate(args) => design_era::create(&context, args),
         Command::SnapshotList(args) => design_era::list(&context, args),
         Command::SnapshotDelete(args) => design_era::delete(&context, args),

@@ -41,8 +41,8 @@ pub(crate) fn run(context: &Context, args: &Show) -> Result<Exit, Failure> {
         if let Some(memory) = words::memory(snapshot) {
             writeln!(out, "  memory:      {memory}")?;
         }
-        if let Some(micros) = snapshot.downtime_us {
-            writeln!(out, "  downtime:    {:.1} ms", micros as f64 / 1e3)?;
+        if let Some(micros) = snapshot.pause_us {
+            writeln!(out, "  pause:       {:.1} ms", micros as f64 / 1e3)?;
         }
         if let Some(version) = snapshot.hypervisor.and_then(|hypervisor| hypervisor.qemu.as_deref()) {
             writeln!(out, "  qemu:        {}", visible(version))?;

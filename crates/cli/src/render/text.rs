@@ -47,9 +47,20 @@ pub(crate) fn bytes(bytes: u64) -> String {
     format!("{scaled:.1} {}", UNITS[unit])
 }
 
+/// So many of what the word names: `1 snapshot`, `2 snapshots`.
+pub(crate) fn counted(count: usize, word: &str) -> String {
+    let end = if count == 1 { "" } else { "s" };
+    format!("{count} {word}{end}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_not_several() {
+        assert_eq!([0, 1, 2].map(|count| counted(count, "disk")), ["0 disks", "1 disk", "2 disks"]);
+    }
 
     #[test]
     fn what_a_terminal_acts_on_is_escaped() {

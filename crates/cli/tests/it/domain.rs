@@ -24,9 +24,12 @@ fn a_domain_is_described_listed_shown_and_removed() {
     assert_eq!(host.json(&["domain", "list"])["domains"][0]["name"], "web");
 
     host.run(["create", "web", "s1"]).ok();
-    host.refuses(5, ["domain", "remove", "web"]).tells("force it");
+    host.refuses(5, ["domain", "remove", "web"])
+        .tells("domain web has 1 snapshot\n")
+        .tells("xlsnap domain remove web --force");
     let uuid = shown["domain"]["uuid"].as_str().unwrap();
-    host.run(["domain", "remove", "web", "--force"]).ok();
+    let removed = host.run(["domain", "remove", "web", "--force"]);
+    assert!(removed.ok().out.contains("stay (1 snapshot);"), "{}", removed.out);
     assert!(image.exists());
     assert_eq!(host.names(uuid), ["s1"]);
     assert_eq!(host.names("web"), ["s1"], "by the name it had when last seen");

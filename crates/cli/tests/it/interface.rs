@@ -30,6 +30,19 @@ fn help_and_version_are_answers() {
         let ran = host.run(words);
         assert!(!ran.ok().out.is_empty() && ran.err.is_empty(), "{words:?}");
     }
+    // The help of a command is one, whichever way it is asked for.
+    for (asked, same) in [
+        (["help", "create"].as_slice(), ["create", "--help"].as_slice()),
+        (&["help", "domain", "start"], &["domain", "start", "--help"]),
+        (&["domain", "help", "start"], &["domain", "start", "--help"]),
+        (&["help", "help"], &["help", "--help"]),
+        (&["domain", "help"], &["domain", "--help"]),
+        (&["help"], &["--help"]),
+    ] {
+        assert_eq!(host.run(asked).ok().out, host.run(same).ok().out, "{asked:?}");
+    }
+    host.refuses(2, ["help", "frobnicate"]).tells("xlsnap frobnicate");
+    host.refuses(2, ["domain", "help", "frobnicate"]).tells("try: xlsnap help domain");
     let version = host.run(["--version"]);
     assert_eq!(version.out, format!("xlsnap {}\n", env!("CARGO_PKG_VERSION")));
     host.refuses(2, [""; 0]);
@@ -47,7 +60,7 @@ fn completions_and_manual_pages_know_every_command() {
     let pages = host.scratch.path("man");
     std::fs::create_dir(&pages).unwrap();
     host.run(["man", "--out", pages.to_str().unwrap()]).ok();
-    assert!(pages.join("xlsnap-create.1").exists());
+    assert_eq!(std::fs::read_to_string(pages.join("xlsnap.1")).unwrap(), page.out);
     host.refuses(1, ["man", "--out", "/nowhere/at/all"]);
 }
 

@@ -160,7 +160,9 @@ fn one_that_is_stopped_dead_is_killed() {
     let started = host.start();
     kill_process(pid(&started), Signal::STOP).unwrap();
     assert_eq!(host.state(), "silent");
-    host.refuses(1, ["domain", "stop", "web", "--kill", "0"]).tells("has not ended");
+    host.refuses(1, ["domain", "stop", "web", "--kill", "0"])
+        .tells("has not ended")
+        .tells("now: it may have been done");
     let stopped = host.stop(&["--kill", "0.2"]);
     assert_eq!((stopped["way"].as_str(), &stopped["pid"]), (Some("sigkill"), &started["pid"]));
     assert!(!lives(pid_of(&started)));

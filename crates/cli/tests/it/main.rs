@@ -5,6 +5,7 @@ mod bad_input;
 mod commands;
 mod crash;
 mod design_era;
+mod documents;
 mod domain;
 mod external;
 mod external_bases;

@@ -123,7 +123,7 @@ fn it_goes_on_from_there_in_every_way() {
             let answer = counting.host.json(&create);
             let after = counting.tick();
             assert_eq!(answer["snapshot"]["consistency"], "memory", "{answer}");
-            pauses.push(answer["snapshot"]["downtime_us"].as_u64().unwrap() as f64 / 1e3);
+            pauses.push(answer["snapshot"]["pause_us"].as_u64().unwrap() as f64 / 1e3);
             counting.counts_on();
             counting.goes_back(&name, before..=after + 2);
             counting.host.run(["delete", "web", &name]).ok();

@@ -109,7 +109,7 @@ fn a_script_that_starts_the_image_starts_what_the_disk_writes_to() {
         host.add("web", std::slice::from_ref(&own), &["--qmp", vm.qmp().to_str().unwrap()]);
         let create = |name: &str| -> Value { host.json(&["create", "web", name, "--external", "vda"]) };
         let made = create("s1");
-        let pause = made["snapshot"]["downtime_us"].as_u64().unwrap();
+        let pause = made["snapshot"]["pause_us"].as_u64().unwrap();
         println!("{attach:?}: the guest stood still for {pause} us");
         assert!(pause > 0, "{made}");
         vm.write("vda", Data::of(2));

@@ -59,7 +59,7 @@ fn record(name: &str, mark: u64, meta: Option<u64>) -> Record {
         disks: vec![disk],
         ..DomainSnapshot::default()
     };
-    let meta = meta.map(|mark| Meta { downtime_us: Some(mark), ..Meta::new(Consistency::Crash) });
+    let meta = meta.map(|mark| Meta { pause_us: Some(mark), ..Meta::new(Consistency::Crash) });
     Record { snapshot, meta }
 }
 

@@ -287,7 +287,7 @@ impl<'e> Execution<'e> {
             let looked = found.looked.as_ref();
             let mut record = draft.record(looked, found.saved.as_ref());
             if let (Some(meta), Some(pause)) = (&mut record.meta, found.pause) {
-                meta.downtime_us = Some(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX));
+                meta.pause_us = Some(u64::try_from(pause.as_micros()).unwrap_or(u64::MAX));
             }
             record
         };

@@ -166,7 +166,7 @@ fn refuse_pinned(facts: &DeleteFacts<'_>, top: &LayerNode) -> Result<(), Error> 
     let domain = &facts.domain.name;
     let names: Vec<&str> = top.layer.snapshots.iter().map(|held| held.name.as_str()).collect();
     let message = format!(
-        "disk {} of domain {domain} cannot be flattened: {} holds the internal snapshots {}, which are read through it from below",
+        "disk {} of domain {domain} cannot be flattened: {} holds internal snapshots ({}), which are read through it from below",
         top.disk,
         top.layer.file,
         names.join(", ")

@@ -33,7 +33,7 @@ impl Program {
             let count = info.snapshots.len();
             return refuse(
                 Kind::Unsupported,
-                format!("holds {count} snapshots, which a commit leaves behind"),
+                format!("holds internal snapshots ({count}), which a commit leaves behind"),
             );
         }
         if info.virtual_size < below.virtual_size {
@@ -85,7 +85,7 @@ impl Program {
             let count = info.snapshots.len();
             return refuse(
                 Kind::Unsupported,
-                format!("holds {count} snapshots, which would lose what they read from below it"),
+                format!("holds internal snapshots ({count}), which would lose what they read from below it"),
             );
         }
         let base = backing_file(&path, &backing.name).zip(backing.format.as_ref());

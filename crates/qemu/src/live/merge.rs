@@ -147,7 +147,8 @@ impl Live {
             return Err(unmerged(PortErrorKind::Refused, merge, "its header names another image"));
         }
         if !above.snapshots.is_empty() {
-            let why = format!("it holds {} snapshots, which would stay behind", above.snapshots.len());
+            let why =
+                format!("it holds internal snapshots ({}), which would stay behind", above.snapshots.len());
             return Err(unmerged(PortErrorKind::Refused, merge, &why));
         }
         if above.virtual_size < below.virtual_size {

@@ -89,9 +89,9 @@ pub struct Meta {
     /// What ran the domain.
     #[serde(default)]
     pub hypervisor: Hypervisor,
-    /// How long the guest did not run, in microseconds; `None` when it was off.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub downtime_us: Option<u64>,
+    /// How long the guest stood still, in microseconds; `None` when it was off. Records of before have it as `downtime_us`.
+    #[serde(default, skip_serializing_if = "Option::is_none", alias = "downtime_us")]
+    pub pause_us: Option<u64>,
     /// The guest's memory; `None` of a disk-only snapshot, and of one whose memory another program saved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<MemoryMeta>,
@@ -117,7 +117,7 @@ impl Meta {
             disks: Vec::new(),
             passed_over: Vec::new(),
             hypervisor: Hypervisor::default(),
-            downtime_us: None,
+            pause_us: None,
             memory: None,
             labels: BTreeMap::new(),
             expires: None,
@@ -243,5 +243,19 @@ impl Default for DomainRecord {
     /// Nothing is known.
     fn default() -> Self {
         Self { format_version: 1, name: None, current: None, xen: None, layers: Vec::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_is_read_by_the_name_that_it_had() {
+        let written =
+            serde_json::to_value(Meta { pause_us: Some(7), ..Meta::new(Consistency::Crash) }).unwrap();
+        assert_eq!(written["pause_us"], 7);
+        let before = written.to_string().replace("pause_us", "downtime_us");
+        assert_eq!(serde_json::from_str::<Meta>(&before).unwrap().pause_us, Some(7));
     }
 }
