@@ -10,8 +10,8 @@ const FUZZ_SECONDS: u32 = 10;
 
 /// How many of the tests on real programs run on each other QEMU, and of the lab's scenarios, unless all are asked for. All of
 /// them take longer than a change may wait; `cargo xtask ci --all` runs them.
-const ON_OTHER_QEMUS: usize = 40;
-const SCENARIOS: usize = 3;
+const ON_OTHER_QEMUS: usize = 30;
+const SCENARIOS: usize = 2;
 
 /// For how many minutes tests that kill something are begun; `cargo xtask campaign` runs them for longer.
 const KILLING: u64 = 5;
