@@ -110,7 +110,7 @@ pub(crate) fn creation_stages(
     layers: Vec<LayerNote>,
 ) -> Vec<Stage> {
     let mut list = List::new(domain);
-    list.each(overlays(&draft.actions).cloned().map(Does::MakeLayer));
+    list.side_by_side(overlays(&draft.actions).cloned().map(Does::MakeLayer));
     list.each(naming.swaps.iter().cloned().map(Does::ReadyNames));
     list.each(draft.quiesced.map(|bound| Does::Freeze { bound }));
     let taken: Vec<SnapshotAction> =
@@ -154,7 +154,7 @@ pub(crate) fn creation_stages(
 /// Takes snapshots of disks that no record names: the design's `libxl_disk_snapshot_create`.
 pub(crate) fn disk_stages(domain: Uuid, actions: &[SnapshotAction]) -> Vec<Stage> {
     let mut list = List::new(domain);
-    list.each(overlays(actions).cloned().map(Does::MakeLayer));
+    list.side_by_side(overlays(actions).cloned().map(Does::MakeLayer));
     list.take(actions);
     list.look_for(actions, false);
     list.adopt(actions);
@@ -251,7 +251,10 @@ pub(crate) fn reverting_stages(domain: Uuid, revert: &Reverting) -> Vec<Stage> {
     // From here to the end nothing is written that an undo point does not hold.
     list.each(revert.was.filter(|_| revert.stops).map(|was| Does::StopGuest { was }));
     list.at_once(points().map(Does::MarkUndo));
-    list.each(revert.tops.iter().map(NewTop::making));
+    let (made, copied): (Vec<_>, Vec<_>) =
+        revert.tops.iter().map(NewTop::making).partition(|does| matches!(does, Does::MakeLayer(_)));
+    list.side_by_side(made);
+    list.each(copied);
     list.each(revert.bitmaps.iter().cloned());
     let is_named = |top: &&NewTop| revert.names.iter().any(|names| names.old.disk == *top.disk());
     let others = || revert.tops.iter().filter(|top| !is_named(top));

@@ -262,6 +262,7 @@ impl Stage {
         let disks = disk_list(&disks);
         Some(match &steps[0].does {
             Does::Take(_) => format!("take the snapshot of {disks}"),
+            Does::MakeLayer(_) => format!("make an empty overlay for each of {disks}"),
             Does::MarkUndo(_) => format!("mark the present state of {disks}"),
             Does::DropUndo(_) => format!("remove the marks of {disks}"),
             Does::Apply { target, .. } => format!("revert {disks} to {}", target.snapshot.name),
