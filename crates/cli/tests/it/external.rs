@@ -450,7 +450,7 @@ fn a_disk_is_flattened_and_every_snapshot_stays() {
     external(&host, "e5");
     host.run(["create", "web", "i1", "--external", "vdb"]).ok();
     host.refuses(5, ["flatten", "web"])
-        .tells("internal snapshots i1")
+        .tells("internal snapshots (i1)")
         .tells("xlsnap create web --external vda");
     all_is_well(&host);
 }

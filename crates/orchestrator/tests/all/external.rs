@@ -395,7 +395,7 @@ async fn what_cannot_be_flattened_is_refused_by_name() {
     let backend = mixed(Power::Running).await;
     refused(
         Op::flatten(&[]).run(&backend).await,
-        &["/images/vda.c-1.qcow2", "internal snapshot d", "--external vda"],
+        &["/images/vda.c-1.qcow2", "internal snapshots (d)", "--external vda"],
     );
     run(&backend, &Op::external("e", &["vda", "vdb"])).await;
     run(&backend, &Op::flatten(&[])).await;
