@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
-use xlsnap_orchestrator::{Can, Effect, FileIdentity, LayerFile, NameSwap, PortError, PortErrorKind};
+use xlsnap_orchestrator::{Can, Effect, LayerFile, NameSwap, PortError, PortErrorKind};
 use xlsnap_qemu_img::{Image, QemuImg};
 
 use crate::images::inventory::identity;
-use crate::{error, layers, revertible};
+use crate::{error, file_identity, layers, revertible};
 
 /// What has a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,7 +140,7 @@ impl Has {
                 Err(PortError::new(PortErrorKind::Failed, Effect::None, message).with_source(source))
             }
             Ok(found) => {
-                let found = FileIdentity { device: found.dev(), inode: found.ino() };
+                let found = file_identity(Path::new(file), &found);
                 Ok(if Some(found) == names.old.identity { Self::Old } else { Self::New })
             }
         }

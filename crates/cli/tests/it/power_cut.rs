@@ -99,7 +99,7 @@ struct Cuts<'a> {
 
 fn survives(name: &str, domain: Domain, before: &[&str], words: &str) {
     let moments = Moments::new(MOMENTS);
-    let system = file_system(&moments);
+    let system = file_system(&moments, name);
     let disk = match RecordedDisk::start(system) {
         Ok(disk) => disk,
         Err(why) => {
@@ -124,12 +124,13 @@ fn survives(name: &str, domain: Domain, before: &[&str], words: &str) {
     );
 }
 
-/// ext4, unless the environment or a seed says otherwise.
-fn file_system(moments: &Moments) -> FileSystem {
+/// Each operation has another one, and with the next seed the next one, unless the environment says otherwise.
+fn file_system(moments: &Moments, operation: &str) -> FileSystem {
     let all = FileSystem::ALL;
+    let drawn = moments.seed + operation.bytes().map(u64::from).sum::<u64>();
     match std::env::var("XLSNAP_FILE_SYSTEM") {
         Ok(name) => *all.iter().find(|system| system.name() == name).expect("ext4, xfs or btrfs"),
-        Err(_) => all[(moments.seed % all.len() as u64) as usize],
+        Err(_) => all[(drawn % all.len() as u64) as usize],
     }
 }
 
@@ -257,8 +258,12 @@ impl<'a> Cuts<'a> {
         }
         let files = files(&self.web);
         let is_done = files == self.after.files && is_after && reads_after;
-        let left: Vec<_> = files.symmetric_difference(&self.before.files).collect();
-        assert!(is_done || left.is_empty(), "{about}: these files are more or less than before: {left:?}");
+        let [of_before, of_after] = [&self.before, &self.after]
+            .map(|found| files.symmetric_difference(&found.files).collect::<Vec<_>>());
+        assert!(
+            is_done || of_before.is_empty(),
+            "{about}: these files are more or less than before: {of_before:?}, and than after it: {of_after:?}"
+        );
         self.stop();
         self.goes_on(&about);
         is_done

@@ -33,7 +33,8 @@ pub struct SnapshotId {
 /// What makes a file that file, whatever its name is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FileIdentity {
-    /// The device that it is on (`st_dev`); of a block device, its own number (`st_rdev`).
+    /// The device that it is on (`st_dev`), or another number of its file system that holds after a reboot; of a block device, its own
+    /// number (`st_rdev`).
     pub device: u64,
     /// Its inode there; 0 of a block device.
     pub inode: u64,

@@ -163,7 +163,7 @@ mod tests {
         let log = log(&scratch, &entries);
         assert_eq!((log.len(), log.flushes(0..7), log.flushes(2..5)), (7, vec![1, 5], vec![]));
         let disk = scratch.path("disk");
-        let mut check = |entries: usize, keeps: &dyn Fn(usize, usize) -> bool, expected: [u8; 4]| {
+        let check = |entries: usize, keeps: &dyn Fn(usize, usize) -> bool, expected: [u8; 4]| {
             std::fs::write(&disk, [0; 4 * SECTOR]).unwrap();
             log.replay(entries, &disk, &mut |entry, sector| keeps(entry, sector));
             let bytes = std::fs::read(&disk).unwrap();
