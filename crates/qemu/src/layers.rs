@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use xlsnap_orchestrator::{
-    Below, CopyOut, Effect, ImageSnapshot, Layer, LayerFile, LayerSnapshot, Merge, PortError, PortErrorKind,
-    Progress, Stream,
+    Below, CopyOut, Effect, FileIdentity, ImageSnapshot, Layer, LayerFile, LayerSnapshot, Merge, PortError,
+    PortErrorKind, Progress, Stream,
 };
 use xlsnap_qemu_img::{BackingFile, FileId, Image, ImageInfo, Kind, QemuImg, SnapshotRef, backing_file};
 use xlsnap_types::model::{ImageFormat, Stamp};
 
 use crate::images::inventory::image_snapshot;
-use crate::{error, file_identity, overlay, revertible};
+use crate::{error, overlay, revertible};
 
 /// How long a program that was ended may take to be gone.
 const ENDING: Duration = Duration::from_secs(5);
@@ -39,7 +39,7 @@ pub(crate) async fn look(qemu_img: &dyn QemuImg, layer: &LayerFile) -> Result<Op
     let is_file = found.is_file();
     Ok(Some(Layer {
         file: layer.file.clone(),
-        identity: file_identity(Path::new(&layer.file), &found),
+        identity: identity(FileId::from(&found)),
         format: layer.format.clone(),
         virtual_size,
         bytes: if is_file { found.blocks().saturating_mul(512) } else { actual_size },
@@ -344,8 +344,7 @@ pub(crate) fn is_gone(layer: &LayerFile) -> Result<bool, PortError> {
 /// # Errors
 /// [`PortErrorKind::Refused`] for another one, [`PortErrorKind::NotFound`] when there is none.
 pub(crate) fn as_planned(layer: &LayerFile) -> Result<std::fs::Metadata, PortError> {
-    let path = Path::new(&layer.file);
-    let found = std::fs::metadata(path).map_err(|source| {
+    let found = std::fs::metadata(&layer.file).map_err(|source| {
         let mut error = unlooked(layer);
         if source.kind() == ErrorKind::NotFound {
             error.kind = PortErrorKind::NotFound;
@@ -353,7 +352,7 @@ pub(crate) fn as_planned(layer: &LayerFile) -> Result<std::fs::Metadata, PortErr
         error.with_source(source)
     })?;
     match layer.identity {
-        Some(planned) if planned != file_identity(path, &found) => {
+        Some(planned) if !planned.is_still(identity(FileId::from(&found))) => {
             let message = format!(
                 "disk {}: {} is another file now than when this was planned: it was replaced; look again with \
                  `xlsnap check`",
@@ -392,6 +391,10 @@ fn below(above: &Path, backing: Option<BackingFile>) -> Below {
         Some(file) => Below::File { file, format: format.as_deref().map(ImageFormat::from_driver) },
         None => Below::Foreign(name),
     }
+}
+
+fn identity(FileId { device, inode }: FileId) -> FileIdentity {
+    FileIdentity { device, inode }
 }
 
 /// When it was last written to, in nanoseconds since 1970-01-01 UTC.

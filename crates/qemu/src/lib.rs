@@ -2,7 +2,6 @@
 
 mod agent;
 mod error;
-mod file_identity;
 mod images;
 mod inventory;
 mod layers;
@@ -17,7 +16,6 @@ mod spec;
 
 pub use agent::GuestAgent;
 pub use error::of_memory_file;
-pub use file_identity::file_identity;
 pub use images::Images;
 pub use inventory::swapped::is_given;
 pub use live::Live;

@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags};
 use rustix::io::Errno;
-use xlsnap_orchestrator::{Can, Effect, LayerFile, NameSwap, PortError, PortErrorKind};
+use xlsnap_orchestrator::{Can, Effect, FileIdentity, LayerFile, NameSwap, PortError, PortErrorKind};
 use xlsnap_qemu_img::{Image, QemuImg};
 
 use crate::images::inventory::identity;
-use crate::{error, file_identity, layers, revertible};
+use crate::{error, layers, revertible};
 
 /// What has a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,8 +140,8 @@ impl Has {
                 Err(PortError::new(PortErrorKind::Failed, Effect::None, message).with_source(source))
             }
             Ok(found) => {
-                let found = file_identity(Path::new(file), &found);
-                Ok(if Some(found) == names.old.identity { Self::Old } else { Self::New })
+                let found = FileIdentity { device: found.dev(), inode: found.ino() };
+                Ok(if names.old.is(Some(found)) { Self::Old } else { Self::New })
             }
         }
     }
@@ -395,7 +395,7 @@ pub(crate) fn rename(file: &LayerFile, over: &LayerFile) -> Result<(), PortError
 
 /// Whether a file has the name already: a process may have it open under that.
 pub(crate) fn is_renamed(file: &LayerFile, over: &LayerFile) -> bool {
-    file.identity.is_some() && identity(&over.file) == file.identity
+    file.is(identity(&over.file))
 }
 
 /// Whether a file can get another name, and others that know it by this one find what takes it.

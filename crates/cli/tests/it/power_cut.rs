@@ -17,7 +17,7 @@ use crate::kills::{Draws, Moments};
 use crate::layers_crash::Web;
 
 /// How many moments of each operation are tried, unless a campaign says otherwise.
-const MOMENTS: u32 = 6;
+const MOMENTS: u32 = 4;
 
 /// How much is written to each disk.
 const STRETCH: u64 = 2 << 20;
@@ -315,13 +315,12 @@ impl Found {
     }
 }
 
-/// What lies on the disk, but what tells of a process, and but the temporary files of descriptions: they are never read.
+/// What lies on the disk, but what tells of a process, and but temporary files of records and descriptions: they are never read.
 fn files(web: &Web) -> BTreeSet<PathBuf> {
     let mut files = web.host.files();
-    let descriptions = web.host.root().join("domains/.xlsnap-new-");
     files.retain(|path| {
-        let is_temporary = path.to_string_lossy().starts_with(&*descriptions.to_string_lossy());
-        !is_temporary && path.extension().is_none_or(|end| end != "run")
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        !name.starts_with(".xlsnap-new-") && !name.ends_with(".run")
     });
     files
 }

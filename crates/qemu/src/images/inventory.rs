@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use xlsnap_orchestrator::{Bitmap, Can, Disk, Effect, FileIdentity, ImageSnapshot, PortError, PortErrorKind};
-use xlsnap_qemu_img::{ImageInfo, InternalSnapshot, Kind, QemuImg};
+use xlsnap_qemu_img::{FileId, ImageInfo, InternalSnapshot, Kind, QemuImg};
 use xlsnap_types::model::ImageFormat;
 
 use super::failure::{During, failed};
 use super::image_of;
-use crate::{DiskSpec, file_identity, revertible};
+use crate::{DiskSpec, revertible};
 
 /// The disk as it is now.
 pub(super) async fn disk(qemu_img: &dyn QemuImg, spec: DiskSpec) -> Result<Disk, PortError> {
@@ -104,8 +104,8 @@ fn no_revert(spec: &DiskSpec, info: &ImageInfo) -> Option<String> {
 
 /// Which file it is, whatever its name.
 pub(crate) fn identity(file: &str) -> Option<FileIdentity> {
-    let file = Path::new(file);
-    std::fs::metadata(file).ok().map(|found| file_identity(file, &found))
+    let FileId { device, inode } = FileId::of(Path::new(file)).ok()?;
+    Some(FileIdentity { device, inode })
 }
 
 pub(crate) fn image_snapshot(found: InternalSnapshot) -> ImageSnapshot {

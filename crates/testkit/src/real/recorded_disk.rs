@@ -80,6 +80,8 @@ pub struct Recording {
     log: WriteLog,
     scratch: Scratch,
     system: FileSystem,
+    /// Has the number of the device on which it was recorded: after a reboot a disk may have another one.
+    _number: Option<LoopDevice>,
 }
 
 impl RecordedDisk {
@@ -139,7 +141,8 @@ impl RecordedDisk {
         self.daemon.take().expect("it runs until here").quit();
         let log = WriteLog::read(&self.scratch.path("log"));
         let scratch = std::mem::replace(&mut self.scratch, Scratch::new());
-        Recording { log, scratch, system: self.system }
+        let number = LoopDevice::of(&scratch.path("loop"));
+        Recording { log, scratch, system: self.system, _number: number }
     }
 }
 

@@ -1,11 +1,11 @@
 //! A look at the disks.
 
-use std::path::Path;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::sync::Arc;
 
 use xlsnap_orchestrator::{Can, Disk, Disks, Effect, FileIdentity, Inventory, PortError, PortErrorKind};
 use xlsnap_qemu::process::Identity;
-use xlsnap_qemu::{DiskSpec, Images, Live, file_identity};
+use xlsnap_qemu::{DiskSpec, Images, Live};
 use xlsnap_qmp_transport::commands::{BlockDevice, QueryBlock};
 use xlsnap_qmp_transport::{Kind, Qmp, QmpExt};
 use xlsnap_types::model::{DiskName, Hypervisor, XenDisk};
@@ -344,8 +344,12 @@ fn untaken_off(disk: &XenDisk) -> Disk {
 
 /// Which file or device an image is; `None` where it cannot be looked at.
 fn identity(image: &str) -> Option<FileIdentity> {
-    let file = Path::new(image);
-    std::fs::metadata(file).ok().map(|found| file_identity(file, &found))
+    let found = std::fs::metadata(image).ok()?;
+    Some(if found.file_type().is_block_device() {
+        FileIdentity { device: found.rdev(), inode: 0 }
+    } else {
+        FileIdentity { device: found.dev(), inode: found.ino() }
+    })
 }
 
 fn not_qemus(backend: &str) -> String {
