@@ -1,6 +1,7 @@
 //! A disk whose writes and flushes are recorded, so that the power can be cut at any time of what was done.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -204,11 +205,15 @@ impl Drop for Mounted {
 /// What is missing for a disk to be recorded.
 fn lacks(scratch: &Scratch, system: FileSystem) -> Result<(), String> {
     let name = system.name();
-    if LoopDevice::of(&scratch.raw("loop", 1 << 20)).is_none() {
-        return Err("there is no loop device: run this as root, on a kernel that has them".to_owned());
+    // A process's directory is its user's.
+    if fs::metadata("/proc/self").is_ok_and(|found| found.uid() != 0) {
+        return Err("a file system is mounted: run this as root".to_owned());
     }
-    if !Path::new("/dev/fuse").exists() {
-        return Err("there is no /dev/fuse: `modprobe fuse`, or give it to the container".to_owned());
+    if LoopDevice::of(&scratch.raw("loop", 1 << 20)).is_none() {
+        return Err("there is no loop device: `modprobe loop`, or give them to the container".to_owned());
+    }
+    if fs::File::options().read(true).write(true).open("/dev/fuse").is_err() {
+        return Err("/dev/fuse cannot be opened: `modprobe fuse`, or give it to the container".to_owned());
     }
     let help = quiet(Command::new("qemu-storage-daemon").arg("--help"));
     if !String::from_utf8_lossy(&help.stdout).contains("type=]fuse") {
