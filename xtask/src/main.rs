@@ -35,10 +35,10 @@ enum Chore {
         #[arg(long, default_value_t = 20)]
         cycles: u32,
     },
-    /// Kill xlsnap and QEMU at many moments of operations, recover, and compare every snapshot's bytes: longer than the tests do.
+    /// Kill xlsnap and QEMU at many moments of operations, or cut the power, recover, and compare every snapshot's bytes: longer than the tests do.
     Campaign {
         /// Which operations; all of them without it.
-        #[arg(value_parser = ["disks", "external", "memory"])]
+        #[arg(value_parser = ["disks", "external", "memory", "power"])]
         area: Option<String>,
         /// How many kills of each operation in a test; 10 without it.
         #[arg(long)]

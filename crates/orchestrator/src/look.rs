@@ -24,7 +24,7 @@ pub(crate) fn is_taken(actions: &[SnapshotAction], guest: GuestState, inventory:
 /// Whether a disk writes to the new file of an exchange of names.
 pub(crate) fn is_named(names: &NameSwap, inventory: &Inventory) -> bool {
     inventory.disk(&names.old.disk).is_some_and(|disk| {
-        disk.image == names.kept() && disk.identity.is_some() && disk.identity != names.old.identity
+        disk.image == names.kept() && disk.identity.is_some() && !names.old.is(disk.identity)
     })
 }
 

@@ -352,7 +352,7 @@ pub(crate) fn as_planned(layer: &LayerFile) -> Result<std::fs::Metadata, PortErr
         error.with_source(source)
     })?;
     match layer.identity {
-        Some(planned) if planned != identity(FileId::from(&found)) => {
+        Some(planned) if !planned.is_still(identity(FileId::from(&found))) => {
             let message = format!(
                 "disk {}: {} is another file now than when this was planned: it was replaced; look again with \
                  `xlsnap check`",

@@ -141,7 +141,7 @@ impl Has {
             }
             Ok(found) => {
                 let found = FileIdentity { device: found.dev(), inode: found.ino() };
-                Ok(if Some(found) == names.old.identity { Self::Old } else { Self::New })
+                Ok(if names.old.is(Some(found)) { Self::Old } else { Self::New })
             }
         }
     }
@@ -395,7 +395,7 @@ pub(crate) fn rename(file: &LayerFile, over: &LayerFile) -> Result<(), PortError
 
 /// Whether a file has the name already: a process may have it open under that.
 pub(crate) fn is_renamed(file: &LayerFile, over: &LayerFile) -> bool {
-    file.identity.is_some() && identity(&over.file) == file.identity
+    file.is(identity(&over.file))
 }
 
 /// Whether a file can get another name, and others that know it by this one find what takes it.

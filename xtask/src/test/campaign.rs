@@ -8,9 +8,13 @@ use super::cases::{Case, cases};
 use super::pool::Pool;
 use crate::{Done, Echo, Failure, Seed, ci};
 
-/// What operations there are, with the module of the tests that kill them.
-const AREAS: [(&str, &str); 3] =
-    [("disks", " it crash::"), ("external", " it layers_crash::"), ("memory", " it memory_crash::")];
+/// What operations there are, with the module of the tests that kill them; and of all of them, that which cuts the power.
+const AREAS: [(&str, &str); 4] = [
+    ("disks", " it crash::"),
+    ("external", " it layers_crash::"),
+    ("memory", " it memory_crash::"),
+    ("power", " it power_cut::"),
+];
 
 /// How many kills of each operation a test has when nothing is said.
 const KILLS: u32 = 10;
@@ -36,8 +40,8 @@ pub(super) fn is_of(case: &Case, area: Option<&str>) -> bool {
     areas.any(|(_, tests)| case.title.contains(tests))
 }
 
-/// Kills xlsnap, and QEMU with it, at many moments and before many system calls of its operations. After each recovery what every snapshot
-/// and every disk holds is compared, and `check` finds nothing.
+/// Kills xlsnap, and QEMU with it, at many moments and before many system calls of its operations, and cuts the power. After each
+/// recovery what every snapshot and every disk holds is compared, and `check` finds nothing.
 ///
 /// # Errors
 /// The tests that found something lost; the seed repeats them.

@@ -1,6 +1,6 @@
 //! A host for one test: a scratch directory with a root, and the binary run on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,12 @@ pub(crate) struct Ran {
 impl Host {
     /// One whose root is there and empty.
     pub(crate) fn new() -> Self {
-        let host = Self::without_root();
+        Self::of(Scratch::new())
+    }
+
+    /// The same in this directory.
+    pub(crate) fn of(scratch: Scratch) -> Self {
+        let host = Self { scratch };
         fs::create_dir(host.root()).unwrap();
         host
     }
@@ -100,9 +105,14 @@ impl Host {
 
     /// Every file of the host with its content, but logs, sockets and locks (a lock's file names the process that held it last).
     pub(crate) fn state(&self) -> BTreeMap<PathBuf, Vec<u8>> {
-        let mut state = BTreeMap::new();
-        collect(self.scratch.dir(), &mut state);
-        state
+        self.files().into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+    }
+
+    /// Their paths.
+    pub(crate) fn files(&self) -> BTreeSet<PathBuf> {
+        let mut files = BTreeSet::new();
+        collect(self.scratch.dir(), &mut files);
+        files
     }
 
     /// Runs what has to fail with `code`, and checks that it changed nothing.
@@ -151,15 +161,15 @@ pub(crate) fn finish(command: &mut Command) -> Ran {
     }
 }
 
-fn collect(dir: &Path, state: &mut BTreeMap<PathBuf, Vec<u8>>) {
+fn collect(dir: &Path, files: &mut BTreeSet<PathBuf>) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         let kind = path.symlink_metadata().unwrap().file_type();
         let name = path.file_name().unwrap().to_str().unwrap();
         if kind.is_dir() {
-            collect(&path, state);
+            collect(&path, files);
         } else if kind.is_file() && !name.ends_with("lock") && !name.ends_with(".log") {
-            state.insert(path.clone(), fs::read(&path).unwrap());
+            files.insert(path);
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::host::Host;
 /// otherwise (`cargo xtask campaign`).
 pub(crate) struct Moments {
     pub(crate) count: u32,
-    seed: u64,
+    pub(crate) seed: u64,
 }
 
 impl Moments {
@@ -26,12 +26,14 @@ impl Moments {
 
     /// Which part of a command comes before a moment.
     fn part(&self, moment: u32) -> f64 {
-        // SplitMix64, of Steele, Lea and Flood.
-        let mut word = self.seed.wrapping_add(u64::from(moment).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let word = mixed(self.seed, u64::from(moment));
         let moved = if self.seed == 0 { 0.0 } else { (word >> 40) as f64 / (1u64 << 24) as f64 - 0.5 };
         (f64::from(moment) + moved) / f64::from(self.count + 1)
+    }
+
+    /// What is drawn for a moment: other words for other moments and seeds.
+    pub(crate) fn draws(&self, moment: u32) -> Draws {
+        Draws(mixed(self.seed, u64::from(moment)))
     }
 
     /// How long after its start a command is killed at a moment.
@@ -57,6 +59,30 @@ impl Moments {
         println!("{what}: {met} of {} kills fell into the operation", self.count);
         assert!(met >= 2, "{what}: only {met} kills fell into the operation");
     }
+}
+
+/// Numbers that look like chance, and are the same again.
+#[derive(Clone, Copy)]
+pub(crate) struct Draws(u64);
+
+impl Draws {
+    /// The one of this number.
+    pub(crate) fn number(self, number: usize) -> u64 {
+        mixed(self.0, number as u64)
+    }
+
+    /// One of so many.
+    pub(crate) fn one_of(self, number: usize, count: usize) -> usize {
+        (self.number(number) % count as u64) as usize
+    }
+}
+
+fn mixed(seed: u64, number: u64) -> u64 {
+    // SplitMix64, of Steele, Lea and Flood.
+    let mut word = seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
 }
 
 /// How a command is killed.

@@ -2,12 +2,13 @@
 //! `recover` every snapshot holds what it held, and no write is lost but those that a revert gives up.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
-use xlsnap_testkit::real::{Monitor, wait_until};
+use xlsnap_testkit::real::{Data, Monitor, wait_until, write_offline};
 
 use crate::host::Host;
 use crate::kills::{Kill, Moments, Whole, kill_after};
@@ -26,20 +27,27 @@ const DISKS: [(&str, u8); 2] = [("vda", 0), ("vdb", 100)];
 const EXTERNAL: [&str; 4] = ["--external", "vda", "--external", "vdb"];
 
 /// A domain `web` with two disks of 128 MiB, whose guest is the fixture: it writes over the whole of a stretch by QEMU's monitor.
-struct Web {
-    host: Startable,
+pub(crate) struct Web {
+    pub(crate) host: Startable,
     /// How much is written.
     stretch: u64,
     /// What each snapshot holds.
-    held: BTreeMap<String, u8>,
-    now: u8,
+    pub(crate) held: BTreeMap<String, u8>,
+    pub(crate) now: u8,
     /// Whether new files take the names of the images.
     keeps_names: bool,
 }
 
 impl Web {
     fn new(stretch: u64) -> Self {
-        let host = Host::new();
+        let mut this = Self::on(Host::new(), stretch);
+        this.host.start();
+        this.write(1);
+        this
+    }
+
+    /// The same on this host, where it is off, and nothing is written yet.
+    pub(crate) fn on(host: Host, stretch: u64) -> Self {
         let images = DISKS.map(|(disk, _)| host.scratch.qcow2(&format!("{disk}.qcow2"), 128 * MIB));
         host.add("web", &images, &[]);
         let monitor = host.scratch.path("f.qmp");
@@ -48,13 +56,19 @@ impl Web {
             "accel = \"tcg\"\nmemory = 64\narguments = [\"-qmp\", \"unix:{},server=on,wait=off\"]\n",
             monitor.display()
         ));
-        let mut this = Self { host, stretch, held: BTreeMap::new(), now: 0, keeps_names: false };
-        this.host.start();
-        this.write(1);
-        this
+        Self { host, stretch, held: BTreeMap::new(), now: 0, keeps_names: false }
     }
 
-    fn write(&mut self, byte: u8) {
+    /// Writes to the disks of the domain that is off.
+    pub(crate) fn write_offline(&mut self, byte: u8) {
+        for ((_, more), image) in DISKS.into_iter().zip(self.images()) {
+            let data = Data { byte: byte + more, offset: 0, len: self.stretch };
+            write_offline(Path::new(&image), "qcow2", data);
+        }
+        self.now = byte;
+    }
+
+    pub(crate) fn write(&mut self, byte: u8) {
         let mut monitor = Monitor::connect(&self.host.scratch.path("f.qmp")).unwrap();
         for (disk, more) in DISKS {
             let write = format!("write -P {} 0 {}", byte + more, self.stretch);
@@ -73,7 +87,7 @@ impl Web {
         self.held.insert(name.to_owned(), self.now);
     }
 
-    fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> Value {
         self.host.json(&["domain", "status", "web"])
     }
 
@@ -111,7 +125,7 @@ impl Web {
     }
 
     /// Every snapshot holds what it held.
-    fn assert_held(&self, about: &str) {
+    pub(crate) fn assert_held(&self, about: &str) {
         let names: Vec<&String> = self.held.keys().collect();
         let mut listed = self.host.names("web");
         listed.sort();
@@ -132,14 +146,14 @@ impl Web {
     }
 
     /// The images that the description names.
-    fn images(&self) -> Vec<String> {
+    pub(crate) fn images(&self) -> Vec<String> {
         let shown = self.host.json(&["domain", "show", "web"]);
         let disks = shown["domain"]["disks"].as_array().unwrap();
         disks.iter().map(|of| of["image"].as_str().unwrap().to_owned()).collect()
     }
 
     /// What the disks hold, and whether it is the same time's.
-    fn reads(&self, byte: u8) -> bool {
+    pub(crate) fn reads(&self, byte: u8) -> bool {
         let shown = self.host.json(&["domain", "show", "web"]);
         let images = DISKS.map(|(disk, more)| {
             let disks = shown["domain"]["disks"].as_array().unwrap();

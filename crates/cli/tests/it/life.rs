@@ -25,7 +25,10 @@ impl Deref for Startable {
 
 impl Drop for Startable {
     fn drop(&mut self) {
-        self.0.run(["domain", "stop", "web", "--powerdown", "0"]);
+        // A file system that is no longer mounted has none that runs.
+        if self.0.root().exists() {
+            self.0.run(["domain", "stop", "web", "--powerdown", "0"]);
+        }
     }
 }
 

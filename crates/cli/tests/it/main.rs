@@ -24,6 +24,7 @@ mod names;
 mod nothing_there;
 mod orphans;
 mod pending;
+mod power_cut;
 mod process;
 mod quiesce;
 mod relocate;

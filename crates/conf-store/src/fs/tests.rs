@@ -226,7 +226,7 @@ fn changes_reach_the_disk_in_order() {
     assert_eq!(
         steps("delete"),
         "rename snapshotdata-both.libxl-json to ~deleted, sync directory, unlink snapshotmeta-both.json, \
-         unlink ~deleted",
+         sync directory, unlink ~deleted",
     );
     assert_eq!(
         steps("replace the journal"),

@@ -98,7 +98,8 @@ impl DomainLock for FsLock {
         // The commit point. The temporary name tells the process that takes the lock next that a meta may be left.
         self.dir.rename(&file, &Dir::slot(tidy::DELETED_SLOT))?;
         self.dir.sync()?;
-        let meta = self.dir.discard(&layout::meta(name));
+        // Btrfs may bring the second removal to the disk without the first one, and then nothing would tell of the meta.
+        let meta = self.dir.discard(&layout::meta(name)).and_then(|()| self.dir.sync());
         record::cleaned_up(meta.and_then(|()| self.dir.discard(&Dir::slot(tidy::DELETED_SLOT))));
         Ok(())
     }

@@ -7,7 +7,7 @@ use crate::layers::PartFiles;
 use crate::record::libxl_format;
 use crate::session::chain;
 use crate::step::{Does, LayerNote};
-use crate::{Effect, Error, Kind, LayerFile, Overlay, PortErrorKind};
+use crate::{Effect, Error, FileIdentity, Kind, LayerFile, Overlay, PortErrorKind};
 
 impl Execution<'_> {
     /// Changes the files of an external part in its record.
@@ -60,7 +60,7 @@ impl Execution<'_> {
         let overlays = self.ports.overlays.need(&subject)?;
         let found = layers.look(layer).await.map_err(|e| does.failed(e))?;
         match found {
-            Some(found) if Some(found.identity) != layer.identity => return Ok(()),
+            Some(found) if !layer.is(Some(found.identity)) => return Ok(()),
             Some(_) => layers.unlink(layer).await.map_err(|e| does.failed(e))?,
             None => {}
         }
@@ -100,7 +100,8 @@ impl Execution<'_> {
                 match layers.iter_mut().find(|layer| layer.file == entry.file) {
                     Some(known) => {
                         // Whose a file is does not change as long as it is that file.
-                        if (known.device, known.inode) == (entry.device, entry.inode) {
+                        let noted = FileIdentity { device: known.device, inode: known.inode };
+                        if noted.is_still(FileIdentity { device: entry.device, inode: entry.inode }) {
                             entry.owner = known.owner;
                             entry.named = entry.named.or(known.named.take());
                         }

@@ -112,7 +112,7 @@ fn node(
     let (owner, guard) = match entry {
         // One of the same length and time was moved, or restored from a backup.
         Some(entry)
-            if layer.identity != (FileIdentity { device: entry.device, inode: entry.inode })
+            if !FileIdentity { device: entry.device, inode: entry.inode }.is_still(layer.identity)
                 && (entry.stamp.is_none() || entry.stamp != layer.stamp) =>
         {
             (Owner::Foreign, Guard::Replaced)

@@ -39,6 +39,16 @@ pub struct FileIdentity {
     pub inode: u64,
 }
 
+impl FileIdentity {
+    /// Whether `found`, which has the file's name or one that it was to get, is the file that this was noted of, maybe before a reboot.
+    ///
+    /// Then the number of a device may be another one: the kernel numbers a volume as it finds it, and Btrfs at each mount. The inode stays.
+    #[must_use]
+    pub fn is_still(self, found: Self) -> bool {
+        self.inode == found.inode && (self.inode != 0 || self.device == found.device)
+    }
+}
+
 /// A dirty bitmap of a disk: what an incremental backup goes by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Bitmap {
@@ -224,4 +234,19 @@ pub trait Disks: Send + Sync {
 
     /// Removes a dirty bitmap of the disk. One that is gone is removed.
     async fn drop_bitmap(&self, disk: &DiskName, bitmap: &Bitmap) -> Result<(), PortError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_still_the_same_one_when_its_device_has_another_number_and_a_device_is_not() {
+        let identity = |device, inode| FileIdentity { device, inode };
+        assert!(identity(1, 7).is_still(identity(1, 7)));
+        assert!(identity(1, 7).is_still(identity(2, 7)));
+        assert!(!identity(1, 7).is_still(identity(1, 8)));
+        assert!(identity(1, 0).is_still(identity(1, 0)));
+        assert!(!identity(1, 0).is_still(identity(2, 0)));
+    }
 }

@@ -23,6 +23,13 @@ pub struct LayerFile {
     pub identity: Option<FileIdentity>,
 }
 
+impl LayerFile {
+    /// Whether what was found is the file that it was when the operation was planned ([`FileIdentity::is_still`]).
+    pub fn is(&self, found: Option<FileIdentity>) -> bool {
+        self.identity.zip(found).is_some_and(|(planned, found)| planned.is_still(found))
+    }
+}
+
 /// What a layer is, by its own header and the file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layer {

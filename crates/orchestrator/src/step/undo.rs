@@ -222,7 +222,7 @@ impl Planner<'_> {
         self.any(|does| match does {
             Does::SwapNames(names) if names.old.disk == *disk => {
                 let found = self.look.inventory.disk(disk);
-                found.is_some_and(|found| found.image == names.kept() && found.identity == names.old.identity)
+                found.is_some_and(|found| found.image == names.kept() && names.old.is(found.identity))
             }
             _ => false,
         })

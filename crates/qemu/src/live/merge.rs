@@ -408,9 +408,11 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Whatever QEMU's cache mode is.
+    /// Whatever QEMU's cache mode is: the data, and the headers of the layers above that name the one below by now. QEMU flushes no
+    /// header that it changes.
     fn durable(&self) -> Result<(), PortError> {
-        job::durable(&about(self.merge), &self.merge.into.file)
+        let changed = [&self.merge.into].into_iter().chain(&self.merge.above);
+        changed.into_iter().try_for_each(|layer| job::durable(&about(self.merge), &layer.file))
     }
 
     async fn command<C: Command>(&self, what: &str, command: C) -> Result<C::Ok, PortError> {

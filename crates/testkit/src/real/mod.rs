@@ -24,17 +24,21 @@ pub mod guest;
 mod loop_device;
 mod monitor;
 mod process;
+mod recorded_disk;
 mod scratch;
 mod storage_daemon;
 mod vm;
+mod write_log;
 
 pub use data::{Data, LiveDisks};
 pub use disk::Disk;
 pub use loop_device::LoopDevice;
 pub use monitor::Monitor;
 pub use process::{DEADLINE, wait_until};
+pub use recorded_disk::{FileSystem, Mounted, RecordedDisk, Recording};
 pub use scratch::{
     Scratch, byte_offline, holds_offline, layer_byte, qemu_img, qemu_version, snapshots_in, write_offline,
 };
 pub use storage_daemon::StorageDaemon;
 pub use vm::{Attach, Vm, VmOptions};
+pub use write_log::WriteLog;

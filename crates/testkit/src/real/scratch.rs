@@ -21,6 +21,12 @@ impl Scratch {
         Self { dir: dir.expect("a temporary directory can be made") }
     }
 
+    /// The same in a directory that is there.
+    pub fn below(directory: &Path) -> Self {
+        let dir = tempfile::Builder::new().prefix("xlsnap-").tempdir_in(directory);
+        Self { dir: dir.expect("a temporary directory can be made") }
+    }
+
     /// The directory.
     pub fn dir(&self) -> &Path {
         self.dir.path()

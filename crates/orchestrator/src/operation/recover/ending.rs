@@ -139,11 +139,11 @@ impl Ending {
             // One that cannot be looked at is left to the step itself.
             let Ok(found) = layers.look(layer).await else { continue };
             let is_gone = match (&found, renamed) {
-                (Some(found), Some(renamed)) => found.identity == renamed,
+                (Some(found), Some(renamed)) => renamed.is_still(found.identity),
                 (None, Some(_)) => false,
-                (found, None) => found
-                    .as_ref()
-                    .is_none_or(|found| layer.identity.is_some_and(|planned| planned != found.identity)),
+                (found, None) => found.as_ref().is_none_or(|found| {
+                    layer.identity.is_some_and(|planned| !planned.is_still(found.identity))
+                }),
             };
             if is_gone {
                 done = Some(at);

@@ -163,7 +163,7 @@ impl RelocateFacts<'_> {
 }
 
 fn is_same(entry: &LayerRecord, layer: &Layer) -> bool {
-    layer.identity == FileIdentity { device: entry.device, inode: entry.inode }
+    FileIdentity { device: entry.device, inode: entry.inode }.is_still(layer.identity)
 }
 
 fn is_written(entry: &LayerRecord, layer: &Layer) -> bool {

@@ -1,0 +1,345 @@
+//! The power is cut in the middle of an operation: xlsnap and QEMU are gone, and the disk has what was flushed, and of the rest what it
+//! wants. After `recover` the operation was done, or was not; what had answered before was done.
+//!
+//! The images and the records are in a file system on a disk whose writes and flushes are recorded. The operation is done once; then
+//! the disk is made again as it may have been at many moments of it, mounted, and looked at.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use xlsnap_testkit::real::{FileSystem, RecordedDisk, Recording, Scratch, wait_until};
+
+use crate::host::Host;
+use crate::kills::{Draws, Moments};
+use crate::layers_crash::Web;
+
+/// How many moments of each operation are tried, unless a campaign says otherwise.
+const MOMENTS: u32 = 4;
+
+/// How much is written to each disk.
+const STRETCH: u64 = 2 << 20;
+
+/// Whether a QEMU has the disks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Domain {
+    Off,
+    Runs,
+}
+
+/// Each line is a test: its name, the domain, what comes before, and the operation. `write` gives both disks the next byte, `move` renames a
+/// file; all else are words of xlsnap.
+macro_rules! operations {
+    ($($name:ident: $domain:ident, [$($before:literal),*], $words:literal;)*) => {
+        $(#[test]
+        fn $name() {
+            survives(stringify!($name), Domain::$domain, &[$($before),*], $words);
+        })*
+    };
+}
+
+operations! {
+    create: Off, ["create web a", "write"], "create web new";
+    create_external: Off, ["create web a", "write"], "create web new --external vda,vdb --no-keep-name";
+    create_external_kept: Off, ["create web a", "write"], "create web new --external vda,vdb --keep-name";
+    revert: Off, ["create web a", "write", "create web b", "write"], "revert web a";
+    revert_external: Off, ["create web a --external vda,vdb --no-keep-name", "write"], "revert web a";
+    revert_external_kept: Off, ["create web a --external vda,vdb --keep-name", "write"], "revert web a";
+    delete: Off, ["create web a", "write", "create web b", "write"], "delete web a";
+    delete_leaf: Off, ["create web a --external vda,vdb --no-keep-name", "write"], "delete web a";
+    delete_leaf_kept: Off, ["create web a --external vda,vdb --keep-name", "write"], "delete web a";
+    delete_middle: Off, ["create web a --external vda,vdb --no-keep-name", "write",
+        "create web b --external vda,vdb --no-keep-name", "write",
+        "create web c --external vda,vdb --no-keep-name", "write"], "delete web b";
+    delete_pinned: Off, ["create web in", "write", "create web a --external vda,vdb --no-keep-name", "write",
+        "create web above", "write"], "delete web a";
+    flatten: Off, ["create web a --external vda,vdb --keep-name", "write"], "flatten web";
+    relocate: Off, ["create web a --external vda --no-keep-name", "write", "move vda.qcow2 moved.qcow2"],
+        "check web --relocate vda.qcow2=moved.qcow2";
+    create_live: Runs, ["create web a", "write"], "create web new";
+    create_external_live: Runs, ["create web a", "write"], "create web new --external vda,vdb --no-keep-name";
+    create_external_kept_live: Runs, ["create web a", "write"], "create web new --external vda,vdb --keep-name";
+    create_memory_live: Runs, ["create web a", "write"], "create web new --memory";
+    revert_live: Runs, ["create web a", "write"], "revert web a";
+    revert_external_live: Runs, ["create web a --external vda,vdb --no-keep-name", "write"], "revert web a";
+    revert_external_kept_live: Runs, ["create web a --external vda,vdb --keep-name", "write"], "revert web a";
+    revert_memory_live: Runs, ["create web a --memory", "write"], "revert web a";
+    delete_live: Runs, ["create web a", "write", "create web b", "write"], "delete web a";
+    delete_leaf_live: Runs, ["create web a --external vda,vdb --no-keep-name", "write"], "delete web a";
+    delete_leaf_kept_live: Runs, ["create web a --external vda,vdb --keep-name", "write"], "delete web a";
+    delete_middle_live: Runs, ["create web a --external vda,vdb --no-keep-name", "write",
+        "create web b --external vda,vdb --no-keep-name", "write",
+        "create web c --external vda,vdb --no-keep-name", "write"], "delete web b";
+    delete_memory_live: Runs, ["create web a --memory", "write"], "delete web a";
+    flatten_live: Runs, ["create web a --external vda,vdb --keep-name", "write"], "flatten web";
+}
+
+/// What is to be found, before an operation or after it.
+struct Found {
+    held: BTreeMap<String, u8>,
+    now: u8,
+    files: BTreeSet<PathBuf>,
+}
+
+/// An operation that was recorded.
+struct Cuts<'a> {
+    title: &'a str,
+    words: &'a [&'a str],
+    recording: Recording,
+    web: Web,
+    /// How many entries the log had when the operation began, when it had answered, and when all was written.
+    began: usize,
+    answered: usize,
+    ended: usize,
+    before: Found,
+    after: Found,
+}
+
+fn survives(name: &str, domain: Domain, before: &[&str], words: &str) {
+    let moments = Moments::new(MOMENTS);
+    let system = file_system(&moments, name);
+    let disk = match RecordedDisk::start(system) {
+        Ok(disk) => disk,
+        Err(why) => {
+            eprintln!("not run: {name}, with a disk whose writes are recorded: {why}");
+            return;
+        }
+    };
+    let title = format!("{name} on {}, seed {}", system.name(), moments.seed);
+    let words: Vec<&str> = words.split(' ').collect();
+    let mut cuts = Cuts::record(&title, disk, domain, before, &words);
+    let (mut done, mut undone) = (0, 0);
+    for moment in 1..=moments.count {
+        match cuts.cut(moment, moments.draws(moment)) {
+            true => done += 1,
+            false => undone += 1,
+        }
+    }
+    let (entries, flushes) = (cuts.answered - cuts.began, cuts.flushes().len());
+    println!(
+        "{title}: {} cuts among {entries} writes, {flushes} of them flushes: done {done}, not done {undone}",
+        moments.count
+    );
+}
+
+/// Each operation has another one, and with the next seed the next one, unless the environment says otherwise.
+fn file_system(moments: &Moments, operation: &str) -> FileSystem {
+    let all = FileSystem::ALL;
+    let drawn = moments.seed + operation.bytes().map(u64::from).sum::<u64>();
+    match std::env::var("XLSNAP_FILE_SYSTEM") {
+        Ok(name) => *all.iter().find(|system| system.name() == name).expect("ext4, xfs or btrfs"),
+        Err(_) => all[(drawn % all.len() as u64) as usize],
+    }
+}
+
+impl<'a> Cuts<'a> {
+    /// Does it, to its end.
+    fn record(
+        title: &'a str,
+        disk: RecordedDisk,
+        domain: Domain,
+        first: &[&str],
+        words: &'a [&'a str],
+    ) -> Self {
+        let mut web = Web::on(Host::of(Scratch::below(&disk.dir())), STRETCH);
+        let write = |web: &mut Web, byte| match domain {
+            Domain::Off => web.write_offline(byte),
+            Domain::Runs => web.write(byte),
+        };
+        if domain == Domain::Runs {
+            web.host.start();
+        }
+        write(&mut web, 1);
+        for step in first {
+            match step.split(' ').collect::<Vec<_>>()[..] {
+                ["write"] => {
+                    let next = web.now + 1;
+                    write(&mut web, next);
+                }
+                ["move", from, to] => {
+                    std::fs::rename(web.host.scratch.path(from), web.host.scratch.path(to)).unwrap();
+                }
+                ref words => run(&mut web, words),
+            }
+        }
+        disk.sync();
+        let began = disk.count();
+        let before = Found::of(&web);
+        run(&mut web, words);
+        let answered = disk.count();
+        let after = Found::of(&web);
+        disk.sync();
+        let ended = disk.count();
+        if domain == Domain::Runs {
+            let pid = i32::try_from(web.status()["pid"].as_i64().unwrap()).unwrap();
+            kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+            wait_until("QEMU is gone", || (web.status()["state"] == "off").then_some(()));
+        }
+        let recording = disk.end();
+        assert!(began < answered, "{title}: it writes");
+        Self { title, words, recording, web, began, answered, ended, before, after }
+    }
+
+    /// The flushes of the operation.
+    fn flushes(&self) -> Vec<usize> {
+        self.recording.log().flushes(self.began..self.answered)
+    }
+
+    /// Cuts the power at a moment, and looks at what is left. Whether the operation was done.
+    fn cut(&mut self, moment: u32, draws: Draws) -> bool {
+        let flushes = self.flushes();
+        let at = match moment % 4 {
+            // It has just answered.
+            1 => self.answered,
+            // All since the last flush is uncertain.
+            2 | 3 if !flushes.is_empty() => flushes[draws.one_of(0, flushes.len())],
+            2 => self.answered,
+            // At any time, and while the rest is written.
+            _ => self.began + draws.one_of(1, self.ended - self.began + 1),
+        };
+        let way = if moment == 1 { 0 } else { draws.one_of(2, 4) };
+        let (what, keeps): (_, fn(Draws, usize, usize) -> bool) = match way {
+            0 => ("nothing", |_, _, _| false),
+            1 => ("all", |_, _, _| true),
+            2 => ("some writes", |draws, entry, _| draws.number(entry + 8) & 1 == 0),
+            _ => ("some sectors", |draws, entry, sector| draws.number((entry + 8) * 65536 + sector) & 1 == 0),
+        };
+        let disk = self.recording.cut(at, &mut |entry, sector| keeps(draws, entry, sector));
+        let about = format!(
+            "{}, moment {moment}: cut at write {at} of {} to {}, keeping {what} that was not flushed",
+            self.title, self.began, self.answered
+        );
+        let kept = keep(&disk);
+        let mounted = self.recording.mount(&disk);
+        let looked = catch_unwind(AssertUnwindSafe(|| self.look(&about, at >= self.answered)));
+        if looked.is_err() {
+            self.web.host.run(["domain", "stop", "web", "--powerdown", "0"]);
+        }
+        mounted.unmount();
+        looked.unwrap_or_else(|panic| {
+            let left = std::env::temp_dir().join("xlsnap-power-cut.disk");
+            std::fs::rename(&kept, &left).ok();
+            eprintln!("{about}: the disk as it was left is {}", left.display());
+            resume_unwind(panic);
+        })
+    }
+
+    /// Recovers, and compares all with what is to be found before and after the operation. Whether it was done.
+    fn look(&mut self, about: &str, has_answered: bool) -> bool {
+        let host = &self.web.host;
+        let recovered = host.run(["recover", "web"]);
+        assert_eq!(recovered.code, 0, "{about}: {recovered:?}");
+        let about = format!("{about}; recover: {}", recovered.out.trim());
+        let mut check = host.run(["check", "web"]);
+        if check.code == 7 && self.words[0] == "check" && !has_answered {
+            // What was not begun has its reason still.
+            host.run(self.words).ok();
+            check = host.run(["check", "web"]);
+        }
+        assert_eq!(check.code, 0, "{about}: {check:?}");
+
+        let names = host.names("web").into_iter().collect::<BTreeSet<_>>();
+        let is_of = |found: &Found| found.held.keys().eq(names.iter());
+        let (is_before, is_after) = (is_of(&self.before), is_of(&self.after));
+        assert!(is_before || is_after, "{about}: there are {names:?}");
+        assert!(is_after || !has_answered, "{about}: it had answered, and there are {names:?}");
+        let found = if is_after { &self.after } else { &self.before };
+        self.web.held.clone_from(&found.held);
+        self.web.assert_held(&about);
+        let reads_after = self.web.reads(self.after.now);
+        let reads_before = self.web.reads(self.before.now);
+        match (is_before, is_after) {
+            (true, true) => {
+                assert!(reads_after || (reads_before && !has_answered), "{about}: the disks hold neither")
+            }
+            _ => assert!(self.web.reads(found.now), "{about}: the disks do not hold {}", found.now),
+        }
+        let files = files(&self.web);
+        let is_done = files == self.after.files && is_after && reads_after;
+        let [of_before, of_after] = [&self.before, &self.after]
+            .map(|found| files.symmetric_difference(&found.files).collect::<Vec<_>>());
+        assert!(
+            is_done || of_before.is_empty(),
+            "{about}: these files are more or less than before: {of_before:?}, and than after it: {of_after:?}"
+        );
+        self.stop();
+        self.goes_on(&about);
+        is_done
+    }
+
+    /// The memory is whole, and the domain goes on: it is written to, and its images are mended where they have to be; the snapshots
+    /// stay as they are.
+    fn goes_on(&mut self, about: &str) {
+        for (name, byte) in self.web.held.clone() {
+            if !self.web.host.records("web").join(format!("{name}.save")).exists() {
+                continue;
+            }
+            self.web.host.run(["revert", "web", &name]).ok();
+            assert_eq!(self.web.status()["state"], "running", "{about}: {name}");
+            assert!(self.web.reads(byte), "{about}: {name}");
+            self.stop();
+        }
+        self.web.write_offline(90);
+        self.web.assert_held(about);
+        // A create that was cut short has leaked clusters, and they may have the mark of those that are used once.
+        let deep = self.web.host.run(["check", "web", "--deep", "--json"]);
+        let answer: Value = serde_json::from_str(&deep.out).unwrap_or_default();
+        let findings = answer["domains"][0]["findings"].as_array();
+        let is_mended =
+            |finding: &Value| finding["code"] == "image-leaks" || finding["code"] == "image-damaged";
+        assert!(findings.is_some_and(|all| all.iter().all(is_mended)), "{about}: {deep:?}");
+        if deep.code != 0 {
+            self.web.host.run(["check", "web", "--deep", "--repair"]).ok();
+            self.web.host.run(["check", "web", "--deep"]).ok();
+            self.web.assert_held(about);
+        }
+        self.web.host.run(["create", "web", "later"]).ok();
+        self.web.held.insert("later".to_owned(), 90);
+        self.web.write_offline(91);
+        self.web.assert_held(about);
+        let check = self.web.host.run(["check", "web"]);
+        assert_eq!(check.code, 0, "{about}: {check:?}");
+    }
+
+    /// A recovery may have started it, to finish what it was doing.
+    fn stop(&self) {
+        self.web.host.stop(&["--powerdown", "0"]);
+    }
+}
+
+impl Found {
+    fn of(web: &Web) -> Self {
+        Self { held: web.held.clone(), now: web.now, files: files(web) }
+    }
+}
+
+/// What lies on the disk, but what tells of a process, and but temporary files of records and descriptions: they are never read.
+fn files(web: &Web) -> BTreeSet<PathBuf> {
+    let mut files = web.host.files();
+    files.retain(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        !name.starts_with(".xlsnap-new-") && !name.ends_with(".run")
+    });
+    files
+}
+
+/// Does an operation, and says what is to be found after it.
+fn run(web: &mut Web, words: &[&str]) {
+    web.host.run(words).ok();
+    match words {
+        ["create", _, name, ..] => drop(web.held.insert((*name).to_owned(), web.now)),
+        ["revert", _, name] => web.now = web.held[*name],
+        ["delete", _, name] => drop(web.held.remove(*name)),
+        _ => {}
+    }
+}
+
+/// A copy of a disk that is about to be changed.
+fn keep(disk: &Path) -> PathBuf {
+    let kept = disk.with_extension("kept");
+    let mut cp = std::process::Command::new("cp");
+    assert!(cp.arg("--sparse=always").args([disk, &kept]).status().unwrap().success());
+    kept
+}
