@@ -132,13 +132,53 @@ pub fn deb(echo: Echo) -> Done {
         let made = file.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&file, words));
         made.map_err(|e| cannot("completions cannot be written", &e))?;
     }
+    fs::write(root.join("changelog"), changelog()?)
+        .map_err(|e| cannot("the changelog cannot be written", &e))?;
     let deb = tools::cargo_deb()?;
     for package in [&["xlsnap-cli"][..], &["xlsnap-capi"], &["xlsnap-capi", "--variant", "dev"]] {
         let mut make = command(&deb, ["--no-build", "--package"]);
         make.args(package).arg("--output").arg(target().join("debian/"));
         run(echo, make)?;
     }
-    Ok(())
+    let library = |path: &PathBuf| begins(path, "libxlsnap0_");
+    entries(&target().join("debian"))
+        .iter()
+        .filter(|path| library(path))
+        .try_for_each(|deb| as_library(echo, deb))
+}
+
+/// What Debian's policy asks for (12.7), dated like the last commit. What has changed stands in CHANGELOG.md.
+fn changelog() -> Result<String, Failure> {
+    let date = output(command("git", ["log", "-1", "--format=%aD"]))?;
+    let date = String::from_utf8_lossy(&date).trim().to_owned();
+    Ok(format!(
+        "xlsnap ({}-1) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- {MAINTAINER}  {date}\n",
+        env!("CARGO_PKG_VERSION")
+    ))
+}
+
+/// As in the packages' manifests.
+const MAINTAINER: &str = "The xlsnap developers <xlsnap@users.noreply.github.com>";
+
+/// Adds what Debian's policy asks of a shared library and cargo-deb cannot write: which package a program depends on that is linked
+/// with it (8.6), and that the linker's cache is made anew (8.1).
+fn as_library(echo: Echo, deb: &Path) -> Done {
+    let unpacked = target().join("deb-unpacked");
+    if unpacked.exists() {
+        remove(&unpacked)?;
+    }
+    let mut unpack = command("dpkg-deb", ["--raw-extract"]);
+    unpack.args([deb, &unpacked]);
+    run(echo, unpack)?;
+    let shlibs = format!("libxlsnap 0 libxlsnap0 (>= {})\n", env!("CARGO_PKG_VERSION"));
+    for (file, content) in [("shlibs", shlibs.as_str()), ("triggers", "activate-noawait ldconfig\n")] {
+        let file = unpacked.join("DEBIAN").join(file);
+        fs::write(file, content).map_err(|e| cannot("a library's package cannot be completed", &e))?;
+    }
+    let mut pack = command("dpkg-deb", ["--root-owner-group", "--build"]);
+    pack.args([unpacked.as_path(), deb]);
+    run(echo, pack)?;
+    remove(&unpacked)
 }
 
 /// The releases of Debian in which the packages are tried.

@@ -246,7 +246,7 @@ async fn what_must_not_be_pulled_up_is_refused() {
     program().snapshot_create(&top, "inside").await.unwrap();
     let error = pull_up(&top, None).await.unwrap_err();
     assert_eq!((error.kind(), error.effect()), (Kind::Unsupported, Effect::None), "{error}");
-    assert!(error.to_string().contains("1 snapshots"), "{error}");
+    assert!(error.to_string().contains("internal snapshots (1)"), "{error}");
     assert_eq!(backing(&top).await, "root");
     // An end that is no local file, and one that is gone.
     let far = scratch.path("far");
