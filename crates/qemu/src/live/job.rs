@@ -12,18 +12,6 @@ pub(super) fn durable(about: &str, into: &str) -> Result<(), PortError> {
     })
 }
 
-/// Brings most of what a layer got to the disk while the guest runs: QEMU flushes all disks when the guest is stopped, which then takes
-/// as long as what is left. Nothing depends on it, and a fault of the disk is told by the flush that counts.
-pub(super) async fn flush_ahead(into: &str) {
-    let into = into.to_owned();
-    let flush = move || File::open(&into).and_then(|file| file.sync_data());
-    match tokio::task::spawn_blocking(flush).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "a layer could not be flushed ahead"),
-        Err(error) => tracing::debug!(%error, "a layer was not flushed ahead"),
-    }
-}
-
 /// A job that ended with these words of QEMU's.
 pub(super) fn failed(about: &str, said: &str) -> PortError {
     let kind = if said.contains("No space left") { PortErrorKind::NoSpace } else { PortErrorKind::Failed };

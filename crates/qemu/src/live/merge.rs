@@ -364,7 +364,6 @@ impl Run<'_> {
     async fn complete(&mut self) -> Result<(), PortError> {
         self.begun = true;
         if self.live.runs().await? {
-            job::flush_ahead(&self.merge.into.file).await;
             self.stopped = true;
             self.live.holds_guest.store(true, Ordering::Relaxed);
             self.command("the guest was not stopped", Stop).await?;
