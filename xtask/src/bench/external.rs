@@ -14,13 +14,12 @@ use super::monitor::Monitor;
 use super::paired::pairs;
 use super::process::{Run, on_each, run, scratch};
 use super::promise::{Line, Promise};
+use super::revert::{DISKS, add_domain};
 use super::sample::Sample;
 use crate::Failure;
 
 /// How much is merged, in MiB, and what is promised of it: less than the second is promised 20 ms more than QEMU's own job.
 const MERGED: [u32; 2] = [64, 1024];
-
-const DISKS: usize = 8;
 
 /// `xlsnap create --external` beside `virsh snapshot-create-as --disk-only`, each of two disks of a running machine of its own, since
 /// libvirt does not look at what others put on its disks. What a round made is deleted after it.
@@ -161,14 +160,7 @@ fn until_event(monitor: &mut Monitor, name: &str) -> Result<(), Failure> {
 /// and the removal of those before.
 pub(super) fn revert(bench: &Bench) -> Result<Vec<Line>, Failure> {
     let directory = scratch()?;
-    let files: Vec<PathBuf> =
-        (0..DISKS).map(|number| directory.path().join(format!("disk{number}"))).collect();
-    let mut add = bench.xlsnap(directory.path(), ["domain", "add", "vm"]);
-    for (file, letter) in files.iter().zip('a'..) {
-        image(file)?;
-        add.arg("--disk").arg(format!("vd{letter}={}", file.display()));
-    }
-    run(&mut add)?;
+    let files = add_domain(bench, directory.path(), image)?;
     let disks: Vec<String> = ('a'..).take(DISKS).map(|letter| format!("vd{letter}")).collect();
     run(&mut external(bench, directory.path(), "e1", disks.iter().map(String::as_str)))?;
     let overlays: Vec<PathBuf> = files.iter().map(|file| file.with_extension("bare")).collect();

@@ -12,19 +12,14 @@ use super::promise::{Line, Promise};
 use super::sample::Sample;
 use crate::Failure;
 
-const DISKS: usize = 8;
+/// How many disks the domain has.
+pub(super) const DISKS: usize = 8;
 
 /// `xlsnap revert`, which works on all disks at once, beside a script that does the same to one after the other: looks at
 /// the image, applies, looks again.
 pub(super) fn revert(bench: &Bench) -> Result<Vec<Line>, Failure> {
     let directory = scratch()?;
-    let files: Vec<_> = (0..DISKS).map(|number| directory.path().join(format!("disk{number}"))).collect();
-    let mut add = bench.xlsnap(directory.path(), ["domain", "add", "vm"]);
-    for (file, letter) in files.iter().zip('a'..) {
-        image(file)?;
-        add.arg("--disk").arg(format!("vd{letter}={}", file.display()));
-    }
-    run(&mut add)?;
+    let files = add_domain(bench, directory.path(), image)?;
     run(&mut bench.xlsnap(directory.path(), ["create", "vm", "s1"]))?;
 
     let pairs = pairs(
@@ -53,13 +48,8 @@ pub(super) fn revert(bench: &Bench) -> Result<Vec<Line>, Failure> {
 /// runs a disk is a test of the command (`an_undo_point_costs_two_runs_a_disk`); how long those take is told here.
 pub(super) fn undo_points(bench: &Bench) -> Result<Vec<Line>, Failure> {
     let directory = scratch()?;
-    let files: Vec<_> = (0..DISKS).map(|number| directory.path().join(format!("disk{number}"))).collect();
-    let mut add = bench.xlsnap(directory.path(), ["domain", "add", "vm"]);
-    for (file, letter) in files.iter().zip('a'..) {
-        full_image(file, if bench.smoke { "4M" } else { "256M" })?;
-        add.arg("--disk").arg(format!("vd{letter}={}", file.display()));
-    }
-    run(&mut add)?;
+    let size = if bench.smoke { "4M" } else { "256M" };
+    let files = add_domain(bench, directory.path(), |file| full_image(file, size))?;
     run(&mut bench.xlsnap(directory.path(), ["create", "vm", "s1"]))?;
 
     let mut marking = Vec::with_capacity(bench.rounds);
@@ -88,6 +78,22 @@ pub(super) fn undo_points(bench: &Bench) -> Result<Vec<Line>, Failure> {
         Line::new("difference (ms)", pairs.difference(Run::milliseconds), Promise::None),
         Line::new("ratio", pairs.ratio(Run::milliseconds), Promise::AtMost(1.5)),
     ])
+}
+
+/// Describes a domain `vm` that is off, and makes the images of its disks, `vda` and so on.
+pub(super) fn add_domain(
+    bench: &Bench,
+    directory: &Path,
+    make: impl Fn(&Path) -> Result<(), Failure>,
+) -> Result<Vec<PathBuf>, Failure> {
+    let files: Vec<_> = (0..DISKS).map(|number| directory.join(format!("disk{number}"))).collect();
+    let mut add = bench.xlsnap(directory, ["domain", "add", "vm"]);
+    for (file, letter) in files.iter().zip('a'..) {
+        make(file)?;
+        add.arg("--disk").arg(format!("vd{letter}={}", file.display()));
+    }
+    run(&mut add)?;
+    Ok(files)
 }
 
 fn took(work: impl FnOnce() -> Result<(), Failure>) -> Result<Duration, Failure> {
