@@ -90,14 +90,13 @@ impl Tidy {
     /// Plans it.
     pub(crate) fn plan(mut self) -> Tidied {
         let mut done = Tidied::default();
-        let has_child = |tidy: &Self, file: &str| tidy.tree.children(file).next().is_some();
         let files = |tidy: &Self| -> Vec<String> {
             tidy.tree.nodes().iter().map(|node| node.layer.file.clone()).collect()
         };
-        let read: BTreeSet<String> = files(&self).into_iter().filter(|file| has_child(&self, file)).collect();
+        let read: BTreeSet<String> = files(&self).into_iter().filter(|file| self.has_child(file)).collect();
         self.flatten(&mut done);
         while self.remove_one(&mut done) || (self.merges && self.merge_one(&mut done)) {}
-        let left = files(&self).into_iter().filter(|file| read.contains(file) && !has_child(&self, file));
+        let left = files(&self).into_iter().filter(|file| read.contains(file) && !self.has_child(file));
         done.kept.extend(left.filter_map(|file| self.why_left(&file)));
         let waiting: Vec<String> = files(&self).into_iter().filter(|file| self.is_unnamed(file)).collect();
         for file in waiting.iter().filter(|_| self.merges) {
@@ -121,7 +120,12 @@ impl Tidy {
 
     /// Whether it is in the tree only because something stands on it.
     fn is_unnamed(&self, file: &str) -> bool {
-        !self.is_top(file) && !self.is_state(file) && self.tree.children(file).next().is_some()
+        !self.is_top(file) && !self.is_state(file) && self.has_child(file)
+    }
+
+    /// Whether a layer stands on it.
+    fn has_child(&self, file: &str) -> bool {
+        self.tree.children(file).next().is_some()
     }
 
     /// Removes a layer that was made, that no disk writes to, no layer stands on, and no snapshot needs.
@@ -134,7 +138,7 @@ impl Tidy {
                 && !self.is_top(file)
                 && !self.is_state(file)
                 && !self.closed.contains_key(file)
-                && self.tree.children(file).next().is_none()
+                && !self.has_child(file)
         };
         let leaves: Vec<LayerNode> = self.tree.nodes().iter().filter(lost).cloned().collect();
         leaves.iter().any(|leaf| self.remove(leaf, done))
