@@ -17,12 +17,23 @@ until_so() {
 
 state_is() { [ "$(xlsnap domain status "$1" --json | jq -r .state)" = "$2" ]; }
 
-# booted: waits until the guest of web counts, so that it hears of a power button.
+# booted: waits until the guest of web counts, so that it hears of a power button; tells what it said when it does not.
 booted() {
     local log=$HOST/var/log/web.serial size
     size=$(stat -c %s "$log")
-    count_is_beyond() { tail -c +"$((size + 1))" "$log" | grep -q '^tick 1'; }
-    until_so count_is_beyond
+    count_is_beyond() { tail -c +"$((size + 1))" "$log" | grep '^tick 1' >/dev/null; }
+    set +x
+    for ((tenths = 0; tenths < 2000; tenths++)); do
+        if count_is_beyond; then
+            set -x
+            return 0
+        fi
+        sleep 0.1
+    done
+    echo "the guest of web does not count; its console since its start is:"
+    tail -c +"$((size + 1))" "$log"
+    xlsnap domain status web
+    return 99
 }
 
 # A directory of records: records DOMAIN.
