@@ -28,10 +28,37 @@ pub struct Options {
     pub qemu: Option<String>,
     /// How many tests run at once; as many as there are processors without it.
     pub at_once: Option<usize>,
-    /// On each other QEMU only so many of the tests, drawn by this seed, and none of those that a [campaign](super::campaign()) runs; all
-    /// of them without it.
-    pub drawn: Option<(Seed, usize)>,
+    /// Not all of the tests on real programs, and none of those that a [campaign](super::campaign()) runs; all of them without it.
+    pub drawn: Option<Drawn>,
 }
+
+/// How much is drawn of the tests on real programs, which take most of the time. The lines of the documents are always run.
+#[derive(Debug, Clone, Copy)]
+pub struct Drawn {
+    /// By what is drawn.
+    pub seed: Seed,
+    /// One of so many runs on the QEMU that is installed.
+    pub one_in: usize,
+    /// So many run on each other QEMU.
+    pub on_others: usize,
+}
+
+impl Drawn {
+    /// Of all tests, those that run on the installed QEMU. What starts programs comes first: two of the long ones at the end would leave
+    /// a processor idle.
+    fn of<'a>(self, all: Vec<&'a Case>, real: &[&'a Case]) -> Vec<&'a Case> {
+        let is_real = |case: &Case| real.iter().any(|real| real.title == case.title);
+        let (mut some, rest): (Vec<&Case>, Vec<&Case>) = all.into_iter().partition(|case| is_real(case));
+        let (documents, others): (Vec<&Case>, Vec<&Case>) =
+            some.drain(..).partition(|case| case.title.starts_with(DOCUMENTS));
+        let count = others.len().div_ceil(self.one_in);
+        let drawn = self.seed.draw(others, count, |case| &case.title);
+        documents.into_iter().chain(drawn).chain(rest).collect()
+    }
+}
+
+/// The tests that run the lines of the documents.
+const DOCUMENTS: &str = "cli it documents::";
 
 /// Runs all tests: of the workspace, of every seed of every fuzz target, of the documentation, and those on real programs once
 /// more with each other QEMU that is supported.
@@ -46,21 +73,24 @@ pub fn test(options: &Options, echo: Echo) -> Done {
         !is_left && options.filter.as_ref().is_none_or(|part| case.title.contains(part))
     };
     let workspace = cases("test --workspace")?;
+    let real = on_real_programs(&workspace)?;
+    let real: Vec<&Case> = real.into_iter().filter(is_asked).collect();
     if options.qemu.is_none() {
         let seeds = cases("test --manifest-path fuzz/Cargo.toml --target-dir target")?;
-        let all: Vec<&Case> = workspace.iter().chain(&seeds).filter(is_asked).collect();
+        let mut all: Vec<&Case> = workspace.iter().chain(&seeds).filter(is_asked).collect();
+        if let Some(drawn) = options.drawn {
+            all = drawn.of(all, &real);
+        }
         told("tests", pool.run(&all, |_| ())?)?;
         if options.filter.is_none() {
             documentation(echo)?;
         }
     }
-    let real = on_real_programs(&workspace)?;
-    let real: Vec<&Case> = real.into_iter().filter(is_asked).collect();
     match &options.qemu {
         Some(qemu) => on(qemu, &pool, &real),
         None => OTHER_QEMUS.iter().try_for_each(|qemu| match options.drawn {
-            Some((seed, count)) => {
-                on(qemu, &pool, &seed.draw(real.iter().copied(), count, |case| &case.title))
+            Some(Drawn { seed, on_others, .. }) => {
+                on(qemu, &pool, &seed.draw(real.iter().copied(), on_others, |case| &case.title))
             }
             None => on(qemu, &pool, &real),
         }),

@@ -11,5 +11,5 @@ mod cases;
 mod marked;
 mod pool;
 
-pub use all::{Options, soak, test};
+pub use all::{Drawn, Options, soak, test};
 pub use campaign::{Campaign, campaign};
