@@ -12,6 +12,7 @@ use async_trait::async_trait;
 
 use crate::argument::{Key, Protocol, checked_format, image_opts, json_without_backing, quote, secret};
 use crate::invocation::{Does, Invocation, Limits};
+use crate::lock::is_kept_from_readers;
 use crate::{
     Check, CreateOptions, Effect, Error, Image, ImageInfo, InternalSnapshot, Kind, QemuImg, Repair,
     SnapshotRef, json,
@@ -156,17 +157,25 @@ impl Program {
             json::info(&output)
                 .map_err(|source| Error::new(source.kind(), about(&image.path)).with_source(source))
         };
+        // -U, so that the lock is passed over, only ever reads.
+        let past_lock = async || {
+            let info = run(&["info", "-U", "--output=json", "--image-opts"]).await?;
+            Ok(ImageInfo { in_use: true, ..info })
+        };
+        if is_kept_from_readers(&image.path) {
+            return past_lock().await;
+        }
+        if let Some(info) = self.looked.unchanged(image) {
+            return Ok(info);
+        }
         let before = Stamp::of(&image.path);
         match run(&["info", "--output=json", "--image-opts"]).await {
             Ok(info) => {
                 self.looked.note(image, before, &info);
                 Ok(info)
             }
-            // -U, so that the lock is passed over, only ever reads.
-            Err(error) if error.kind() == Kind::Locked => {
-                let info = run(&["info", "-U", "--output=json", "--image-opts"]).await?;
-                Ok(ImageInfo { in_use: true, ..info })
-            }
+            // It was locked since, or is by another host.
+            Err(error) if error.kind() == Kind::Locked => past_lock().await,
             Err(error) => Err(error),
         }
     }

@@ -5,17 +5,12 @@
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::{Access, AtFlags, CWD, IFlags, OFlags};
 use rustix::io::Errno;
-use xlsnap_qemu_img::FileId;
-
-/// The bytes of an image's file that QEMU locks while it writes, and while it lets no other process write (block/file-posix.c:
-/// `RAW_LOCK_PERM_BASE` and `RAW_LOCK_SHARED_BASE`, each and the bit of `BLK_PERM_WRITE`). A process that only reads a qcow2
-/// image has the second.
-const WRITERS_LOCKS: [u64; 2] = [101, 201];
+use xlsnap_qemu_img::{FileId, is_kept_from_writers};
 
 /// Why no overlay is put on an encrypted image, as a clause.
 pub(crate) const OVERLAY_IN_CLEAR: &str =
@@ -74,33 +69,9 @@ pub(crate) fn no_key(encrypted: bool, key_file: Option<&Path>) -> Option<String>
     })
 }
 
-/// Why qemu-img cannot have `file` for itself: another process has it open and keeps others from writing. QEMU and its programs
-/// lock images so; Xen's disks have no such lock. Locks of another host, on a network file system, are not seen.
+/// Why qemu-img cannot have `file` for itself: another process has it open and keeps others from writing.
 pub(crate) fn locked(file: &str) -> Option<String> {
-    let found = std::fs::metadata(file).ok()?;
-    let locks = std::fs::read_to_string("/proc/locks").ok()?;
-    has_lock(&locks, found.dev(), found.ino()).then(|| format!("{} has its image {file} open", holders(file)))
-}
-
-/// Whether `locks`, the text of proc(5)'s locks, has one of [`WRITERS_LOCKS`] on the file. (The system call that asks for one file,
-/// `F_OFD_GETLK`, is in no safe crate that is here.)
-fn has_lock(locks: &str, device: u64, inode: u64) -> bool {
-    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-    locks.lines().any(|line| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        // "3: OFDLCK ADVISORY  READ -1 fe:00:10013924 201 201"; one that waits has "->" after the number.
-        let [.., "OFDLCK", _, _, _, place, start, end] = words[..] else { return false };
-        let mut place = place.split(':');
-        let mut number = |radix| place.next().and_then(|text| u64::from_str_radix(text, radix).ok());
-        let (Some(of_major), Some(of_minor), Some(of_inode)) = (number(16), number(16), number(10)) else {
-            return false;
-        };
-        // A file system of several devices, as btrfs, shows stat(2) another number than this.
-        let same_device = major == 0 || (of_major, of_minor) == (u64::from(major), u64::from(minor));
-        let end = if end == "EOF" { u64::MAX } else { end.parse().unwrap_or_default() };
-        let covers = |byte: &u64| start.parse().is_ok_and(|start: u64| (start..=end).contains(byte));
-        same_device && of_inode == inode && WRITERS_LOCKS.iter().any(covers)
-    })
+    is_kept_from_writers(Path::new(file)).then(|| format!("{} has its image {file} open", holders(file)))
 }
 
 /// The other processes that have `file` open, as the subject of a sentence. It looks at every process, and is asked only for a message.
@@ -178,24 +149,4 @@ impl OpenFiles {
 fn for_looking(file: impl AsRef<Path>) -> std::io::Result<File> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits();
     OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(file)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lock_is_known_by_file_and_byte() {
-        let locks = "1: POSIX  ADVISORY  WRITE 812 fe:00:7 0 EOF\n\
-            2: OFDLCK ADVISORY  READ -1 fe:00:7 100 100\n\
-            3: OFDLCK ADVISORY  READ -1 fe:00:8 201 201\n\
-            4: OFDLCK ADVISORY  READ -1 fe:01:9 100 EOF\n\
-            4: -> OFDLCK ADVISORY  WRITE -1 fe:01:10 101 103\n\
-            nonsense\n";
-        let on = |minor, inode| has_lock(locks, rustix::fs::makedev(0xfe, minor), inode);
-        assert!(!on(0, 7), "a lock of another kind, and one of another byte");
-        assert!(on(0, 8) && on(1, 9) && on(1, 10));
-        assert!(!on(1, 8), "another device");
-        assert!(has_lock(locks, rustix::fs::makedev(0, 33), 8), "a device without a number of its own");
-    }
 }

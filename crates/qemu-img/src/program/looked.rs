@@ -52,6 +52,8 @@ struct Known {
     info: ImageInfo,
     /// Snapshots made since, whose ids are not known.
     made: Vec<String>,
+    /// Whether we wrote to it since: its sizes are others now.
+    is_written: bool,
 }
 
 /// The images that were looked at.
@@ -75,17 +77,31 @@ impl Looked {
         if all.len() >= MOST {
             all.clear();
         }
-        let known = Known { stamp, format: image.format.clone(), info: info.clone(), made: Vec::new() };
+        let known = Known {
+            stamp,
+            format: image.format.clone(),
+            info: info.clone(),
+            made: Vec::new(),
+            is_written: false,
+        };
         all.insert(image.path.clone(), known);
     }
 
     /// What the last look told, if the image is as it was then, but for snapshots of other names than this.
     pub(super) fn of(&self, image: &Image, snapshot: &str) -> Option<ImageInfo> {
+        self.known(image, |known| !known.made.iter().any(|made| made == snapshot))
+    }
+
+    /// What the last look told, if the file is as it was then.
+    pub(super) fn unchanged(&self, image: &Image) -> Option<ImageInfo> {
+        self.known(image, |known| !known.is_written)
+    }
+
+    fn known(&self, image: &Image, serves: impl Fn(&Known) -> bool) -> Option<ImageInfo> {
         let all = self.all();
         let known = all.get(&image.path)?;
-        let holds = known.format == image.format
-            && !known.made.iter().any(|made| made == snapshot)
-            && Stamp::of(&image.path) == Some(known.stamp);
+        let holds =
+            known.format == image.format && serves(known) && Stamp::of(&image.path) == Some(known.stamp);
         holds.then(|| known.info.clone())
     }
 
@@ -93,6 +109,7 @@ impl Looked {
     pub(super) fn wrote(&self, image: &Image, change: Change<'_>) {
         let mut all = self.all();
         let Some(known) = all.get_mut(&image.path) else { return };
+        known.is_written = true;
         match change {
             Change::Content => {}
             Change::Made(name) => known.made.push(name.to_owned()),

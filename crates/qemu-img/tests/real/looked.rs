@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use xlsnap_qemu_img::{Image, Kind, Program, QemuImg};
 
-use crate::scratch::{Scratch, holds, named, qemu_img, write};
+use crate::scratch::{Holder, Scratch, holds, named, qemu_img, write};
 
 /// qemu-img behind a script that notes each run's first words.
 struct Counted {
@@ -91,8 +91,32 @@ async fn an_image_that_another_wrote_to_is_looked_at_again() {
     // Another file of that name.
     settle(&disk);
     program.info(&disk).await.unwrap();
+    counted.runs();
     let other = counted.scratch.qcow2("b");
     std::fs::rename(&other.path, &disk.path).unwrap();
     let error = program.snapshot_apply(&disk, &named("two")).await.unwrap_err();
-    assert_eq!((error.kind(), counted.runs().as_str()), (Kind::NotFound, "info info"), "{error}");
+    assert_eq!((error.kind(), counted.runs().as_str()), (Kind::NotFound, "info"), "{error}");
+}
+
+#[tokio::test]
+async fn what_was_looked_at_and_did_not_change_is_known() {
+    let counted = Counted::new();
+    let disk = counted.scratch.qcow2("a");
+    let program = &counted.program;
+    settle(&disk);
+    let first = program.info(&disk).await.unwrap();
+    assert_eq!(program.info(&disk).await.unwrap(), first);
+    assert_eq!(counted.runs(), "info");
+    // One with a lock is read past it, and nothing of that is kept.
+    let user = Holder::writing(&disk);
+    for _ in 0..2 {
+        assert!(program.info(&disk).await.unwrap().in_use);
+        assert_eq!(counted.runs(), "info");
+    }
+    drop(user);
+    // What we wrote changed its sizes.
+    program.snapshot_create(&disk, "one").await.unwrap();
+    counted.runs();
+    assert_eq!(program.info(&disk).await.unwrap().snapshots.len(), 1);
+    assert_eq!(counted.runs(), "info");
 }
