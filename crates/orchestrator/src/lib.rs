@@ -41,10 +41,10 @@ pub use plan::{
 pub use ports::{
     Abilities, Agent, Below, Bitmap, Claims, Clock, Command, Commands, CopyOut, Disk, Disks, FileIdentity,
     FoundMemory, Guest, GuestState, Health, ImageHealth, ImageSnapshot, InsideMemory, Interrupt, Inventory,
-    Layer, LayerFile, LayerSnapshot, Layers, Memory, MemoryFiles, MemoryHeader, MemoryInside, MemorySave,
-    MemorySurvey, Merge, NameSwap, Names, Overlay, Overlays, Pause, Ports, Power, Progress, Release, Run,
-    SaveTo, SavedMemory, SnapshotAction, SnapshotId, StoppedGuest, Stream, Undescribed, UndescribedKind,
-    UnfinishedMemory,
+    Layer, LayerFile, LayerSnapshot, LayerStat, Layers, Memory, MemoryFiles, MemoryHeader, MemoryInside,
+    MemorySave, MemorySurvey, Merge, NameSwap, Names, Overlay, Overlays, Pause, Ports, Power, Progress,
+    Release, Run, SaveTo, SavedMemory, SnapshotAction, SnapshotId, StoppedGuest, Stream, Undescribed,
+    UndescribedKind, UnfinishedMemory,
 };
 pub use report::{
     AdoptReport, CheckReport, CreateReport, DeleteReport, Finding, FindingCode, FlattenReport, Operation,

@@ -22,7 +22,7 @@ pub use disks::{
 };
 pub use guest::{Guest, GuestState, Pause, Run};
 pub use health::{Health, ImageHealth};
-pub use layers::{Below, CopyOut, Layer, LayerFile, LayerSnapshot, Layers, Merge, Stream};
+pub use layers::{Below, CopyOut, Layer, LayerFile, LayerSnapshot, LayerStat, Layers, Merge, Stream};
 pub use memory::{
     FoundMemory, InsideMemory, Memory, MemoryFiles, MemoryHeader, MemoryInside, MemorySave, MemorySurvey,
     SaveTo, SavedMemory, StoppedGuest, UnfinishedMemory,

@@ -7,7 +7,7 @@ use crate::layers::PartFiles;
 use crate::record::libxl_format;
 use crate::session::chain;
 use crate::step::{Does, LayerNote};
-use crate::{Effect, Error, FileIdentity, Kind, LayerFile, Overlay, PortErrorKind};
+use crate::{Effect, Error, FileIdentity, Kind, LayerFile, LayerStat, Overlay, PortErrorKind};
 
 impl Execution<'_> {
     /// Changes the files of an external part in its record.
@@ -77,8 +77,17 @@ impl Execution<'_> {
         let mut entries = Vec::with_capacity(add.len());
         for note in add {
             let layers = self.ports.layers.need(&does.failure())?;
-            let found = layers.look(&note.file).await.map_err(|e| does.failed(e))?;
-            let Some(found) = found else {
+            let found = match &note.base {
+                Some(base) => {
+                    let found = layers.stat(&note.file).await.map_err(|e| does.failed(e))?;
+                    found.map(|LayerStat { identity, stamp }| (identity, stamp, Some(base.clone())))
+                }
+                None => {
+                    let found = layers.look(&note.file).await.map_err(|e| does.failed(e))?;
+                    found.map(|found| (found.identity, found.stamp, found.base.file().map(str::to_owned)))
+                }
+            };
+            let Some((identity, stamp, base)) = found else {
                 let message = format!("{}: {} is not there", does.failure(), note.file.file);
                 return Err(Error::new(Kind::Failed, Effect::None, message));
             };
@@ -86,11 +95,11 @@ impl Execution<'_> {
                 disk: note.file.disk.clone(),
                 file: note.file.file.clone(),
                 format: note.file.format.clone(),
-                device: found.identity.device,
-                inode: found.identity.inode,
+                device: identity.device,
+                inode: identity.inode,
                 owner: note.owner,
-                base: note.base.clone().or_else(|| found.base.file().map(str::to_owned)),
-                stamp: found.stamp.filter(|_| note.frozen),
+                base,
+                stamp: stamp.filter(|_| note.frozen),
                 named: note.named.clone(),
             });
         }

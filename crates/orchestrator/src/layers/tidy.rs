@@ -95,7 +95,7 @@ impl Tidy {
         };
         let read: BTreeSet<String> = files(&self).into_iter().filter(|file| self.has_child(file)).collect();
         self.flatten(&mut done);
-        while self.remove_one(&mut done) || (self.merges && self.merge_one(&mut done)) {}
+        while self.remove_all(&mut done) || (self.merges && self.merge_one(&mut done)) {}
         let left = files(&self).into_iter().filter(|file| read.contains(file) && !self.has_child(file));
         done.kept.extend(left.filter_map(|file| self.why_left(&file)));
         let waiting: Vec<String> = files(&self).into_iter().filter(|file| self.is_unnamed(file)).collect();
@@ -128,8 +128,27 @@ impl Tidy {
         self.tree.children(file).next().is_some()
     }
 
-    /// Removes a layer that was made, that no disk writes to, no layer stands on, and no snapshot needs.
-    fn remove_one(&mut self, done: &mut Tidied) -> bool {
+    /// Removes the layers that were made, that no disk writes to, no layer stands on, and no snapshot needs. The ledger forgets them all
+    /// at once, and then each is unlinked.
+    fn remove_all(&mut self, done: &mut Tidied) -> bool {
+        let mut removed = Vec::new();
+        let before = done.stages.len();
+        while self.remove_one(&mut removed, done) {}
+        self.unlink(removed, done);
+        done.stages.len() > before
+    }
+
+    fn unlink(&self, removed: Vec<LayerFile>, done: &mut Tidied) {
+        if !removed.is_empty() {
+            let remove = removed.iter().map(|layer| layer.file.clone()).collect();
+            self.push(done, Does::NoteLayers { add: Vec::new(), remove });
+        }
+        for layer in removed {
+            self.push(done, Does::Unlink(layer));
+        }
+    }
+
+    fn remove_one(&mut self, removed: &mut Vec<LayerFile>, done: &mut Tidied) -> bool {
         let lost = |node: &&LayerNode| {
             let file = &node.layer.file;
             node.owner == Owner::Made
@@ -141,10 +160,10 @@ impl Tidy {
                 && !self.has_child(file)
         };
         let leaves: Vec<LayerNode> = self.tree.nodes().iter().filter(lost).cloned().collect();
-        leaves.iter().any(|leaf| self.remove(leaf, done))
+        leaves.iter().any(|leaf| self.remove(leaf, removed, done))
     }
 
-    fn remove(&mut self, leaf: &LayerNode, done: &mut Tidied) -> bool {
+    fn remove(&mut self, leaf: &LayerNode, removed: &mut Vec<LayerFile>, done: &mut Tidied) -> bool {
         let file = &leaf.layer.file;
         let naming: Vec<usize> =
             (0..self.parts.len()).filter(|at| self.parts[*at].files.overlay == *file).collect();
@@ -155,7 +174,12 @@ impl Tidy {
         let others: Vec<Option<LayerFile>> = naming.iter().map(other).collect();
         if others.iter().any(Option::is_none) {
             // A record names an overlay of its base: an empty one serves.
-            return leaf.layer.bytes > WITHOUT_DATA && self.empty(leaf, done);
+            if leaf.layer.bytes <= WITHOUT_DATA {
+                return false;
+            }
+            // What stood on it goes first: it is unlinked to be made anew.
+            self.unlink(std::mem::take(removed), done);
+            return self.empty(leaf, done);
         }
         for (at, other) in naming.into_iter().zip(others.into_iter().flatten()) {
             let mut to = self.parts[at].files.clone();
@@ -163,8 +187,7 @@ impl Tidy {
             to.overlay_format = other.format;
             self.set_part(at, to, done);
         }
-        self.push(done, Does::NoteLayers { add: Vec::new(), remove: vec![file.clone()] });
-        self.push(done, Does::Unlink(leaf.file()));
+        removed.push(leaf.file());
         self.tree.nodes.retain(|node| node.layer.file != *file);
         true
     }
@@ -337,7 +360,7 @@ impl Tidy {
             let Some((top, was)) = is_on(self) else { continue };
             let mut tidied = Self { flat: BTreeSet::new(), ..self.clone() };
             let mut unused = Tidied::default();
-            while tidied.remove_one(&mut unused) || (tidied.merges && tidied.merge_one(&mut unused)) {}
+            while tidied.remove_all(&mut unused) || (tidied.merges && tidied.merge_one(&mut unused)) {}
             if is_on(&tidied).is_some() {
                 self.stream(&top, &was, None, done);
             }

@@ -55,6 +55,15 @@ pub struct Layer {
     pub encrypted: bool,
 }
 
+/// Which file a layer is, and by what a change of it is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerStat {
+    /// Which file that is.
+    pub identity: FileIdentity,
+    /// As [`Layer::stamp`].
+    pub stamp: Option<Stamp>,
+}
+
 /// What the header of a layer says of what is below it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Below {
@@ -151,6 +160,12 @@ pub struct LayerSnapshot {
 pub trait Layers: Send + Sync {
     /// What the layer is; `None` when nothing is there. Its header alone is read, never what is below it.
     async fn look(&self, layer: &LayerFile) -> Result<Option<Layer>, PortError>;
+
+    /// Which file the layer is, without a look into it; `None` when nothing is there.
+    async fn stat(&self, layer: &LayerFile) -> Result<Option<LayerStat>, PortError> {
+        let found = self.look(layer).await?;
+        Ok(found.map(|Layer { identity, stamp, .. }| LayerStat { identity, stamp }))
+    }
 
     /// The bytes that are free where the file is, or is to be.
     async fn room(&self, file: &str) -> Result<u64, PortError>;

@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
-    Can, CopyOut, Effect, Layer, LayerFile, LayerSnapshot, Layers, Merge, PortError, PortErrorKind, Progress,
-    Stream,
+    Can, CopyOut, Effect, Layer, LayerFile, LayerSnapshot, LayerStat, Layers, Merge, PortError,
+    PortErrorKind, Progress, Stream,
 };
 use xlsnap_types::model::DiskName;
 
@@ -14,6 +14,10 @@ use crate::layers;
 impl Layers for Images {
     async fn look(&self, layer: &LayerFile) -> Result<Option<Layer>, PortError> {
         layers::look(&*self.qemu_img, layer).await
+    }
+
+    async fn stat(&self, layer: &LayerFile) -> Result<Option<LayerStat>, PortError> {
+        layers::stat(layer)
     }
 
     async fn room(&self, file: &str) -> Result<u64, PortError> {

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
     Bitmap, Can, CopyOut, Disks, Guest, GuestState, Health, ImageFile, ImageHealth, Inventory, Layer,
-    LayerFile, LayerSnapshot, Layers, Merge, NameSwap, Names, Overlay, Overlays, PortError, Progress,
-    SnapshotAction, SnapshotId, Stream,
+    LayerFile, LayerSnapshot, LayerStat, Layers, Merge, NameSwap, Names, Overlay, Overlays, PortError,
+    Progress, SnapshotAction, SnapshotId, Stream,
 };
 use xlsnap_types::model::{DiskName, ImageFormat};
 
@@ -121,6 +121,10 @@ impl Overlays for Machine {
 impl Layers for Machine {
     async fn look(&self, layer: &LayerFile) -> Result<Option<Layer>, PortError> {
         layers::look(&*self.qemu_img, layer).await
+    }
+
+    async fn stat(&self, layer: &LayerFile) -> Result<Option<LayerStat>, PortError> {
+        layers::stat(layer)
     }
 
     async fn room(&self, file: &str) -> Result<u64, PortError> {

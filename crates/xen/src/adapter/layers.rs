@@ -3,8 +3,8 @@
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
-    Can, CopyOut, Effect, ImageFile, Layer, LayerFile, LayerSnapshot, Layers, Merge, Overlay, Overlays,
-    PortError, PortErrorKind, Progress, Stream,
+    Can, CopyOut, Effect, ImageFile, Layer, LayerFile, LayerSnapshot, LayerStat, Layers, Merge, Overlay,
+    Overlays, PortError, PortErrorKind, Progress, Stream,
 };
 use xlsnap_qemu::Images;
 use xlsnap_types::model::{DiskName, ImageFormat};
@@ -80,6 +80,10 @@ impl Overlays for XlDomain {
 impl Layers for XlDomain {
     async fn look(&self, layer: &LayerFile) -> Result<Option<Layer>, PortError> {
         self.image_files().await?.look(layer).await
+    }
+
+    async fn stat(&self, layer: &LayerFile) -> Result<Option<LayerStat>, PortError> {
+        self.image_files().await?.stat(layer).await
     }
 
     async fn room(&self, file: &str) -> Result<u64, PortError> {
