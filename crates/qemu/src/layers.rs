@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use xlsnap_orchestrator::{
-    Below, CopyOut, Effect, FileIdentity, ImageSnapshot, Layer, LayerFile, LayerSnapshot, Merge, PortError,
-    PortErrorKind, Progress, Stream,
+    Below, CopyOut, Effect, FileIdentity, ImageSnapshot, Layer, LayerFile, LayerSnapshot, LayerStat, Merge,
+    PortError, PortErrorKind, Progress, Stream,
 };
 use xlsnap_qemu_img::{BackingFile, FileId, Image, ImageInfo, Kind, QemuImg, SnapshotRef, backing_file};
 use xlsnap_types::model::{ImageFormat, Stamp};
@@ -49,6 +49,18 @@ pub(crate) async fn look(qemu_img: &dyn QemuImg, layer: &LayerFile) -> Result<Op
         in_use,
         encrypted,
     }))
+}
+
+/// Which file the layer is. Nothing is read from it.
+pub(crate) fn stat(layer: &LayerFile) -> Result<Option<LayerStat>, PortError> {
+    match std::fs::metadata(&layer.file) {
+        Ok(found) => {
+            let stamp = stamp(layer, &found)?;
+            Ok(Some(LayerStat { identity: identity(FileId::from(&found)), stamp }))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(unlooked(layer).with_source(source)),
+    }
 }
 
 /// By what a change of the layer would be found. A block device has no time of its last write: only another length of it tells.
@@ -319,8 +331,12 @@ pub(crate) fn unlink(layer: &LayerFile) -> Result<(), PortError> {
     if let Some(holder) = revertible::users(&layer.file).first() {
         return Err(stays(PortErrorKind::Busy, &format!("{holder} has it open")));
     }
+    // The guest may stand still until the name is gone. What the file took is freed when its last descriptor is closed: later.
+    let open = File::open(path).ok();
     let gone = std::fs::remove_file(path)
         .and_then(|()| File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all());
+    // Where no thread can be made it is closed here.
+    drop(std::thread::Builder::new().spawn(|| drop(open)));
     match gone {
         Err(source) if source.kind() != ErrorKind::NotFound => {
             let message = format!("disk {}: the layer {} was not unlinked", layer.disk, layer.file);

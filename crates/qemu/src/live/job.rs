@@ -12,6 +12,21 @@ pub(super) fn durable(about: &str, into: &str) -> Result<(), PortError> {
     })
 }
 
+/// Brings most of what the files got to the disk while the guest runs: QEMU flushes all disks when the guest is stopped, which then takes
+/// as long as what is left. Nothing depends on it, and a fault of the disk is told by the flush that counts.
+pub(super) async fn flush_ahead(files: Vec<String>) {
+    let flush = move || {
+        for file in files {
+            if let Err(error) = File::open(&file).and_then(|open| open.sync_data()) {
+                tracing::debug!(file, %error, "not flushed ahead");
+            }
+        }
+    };
+    if let Err(error) = tokio::task::spawn_blocking(flush).await {
+        tracing::debug!(%error, "nothing was flushed ahead");
+    }
+}
+
 /// A job that ended with these words of QEMU's.
 pub(super) fn failed(about: &str, said: &str) -> PortError {
     let kind = if said.contains("No space left") { PortErrorKind::NoSpace } else { PortErrorKind::Failed };

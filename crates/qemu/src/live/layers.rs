@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use tokio::time::sleep;
 use xlsnap_orchestrator::{
-    Can, CopyOut, Effect, Layer, LayerFile, LayerSnapshot, Layers, Merge, PortError, PortErrorKind, Progress,
-    Stream,
+    Can, CopyOut, Effect, Layer, LayerFile, LayerSnapshot, LayerStat, Layers, Merge, PortError,
+    PortErrorKind, Progress, Stream,
 };
 use xlsnap_types::model::DiskName;
 
@@ -21,6 +21,10 @@ pub(super) const SOON: Duration = Duration::from_millis(5);
 impl Layers for Live {
     async fn look(&self, layer: &LayerFile) -> Result<Option<Layer>, PortError> {
         layers::look(&*self.qemu_img, layer).await
+    }
+
+    async fn stat(&self, layer: &LayerFile) -> Result<Option<LayerStat>, PortError> {
+        layers::stat(layer)
     }
 
     async fn room(&self, file: &str) -> Result<u64, PortError> {

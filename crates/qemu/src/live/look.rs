@@ -1,24 +1,24 @@
 //! Asks QEMU for its disks.
 
 use std::collections::HashMap;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use futures_util::future::{try_join, try_join3};
 use xlsnap_orchestrator::{Effect, PortError, PortErrorKind, Undescribed};
-use xlsnap_qemu_img::backing_file;
+use xlsnap_qemu_img::header_files;
 use xlsnap_qmp_transport::commands::{
     BlockGraph, BlockJobInfo, ObjectProperty, QomGetString, QomList, QueryBlock, QueryBlockExports,
     QueryBlockGraph, QueryBlockJobs, QueryMemorySizeSummary, QueryNamedBlockNodes, QueryStatus, RunState,
 };
 use xlsnap_qmp_transport::{Command, Kind, QmpExt};
-
-use xlsnap_types::model::{DiskName, Hypervisor};
+use xlsnap_types::model::{DiskName, Hypervisor, ImageFormat};
 
 use crate::inventory::attached;
 use crate::inventory::identity::Files;
 use crate::inventory::limits::Limited;
 use crate::inventory::matching::{self, Found};
-use crate::{DiskSpec, error, images};
+use crate::{DiskSpec, error};
 
 use super::{Live, merge};
 use crate::process;
@@ -63,7 +63,7 @@ impl Live {
         if specs.is_empty() {
             return Ok(Looked { disks: matching::undescribed(attached, &files), undescribed: Vec::new() });
         }
-        let below = self.below_merged(&specs, &jobs).await?;
+        let below = Self::below_merged(&specs, &jobs);
         let (disks, mut undescribed) = matching::described(&specs, attached, &below, &mut files)?;
         if machine.is_none() {
             // A storage daemon has no guest, and may serve several.
@@ -74,28 +74,25 @@ impl Live {
 
     /// What is right below each described image, while there are merges that are done and not dismissed: the description may
     /// still name a layer whose data went down.
-    async fn below_merged(
-        &self,
-        specs: &[DiskSpec],
-        jobs: &[BlockJobInfo],
-    ) -> Result<HashMap<DiskName, String>, PortError> {
+    fn below_merged(specs: &[DiskSpec], jobs: &[BlockJobInfo]) -> HashMap<DiskName, String> {
         let is_done =
             |job: &BlockJobInfo| merge::is_done(&job.device, &job.job_type, job.status, job.error.as_deref());
         let mut below = HashMap::new();
         if !jobs.iter().any(is_done) {
-            return Ok(below);
+            return below;
         }
-        for spec in specs.iter().filter(|spec| !spec.file.is_empty()) {
-            // One that is gone is not merged any more.
-            let Ok(info) = self.qemu_img.info(&images::image(&spec.file, &spec.format)).await else {
-                continue;
-            };
-            let named = info.backing.and_then(|backing| backing_file(Path::new(&spec.file), &backing.name));
+        for spec in specs.iter().filter(|spec| spec.format == ImageFormat::Qcow2) {
+            let path = Path::new(&spec.file);
+            // Another file is no image that was merged, and a pipe would have to be waited for.
+            let is_image = std::fs::metadata(path)
+                .is_ok_and(|found| found.is_file() || found.file_type().is_block_device());
+            // One that is gone is not merged any more. The guest may stand still for this: no program is started.
+            let named = is_image.then(|| header_files(path).ok()).flatten().and_then(|named| named.backing);
             if let Some(file) = named.and_then(|file| file.to_str().map(str::to_owned)) {
                 below.insert(spec.name.clone(), file);
             }
         }
-        Ok(below)
+        below
     }
 
     /// The machine's type; `None` of a storage daemon.

@@ -364,6 +364,10 @@ impl Run<'_> {
     async fn complete(&mut self) -> Result<(), PortError> {
         self.begun = true;
         if self.live.runs().await? {
+            let Merge { from, into, .. } = self.merge;
+            let disks = self.live.specs().into_iter().map(|spec| spec.file);
+            job::flush_ahead([from, into].map(|layer| layer.file.clone()).into_iter().chain(disks).collect())
+                .await;
             self.stopped = true;
             self.live.holds_guest.store(true, Ordering::Relaxed);
             self.command("the guest was not stopped", Stop).await?;
