@@ -364,8 +364,12 @@ impl<'a> Exchange<'a> {
             }
             Act::Unlink(at) => std::fs::remove_file(self.at(at)).map_err(|e| failed(self, e))?,
         }
-        // A file that gives its only name up must have the next one on the disk.
-        durable(self.names.kept()).map_err(|e| failed(self, e))
+        // A file that gives its only name up must have the next one on the disk. The act is done by now.
+        durable(self.names.kept()).map_err(|e| {
+            let mut error = failed(self, e);
+            error.effect = Effect::Unknown;
+            error
+        })
     }
 }
 
