@@ -141,6 +141,24 @@ fn a_directory_cannot_be_flushed_while_names_are_exchanged() {
     fails_each(&operation, "EIO", |call| call.name == "fsync" && call.shown.contains("<HOST>)"));
 }
 
+/// A disk had its layer of before again in QEMU, and the description named the other one: `recover` did not find it.
+#[test]
+fn the_disk_is_broken_when_a_live_revert_goes_back() {
+    let operation = Operation {
+        name: "revert_external_live",
+        domain: Domain::Runs,
+        before: &["create web a --external vda,vdb --no-keep-name", "write"],
+        words: "revert web a",
+    };
+    let whole = Whole::of(&operation);
+    let syncs = whole.calls.iter().flat_map(|(_, calls)| calls).filter(|call| call.name == "fdatasync");
+    for call in syncs.skip(3).take(1) {
+        let fault = Fault { call, error: "EIO", lasts: true };
+        let code = whole.meets(&operation, &fault, &format!("{}: {fault}", operation.words));
+        assert_eq!(code, Some(6));
+    }
+}
+
 /// It panicked.
 #[test]
 fn there_is_no_thread_to_look_for_overlays() {
