@@ -1,15 +1,12 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::num::NonZeroU64;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use async_trait::async_trait;
 use futures_util::FutureExt;
 use tempfile::TempDir;
-use xlsnap_qemu_img::{
-    BackingFile, ChainEnd, Check, CreateOptions, Error, Image, ImageInfo, Kind, MAX_DEPTH, QemuImg, Repair,
-    SnapshotRef, chain,
-};
+use xlsnap_qemu_img::{ChainEnd, Image, MAX_DEPTH, QemuImg, chain};
+
+use crate::headers::Headers;
 
 /// More than a chain may have layers.
 const FILES: usize = MAX_DEPTH + 8;
@@ -33,9 +30,6 @@ thread_local! {
     static FILES_OF_THREAD: Files = Files::new();
 }
 
-/// What headers say, by file.
-struct Headers(HashMap<PathBuf, String>);
-
 /// A chain of hostile headers: it is followed to an end that is told right, whatever they name. The first byte says whether each file
 /// stands on the next one; each line of the rest is a file's number and what its header names instead.
 pub fn image_chain(data: &[u8]) {
@@ -51,11 +45,11 @@ pub fn image_chain(data: &[u8]) {
             let Some(at) = at.parse().ok().filter(|at| *at < FILES) else { continue };
             named.insert(path(at), name.to_owned());
         }
-        follow(&path(0), &Headers(named));
+        follow(&path(0), &Headers(|file: &Path| named.get(file).cloned()));
     });
 }
 
-fn follow(top: &Path, headers: &Headers) {
+fn follow(top: &Path, headers: &dyn QemuImg) {
     let followed = chain(headers, &Image::new(top, "qcow2")).now_or_never().expect("nothing is waited for");
     let chain = followed.expect("every file that is there has a header");
     let (last, others) = chain.layers.split_last().expect("the top is a layer");
@@ -71,85 +65,5 @@ fn follow(top: &Path, headers: &Headers) {
         ChainEnd::Missing(file) => assert!(fs::metadata(file).is_err() && names(last).is_some()),
         ChainEnd::Cycle => assert!(last.info.is_none()),
         ChainEnd::TooDeep => assert!(last.info.is_none() && others.len() == MAX_DEPTH),
-    }
-}
-
-fn only_looked_at<T>() -> Result<T, Error> {
-    Err(Error::new(Kind::Unsupported, "a chain is only looked at"))
-}
-
-#[async_trait]
-impl QemuImg for Headers {
-    async fn info(&self, image: &Image) -> Result<ImageInfo, Error> {
-        let backing = self.0.get(&image.path).cloned();
-        Ok(ImageInfo {
-            format: "qcow2".to_owned(),
-            virtual_size: 1 << 20,
-            actual_size: 0,
-            backing: backing.map(|name| BackingFile { name, format: Some("qcow2".to_owned()) }),
-            external_data_file: false,
-            corrupt: false,
-            encrypted: false,
-            bitmaps: Vec::new(),
-            in_use: false,
-            snapshots: Vec::new(),
-        })
-    }
-
-    async fn snapshot_create(&self, _image: &Image, _name: &str) -> Result<(), Error> {
-        only_looked_at()
-    }
-
-    async fn snapshot_apply(&self, _image: &Image, _snapshot: &SnapshotRef) -> Result<(), Error> {
-        only_looked_at()
-    }
-
-    async fn snapshot_delete(&self, _image: &Image, _snapshot: &SnapshotRef) -> Result<(), Error> {
-        only_looked_at()
-    }
-
-    async fn bitmap_remove(&self, _image: &Image, _name: &str) -> Result<(), Error> {
-        only_looked_at()
-    }
-
-    async fn check(&self, _image: &Image, _repair: Option<Repair>) -> Result<Check, Error> {
-        only_looked_at()
-    }
-
-    async fn commit(
-        &self,
-        _top: &Image,
-        _base: &Image,
-        _rate: Option<NonZeroU64>,
-        _done: &(dyn Fn(f64) + Send + Sync),
-    ) -> Result<(), Error> {
-        only_looked_at()
-    }
-
-    async fn copy_snapshot(
-        &self,
-        _image: &Image,
-        _snapshot: &SnapshotRef,
-        _to: &Image,
-        _done: &(dyn Fn(f64) + Send + Sync),
-    ) -> Result<(), Error> {
-        only_looked_at()
-    }
-
-    async fn rebase(
-        &self,
-        _image: &Image,
-        _below: Option<&Image>,
-        _done: &(dyn Fn(f64) + Send + Sync),
-    ) -> Result<(), Error> {
-        only_looked_at()
-    }
-
-    async fn rebase_unsafe(&self, _image: &Image, _base: &Image) -> Result<(), Error> {
-        only_looked_at()
-    }
-
-    async fn create(&self, _image: &Image, _options: &CreateOptions) -> Result<(), Error> {
-        only_looked_at()
     }
 }

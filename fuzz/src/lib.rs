@@ -9,6 +9,7 @@
 //! `cargo xtask test`. `cargo xtask fuzz x` goes on from there with new inputs.
 
 mod agent_bytes;
+mod headers;
 mod image_chain;
 mod journal_recovery;
 mod libxl_json;
@@ -16,6 +17,7 @@ mod memory_header;
 mod qcow2_header;
 mod qemu_img_json;
 mod qemu_inventory;
+mod qemu_jobs;
 mod qmp;
 mod snapshot_meta;
 mod user_config;
@@ -29,6 +31,7 @@ pub use memory_header::memory_header;
 pub use qcow2_header::qcow2_header;
 pub use qemu_img_json::qemu_img_json;
 pub use qemu_inventory::qemu_inventory;
+pub use qemu_jobs::qemu_jobs;
 pub use qmp::{qmp_bytes, qmp_ops};
 pub use snapshot_meta::snapshot_meta;
 pub use user_config::user_config;
@@ -47,6 +50,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("qcow2_header", qcow2_header),
     ("qemu_img_json", qemu_img_json),
     ("qemu_inventory", qemu_inventory),
+    ("qemu_jobs", qemu_jobs),
     ("qmp_bytes", qmp_bytes),
     ("qmp_ops", qmp_ops),
     ("snapshot_meta", snapshot_meta),

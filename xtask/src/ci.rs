@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::command::{command, run};
-use crate::{Done, Echo, Failure, Seed, check, e2e, fuzz, package, test, tidy, xen_lab};
+use crate::{Done, Echo, Failure, Seed, check, e2e, fuzz, package, sanitize, test, tidy, xen_lab};
 
 /// Long enough to reach past the seeds, short enough for every change.
 const FUZZ_SECONDS: u32 = 10;
@@ -51,6 +51,11 @@ const STAGES: &[Stage] = &[
         Extent::All => xen_lab::run(&[], Echo::Failures),
     }),
     ("fuzz", |_| fuzz::fuzz(None, FUZZ_SECONDS, Echo::Failures)),
+    // It builds all that the C library needs once more, for minutes.
+    ("sanitize", |extent| match extent {
+        Extent::Drawn(_) => Ok(()),
+        Extent::All => sanitize::sanitize(Echo::Failures),
+    }),
     ("package", |_| package::package(Echo::Failures)),
 ];
 

@@ -133,6 +133,14 @@ pub(crate) fn output(mut command: Command) -> Result<Vec<u8>, Failure> {
     }
 }
 
+/// The triple that rustc builds for when it is not told.
+pub(crate) fn build_target() -> Result<String, Failure> {
+    let said = output(command(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()), ["-vV"]))?;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    let host = said.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).ok_or_else(|| Failure(format!("rustc -vV names no host: {said}")))
+}
+
 /// `command` as a person would type it.
 pub(crate) fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::command::{cargo, command, output, run, target, top};
+use crate::command::{build_target, cargo, command, output, run, target, top};
 use crate::{Done, Echo, Failure};
 
 /// What LLVM adds for libFuzzer to see which way an input went. All of these are stable options; the one that is not, a
@@ -28,7 +28,7 @@ pub fn fuzz(only: Option<&str>, seconds: u32, echo: Echo) -> Done {
     {
         return Err(Failure(format!("there is no fuzz target {name}; there are {}", targets.join(", "))));
     }
-    let host = host()?;
+    let host = build_target()?;
     let directory = target().join("fuzz");
     let mut build =
         cargo("build --quiet --release --locked --manifest-path fuzz/Cargo.toml --bins --features libfuzzer");
@@ -78,12 +78,4 @@ fn targets() -> Result<Vec<String>, Failure> {
         Ok(names)
     };
     read().map_err(|e| Failure(format!("cannot list fuzz/fuzz_targets: {e}")))
-}
-
-/// The triple that rustc builds for when it is not told.
-fn host() -> Result<String, Failure> {
-    let said = output(command(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()), ["-vV"]))?;
-    let said = String::from_utf8_lossy(&said).into_owned();
-    let host = said.lines().find_map(|line| line.strip_prefix("host: "));
-    host.map(str::to_owned).ok_or_else(|| Failure(format!("rustc -vV names no host: {said}")))
 }

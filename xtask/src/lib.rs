@@ -7,6 +7,7 @@ pub mod e2e;
 pub mod fuzz;
 pub mod package;
 pub mod record;
+pub mod sanitize;
 pub mod test;
 pub mod tidy;
 pub mod xen_lab;

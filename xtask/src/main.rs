@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{Echo, Seed, bench, check, ci, e2e, fuzz, package, record, test, tidy, xen_lab};
+use xtask::{Echo, Seed, bench, check, ci, e2e, fuzz, package, record, sanitize, test, tidy, xen_lab};
 
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask", about = "The project's chores", arg_required_else_help = true)]
@@ -35,13 +35,14 @@ enum Chore {
         #[arg(long, default_value_t = 20)]
         cycles: u32,
     },
-    /// Kill xlsnap and QEMU at many moments of operations, or cut the power, recover, and compare every snapshot's bytes: longer than the tests do.
+    /// Kill xlsnap and QEMU at many moments of operations, make system calls fail, or cut the power, recover, and compare every snapshot's bytes:
+    /// longer than the tests do.
     Campaign {
         /// Which operations; all of them without it.
-        #[arg(value_parser = ["disks", "external", "memory", "power"])]
+        #[arg(value_parser = ["disks", "external", "memory", "power", "faults"])]
         area: Option<String>,
-        /// How many kills of each operation in a test; 10 without it.
-        #[arg(long)]
+        /// How many kills or faults of each operation in a test; 10 without it.
+        #[arg(long, visible_alias = "faults")]
         kills: Option<u32>,
         /// Begin tests for so long, each round with the next seed; one round without it.
         #[arg(long, conflicts_with = "hours")]
@@ -66,6 +67,8 @@ enum Chore {
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
+    /// Build the C library and the C programs of its tests with AddressSanitizer, and run these.
+    Sanitize,
     /// Write fuzz/Cargo.lock anew from Cargo.lock, so that both build the same versions.
     Lock,
     /// Measure what the project promises about speed, as paired ratios in one run.
@@ -155,6 +158,7 @@ fn main() -> ExitCode {
         }
         Chore::E2e => e2e::e2e(Echo::All),
         Chore::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds, Echo::All),
+        Chore::Sanitize => sanitize::sanitize(Echo::All),
         Chore::Lock => fuzz::lock(),
         Chore::Bench { filter, rounds, assert, smoke } => {
             bench::bench(&bench::Options { filter, rounds, assert, smoke })

@@ -201,11 +201,15 @@ impl<'e> Execution<'e> {
     pub(crate) async fn backward(&self, stages: &[Stage]) -> Result<(), Error> {
         let mut first: Option<Error> = None;
         let mut steps = Progression::new(self.ports, stages);
-        for stage in stages {
+        for (at, stage) in stages.iter().enumerate() {
             let Err(Failed { does, error, .. }) = steps.run(stage, self.stage(stage)).await else { continue };
+            let swaps_later =
+                || stages[at..].iter().any(|stage| stage.any(|does| matches!(does, Does::SwapTop { .. })));
             match does {
                 // What is left of these is harmless, and found by a check.
                 Does::DropUndo(_) => self.warn(chain(&error)),
+                // A disk is found in its process by the image that the description names: under another one recovery would not find it.
+                Does::Adopt(_) if swaps_later() => return Err(first.unwrap_or(error)),
                 // A disk that is not as it was must not be given to a guest.
                 Does::Apply { .. }
                 | Does::Release

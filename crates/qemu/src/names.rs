@@ -246,24 +246,26 @@ impl<'a> Exchange<'a> {
 
     /// Does the next act, if there is one.
     async fn advance(&mut self, to: To) -> Result<bool, PortError> {
-        let names = (self.has(At::Kept)?, self.has(At::Other)?, self.has(At::Third)?);
-        let is_named_right = self.is_named_right(to, names).await?;
-        let act = next(to, names, is_named_right).map_err(|()| {
-            let message = format!("{}: they are of other files than when this was planned", self.about());
-            PortError::new(PortErrorKind::Refused, Effect::None, message)
-        });
-        let done = match act {
-            Ok(None) => return Ok(false),
-            Ok(Some(act)) => self.act_closed(to, act).await,
-            Err(error) => Err(error),
-        };
-        let begun = std::mem::replace(&mut self.has_begun, true);
-        done.map(|()| true).map_err(|mut error| {
+        let begun = self.has_begun;
+        self.do_next(to).await.map_err(|mut error| {
+            // Whatever failed, an act was done before.
             if begun {
                 error.effect = Effect::Unknown;
             }
             error
         })
+    }
+
+    async fn do_next(&mut self, to: To) -> Result<bool, PortError> {
+        let names = (self.has(At::Kept)?, self.has(At::Other)?, self.has(At::Third)?);
+        let is_named_right = self.is_named_right(to, names).await?;
+        let act = next(to, names, is_named_right).map_err(|()| {
+            let message = format!("{}: they are of other files than when this was planned", self.about());
+            PortError::new(PortErrorKind::Refused, Effect::None, message)
+        })?;
+        let Some(act) = act else { return Ok(false) };
+        self.has_begun = true;
+        self.act_closed(to, act).await.map(|()| true)
     }
 
     async fn act_closed(&mut self, to: To, act: Act) -> Result<(), PortError> {
@@ -364,8 +366,12 @@ impl<'a> Exchange<'a> {
             }
             Act::Unlink(at) => std::fs::remove_file(self.at(at)).map_err(|e| failed(self, e))?,
         }
-        // A file that gives its only name up must have the next one on the disk.
-        durable(self.names.kept()).map_err(|e| failed(self, e))
+        // A file that gives its only name up must have the next one on the disk. The act is done by now.
+        durable(self.names.kept()).map_err(|e| {
+            let mut error = failed(self, e);
+            error.effect = Effect::Unknown;
+            error
+        })
     }
 }
 
@@ -545,6 +551,16 @@ mod tests {
             files.exchange(true).go(end).await.unwrap();
             files.assert_at(end, &format!("{end:?}"));
         }
+    }
+
+    #[tokio::test]
+    async fn what_fails_after_an_act_has_an_effect() {
+        let files = Files::new(true);
+        let error = ready(&Program::new("no-such-program"), &files.names, None).await.unwrap_err();
+        assert!(!Path::new(&files.names.new.file).exists(), "it waits under the third name");
+        assert_eq!(error.effect, Effect::Unknown, "{error}");
+        back(&files.program, &files.names, None).await.unwrap();
+        files.assert_at(To::Back, "undone");
     }
 
     #[tokio::test]

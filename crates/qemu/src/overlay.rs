@@ -67,10 +67,14 @@ pub(crate) async fn make(qemu_img: &dyn QemuImg, overlay: &Overlay) -> Result<()
     // Until here its maker alone can use it.
     let (file, base) = (Path::new(&overlay.file), Path::new(&overlay.base));
     access::like_base(file, base).map_err(|source| {
-        if let Err(error) = std::fs::remove_file(file) {
-            tracing::warn!(file = overlay.file, %error, "an overlay that was just made stays behind");
-        }
-        PortError::new(PortErrorKind::Refused, Effect::None, message).with_source(source)
+        let effect = match std::fs::remove_file(file) {
+            Ok(()) => Effect::None,
+            Err(error) => {
+                tracing::warn!(file = overlay.file, %error, "an overlay that was just made stays behind");
+                Effect::Done
+            }
+        };
+        PortError::new(PortErrorKind::Refused, effect, message).with_source(source)
     })
 }
 

@@ -1,4 +1,4 @@
-//! Kills in the middle of operations, for longer than the tests do.
+//! Kills and faults in the middle of operations, for longer than the tests do.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -8,15 +8,17 @@ use super::cases::{Case, cases};
 use super::pool::Pool;
 use crate::{Done, Echo, Failure, Seed, ci};
 
-/// What operations there are, with the module of the tests that kill them; and of all of them, that which cuts the power.
-const AREAS: [(&str, &str); 4] = [
+/// What operations there are, with the module of the tests that kill them; and of all of them, that which cuts the power, and that in which
+/// system calls fail.
+const AREAS: [(&str, &str); 5] = [
     ("disks", " it crash::"),
     ("external", " it layers_crash::"),
     ("memory", " it memory_crash::"),
     ("power", " it power_cut::"),
+    ("faults", " it faults::"),
 ];
 
-/// How many kills of each operation a test has when nothing is said.
+/// How many kills or faults of each operation a test has when nothing is said.
 const KILLS: u32 = 10;
 
 /// What is asked of [`campaign()`].
@@ -24,7 +26,7 @@ const KILLS: u32 = 10;
 pub struct Campaign {
     /// Which operations; all of them without it.
     pub area: Option<String>,
-    /// How many kills of each operation a test has.
+    /// How many kills or faults of each operation a test has.
     pub kills: Option<u32>,
     /// How long tests are begun, in minutes, each time with the next seed; once each without it.
     pub minutes: Option<u64>,
@@ -40,8 +42,8 @@ pub(super) fn is_of(case: &Case, area: Option<&str>) -> bool {
     areas.any(|(_, tests)| case.title.contains(tests))
 }
 
-/// Kills xlsnap, and QEMU with it, at many moments and before many system calls of its operations, and cuts the power. After each
-/// recovery what every snapshot and every disk holds is compared, and `check` finds nothing.
+/// Kills xlsnap, and QEMU with it, at many moments and before many system calls of its operations, makes such calls fail, and cuts the power.
+/// After each recovery what every snapshot and every disk holds is compared, and `check` finds nothing.
 ///
 /// # Errors
 /// The tests that found something lost; the seed repeats them.
@@ -70,7 +72,7 @@ pub fn campaign(asked: &Campaign, echo: Echo) -> Done {
             command.env("XLSNAP_MOMENTS", kills.to_string()).env("XLSNAP_SEED", seed.to_string());
             command.envs(path.iter().map(|path| ("PATH", path)));
         };
-        eprintln!("campaign: {kills} kills of each operation, moved by seed {seed}");
+        eprintln!("campaign: {kills} kills or faults of each operation, moved by seed {seed}");
         told("campaign", pool.run(cases, with)?).map_err(|Failure(why)| {
             Failure(format!("{why}\nagain: cargo xtask campaign --kills {kills} --seed {seed}"))
         })

@@ -36,6 +36,11 @@ pub(crate) enum Watch {
 /// No warning, and nothing that the standard does not have.
 pub(crate) const STRICT: [&str; 4] = ["-Wall", "-Wextra", "-Werror", "-pedantic"];
 
+/// Whether the library was built with AddressSanitizer too (`cargo xtask sanitize`): then only what has its runtime can load it.
+fn is_sanitized() -> bool {
+    std::env::var_os("XLSNAP_SANITIZED").is_some()
+}
+
 /// A program that was compiled without a warning, and its library, in a directory of its own.
 pub(crate) struct Program {
     scratch: Scratch,
@@ -49,6 +54,7 @@ impl Program {
     }
 
     pub(crate) fn watched(source: &Path, language: Language, flags: &[&str], watch: Option<Watch>) -> Self {
+        let watch = if is_sanitized() { Some(Watch::Address) } else { watch };
         let scratch = Scratch::new();
         let library = built("libxlsnap_capi.so");
         std::os::unix::fs::symlink(&library, scratch.path("libxlsnap.so")).expect("a new name");
@@ -93,8 +99,15 @@ impl Program {
 }
 
 /// Every way in which a program is run: as C and as C++, and watched by each watcher.
-pub(crate) const WAYS: [(Language, Option<Watch>); 3] =
-    [(Language::Cxx, None), (Language::C99, Some(Watch::Valgrind)), (Language::C99, Some(Watch::Address))];
+pub(crate) fn ways() -> impl Iterator<Item = (Language, Option<Watch>)> {
+    let ways = [
+        (Language::Cxx, None),
+        (Language::C99, Some(Watch::Valgrind)),
+        (Language::C99, Some(Watch::Address)),
+    ];
+    // Two watchers do not go together.
+    ways.into_iter().filter(|(_, watch)| !is_sanitized() || *watch != Some(Watch::Valgrind))
+}
 
 pub(crate) fn command(program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);

@@ -2,12 +2,12 @@
 
 use xlsnap_testkit::real::{Data, holds_offline, snapshots_in};
 
-use crate::compiler::{Program, WAYS, here, must};
+use crate::compiler::{Program, here, must, ways};
 use crate::fixture::Fixture;
 
 #[test]
 fn each_function_and_each_failure_of_it() {
-    for (language, watch) in WAYS {
+    for (language, watch) in ways() {
         let fixture = Fixture::new();
         fixture.plant("broken", "{\"name\": 7}");
         let program = Program::watched(&here("tests/c/design.c"), language, &[], watch);

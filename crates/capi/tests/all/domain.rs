@@ -2,12 +2,12 @@
 
 use xlsnap_testkit::real::{Disk, Vm, VmOptions};
 
-use crate::compiler::{Language, Program, WAYS, Watch, here, must};
+use crate::compiler::{Language, Program, Watch, here, must, ways};
 use crate::fixture::Fixture;
 
 #[test]
 fn on_a_domain_that_is_off() {
-    for (language, watch) in WAYS {
+    for (language, watch) in ways() {
         let fixture = Fixture::new();
         let program = Program::watched(&here("tests/c/domain.c"), language, &[], watch);
         must(fixture.of(program.command().arg(fixture.root()).arg("off")));

@@ -2,12 +2,12 @@
 
 use xlsnap_testkit::real::snapshots_in;
 
-use crate::compiler::{Program, WAYS, here, must};
+use crate::compiler::{Program, here, must, ways};
 use crate::fixture::Fixture;
 
 #[test]
 fn each_struct_that_is_not_valid_and_the_reason() {
-    for (language, watch) in WAYS {
+    for (language, watch) in ways() {
         let fixture = Fixture::new();
         let program = Program::watched(&here("tests/c/invalid.c"), language, &[], watch);
         must(fixture.of(program.command().arg(fixture.scratch.dir())));

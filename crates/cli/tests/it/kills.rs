@@ -116,7 +116,7 @@ impl Whole {
     /// Runs a command to its end.
     pub(crate) fn of(host: &Host, words: &[&str]) -> Self {
         let trace = host.scratch.path("calls.trace");
-        let mut command = traced(&host.command(words), &trace, &[]);
+        let mut command = traced(&host.command(words), &trace, CALLS, &[]);
         let start = Instant::now();
         let output = command.output().unwrap();
         let took = start.elapsed();
@@ -140,7 +140,7 @@ impl Call {
     pub(crate) fn kill(&self, host: &Host, words: &[&str]) {
         let Self { name, at } = self;
         let inject = ["-e", &format!("inject={name}:signal=KILL:when={at}")];
-        let mut command = traced(&host.command(words), &host.scratch.path("calls.trace"), &inject);
+        let mut command = traced(&host.command(words), &host.scratch.path("calls.trace"), CALLS, &inject);
         let output = command.output().unwrap();
         let ended = output.status.signal() == Some(9) || output.status.success();
         assert!(ended, "{words:?} {self:?}: {output:?}");
@@ -156,10 +156,10 @@ pub(crate) fn kill_after(host: &Host, words: &[&str], after: Duration) {
     child.wait().unwrap();
 }
 
-/// The same command under strace(1), which writes down the calls of its first thread.
-fn traced(command: &Command, trace: &Path, more: &[&str]) -> Command {
+/// The same command under strace(1), which writes down these calls of its first thread.
+pub(crate) fn traced(command: &Command, trace: &Path, calls: &str, more: &[&str]) -> Command {
     let mut strace = Command::new("strace");
-    strace.args(["-qq", "-o"]).arg(trace).args(["-e", &format!("trace={CALLS}")]).args(more);
+    strace.args(["-qq", "-o"]).arg(trace).args(["-e", &format!("trace={calls}")]).args(more);
     strace.arg("--").arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         strace.env(name, value.unwrap_or_default());

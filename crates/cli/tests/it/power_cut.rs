@@ -4,10 +4,9 @@
 //! The images and the records are in a file system on a disk whose writes and flushes are recorded. The operation is done once; then
 //! the disk is made again as it may have been at many moments of it, mounted, and looked at.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -16,78 +15,17 @@ use xlsnap_testkit::real::{FileSystem, RecordedDisk, Recording, Scratch, wait_un
 use crate::host::Host;
 use crate::kills::{Draws, Moments};
 use crate::layers_crash::Web;
+use crate::operations::{Domain, Found, Operation, files, operations, run};
 
 /// How many moments of each operation are tried, unless a campaign says otherwise.
 const MOMENTS: u32 = 4;
 
-/// How much is written to each disk.
-const STRETCH: u64 = 2 << 20;
-
-/// Whether a QEMU has the disks.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Domain {
-    Off,
-    Runs,
-}
-
-/// Each line is a test: its name, the domain, what comes before, and the operation. `write` gives both disks the next byte, `move` renames a
-/// file; all else are words of xlsnap.
-macro_rules! operations {
-    ($($name:ident: $domain:ident, [$($before:literal),*], $words:literal;)*) => {
-        $(#[test]
-        fn $name() {
-            survives(stringify!($name), Domain::$domain, &[$($before),*], $words);
-        })*
-    };
-}
-
-operations! {
-    create: Off, ["create web a", "write"], "create web new";
-    create_external: Off, ["create web a", "write"], "create web new --external vda,vdb --no-keep-name";
-    create_external_kept: Off, ["create web a", "write"], "create web new --external vda,vdb --keep-name";
-    revert: Off, ["create web a", "write", "create web b", "write"], "revert web a";
-    revert_external: Off, ["create web a --external vda,vdb --no-keep-name", "write"], "revert web a";
-    revert_external_kept: Off, ["create web a --external vda,vdb --keep-name", "write"], "revert web a";
-    delete: Off, ["create web a", "write", "create web b", "write"], "delete web a";
-    delete_leaf: Off, ["create web a --external vda,vdb --no-keep-name", "write"], "delete web a";
-    delete_leaf_kept: Off, ["create web a --external vda,vdb --keep-name", "write"], "delete web a";
-    delete_middle: Off, ["create web a --external vda,vdb --no-keep-name", "write",
-        "create web b --external vda,vdb --no-keep-name", "write",
-        "create web c --external vda,vdb --no-keep-name", "write"], "delete web b";
-    delete_pinned: Off, ["create web in", "write", "create web a --external vda,vdb --no-keep-name", "write",
-        "create web above", "write"], "delete web a";
-    flatten: Off, ["create web a --external vda,vdb --keep-name", "write"], "flatten web";
-    relocate: Off, ["create web a --external vda --no-keep-name", "write", "move vda.qcow2 moved.qcow2"],
-        "check web --relocate vda.qcow2=moved.qcow2";
-    create_live: Runs, ["create web a", "write"], "create web new";
-    create_external_live: Runs, ["create web a", "write"], "create web new --external vda,vdb --no-keep-name";
-    create_external_kept_live: Runs, ["create web a", "write"], "create web new --external vda,vdb --keep-name";
-    create_memory_live: Runs, ["create web a", "write"], "create web new --memory";
-    revert_live: Runs, ["create web a", "write"], "revert web a";
-    revert_external_live: Runs, ["create web a --external vda,vdb --no-keep-name", "write"], "revert web a";
-    revert_external_kept_live: Runs, ["create web a --external vda,vdb --keep-name", "write"], "revert web a";
-    revert_memory_live: Runs, ["create web a --memory", "write"], "revert web a";
-    delete_live: Runs, ["create web a", "write", "create web b", "write"], "delete web a";
-    delete_leaf_live: Runs, ["create web a --external vda,vdb --no-keep-name", "write"], "delete web a";
-    delete_leaf_kept_live: Runs, ["create web a --external vda,vdb --keep-name", "write"], "delete web a";
-    delete_middle_live: Runs, ["create web a --external vda,vdb --no-keep-name", "write",
-        "create web b --external vda,vdb --no-keep-name", "write",
-        "create web c --external vda,vdb --no-keep-name", "write"], "delete web b";
-    delete_memory_live: Runs, ["create web a --memory", "write"], "delete web a";
-    flatten_live: Runs, ["create web a --external vda,vdb --keep-name", "write"], "flatten web";
-}
-
-/// What is to be found, before an operation or after it.
-struct Found {
-    held: BTreeMap<String, u8>,
-    now: u8,
-    files: BTreeSet<PathBuf>,
-}
+operations!(survives);
 
 /// An operation that was recorded.
 struct Cuts<'a> {
     title: &'a str,
-    words: &'a [&'a str],
+    words: Vec<&'static str>,
     recording: Recording,
     web: Web,
     /// How many entries the log had when the operation began, when it had answered, and when all was written.
@@ -98,8 +36,9 @@ struct Cuts<'a> {
     after: Found,
 }
 
-fn survives(name: &str, domain: Domain, before: &[&str], words: &str) {
+fn survives(operation: &Operation) {
     let moments = Moments::new(MOMENTS);
+    let name = operation.name;
     let system = file_system(&moments, name);
     let disk = match RecordedDisk::start(system) {
         Ok(disk) => disk,
@@ -109,8 +48,7 @@ fn survives(name: &str, domain: Domain, before: &[&str], words: &str) {
         }
     };
     let title = format!("{name} on {}, seed {}", system.name(), moments.seed);
-    let words: Vec<&str> = words.split(' ').collect();
-    let mut cuts = Cuts::record(&title, disk, domain, before, &words);
+    let mut cuts = Cuts::record(&title, disk, operation);
     let (mut done, mut undone) = (0, 0);
     for moment in 1..=moments.count {
         match cuts.cut(moment, moments.draws(moment)) {
@@ -137,43 +75,18 @@ fn file_system(moments: &Moments, operation: &str) -> FileSystem {
 
 impl<'a> Cuts<'a> {
     /// Does it, to its end.
-    fn record(
-        title: &'a str,
-        disk: RecordedDisk,
-        domain: Domain,
-        first: &[&str],
-        words: &'a [&'a str],
-    ) -> Self {
-        let mut web = Web::on(Host::of(Scratch::below(&disk.dir())), STRETCH);
-        let write = |web: &mut Web, byte| match domain {
-            Domain::Off => web.write_offline(byte),
-            Domain::Runs => web.write(byte),
-        };
-        if domain == Domain::Runs {
-            web.host.start();
-        }
-        write(&mut web, 1);
-        for step in first {
-            match step.split(' ').collect::<Vec<_>>()[..] {
-                ["write"] => {
-                    let next = web.now + 1;
-                    write(&mut web, next);
-                }
-                ["move", from, to] => {
-                    std::fs::rename(web.host.scratch.path(from), web.host.scratch.path(to)).unwrap();
-                }
-                ref words => run(&mut web, words),
-            }
-        }
+    fn record(title: &'a str, disk: RecordedDisk, operation: &Operation) -> Self {
+        let mut web = operation.prepared(Host::of(Scratch::below(&disk.dir())));
+        let words = operation.words();
         disk.sync();
         let began = disk.count();
         let before = Found::of(&web);
-        run(&mut web, words);
+        run(&mut web, &words);
         let answered = disk.count();
         let after = Found::of(&web);
         disk.sync();
         let ended = disk.count();
-        if domain == Domain::Runs {
+        if operation.domain == Domain::Runs {
             let pid = i32::try_from(web.status()["pid"].as_i64().unwrap()).unwrap();
             kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
             wait_until("QEMU is gone", || (web.status()["state"] == "off").then_some(()));
@@ -236,7 +149,7 @@ impl<'a> Cuts<'a> {
         let mut check = host.run(["check", "web"]);
         if check.code == 7 && self.words[0] == "check" && !has_answered {
             // What was not begun has its reason still.
-            host.run(self.words).ok();
+            host.run(&self.words).ok();
             check = host.run(["check", "web"]);
         }
         assert_eq!(check.code, 0, "{about}: {check:?}");
@@ -307,41 +220,6 @@ impl<'a> Cuts<'a> {
     /// A recovery may have started it, to finish what it was doing.
     fn stop(&self) {
         self.web.host.stop(&["--powerdown", "0"]);
-    }
-}
-
-impl Found {
-    fn of(web: &Web) -> Self {
-        Self { held: web.held.clone(), now: web.now, files: files(web) }
-    }
-}
-
-/// What lies on the disk, but what tells of a process, and but temporary files of records and descriptions: they are never read.
-fn files(web: &Web) -> BTreeSet<PathBuf> {
-    let mut files = web.host.files();
-    files.retain(|path| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        !name.starts_with(".xlsnap-new-") && !name.ends_with(".run")
-    });
-    files
-}
-
-/// Does an operation, and says what is to be found after it.
-fn run(web: &mut Web, words: &[&str]) {
-    // Seen once in some hundred runs, on a busy machine: an image is still locked just after the program that wrote it has ended.
-    let deadline = Instant::now() + Duration::from_secs(10);
-    let ran = loop {
-        let ran = web.host.run(words);
-        if !ran.err.contains("another process has its image") || Instant::now() >= deadline {
-            break ran;
-        }
-    };
-    ran.ok();
-    match words {
-        ["create", _, name, ..] => drop(web.held.insert((*name).to_owned(), web.now)),
-        ["revert", _, name] => web.now = web.held[*name],
-        ["delete", _, name] => drop(web.held.remove(*name)),
-        _ => {}
     }
 }
 

@@ -22,17 +22,16 @@ pub(super) fn read_all(dir: &Dir, names: Vec<SnapshotName>, visit: &mut (dyn FnM
     let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS);
     let threads = threads.min(names.len() / (2 * BATCH));
     if threads < 2 {
-        let mut reader = Reader::default();
-        names.iter().filter_map(|name| read(&mut reader, dir, name)).for_each(visit);
-        return;
+        return read_here(dir, &names, visit);
     }
     let (batches, next) = (names.chunks(BATCH), AtomicUsize::new(0));
     let batches: Vec<&[SnapshotName]> = batches.collect();
     thread::scope(|scope| {
         let (entries, came) = sync_channel(2 * threads);
+        let mut begun = 0;
         for _ in 0..threads {
             let (entries, batches, next) = (entries.clone(), &batches, &next);
-            scope.spawn(move || {
+            let thread = thread::Builder::new().spawn_scoped(scope, move || {
                 let mut reader = Reader::default();
                 while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let read: Vec<Entry> =
@@ -43,10 +42,20 @@ pub(super) fn read_all(dir: &Dir, names: Vec<SnapshotName>, visit: &mut (dyn FnM
                     }
                 }
             });
+            // Where the system has no thread more, fewer read, which takes longer.
+            begun += usize::from(thread.is_ok());
         }
         drop(entries);
+        if begun == 0 {
+            return read_here(dir, &names, visit);
+        }
         came.iter().flatten().for_each(visit);
     });
+}
+
+fn read_here(dir: &Dir, names: &[SnapshotName], visit: &mut (dyn FnMut(Entry) + Send)) {
+    let mut reader = Reader::default();
+    names.iter().filter_map(|name| read(&mut reader, dir, name)).for_each(visit);
 }
 
 /// `None` for one that was deleted since the directory was read.

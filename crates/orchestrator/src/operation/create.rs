@@ -189,7 +189,10 @@ impl Creation {
                     )
                 }) =>
             {
-                warnings.push(format!("the snapshot was made, but {}", chain(&fault.error)));
+                warnings.push(format!(
+                    "the snapshot was made, but {}; recover, or the next operation, finishes it",
+                    chain(&fault.error)
+                ));
             }
             Err(fault) => {
                 let head = format!("snapshot {} of domain {} was not made", plan.name, domain.name);

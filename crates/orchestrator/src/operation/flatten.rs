@@ -171,7 +171,8 @@ async fn stopped(session: &Session<'_>, fault: Fault) -> Error {
     let (effect, so_far) = if begun.is_empty() {
         (Effect::None, "")
     } else {
-        (Effect::Done, " to the end; what was done before stays, and flattening again goes on")
+        // Of some disks it was done.
+        (Effect::Unknown, " to the end; what was done before stays, and flattening again goes on")
     };
     match session.set_journal(None).await {
         Ok(()) => {

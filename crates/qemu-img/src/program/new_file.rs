@@ -43,16 +43,16 @@ impl NewFile {
         synced.map_err(|source| {
             let kind = if source.kind() == io::ErrorKind::StorageFull { Kind::NoSpace } else { Kind::Failed };
             let message = format!("the image {} can't be brought to the disk", quote(self.path.as_os_str()));
-            Error::new(kind, message).with_effect(Effect::None).with_source(source)
+            let effect = if self.remove() { Effect::None } else { Effect::Unknown };
+            Error::new(kind, message).with_effect(effect).with_source(source)
         })?;
         self.file = None;
         Ok(())
     }
-}
 
-impl Drop for NewFile {
-    fn drop(&mut self) {
-        let Some(file) = self.file.take() else { return };
+    /// Removes what is not finished; whether it is gone.
+    fn remove(&mut self) -> bool {
+        let Some(file) = self.file.take() else { return true };
         // Another program may have put another file in its place meanwhile: that is not ours.
         let ours = |file: &File| {
             let (made, found) = (file.metadata()?, fs::symlink_metadata(&self.path)?);
@@ -62,7 +62,15 @@ impl Drop for NewFile {
             && let Err(error) = fs::remove_file(&self.path)
         {
             tracing::warn!(path = %quote(self.path.as_os_str()), %error, "a half-made image stays behind");
+            return false;
         }
+        true
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        self.remove();
     }
 }
 

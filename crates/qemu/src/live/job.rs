@@ -33,3 +33,11 @@ pub(super) fn failed(about: &str, said: &str) -> PortError {
     let said = said.trim().replace(char::is_control, " ");
     PortError::new(kind, Effect::Unknown, format!("{about}: {said}"))
 }
+
+/// What failed while a job may be at work: a question that was not answered had no effect, and the job has one.
+pub(super) fn meanwhile(begun: bool, mut error: PortError) -> PortError {
+    if begun && error.effect == Effect::None {
+        error.effect = Effect::Unknown;
+    }
+    error
+}

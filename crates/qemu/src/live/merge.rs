@@ -101,7 +101,7 @@ impl Live {
                 tracing::warn!(%error, disk = %merge.from.disk, "the guest stands still after a merge that failed");
             }
         }
-        done
+        done.map_err(|error| job::meanwhile(run.begun, error))
     }
 
     /// Cancels the job, unless it is done, and lets a guest go on that was stopped for it.

@@ -46,7 +46,7 @@ impl Live {
         let mut run = Run { live: self, stream, id, begun: false, events: self.qmp.events() };
         let done = run.carry_out(progress).await;
         self.forget();
-        done
+        done.map_err(|error| job::meanwhile(run.begun, error))
     }
 
     /// Cancels the job, unless it has taken effect; gives whether it has.
@@ -188,7 +188,7 @@ struct Run<'a> {
     stream: &'a Stream,
     /// The job's.
     id: String,
-    /// Whether the job was begun, or met, here.
+    /// Whether the job was begun, or met, here, and is not known to have ended.
     begun: bool,
     /// What QEMU tells meanwhile.
     events: EventStream,
@@ -204,6 +204,7 @@ impl Run<'_> {
                 }
                 if self.begun {
                     // The header names what it named.
+                    self.begun = false;
                     let said = self.said();
                     let mut error = self.failed(&said);
                     error.effect = Effect::None;

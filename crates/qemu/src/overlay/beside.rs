@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::thread;
 
+use tokio::sync::oneshot;
 use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
 use xlsnap_qemu_img::{FileId, HeaderFiles, header_files};
 
@@ -11,23 +13,33 @@ use xlsnap_qemu_img::{FileId, HeaderFiles, header_files};
 ///
 /// The few bytes are read here: a directory may have thousands of files, and each would be a process of qemu-img's.
 pub(crate) async fn beside(files: &[String]) -> Result<Vec<(String, String)>, PortError> {
-    let files = files.to_vec();
-    let looked = tokio::task::spawn_blocking(move || {
-        let directories: BTreeSet<PathBuf> =
-            files.iter().filter_map(|file| Path::new(file).parent().map(Path::to_owned)).collect();
-        // Links and mounts give a file no second identity.
-        let known: BTreeMap<FileId, String> =
-            files.into_iter().filter_map(|file| Some((FileId::of(Path::new(&file)).ok()?, file))).collect();
-        let mut found = Vec::new();
-        for directory in directories {
-            overlays_in(&directory, &known, &mut found).map_err(|source| {
-                let message = format!("the files in {} can't be looked through", directory.display());
-                PortError::new(PortErrorKind::Failed, Effect::None, message).with_source(source)
-            })?;
-        }
-        Ok(found)
+    let theirs = files.to_vec();
+    let (found, looked) = oneshot::channel();
+    let thread = thread::Builder::new().name("xlsnap-beside".to_owned()).spawn(move || {
+        // The caller may have gone.
+        let _ = found.send(look_beside(&theirs));
     });
-    looked.await.expect("looking through directories does not panic")
+    match thread {
+        Ok(_) => looked.await.expect("looking through directories does not panic"),
+        // The system has no thread more: the caller's other tasks wait.
+        Err(_) => look_beside(files),
+    }
+}
+
+fn look_beside(files: &[String]) -> Result<Vec<(String, String)>, PortError> {
+    let directories: BTreeSet<PathBuf> =
+        files.iter().filter_map(|file| Path::new(file).parent().map(Path::to_owned)).collect();
+    // Links and mounts give a file no second identity.
+    let known: BTreeMap<FileId, String> =
+        files.iter().filter_map(|file| Some((FileId::of(Path::new(file)).ok()?, file.clone()))).collect();
+    let mut found = Vec::new();
+    for directory in directories {
+        overlays_in(&directory, &known, &mut found).map_err(|source| {
+            let message = format!("the files in {} can't be looked through", directory.display());
+            PortError::new(PortErrorKind::Failed, Effect::None, message).with_source(source)
+        })?;
+    }
+    Ok(found)
 }
 
 fn overlays_in(
