@@ -8,10 +8,9 @@ use crate::{Done, Echo, Failure, Seed, check, e2e, fuzz, package, test, tidy, xe
 /// Long enough to reach past the seeds, short enough for every change.
 const FUZZ_SECONDS: u32 = 10;
 
-/// How many of the tests on real programs run on each other QEMU, and of the lab's scenarios, unless all are asked for. All of
-/// them take longer than a change may wait; `cargo xtask ci --all` runs them.
+/// How many of the tests on real programs run on each other QEMU, unless all are asked for. All of them take longer than a
+/// change may wait; `cargo xtask ci --all` runs them, and all of the lab's scenarios.
 const ON_OTHER_QEMUS: usize = 30;
-const SCENARIOS: usize = 2;
 
 /// For how many minutes tests that kill something are begun; `cargo xtask campaign` runs them for longer.
 const KILLING: u64 = 5;
@@ -46,8 +45,10 @@ const STAGES: &[Stage] = &[
     }),
     ("e2e", |_| e2e::e2e(Echo::Failures)),
     ("xen-lab", |extent| match extent {
-        Extent::Drawn(seed) => xen_lab::run_drawn(seed, SCENARIOS, Echo::Failures),
-        Extent::All => xen_lab::run(&[], Echo::Failures),
+        Extent::Drawn(seed) => xen_lab::run_drawn(seed, Echo::Failures),
+        Extent::All => {
+            xen_lab::Release::ALL.iter().try_for_each(|&release| xen_lab::run(release, &[], Echo::Failures))
+        }
     }),
     ("fuzz", |_| fuzz::fuzz(None, FUZZ_SECONDS, Echo::Failures)),
     ("package", |_| package::package(Echo::Failures)),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use super::Release;
 use crate::command::command;
 use crate::{Done, Failure};
 
@@ -13,9 +14,10 @@ pub(super) const NOT_REACHED: i32 = 255;
 /// What `timeout` ends with when it had to end the program.
 pub(super) const TIMED_OUT: i32 = 124;
 
-/// How to reach it.
+/// How to reach it, and what it is.
 #[derive(Debug, Clone)]
 pub(super) struct Dom0 {
+    pub(super) release: Release,
     pub(super) key: PathBuf,
     pub(super) port: u16,
 }
