@@ -51,7 +51,7 @@ impl Dom0 {
     fn options(&self, ssh: &mut Command) {
         // Nothing of the user's configuration, and no host key to remember: the next machine at this port is another.
         ssh.args(["-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]);
-        ssh.args(["-o", "LogLevel=ERROR", "-o", "ConnectTimeout=5", "-o", "ServerAliveInterval=15"]);
+        ssh.args(["-o", "LogLevel=ERROR", "-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=15"]);
         ssh.arg("-i").arg(&self.key).args(["-p", &self.port.to_string()]);
     }
 }
