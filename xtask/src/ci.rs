@@ -8,9 +8,11 @@ use crate::{Done, Echo, Failure, Seed, check, e2e, fuzz, package, test, tidy, xe
 /// Long enough to reach past the seeds, short enough for every change.
 const FUZZ_SECONDS: u32 = 10;
 
-/// How many of the tests on real programs run on each other QEMU, unless all are asked for. All of them take longer than a
-/// change may wait; `cargo xtask ci --all` runs them, and all of the lab's scenarios.
+/// How many of the tests on real programs run on each other QEMU, and of the scenarios in the lab of [`XEN`], unless all are asked
+/// for. All of them take longer than a change may wait; `cargo xtask ci --all` runs them, the scenarios in the lab of each Xen.
 const ON_OTHER_QEMUS: usize = 30;
+const SCENARIOS: usize = 2;
+const XEN: xen_lab::Release = xen_lab::Release::V4_17;
 
 /// For how many minutes tests that kill something are begun; `cargo xtask campaign` runs them for longer.
 const KILLING: u64 = 5;
@@ -45,7 +47,7 @@ const STAGES: &[Stage] = &[
     }),
     ("e2e", |_| e2e::e2e(Echo::Failures)),
     ("xen-lab", |extent| match extent {
-        Extent::Drawn(seed) => xen_lab::run_drawn(seed, Echo::Failures),
+        Extent::Drawn(seed) => xen_lab::run_drawn(XEN, seed, SCENARIOS, Echo::Failures),
         Extent::All => {
             xen_lab::Release::ALL.iter().try_for_each(|&release| xen_lab::run(release, &[], Echo::Failures))
         }
