@@ -109,6 +109,9 @@ enum Chore {
     },
     /// A real Xen host in an emulated machine (ci/xen-lab): build it, boot it, run the scenarios, end it.
     XenLab {
+        /// Of this Xen: Debian 12's, or Debian 13's.
+        #[arg(long, value_enum, value_name = "RELEASE", default_value = "4.17")]
+        xen: xen_lab::Release,
         #[command(subcommand)]
         only: Option<XenLab>,
     },
@@ -168,13 +171,13 @@ fn main() -> ExitCode {
         Chore::Package { install: true, .. } => package::install(Echo::All),
         Chore::Package { .. } => package::package(Echo::All),
         Chore::Chroots { release } => package::chroots(release.as_deref(), Echo::All),
-        Chore::XenLab { only } => match only {
-            None => xen_lab::run(&[], Echo::All),
-            Some(XenLab::Build) => xen_lab::build(Echo::All),
-            Some(XenLab::Start) => xen_lab::start(Echo::All),
-            Some(XenLab::Run { scenarios }) => xen_lab::run(&scenarios, Echo::All),
-            Some(XenLab::Shell { words }) => xen_lab::shell(&words),
-            Some(XenLab::Stop) => xen_lab::stop(),
+        Chore::XenLab { xen, only } => match only {
+            None => xen_lab::run(xen, &[], Echo::All),
+            Some(XenLab::Build) => xen_lab::build(xen, Echo::All),
+            Some(XenLab::Start) => xen_lab::start(xen, Echo::All),
+            Some(XenLab::Run { scenarios }) => xen_lab::run(xen, &scenarios, Echo::All),
+            Some(XenLab::Shell { words }) => xen_lab::shell(xen, &words),
+            Some(XenLab::Stop) => xen_lab::stop(xen),
         },
         Chore::Ci { all: true, .. } => ci::ci(ci::Extent::All),
         Chore::Ci { seed, .. } => ci::ci(ci::Extent::Drawn(seed.map_or_else(Seed::of_now, Seed))),
@@ -185,5 +188,40 @@ fn main() -> ExitCode {
             eprintln!("xtask: {failure}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// The release and the scenarios that `line` runs.
+    fn lab_of(line: &str) -> Result<(String, Vec<String>), clap::Error> {
+        let words = ["xtask", "xen-lab"].into_iter().chain(line.split_whitespace());
+        match Arguments::try_parse_from(words)?.chore {
+            Chore::XenLab { xen, only: None } => Ok((xen.to_string(), vec![])),
+            Chore::XenLab { xen, only: Some(XenLab::Run { scenarios }) } => Ok((xen.to_string(), scenarios)),
+            _ => panic!("{line} runs no scenarios"),
+        }
+    }
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_lab_is_of_the_release_that_is_asked_for() {
+        let run = |release: &str, names: &[&str]| {
+            (release.to_owned(), names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(lab_of("").unwrap(), run("4.17", &[]));
+        assert_eq!(lab_of("run off").unwrap(), run("4.17", &["off"]));
+        assert_eq!(lab_of("--xen 4.20").unwrap(), run("4.20", &[]));
+        assert_eq!(lab_of("--xen 4.20 run off pv-memory").unwrap(), run("4.20", &["off", "pv-memory"]));
+        let refused = lab_of("--xen 4.18").unwrap_err().to_string();
+        assert!(refused.contains("4.17, 4.20"), "{refused}");
     }
 }

@@ -4,26 +4,26 @@ use std::time::Instant;
 
 use super::machine::{Machine, Throwaway};
 use super::recipe::{Lab, lab};
-use super::{install, scenario};
+use super::{Release, install, scenario};
 use crate::{Done, Echo, Failure, Seed};
 
-/// Builds the lab if the cache has none of this recipe.
+/// Builds the lab of this release if the cache has none of this recipe.
 ///
 /// # Errors
 /// What the recipe says.
-pub fn build(echo: Echo) -> Done {
-    lab(echo).map(drop)
+pub fn build(release: Release, echo: Echo) -> Done {
+    lab(release, echo).map(drop)
 }
 
-/// Installs the command that is built now in a lab, and runs the scenarios there: those that are `named`, or all. The lab
+/// Installs the command that is built now in a lab of this release, and runs the scenarios there: those that are `named`, or all. The lab
 /// is the one that [`start`] left running, or one that is booted for this and ended in any case.
 ///
 /// # Errors
 /// What stopped it, or which scenarios failed, after what they said.
-pub fn run(named: &[String], echo: Echo) -> Done {
+pub fn run(release: Release, named: &[String], echo: Echo) -> Done {
     let scenarios = scenario::chosen(named)?;
     let files = install::stage()?;
-    let lab = lab(echo)?;
+    let lab = lab(release, echo)?;
     if let Some(machine) = running_of(&lab)? {
         let _mine = machine.reserve()?;
         return drive(&machine, &files, &scenarios, echo);
@@ -38,10 +38,10 @@ pub fn run(named: &[String], echo: Echo) -> Done {
 ///
 /// # Errors
 /// As [`run`].
-pub fn run_drawn(seed: Seed, count: usize, echo: Echo) -> Done {
+pub fn run_drawn(release: Release, seed: Seed, count: usize, echo: Echo) -> Done {
     let drawn = seed.draw(scenario::chosen(&[])?, count, |name| name);
-    eprintln!("xen-lab: the scenarios of seed {}: {}", seed.0, drawn.join(", "));
-    run(&drawn, echo)
+    eprintln!("xen-lab: the scenarios of seed {} on Xen {release}: {}", seed.0, drawn.join(", "));
+    run(release, &drawn, echo)
 }
 
 fn drive(machine: &Machine, files: &install::Files, scenarios: &[String], echo: Echo) -> Done {
@@ -60,13 +60,13 @@ pub(super) fn tell(echo: Echo, what: &str, start: Instant) {
     }
 }
 
-/// Boots a lab, unless one runs, with the command and the scenarios in it, and leaves it running.
+/// Boots a lab of this release, unless one runs, with the command and the scenarios in it, and leaves it running.
 ///
 /// # Errors
 /// What stopped it.
-pub fn start(echo: Echo) -> Done {
+pub fn start(release: Release, echo: Echo) -> Done {
     let files = install::stage()?;
-    let lab = lab(echo)?;
+    let lab = lab(release, echo)?;
     let machine = running_of(&lab)?.map_or_else(|| Machine::boot(&lab), Ok)?;
     install::install(&machine.dom0, &files)?;
     eprintln!("xen-lab: {}", machine.dom0.line());
@@ -77,27 +77,32 @@ pub fn start(echo: Echo) -> Done {
 ///
 /// # Errors
 /// None runs, or how the words ended.
-pub fn shell(words: &[String]) -> Done {
-    running()?.dom0.interactive(words)
+pub fn shell(release: Release, words: &[String]) -> Done {
+    running(release)?.dom0.interactive(words)
 }
 
 /// Ends the lab that was left running.
 ///
 /// # Errors
 /// None runs, or it does not end.
-pub fn stop() -> Done {
-    running()?.stop()
+pub fn stop(release: Release) -> Done {
+    running(release)?.stop()
 }
 
-fn running() -> Result<Machine, Failure> {
-    Machine::left_running()?.ok_or_else(|| Failure("no lab runs: `cargo xtask xen-lab start`".into()))
+fn running(release: Release) -> Result<Machine, Failure> {
+    Machine::left_running(release)?.ok_or_else(|| {
+        Failure(format!("no lab of Xen {release} runs: `cargo xtask xen-lab --xen {release} start`"))
+    })
 }
 
-/// The one that was left running, which must be of this recipe.
+/// The one of its release that was left running, which must be of this recipe.
 fn running_of(lab: &Lab) -> Result<Option<Machine>, Failure> {
-    let running = Machine::left_running()?;
+    let running = Machine::left_running(lab.release())?;
     if running.as_ref().is_some_and(|machine| !machine.is_of(lab)) {
-        return Err(Failure("the lab that runs is of another recipe: `cargo xtask xen-lab stop`".into()));
+        let release = lab.release();
+        return Err(Failure(format!(
+            "the lab that runs is of another recipe: `cargo xtask xen-lab --xen {release} stop`"
+        )));
     }
     Ok(running)
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use super::Release;
 use crate::command::command;
 use crate::{Done, Failure};
 
@@ -13,9 +14,10 @@ pub(super) const NOT_REACHED: i32 = 255;
 /// What `timeout` ends with when it had to end the program.
 pub(super) const TIMED_OUT: i32 = 124;
 
-/// How to reach it.
+/// How to reach it, and what it is.
 #[derive(Debug, Clone)]
 pub(super) struct Dom0 {
+    pub(super) release: Release,
     pub(super) key: PathBuf,
     pub(super) port: u16,
 }
@@ -49,7 +51,7 @@ impl Dom0 {
     fn options(&self, ssh: &mut Command) {
         // Nothing of the user's configuration, and no host key to remember: the next machine at this port is another.
         ssh.args(["-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]);
-        ssh.args(["-o", "LogLevel=ERROR", "-o", "ConnectTimeout=5", "-o", "ServerAliveInterval=15"]);
+        ssh.args(["-o", "LogLevel=ERROR", "-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=15"]);
         ssh.arg("-i").arg(&self.key).args(["-p", &self.port.to_string()]);
     }
 }

@@ -79,7 +79,11 @@ pub(super) fn install(dom0: &Dom0, files: &Files) -> Done {
     }
     let said = String::from_utf8_lossy(&hello.stdout);
     Err(Failure(if said.contains("GLIBC_") {
-        format!("dom0 is Debian 12, and what is built here wants a newer C library: {}", said.trim())
+        format!(
+            "dom0 is {}, and what is built here wants a newer C library: {}",
+            dom0.release.debian(),
+            said.trim()
+        )
     } else {
         format!("xlsnap does not run in dom0: {}", said.trim())
     }))

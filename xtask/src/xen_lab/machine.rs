@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::Release;
 use super::dom0::Dom0;
 use super::recipe::{self, Lab};
 use crate::command::{command, output};
@@ -35,6 +36,10 @@ const LOG: &str = "qemu.log";
 const PROCESSOR: &str = "EPYC,+svm,+npt,-monitor,-avx,-avx2,-fma,-f16c,-fxsr-opt,-misalignsse,-osvw,-topoext,\
                          -nrip-save,-xsavec";
 
+/// Its clock counts instructions, two nanoseconds each, and follows ours only while it is idle: on a busy machine it is slow, and
+/// no time runs out in it that would not elsewhere. libxl gives a device model 10 s for an answer, and no setting changes that.
+const CLOCK: &str = "shift=1";
+
 /// On one processor dom0 and its guests take turns, as slowly as on more and more surely.
 const XEN: &str = "console=com1 com1=115200,8n1 loglvl=warning guest_loglvl=warning dom0_mem=1536M,max:1536M \
                    dom0_max_vcpus=1 noreboot sched=credit spec-ctrl=eager-fpu";
@@ -53,7 +58,7 @@ pub(super) struct Machine {
 impl Machine {
     /// Boots one that outlives us, and that [`Machine::left_running`] finds.
     pub(super) fn boot(lab: &Lab) -> Result<Self, Failure> {
-        let directory = kept()?;
+        let directory = kept(lab.release())?;
         let failed = |e| Failure(format!("cannot write to {}: {e}", directory.display()));
         if directory.exists() {
             fs::remove_dir_all(&directory).map_err(failed)?;
@@ -61,19 +66,20 @@ impl Machine {
         fs::create_dir(&directory).map_err(failed)?;
         // In a session of its own: no terminal's Ctrl-C reaches it.
         let (machine, _) = boot(lab, &directory, &["setsid"])?;
-        let Dom0 { key, port } = &machine.dom0;
+        let Dom0 { key, port, .. } = &machine.dom0;
         let state = json!({ "pid": machine.pid, "port": port, "key": key });
         fs::write(directory.join(STATE), state.to_string()).map_err(failed)?;
         Ok(machine)
     }
 
-    /// The one that was left running, whatever recipe it is of.
-    pub(super) fn left_running() -> Result<Option<Self>, Failure> {
-        let directory = kept()?;
+    /// The one of this release that was left running, whatever recipe it is of.
+    pub(super) fn left_running(release: Release) -> Result<Option<Self>, Failure> {
+        let directory = kept(release)?;
         let read = || {
             let state: Value = serde_json::from_slice(&fs::read(directory.join(STATE)).ok()?).ok()?;
             let number = |name: &str| state[name].as_u64();
-            let dom0 = Dom0 { key: state["key"].as_str()?.into(), port: number("port")?.try_into().ok()? };
+            let (key, port) = (state["key"].as_str()?.into(), number("port")?.try_into().ok()?);
+            let dom0 = Dom0 { release, key, port };
             Some(Self { dom0, pid: number("pid")?.try_into().ok()?, directory: directory.clone() })
         };
         Ok(read().filter(Self::is_alive))
@@ -153,9 +159,9 @@ impl Drop for Throwaway {
     }
 }
 
-/// The directory of one that is left running: there is one at a time.
-fn kept() -> Result<PathBuf, Failure> {
-    Ok(recipe::cache()?.join("running"))
+/// The directory of one that is left running: there is one of a release at a time.
+fn kept(release: Release) -> Result<PathBuf, Failure> {
+    Ok(recipe::cache()?.join(format!("running-{release}")))
 }
 
 fn end(process: &mut Child) {
@@ -168,7 +174,7 @@ fn end(process: &mut Child) {
 fn boot(lab: &Lab, directory: &Path, through: &[&str]) -> Result<(Machine, Child), Failure> {
     let port = free_port().map_err(|e| Failure(format!("no free port: {e}")))?;
     let mut process = start_qemu(lab, directory, port, through)?;
-    let dom0 = Dom0 { key: lab.file("key"), port };
+    let dom0 = Dom0 { release: lab.release(), key: lab.file("key"), port };
     if let Err(failure) = wait_for(&dom0, &mut process, directory) {
         end(&mut process);
         return Err(with_console(directory, failure));
@@ -190,7 +196,8 @@ fn start_qemu(lab: &Lab, directory: &Path, port: u16, through: &[&str]) -> Resul
     let (first, more) = through.split_first().expect("there is at least one word");
     let mut qemu = command(first, more);
     qemu.args(["qemu-system-x86_64", "-name", "xen-lab", "-nodefaults", "-no-user-config", "-no-reboot"]);
-    qemu.args(["-machine", "q35", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", PROCESSOR]);
+    qemu.args(["-machine", "q35", "-accel", "tcg,thread=single,tb-size=512", "-icount", CLOCK]);
+    qemu.args(["-cpu", PROCESSOR]);
     qemu.args(["-smp", "1", "-m", "3G", "-display", "none"]);
     // Xen is a multiboot kernel, and these are its modules, each with its command line.
     qemu.arg("-kernel").arg(lab.file("xen")).args(["-append", XEN]);

@@ -7,6 +7,8 @@ mod dom0;
 mod install;
 mod machine;
 mod recipe;
+mod release;
 mod scenario;
 
 pub use all::{build, run, run_drawn, shell, start, stop};
+pub use release::Release;

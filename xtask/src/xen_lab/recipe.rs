@@ -7,6 +7,7 @@ use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::Release;
 use super::all::tell;
 use crate::command::{command, run, top};
 use crate::{Echo, Failure, ci};
@@ -24,15 +25,22 @@ const KEPT: Duration = Duration::from_secs(14 * 24 * 3600);
 
 /// A complete lab.
 #[derive(Debug)]
-pub(super) struct Lab(PathBuf);
+pub(super) struct Lab {
+    release: Release,
+    directory: PathBuf,
+}
 
 impl Lab {
+    pub(super) fn release(&self) -> Release {
+        self.release
+    }
+
     pub(super) fn directory(&self) -> &Path {
-        &self.0
+        &self.directory
     }
 
     pub(super) fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.directory.join(name)
     }
 
     /// Notes that it is complete and wanted.
@@ -42,26 +50,29 @@ impl Lab {
     }
 }
 
-/// The lab of this recipe, built if there is none.
-pub(super) fn lab(echo: Echo) -> Result<Lab, Failure> {
+/// The lab of this release by this recipe, built if there is none.
+pub(super) fn lab(release: Release, echo: Echo) -> Result<Lab, Failure> {
     ci::setup(&["xen-lab"])?;
     let cache = cache()?;
     fs::create_dir_all(&cache).map_err(|e| cannot("make the cache", &e))?;
     let lock = File::create(cache.join("lock")).map_err(|e| cannot("make the cache's lock", &e))?;
     // A process that builds now may build what we want.
     lock.lock().map_err(|e| cannot("lock the cache", &e))?;
-    let directory = cache.join(key()?);
-    if directory.join(USED).exists() {
-        return Lab(directory).used();
+    let directory = cache.join(key(release)?);
+    let lab = Lab { release, directory };
+    if lab.file(USED).exists() {
+        return lab.used();
     }
     let start = Instant::now();
-    if directory.exists() {
-        fs::remove_dir_all(&directory).map_err(|e| cannot("remove a lab that was not finished", &e))?;
+    if lab.directory.exists() {
+        fs::remove_dir_all(&lab.directory).map_err(|e| cannot("remove a lab that was not finished", &e))?;
     }
-    run(echo, command(top().join(RECIPE).join("build"), [&directory]))?;
+    let mut build = command(top().join(RECIPE).join("build"), [release.to_string()]);
+    build.arg(&lab.directory);
+    run(echo, build)?;
     tell(echo, "built", start);
     remove_unused(&cache);
-    Lab(directory).used()
+    lab.used()
 }
 
 /// Where labs are kept.
@@ -75,14 +86,14 @@ pub(super) fn cache() -> Result<PathBuf, Failure> {
     Ok(top().join(chosen))
 }
 
-/// A name for what the recipe says now.
-fn key() -> Result<String, Failure> {
+/// A name for what the recipe says now of this release.
+fn key(release: Release) -> Result<String, Failure> {
     let mut files = Vec::new();
     collect(&top().join(RECIPE), &mut files).map_err(|e| cannot("read ci/xen-lab", &e))?;
     files.sort();
     // Another Rust may hash otherwise: then the lab is built once more.
     let mut hasher = DefaultHasher::new();
-    files.hash(&mut hasher);
+    (release, files).hash(&mut hasher);
     Ok(format!("{:016x}", hasher.finish()))
 }
 
@@ -131,5 +142,12 @@ mod tests {
             "{names:?}"
         );
         assert!(!names.iter().any(|name| name.contains("scenarios") || name.contains("README")), "{names:?}");
+    }
+
+    #[test]
+    fn each_release_has_a_lab_of_its_own() {
+        let [old, new] = Release::ALL.map(|release| key(release).unwrap());
+        assert_ne!(old, new);
+        assert_eq!(old, key(Release::V4_17).unwrap());
     }
 }
