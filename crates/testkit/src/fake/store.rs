@@ -207,6 +207,11 @@ impl ConfStore for MemStore {
     }
 }
 
+/// A store on a disk waits for each write: an operation can be left before it.
+async fn as_one_on_a_disk() {
+    tokio::task::yield_now().await;
+}
+
 struct MemLock {
     domain: Uuid,
     domains: Domains,
@@ -235,6 +240,7 @@ impl DomainLock for MemLock {
         for disk in &mut record.snapshot.disks {
             disk.path = Some(String::new());
         }
+        as_one_on_a_disk().await;
         self.change("lock.store", |d| {
             if !replace && (d.records.contains_key(&name) || d.unreadable.contains(&name)) {
                 return Err(Error::new(Kind::AlreadyExists, format!("there is a snapshot {name} already")));
@@ -246,6 +252,7 @@ impl DomainLock for MemLock {
     }
 
     async fn delete(&mut self, name: &SnapshotName) -> Result<(), Error> {
+        as_one_on_a_disk().await;
         self.change("lock.delete", |d| {
             let spoilt = d.unreadable.remove(name);
             let there = d.records.remove(name).is_some();
@@ -255,6 +262,7 @@ impl DomainLock for MemLock {
 
     async fn set_domain_record(&mut self, record: &DomainRecord) -> Result<(), Error> {
         not_newer("the domain", record.format_version, DomainRecord::FORMAT_VERSION)?;
+        as_one_on_a_disk().await;
         self.change("lock.set_domain_record", |d| {
             d.record = Some(record.clone());
             Ok(())
