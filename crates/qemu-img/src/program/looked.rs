@@ -4,7 +4,7 @@
 //! operation itself wrote since the last look.
 
 use std::collections::HashMap;
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -29,7 +29,10 @@ pub(super) struct Stamp {
 impl Stamp {
     /// That of a regular file. A block device is written to without one.
     pub(super) fn of(path: &Path) -> Option<Self> {
-        std::fs::metadata(path).ok().filter(Metadata::is_file).map(|found| Self {
+        std::fs::metadata(path).ok().filter(Metadata::is_file)?;
+        // On a network file system what is known of a file may be of some seconds ago, but for one that is opened.
+        let found = File::open(path).and_then(|file| file.metadata()).ok().filter(Metadata::is_file)?;
+        Some(Self {
             file: (found.dev(), found.ino()),
             length: found.len(),
             changed: (found.ctime(), found.ctime_nsec()),
