@@ -63,6 +63,7 @@ pub(crate) fn create(facts: &CreateFacts<'_>, request: &CreateRequest) -> Result
                 };
                 let overlay = overlay(facts, &plan, disk, file, format)?;
                 plan.warnings.extend(out_of_reach(disk));
+                plan.warnings.extend(unguarded(facts, disk));
                 keep_name(facts, &mut plan, (disk, &overlay), request)?;
                 SnapshotAction::External(overlay)
             }
@@ -266,6 +267,18 @@ fn overlay(
         base_format: disk.format.clone(),
         virtual_size: disk.virtual_size,
         token: token(facts.id, plan.disks.len()),
+    })
+}
+
+/// That nothing shows a write to the base by another program, where it is a block device: it has no time of its last write.
+fn unguarded(facts: &CreateFacts<'_>, disk: &Disk) -> Option<String> {
+    let base = &disk.image;
+    disk.identity.filter(|base| base.is_device()).map(|_| {
+        format!(
+            "disk {}: {base} is a block device, so neither xlsnap nor check finds it when another program writes to it from then on, which \
+             would spoil the snapshot and the disk: let nothing but domain {} use it",
+            disk.name, facts.domain
+        )
     })
 }
 

@@ -40,12 +40,18 @@ pub struct FileIdentity {
 }
 
 impl FileIdentity {
+    /// Whether it is a block device, of which no time of the last write is known.
+    #[must_use]
+    pub fn is_device(self) -> bool {
+        self.inode == 0
+    }
+
     /// Whether `found`, which has the file's name or one that it was to get, is the file that this was noted of, maybe before a reboot.
     ///
     /// Then the number of a device may be another one: the kernel numbers a volume as it finds it, and Btrfs at each mount. The inode stays.
     #[must_use]
     pub fn is_still(self, found: Self) -> bool {
-        self.inode == found.inode && (self.inode != 0 || self.device == found.device)
+        self.inode == found.inode && (!self.is_device() || self.device == found.device)
     }
 }
 

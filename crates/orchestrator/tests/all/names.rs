@@ -237,6 +237,16 @@ async fn a_name_that_cannot_be_kept_is_refused_by_name_or_told() {
 }
 
 #[tokio::test]
+async fn that_writes_to_a_block_device_are_not_found_is_told() {
+    let backend = FakeBackend::new(&[("vda", ImageFormat::Raw), ("vdb", ImageFormat::Raw)]).with_machine();
+    backend.change_disk("vda", |image| image.inode = 0);
+    let warnings = Op::external("s", &DISKS).run(&backend).await.unwrap();
+    let told: Vec<&String> = warnings.iter().filter(|warning| warning.contains("block device")).collect();
+    assert_eq!(told.len(), 1, "{warnings:?}");
+    assert!(told[0].starts_with("disk vda: /images/vda.raw is a block device"), "{told:?}");
+}
+
+#[tokio::test]
 async fn a_name_is_kept_where_others_start_the_domain_or_where_it_is_asked_for() {
     for (others, keep, kept) in [
         (true, KeepName::WhereOthersStart, true),
