@@ -15,6 +15,11 @@ impl Seed {
         Self(now.as_secs())
     }
 
+    /// Another one, that draws others: of the same tests on this QEMU, say.
+    pub(crate) fn with(self, what: &str) -> Self {
+        Self(self.number_of(what))
+    }
+
     /// Of `all`, so many, by their names: each is as likely as any other to be drawn.
     pub(crate) fn draw<T>(
         self,

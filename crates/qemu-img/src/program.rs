@@ -12,7 +12,7 @@ use async_trait::async_trait;
 
 use crate::argument::{Key, Protocol, checked_format, image_opts, json_without_backing, quote, secret};
 use crate::invocation::{Does, Invocation, Limits};
-use crate::lock::is_kept_from_readers;
+use crate::lock::{Has, kept_from_readers};
 use crate::{
     Check, CreateOptions, Effect, Error, Image, ImageInfo, InternalSnapshot, Kind, QemuImg, Repair,
     SnapshotRef, json,
@@ -162,11 +162,9 @@ impl Program {
             let info = run(&["info", "-U", "--output=json", "--image-opts"]).await?;
             Ok(ImageInfo { in_use: true, ..info })
         };
-        if is_kept_from_readers(&image.path) {
+        // A raw image is opened all the same: what is read of it is its length.
+        if kept_from_readers(&image.path) == Has::Surely && image.format != "raw" {
             return past_lock().await;
-        }
-        if let Some(info) = self.looked.unchanged(image) {
-            return Ok(info);
         }
         let before = Stamp::of(&image.path);
         match run(&["info", "--output=json", "--image-opts"]).await {
@@ -197,6 +195,16 @@ impl Program {
 #[async_trait]
 impl QemuImg for Program {
     async fn info(&self, image: &Image) -> Result<ImageInfo, Error> {
+        let protocol = Protocol::of(&image.path)?;
+        if kept_from_readers(&image.path) == Has::Not
+            && let Some(info) = self.looked.unchanged(image)
+        {
+            return Ok(info);
+        }
+        self.info_of(image, protocol).await
+    }
+
+    async fn info_anew(&self, image: &Image) -> Result<ImageInfo, Error> {
         self.info_of(image, Protocol::of(&image.path)?).await
     }
 
@@ -253,6 +261,7 @@ impl QemuImg for Program {
         }
         let invocation = self.invoke(Does::Write, &["bitmap", "--remove"]);
         let invocation = Self::on_image(invocation, image, protocol, &info)?.arg("--").name(name);
+        self.looked.forget([image]);
         invocation.succeed(self.limits).await.map(drop)
     }
 
@@ -264,6 +273,7 @@ impl QemuImg for Program {
             Some(Repair::All) => (Does::Write, &["check", "--output=json", "-r", "all"]),
         };
         let invocation = Self::on_image(self.invoke(does, words), image, protocol, &info)?;
+        self.looked.forget([image]);
         let ended = invocation.run(self.limits).await?;
         match ended.status.code() {
             // 2: corrupt; 3: leaks; 1: maybe errors of the check itself, told in the JSON.

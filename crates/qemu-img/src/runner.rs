@@ -129,8 +129,14 @@ pub struct CreateOptions {
 /// with the image in use meanwhile: [`QemuImg::info`] tells.
 #[async_trait]
 pub trait QemuImg: Send + Sync {
-    /// Reads the header of `image` only, even while another process has it open.
+    /// Reads the header of `image` only, even while another process has it open. What was read of it before may be told again, if the
+    /// file did not change since and no process of this host has locked it.
     async fn info(&self, image: &Image) -> Result<ImageInfo, Error>;
+
+    /// The same, read now: another host may have locked the image and not changed it.
+    async fn info_anew(&self, image: &Image) -> Result<ImageInfo, Error> {
+        self.info(image).await
+    }
 
     /// Makes a snapshot inside the image. A name that is there already is refused.
     async fn snapshot_create(&self, image: &Image, name: &str) -> Result<(), Error>;

@@ -308,8 +308,17 @@ pub(crate) async fn names(
     })
 }
 
+/// When what an unlinked file took is free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Free {
+    /// When it is unlinked: what comes next may need it.
+    Now,
+    /// Soon after: a guest stands still until then, and a large file takes its time.
+    Soon,
+}
+
 /// Unlinks a regular file that no process has open, if it is the planned one; durably.
-pub(crate) fn unlink(layer: &LayerFile) -> Result<(), PortError> {
+pub(crate) fn unlink(layer: &LayerFile, free: Free) -> Result<(), PortError> {
     let path = Path::new(&layer.file);
     let stays = |kind, why: &str| {
         let message = format!("disk {}: the layer {} stays: {why}", layer.disk, layer.file);
@@ -331,12 +340,14 @@ pub(crate) fn unlink(layer: &LayerFile) -> Result<(), PortError> {
     if let Some(holder) = revertible::users(&layer.file).first() {
         return Err(stays(PortErrorKind::Busy, &format!("{holder} has it open")));
     }
-    // The guest may stand still until the name is gone. What the file took is freed when its last descriptor is closed: later.
-    let open = File::open(path).ok();
+    // What the file took is freed when its last descriptor is closed.
+    let open = (free == Free::Soon).then(|| File::open(path).ok()).flatten();
     let gone = std::fs::remove_file(path)
         .and_then(|()| File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all());
     // Where no thread can be made it is closed here.
-    drop(std::thread::Builder::new().spawn(|| drop(open)));
+    if let Some(open) = open {
+        drop(std::thread::Builder::new().spawn(|| drop(open)));
+    }
     match gone {
         Err(source) if source.kind() != ErrorKind::NotFound => {
             let message = format!("disk {}: the layer {} was not unlinked", layer.disk, layer.file);

@@ -90,7 +90,7 @@ pub fn test(options: &Options, echo: Echo) -> Done {
         Some(qemu) => on(qemu, &pool, &real),
         None => OTHER_QEMUS.iter().try_for_each(|qemu| match options.drawn {
             Some(Drawn { seed, on_others, .. }) => {
-                on(qemu, &pool, &seed.draw(real.iter().copied(), on_others, |case| &case.title))
+                on(qemu, &pool, &seed.with(qemu).draw(real.iter().copied(), on_others, |case| &case.title))
             }
             None => on(qemu, &pool, &real),
         }),

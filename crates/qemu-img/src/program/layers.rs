@@ -61,6 +61,7 @@ impl Program {
             part.into_iter().for_each(done);
         };
         let invocation = invocation.name(format!("json:{}", tree.options));
+        self.looked.forget([top, base]);
         let ended = invocation.run_heard(self.limits, &hear).await?;
         if !ended.status.success() {
             return Err(invocation.failure(&ended));
@@ -142,6 +143,7 @@ impl Program {
             None => invocation.arg(""),
         };
         let invocation = invocation.name(format!("json:{}", tree.options));
+        self.looked.forget([image]);
         let ended = invocation.run_heard(self.limits, &hear).await?;
         if !ended.status.success() {
             return Err(invocation.failure(&ended));
@@ -167,6 +169,7 @@ impl Program {
         let (protocol, info) = self.look_before_write(image).await?;
         let invocation = self.invoke(Does::Write, &["rebase", "-q", "-u", "-F", checked_format(format)?]);
         let invocation = invocation.arg("-b").name(name);
+        self.looked.forget([image]);
         Self::on_image(invocation, image, protocol, &info)?.succeed(self.limits).await?;
         durable(&image.path)
     }

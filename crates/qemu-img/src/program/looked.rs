@@ -18,6 +18,9 @@ const MOST: usize = 1_024;
 /// A change of a file within this time of another leaves the time of the change as it was: a tick of the kernel's clock at 100 Hz.
 const TICK: Duration = Duration::from_millis(10);
 
+/// The same where it is told in whole seconds, as on ext3.
+const SECONDS: Duration = Duration::from_secs(2);
+
 /// When and how a file was changed last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
@@ -44,7 +47,9 @@ impl Stamp {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let (seconds, nanoseconds) = self.changed;
         let changed = Duration::new(seconds.try_into().unwrap_or(0), nanoseconds.try_into().unwrap_or(0));
-        changed + TICK <= now
+        // A file system that knows whole seconds only takes a second for one time.
+        let tick = if nanoseconds == 0 { SECONDS } else { TICK };
+        changed + tick <= now
     }
 }
 
@@ -106,6 +111,14 @@ impl Looked {
         let holds =
             known.format == image.format && serves(known) && Stamp::of(&image.path) == Some(known.stamp);
         holds.then(|| known.info.clone())
+    }
+
+    /// These images are about to be written to by us.
+    pub(super) fn forget<const N: usize>(&self, images: [&Image; N]) {
+        let mut all = self.all();
+        for image in images {
+            all.remove(&image.path);
+        }
     }
 
     /// The image was written to by us. `change` says what that changed of what is known.

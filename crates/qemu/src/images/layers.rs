@@ -8,7 +8,7 @@ use xlsnap_orchestrator::{
 use xlsnap_types::model::DiskName;
 
 use super::{Images, same_file};
-use crate::layers;
+use crate::layers::{self, Free};
 
 #[async_trait]
 impl Layers for Images {
@@ -72,7 +72,7 @@ impl Layers for Images {
             let message = format!("{} takes the writes of disk {}", layer.file, user.name);
             return Err(PortError::new(PortErrorKind::Busy, Effect::None, message));
         }
-        layers::unlink(layer)
+        layers::unlink(layer, Free::Now)
     }
 
     async fn swap(&self, disk: &DiskName, to: &LayerFile) -> Result<(), PortError> {

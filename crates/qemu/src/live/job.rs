@@ -1,7 +1,9 @@
 //! What the jobs that move data between layers have in common.
 
 use std::fs::File;
+use std::thread;
 
+use tokio::sync::oneshot;
 use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
 
 /// Brings the layer that got the data to the disk. `about` says what was not done.
@@ -15,15 +17,20 @@ pub(super) fn durable(about: &str, into: &str) -> Result<(), PortError> {
 /// Brings most of what the files got to the disk while the guest runs: QEMU flushes all disks when the guest is stopped, which then takes
 /// as long as what is left. Nothing depends on it, and a fault of the disk is told by the flush that counts.
 pub(super) async fn flush_ahead(files: Vec<String>) {
+    let (told, flushed) = oneshot::channel();
     let flush = move || {
-        for file in files {
-            if let Err(error) = File::open(&file).and_then(|open| open.sync_data()) {
+        let is_file = |file: &&String| std::fs::metadata(file).is_ok_and(|found| found.is_file());
+        for file in files.iter().filter(is_file) {
+            if let Err(error) = File::open(file).and_then(|open| open.sync_data()) {
                 tracing::debug!(file, %error, "not flushed ahead");
             }
         }
+        // The caller may have gone.
+        let _ = told.send(());
     };
-    if let Err(error) = tokio::task::spawn_blocking(flush).await {
-        tracing::debug!(%error, "nothing was flushed ahead");
+    // Where the system has no thread more the guest stands still for longer.
+    if thread::Builder::new().name("xlsnap-flush".to_owned()).spawn(flush).is_ok() {
+        let _ = flushed.await;
     }
 }
 

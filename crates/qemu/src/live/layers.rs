@@ -113,9 +113,10 @@ impl Layers for Live {
             return Err(stays(&format!("QEMU has it open (node {node})")));
         }
         self.forget();
+        let free = if matches!(self.runs().await, Ok(false)) { Free::Soon } else { Free::Now };
         let begin = Instant::now();
         loop {
-            match layers::unlink(layer) {
+            match layers::unlink(layer, free) {
                 // A node goes before its file is closed.
                 Err(error) if error.kind == PortErrorKind::Busy && begin.elapsed() < CLOSING => {
                     sleep(SOON).await;

@@ -1,24 +1,23 @@
 //! Asks QEMU for its disks.
 
-use std::collections::HashMap;
-use std::os::unix::fs::FileTypeExt;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use futures_util::future::{try_join, try_join3};
 use xlsnap_orchestrator::{Effect, PortError, PortErrorKind, Undescribed};
-use xlsnap_qemu_img::header_files;
+use xlsnap_qemu_img::backing_file;
 use xlsnap_qmp_transport::commands::{
     BlockGraph, BlockJobInfo, ObjectProperty, QomGetString, QomList, QueryBlock, QueryBlockExports,
     QueryBlockGraph, QueryBlockJobs, QueryMemorySizeSummary, QueryNamedBlockNodes, QueryStatus, RunState,
 };
 use xlsnap_qmp_transport::{Command, Kind, QmpExt};
-use xlsnap_types::model::{DiskName, Hypervisor, ImageFormat};
+use xlsnap_types::model::{DiskName, Hypervisor};
 
 use crate::inventory::attached;
 use crate::inventory::identity::Files;
 use crate::inventory::limits::Limited;
 use crate::inventory::matching::{self, Found};
-use crate::{DiskSpec, error};
+use crate::{DiskSpec, error, images};
 
 use super::{Live, merge};
 use crate::process;
@@ -63,7 +62,11 @@ impl Live {
         if specs.is_empty() {
             return Ok(Looked { disks: matching::undescribed(attached, &files), undescribed: Vec::new() });
         }
-        let below = Self::below_merged(&specs, &jobs);
+        let media: HashSet<String> = attached
+            .iter()
+            .filter_map(|attached| attached.medium.as_ref().map(|medium| medium.file.clone()))
+            .collect();
+        let below = self.below_merged(&specs, &jobs, |file| media.contains(file)).await;
         let (disks, mut undescribed) = matching::described(&specs, attached, &below, &mut files)?;
         if machine.is_none() {
             // A storage daemon has no guest, and may serve several.
@@ -72,22 +75,27 @@ impl Live {
         Ok(Looked { disks, undescribed })
     }
 
-    /// What is right below each described image, while there are merges that are done and not dismissed: the description may
-    /// still name a layer whose data went down.
-    fn below_merged(specs: &[DiskSpec], jobs: &[BlockJobInfo]) -> HashMap<DiskName, String> {
+    /// What is right below each described image that QEMU does not have, while there are merges that are done and not dismissed: the
+    /// description may still name a layer whose data went down.
+    async fn below_merged(
+        &self,
+        specs: &[DiskSpec],
+        jobs: &[BlockJobInfo],
+        is_attached: impl Fn(&str) -> bool,
+    ) -> HashMap<DiskName, String> {
         let is_done =
             |job: &BlockJobInfo| merge::is_done(&job.device, &job.job_type, job.status, job.error.as_deref());
         let mut below = HashMap::new();
         if !jobs.iter().any(is_done) {
             return below;
         }
-        for spec in specs.iter().filter(|spec| spec.format == ImageFormat::Qcow2) {
-            let path = Path::new(&spec.file);
-            // Another file is no image that was merged, and a pipe would have to be waited for.
-            let is_image = std::fs::metadata(path)
-                .is_ok_and(|found| found.is_file() || found.file_type().is_block_device());
-            // One that is gone is not merged any more. The guest may stand still for this: no program is started.
-            let named = is_image.then(|| header_files(path).ok()).flatten().and_then(|named| named.backing);
+        // The guest may stand still for this: no program is started for what QEMU has.
+        for spec in specs.iter().filter(|spec| !spec.file.is_empty() && !is_attached(&spec.file)) {
+            // One that is gone is not merged any more.
+            let Ok(info) = self.qemu_img.info(&images::image(&spec.file, &spec.format)).await else {
+                continue;
+            };
+            let named = info.backing.and_then(|backing| backing_file(Path::new(&spec.file), &backing.name));
             if let Some(file) = named.and_then(|file| file.to_str().map(str::to_owned)) {
                 below.insert(spec.name.clone(), file);
             }

@@ -368,6 +368,8 @@ impl Run<'_> {
             let disks = self.live.specs().into_iter().map(|spec| spec.file);
             job::flush_ahead([from, into].map(|layer| layer.file.clone()).into_iter().chain(disks).collect())
                 .await;
+        }
+        if self.live.runs().await? {
             self.stopped = true;
             self.live.holds_guest.store(true, Ordering::Relaxed);
             self.command("the guest was not stopped", Stop).await?;

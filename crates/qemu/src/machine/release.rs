@@ -121,7 +121,7 @@ impl Machine {
                 continue;
             }
             let image = Image::new(&disk.image, disk.format.driver());
-            let info = self.qemu_img.info(&image).await.map_err(|e| {
+            let info = self.qemu_img.info_anew(&image).await.map_err(|e| {
                 error::of_qemu_img(format!("disk {}: its image {} can't be read", disk.name, disk.image), e)
             })?;
             if info.in_use {

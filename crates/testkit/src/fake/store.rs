@@ -29,6 +29,7 @@ type Domains = Arc<Mutex<BTreeMap<Uuid, Domain>>>;
 pub struct MemStore {
     domains: Domains,
     faults: Faults,
+    waits: bool,
 }
 
 fn domains(domains: &Domains) -> MutexGuard<'_, BTreeMap<Uuid, Domain>> {
@@ -42,7 +43,13 @@ fn no_such(name: &SnapshotName) -> Error {
 impl MemStore {
     /// An empty store whose calls meet `faults`.
     pub fn with_faults(faults: Faults) -> Self {
-        Self { domains: Domains::default(), faults }
+        Self { domains: Domains::default(), faults, waits: false }
+    }
+
+    /// The same, but it waits for each write as one on a disk does, so that an operation can be left before it.
+    #[must_use]
+    pub fn that_waits(self) -> Self {
+        Self { waits: true, ..self }
     }
 
     /// A store of its own with what is in this one now, unlocked.
@@ -52,7 +59,7 @@ impl MemStore {
             domain.lock = Arc::default();
             domain.owner = None;
         }
-        Self { domains: Arc::new(Mutex::new(all)), faults }
+        Self { domains: Arc::new(Mutex::new(all)), faults, waits: self.waits }
     }
 
     fn with<T>(&self, domain: Uuid, read: impl FnOnce(Option<&Domain>) -> T) -> T {
@@ -203,24 +210,27 @@ impl ConfStore for MemStore {
             return Err(Error::new(Kind::Busy, format!("the domain {domain} is held by {holder}")));
         };
         self.change(domain, |d| d.owner = Some(owner.clone()));
-        Ok(Box::new(MemLock { domain, domains: self.domains.clone(), faults: self.faults.clone(), held }))
+        let Self { domains, faults, waits } = self.clone();
+        Ok(Box::new(MemLock { domain, domains, faults, waits, held }))
     }
-}
-
-/// A store on a disk waits for each write: an operation can be left before it.
-async fn as_one_on_a_disk() {
-    tokio::task::yield_now().await;
 }
 
 struct MemLock {
     domain: Uuid,
     domains: Domains,
     faults: Faults,
+    waits: bool,
     #[expect(dead_code, reason = "it holds the lock until it is dropped")]
     held: OwnedMutexGuard<()>,
 }
 
 impl MemLock {
+    async fn wait(&self) {
+        if self.waits {
+            tokio::task::yield_now().await;
+        }
+    }
+
     fn change<T>(
         &self,
         method: &'static str,
@@ -240,7 +250,7 @@ impl DomainLock for MemLock {
         for disk in &mut record.snapshot.disks {
             disk.path = Some(String::new());
         }
-        as_one_on_a_disk().await;
+        self.wait().await;
         self.change("lock.store", |d| {
             if !replace && (d.records.contains_key(&name) || d.unreadable.contains(&name)) {
                 return Err(Error::new(Kind::AlreadyExists, format!("there is a snapshot {name} already")));
@@ -252,7 +262,7 @@ impl DomainLock for MemLock {
     }
 
     async fn delete(&mut self, name: &SnapshotName) -> Result<(), Error> {
-        as_one_on_a_disk().await;
+        self.wait().await;
         self.change("lock.delete", |d| {
             let spoilt = d.unreadable.remove(name);
             let there = d.records.remove(name).is_some();
@@ -262,7 +272,7 @@ impl DomainLock for MemLock {
 
     async fn set_domain_record(&mut self, record: &DomainRecord) -> Result<(), Error> {
         not_newer("the domain", record.format_version, DomainRecord::FORMAT_VERSION)?;
-        as_one_on_a_disk().await;
+        self.wait().await;
         self.change("lock.set_domain_record", |d| {
             d.record = Some(record.clone());
             Ok(())

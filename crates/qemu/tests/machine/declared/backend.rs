@@ -52,7 +52,7 @@ impl Backend {
         let backend = Self {
             rig,
             machine,
-            store: MemStore::with_faults(faults),
+            store: MemStore::with_faults(faults).that_waits(),
             clock: WallClock::now(),
             recorder,
             before,
