@@ -11,7 +11,7 @@ use xlsnap_orchestrator::{
 use xlsnap_types::model::DiskName;
 
 use super::Live;
-use crate::layers;
+use crate::layers::{self, Free};
 
 /// How long QEMU may take to close a file after it let go of the last node on it.
 pub(super) const CLOSING: Duration = Duration::from_secs(5);
