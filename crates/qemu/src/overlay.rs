@@ -1,6 +1,7 @@
 //! The file of an overlay: made once, and removed only if it is the one that was made.
 
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use xlsnap_orchestrator::{Effect, Overlay, PortError, PortErrorKind};
@@ -16,6 +17,9 @@ pub(crate) use beside::beside;
 
 /// The most that an image without data takes: header, two levels of reference counts and one of clusters.
 const WITHOUT_DATA: u64 = 4 * 64 * 1024;
+
+/// What a disk writes as a whole.
+const SECTOR: u64 = 512;
 
 /// Whether something is at `file`, whatever it is.
 pub(crate) fn exists(file: &str) -> Result<bool, PortError> {
@@ -100,8 +104,13 @@ pub(crate) async fn remove(qemu_img: &dyn QemuImg, overlay: &Overlay) -> Result<
         Ok(found) if !found.is_file() => return Err(foreign(overlay, "it is no regular file")),
         Ok(found) => found.len(),
     };
-    // Empty, it is what making it begins with.
-    if length > 0 {
+    let headless = || {
+        has_no_header(path, length).map_err(|source| {
+            PortError::new(PortErrorKind::Failed, Effect::None, message()).with_source(source)
+        })
+    };
+    // Empty, it is what making it begins with; without a header, what a power cut leaves of that.
+    if length > 0 && !headless()? {
         let info = match qemu_img.info(&image_of(overlay)).await {
             Ok(info) => info,
             Err(error) if error.kind() == Kind::NotFound => return Ok(()),
@@ -117,6 +126,14 @@ pub(crate) async fn remove(qemu_img: &dyn QemuImg, overlay: &Overlay) -> Result<
         }
         _ => Ok(()),
     }
+}
+
+/// Whether the first sector was never written of a file that is no longer than an image without data. No data of a guest is in it:
+/// that is found by the header.
+fn has_no_header(path: &Path, length: u64) -> std::io::Result<bool> {
+    let mut first = Vec::new();
+    File::open(path)?.take(SECTOR).read_to_end(&mut first)?;
+    Ok(length <= WITHOUT_DATA && first.iter().all(|byte| *byte == 0))
 }
 
 /// Why a file is not the overlay that was made, if it isn't.

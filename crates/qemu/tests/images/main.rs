@@ -287,7 +287,15 @@ async fn only_what_was_made_is_removed() {
     std::fs::write(&made.file, "").unwrap();
     domain.discard(&made).await.unwrap();
     assert!(!Path::new(&made.file).exists());
+    // Or by a power cut, before its first sector was on the disk.
+    let mut headless = vec![0; 192 << 10];
+    headless[64 << 10..].fill(1);
+    std::fs::write(&made.file, headless).unwrap();
+    domain.discard(&made).await.unwrap();
+    assert!(!Path::new(&made.file).exists());
 
+    let long = scratch.path("long");
+    std::fs::write(&long, vec![0; 1 << 20]).unwrap();
     let text = scratch.path("text");
     std::fs::write(&text, "precious").unwrap();
     let link = scratch.path("link");
@@ -296,7 +304,7 @@ async fn only_what_was_made_is_removed() {
     std::fs::hard_link(&base, &hard).unwrap();
     let with_data = scratch.qcow2_with("with-data", MIB, 5);
     let elsewhere = scratch.qcow2_on("elsewhere", &other);
-    for file in [&text, &link, &hard, &base, &with_data, &elsewhere] {
+    for file in [&long, &text, &link, &hard, &base, &with_data, &elsewhere] {
         let error = domain.discard(&overlay("vda", file, &base)).await.unwrap_err();
         assert_eq!(error.effect, Effect::None, "{}", chain(&error));
         assert!(file.symlink_metadata().is_ok(), "{} is gone", file.display());
