@@ -157,7 +157,8 @@ fn main() -> ExitCode {
         Chore::Campaign { area, kills, minutes, hours, seed, qemu } => {
             let seed = seed.map_or_else(Seed::of_now, Seed);
             let minutes = minutes.or(hours.map(|hours| 60 * hours));
-            test::campaign(&test::Campaign { area, kills, minutes, seed, qemu }, Echo::All)
+            let areas = area.into_iter().collect();
+            test::campaign(&test::Campaign { areas, kills, minutes, seed, qemu }, Echo::All)
         }
         Chore::E2e => e2e::e2e(Echo::All),
         Chore::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds, Echo::All),

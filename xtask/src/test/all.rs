@@ -69,7 +69,7 @@ pub fn test(options: &Options, echo: Echo) -> Done {
     let at_once = options.at_once.or_else(|| std::thread::available_parallelism().ok().map(usize::from));
     let pool = Pool { at_once: at_once.unwrap_or(2), bound: BOUND, echo };
     let is_asked = |case: &&Case| {
-        let is_left = options.drawn.is_some() && campaign::is_of(case, None);
+        let is_left = options.drawn.is_some() && campaign::is_of(case, &[]);
         !is_left && options.filter.as_ref().is_none_or(|part| case.title.contains(part))
     };
     let workspace = cases("test --workspace")?;

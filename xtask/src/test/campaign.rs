@@ -24,8 +24,8 @@ const KILLS: u32 = 10;
 /// What is asked of [`campaign()`].
 #[derive(Debug)]
 pub struct Campaign {
-    /// Which operations; all of them without it.
-    pub area: Option<String>,
+    /// Which operations; all of them where it is empty.
+    pub areas: Vec<String>,
     /// How many kills or faults of each operation a test has.
     pub kills: Option<u32>,
     /// How long tests are begun, in minutes, each time with the next seed; once each without it.
@@ -36,9 +36,9 @@ pub struct Campaign {
     pub qemu: Option<String>,
 }
 
-/// Whether a test kills something, in this area or in any, at moments that are drawn.
-pub(super) fn is_of(case: &Case, area: Option<&str>) -> bool {
-    let mut areas = AREAS.iter().filter(|(name, _)| area.is_none_or(|only| only == *name));
+/// Whether a test kills something, in these areas or in any, at moments that are drawn.
+pub(super) fn is_of(case: &Case, asked: &[String]) -> bool {
+    let mut areas = AREAS.iter().filter(|(name, _)| asked.is_empty() || asked.iter().any(|one| one == name));
     areas.any(|(_, tests)| case.title.contains(tests)) && !case.title.contains("::mended::")
 }
 
@@ -49,12 +49,12 @@ pub(super) fn is_of(case: &Case, area: Option<&str>) -> bool {
 /// The tests that found something lost; the seed repeats them.
 pub fn campaign(asked: &Campaign, echo: Echo) -> Done {
     ci::setup(&[])?;
-    let is_asked = |case: &&Case| !case.is_ignored && is_of(case, asked.area.as_deref());
+    let is_asked = |case: &&Case| !case.is_ignored && is_of(case, &asked.areas);
     let all = cases("test --package xlsnap-cli --test it")?;
     let all: Vec<&Case> = all.iter().filter(is_asked).collect();
     if all.is_empty() {
         let areas = AREAS.map(|(area, _)| area).join(", ");
-        return Err(Failure(format!("no test kills anything in {:?}; there are: {areas}", asked.area)));
+        return Err(Failure(format!("no test kills anything in {:?}; there are: {areas}", asked.areas)));
     }
     let path = match &asked.qemu {
         None => None,
