@@ -74,11 +74,12 @@ impl Qmp for Answers {
     }
 }
 
-struct Nowhere;
+/// A description that is never written.
+pub(crate) struct Nowhere;
 
 #[async_trait]
 impl Description for Nowhere {
     async fn set_image(&self, _: &DiskName, _: &str, _: &ImageFormat) -> Result<(), PortError> {
-        unreachable!("an inventory describes nothing")
+        unreachable!("nothing is described")
     }
 }

@@ -10,11 +10,12 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use tokio::sync::broadcast;
 use xlsnap_orchestrator::{FileIdentity, LayerFile, Layers, Merge, PortError, Progress, Stream};
-use xlsnap_qemu::{Description, DiskSpec, Live};
+use xlsnap_qemu::{DiskSpec, Live};
 use xlsnap_qmp_transport::{Effect, Error, Event, EventStream, Kind, Qmp};
 use xlsnap_types::model::{DiskName, ImageFormat};
 
 use crate::headers::Headers;
+use crate::qemu_inventory::Nowhere;
 
 /// The layers of the disk, from the top down.
 const LAYERS: [&str; 3] = ["top", "middle", "base"];
@@ -412,15 +413,6 @@ impl Qmp for Told {
 
     fn version(&self) -> (u32, u32, u32) {
         (10, 0, 2)
-    }
-}
-
-struct Nowhere;
-
-#[async_trait]
-impl Description for Nowhere {
-    async fn set_image(&self, _: &DiskName, _: &str, _: &ImageFormat) -> Result<(), PortError> {
-        unreachable!("no layer is described")
     }
 }
 

@@ -196,8 +196,8 @@ impl Program {
 impl QemuImg for Program {
     async fn info(&self, image: &Image) -> Result<ImageInfo, Error> {
         let protocol = Protocol::of(&image.path)?;
-        if kept_from_readers(&image.path) == Has::Not
-            && let Some(info) = self.looked.unchanged(image)
+        if let Some(info) = self.looked.unchanged(image)
+            && kept_from_readers(&image.path) == Has::Not
         {
             return Ok(info);
         }

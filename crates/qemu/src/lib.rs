@@ -9,6 +9,7 @@ mod live;
 mod machine;
 mod memory;
 mod names;
+mod on_thread;
 mod overlay;
 pub mod process;
 mod revertible;

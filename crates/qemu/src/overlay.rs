@@ -131,9 +131,12 @@ pub(crate) async fn remove(qemu_img: &dyn QemuImg, overlay: &Overlay) -> Result<
 /// Whether the first sector was never written of a file that is no longer than an image without data. No data of a guest is in it:
 /// that is found by the header.
 fn has_no_header(path: &Path, length: u64) -> std::io::Result<bool> {
+    if length > WITHOUT_DATA {
+        return Ok(false);
+    }
     let mut first = Vec::new();
     File::open(path)?.take(SECTOR).read_to_end(&mut first)?;
-    Ok(length <= WITHOUT_DATA && first.iter().all(|byte| *byte == 0))
+    Ok(first.iter().all(|byte| *byte == 0))
 }
 
 /// Why a file is not the overlay that was made, if it isn't.

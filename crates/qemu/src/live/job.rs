@@ -1,10 +1,10 @@
 //! What the jobs that move data between layers have in common.
 
 use std::fs::File;
-use std::thread;
 
-use tokio::sync::oneshot;
 use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
+
+use crate::on_thread::on_thread;
 
 /// Brings the layer that got the data to the disk. `about` says what was not done.
 pub(super) fn durable(about: &str, into: &str) -> Result<(), PortError> {
@@ -17,7 +17,6 @@ pub(super) fn durable(about: &str, into: &str) -> Result<(), PortError> {
 /// Brings most of what the files got to the disk while the guest runs: QEMU flushes all disks when the guest is stopped, which then takes
 /// as long as what is left. Nothing depends on it, and a fault of the disk is told by the flush that counts.
 pub(super) async fn flush_ahead(files: Vec<String>) {
-    let (told, flushed) = oneshot::channel();
     let flush = move || {
         let is_file = |file: &&String| std::fs::metadata(file).is_ok_and(|found| found.is_file());
         for file in files.iter().filter(is_file) {
@@ -25,13 +24,9 @@ pub(super) async fn flush_ahead(files: Vec<String>) {
                 tracing::debug!(file, %error, "not flushed ahead");
             }
         }
-        // The caller may have gone.
-        let _ = told.send(());
     };
     // Where the system has no thread more the guest stands still for longer.
-    if thread::Builder::new().name("xlsnap-flush".to_owned()).spawn(flush).is_ok() {
-        let _ = flushed.await;
-    }
+    on_thread("xlsnap-flush", flush).await;
 }
 
 /// A job that ended with these words of QEMU's.

@@ -3,26 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::thread;
 
-use tokio::sync::oneshot;
 use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
 use xlsnap_qemu_img::{FileId, HeaderFiles, header_files};
+
+use crate::on_thread::on_thread;
 
 /// The qcow2 files in the directories of these files whose headers name one of them.
 ///
 /// The few bytes are read here: a directory may have thousands of files, and each would be a process of qemu-img's.
 pub(crate) async fn beside(files: &[String]) -> Result<Vec<(String, String)>, PortError> {
     let theirs = files.to_vec();
-    let (found, looked) = oneshot::channel();
-    let thread = thread::Builder::new().name("xlsnap-beside".to_owned()).spawn(move || {
-        // The caller may have gone.
-        let _ = found.send(look_beside(&theirs));
-    });
-    match thread {
-        Ok(_) => looked.await.expect("looking through directories does not panic"),
-        // The system has no thread more: the caller's other tasks wait.
-        Err(_) => look_beside(files),
+    match on_thread("xlsnap-beside", move || look_beside(&theirs)).await {
+        Some(looked) => looked,
+        // The caller's other tasks wait.
+        None => look_beside(files),
     }
 }
 
