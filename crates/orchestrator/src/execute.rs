@@ -245,7 +245,13 @@ impl<'e> Execution<'e> {
                 error,
             }),
             Stage::AtOnce(steps) => self.at_once(stage, steps).await,
+            Stage::Parallel(steps) if stage.removes() => self.unlink_all(steps).await,
             Stage::Parallel(steps) => self.parallel(steps).await,
+            Stage::OneWrite(steps) => self.one_write(steps).await.map_err(|error| Failed {
+                begun: (error.effect() != Effect::None).then(|| stage.clone()),
+                does: steps[0].does.clone(),
+                error: error.reworded(stage.failure()),
+            }),
         }
     }
 

@@ -4,18 +4,18 @@ use std::error::Error;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use xlsnap_orchestrator::{Disks, Guest, PortError};
+use xlsnap_orchestrator::{Disks, Guest, ImageFile, PortError};
 use xlsnap_qemu::{Description, Live};
 use xlsnap_qemu_img::Program;
 use xlsnap_qmp_transport::{Client, Options};
-use xlsnap_types::model::{DiskName, ImageFormat};
+use xlsnap_types::model::DiskName;
 
 /// A machine without a description has none to change.
 struct Nowhere;
 
 #[async_trait]
 impl Description for Nowhere {
-    async fn set_image(&self, _: &DiskName, _: &str, _: &ImageFormat) -> Result<(), PortError> {
+    async fn set_images(&self, _: &[(DiskName, ImageFile)]) -> Result<(), PortError> {
         Ok(())
     }
 }

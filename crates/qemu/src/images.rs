@@ -194,14 +194,12 @@ impl Overlays for Images {
         Ok(spec::images(self.specs()))
     }
 
-    async fn adopt(&self, disk: &DiskName, file: &str, format: &ImageFormat) -> Result<(), PortError> {
-        self.spec(disk)?;
-        self.description.set_image(disk, file, format).await?;
-        let mut disks = self.disks.lock().unwrap_or_else(PoisonError::into_inner);
-        for spec in disks.iter_mut().filter(|spec| spec.name == *disk) {
-            spec.file = file.to_owned();
-            spec.format = format.clone();
+    async fn adopt(&self, images: &[(DiskName, ImageFile)]) -> Result<(), PortError> {
+        for (disk, _) in images {
+            self.spec(disk)?;
         }
+        self.description.set_images(images).await?;
+        spec::set_images(&mut self.disks.lock().unwrap_or_else(PoisonError::into_inner), images);
         Ok(())
     }
 }

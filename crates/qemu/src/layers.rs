@@ -1,5 +1,6 @@
 //! The files of chains, while no process has them: qemu-img on them, and what the file system says.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
@@ -319,36 +320,94 @@ pub(crate) enum Free {
 
 /// Unlinks a regular file that no process has open, if it is the planned one; durably.
 pub(crate) fn unlink(layer: &LayerFile, free: Free) -> Result<(), PortError> {
-    let path = Path::new(&layer.file);
-    let stays = |kind, why: &str| {
-        let message = format!("disk {}: the layer {} stays: {why}", layer.disk, layer.file);
-        PortError::new(kind, Effect::None, message)
-    };
-    let found = match std::fs::symlink_metadata(path) {
-        Ok(found) => found,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(source) => return Err(unlooked(layer).with_source(source)),
-    };
-    if !found.is_file() {
-        return Err(stays(PortErrorKind::Refused, "it is no regular file"));
-    }
-    as_planned(layer)?;
-    if let Some(why) = revertible::locked(&layer.file) {
-        return Err(stays(PortErrorKind::Busy, &why));
-    }
+    let Some(path) = removable(layer)? else { return Ok(()) };
     // Xen's disks have no locks, and a program that only reads would lose what it reads.
     if let Some(holder) = revertible::users(&layer.file).first() {
-        return Err(stays(PortErrorKind::Busy, &format!("{holder} has it open")));
+        return Err(held(layer, holder));
     }
     // What the file took is freed when its last descriptor is closed.
     let open = (free == Free::Soon).then(|| File::open(path).ok()).flatten();
-    let gone = std::fs::remove_file(path)
-        .and_then(|()| File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all());
+    let gone = std::fs::remove_file(path).and_then(|()| sync_directory(path));
     // Where no thread can be made it is closed here.
     if let Some(open) = open {
         drop(std::thread::Builder::new().spawn(|| drop(open)));
     }
-    match gone {
+    unlinked(layer, gone)
+}
+
+/// Unlinks several as [`unlink`] does, in this order and up to the first that stays, with one look at what all processes have open.
+/// `used` tells why one is not unlinked whatever it is.
+pub(crate) fn unlink_all(
+    layers: &[LayerFile],
+    used: impl Fn(&LayerFile) -> Option<PortError>,
+) -> Vec<Result<(), PortError>> {
+    let files: Vec<&str> = layers.iter().map(|layer| layer.file.as_str()).collect();
+    let users = revertible::users_of_each(&files);
+    let mut done: Vec<Result<(), PortError>> = Vec::with_capacity(layers.len());
+    let mut directories: BTreeMap<&Path, usize> = BTreeMap::new();
+    for (layer, users) in layers.iter().zip(users) {
+        let unlinked =
+            used(layer).map_or_else(|| removable(layer), Err).and_then(|path| match (path, users.first()) {
+                (None, _) => Ok(()),
+                (Some(_), Some(holder)) => Err(held(layer, holder)),
+                (Some(path), None) => {
+                    directories.insert(directory(path), done.len());
+                    unlinked(layer, std::fs::remove_file(path))
+                }
+            });
+        let stays = unlinked.as_ref().is_err_and(|error| error.kind != PortErrorKind::Refused);
+        done.push(unlinked);
+        if stays {
+            break;
+        }
+    }
+    // A directory is flushed once, after the last of its files.
+    for (directory, last) in directories {
+        if done[last].is_ok() {
+            done[last] = unlinked(&layers[last], File::open(directory).and_then(|open| open.sync_all()));
+        }
+    }
+    done
+}
+
+/// The path of a regular file that is the planned one and that no lock keeps; `None` when nothing is there.
+fn removable(layer: &LayerFile) -> Result<Option<&Path>, PortError> {
+    let path = Path::new(&layer.file);
+    let found = match std::fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(unlooked(layer).with_source(source)),
+    };
+    if !found.is_file() {
+        return Err(stays(layer, PortErrorKind::Refused, "it is no regular file"));
+    }
+    as_planned(layer)?;
+    match revertible::locked(&layer.file) {
+        Some(why) => Err(stays(layer, PortErrorKind::Busy, &why)),
+        None => Ok(Some(path)),
+    }
+}
+
+fn stays(layer: &LayerFile, kind: PortErrorKind, why: &str) -> PortError {
+    let message = format!("disk {}: the layer {} stays: {why}", layer.disk, layer.file);
+    PortError::new(kind, Effect::None, message)
+}
+
+fn held(layer: &LayerFile, holder: &str) -> PortError {
+    stays(layer, PortErrorKind::Busy, &format!("{holder} has it open"))
+}
+
+fn directory(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
+}
+
+fn sync_directory(path: &Path) -> std::io::Result<()> {
+    File::open(directory(path))?.sync_all()
+}
+
+/// How an unlink ended: a file that is gone meanwhile is unlinked.
+fn unlinked(layer: &LayerFile, done: std::io::Result<()>) -> Result<(), PortError> {
+    match done {
         Err(source) if source.kind() != ErrorKind::NotFound => {
             let message = format!("disk {}: the layer {} was not unlinked", layer.disk, layer.file);
             Err(PortError::new(PortErrorKind::Failed, Effect::Unknown, message).with_source(source))

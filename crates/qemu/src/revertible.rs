@@ -87,21 +87,33 @@ pub(crate) fn users(file: &str) -> Vec<String> {
 
 /// The same without this process.
 pub(crate) fn users_but(file: &str, but: Option<u32>) -> Vec<String> {
-    let Ok(wanted) = FileId::of(Path::new(file)) else { return Vec::new() };
+    users_of_each_but(&[file], but).remove(0)
+}
+
+/// The users of each of these files, from one look at every process.
+pub(crate) fn users_of_each(files: &[&str]) -> Vec<Vec<String>> {
+    users_of_each_but(files, None)
+}
+
+fn users_of_each_but(files: &[&str], but: Option<u32>) -> Vec<Vec<String>> {
+    let wanted: Vec<Option<FileId>> = files.iter().map(|file| FileId::of(Path::new(file)).ok()).collect();
+    let mut users = vec![Vec::new(); files.len()];
+    if wanted.iter().all(Option::is_none) {
+        return users;
+    }
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let holds = |pid: &u32| {
-        *pid != std::process::id()
-            && Some(*pid) != but
-            && OpenFiles::of(*pid).is_some_and(|open| open.files.contains(&wanted))
-    };
-    pids.filter(holds)
-        .take(NAMED)
-        .map(|pid| {
+    for pid in pids.filter(|pid| *pid != std::process::id() && Some(*pid) != but) {
+        let Some(open) = OpenFiles::of(pid) else { continue };
+        let holds = |file: &Option<FileId>| file.is_some_and(|file| open.files.contains(&file));
+        for (_, users) in
+            wanted.iter().zip(&mut users).filter(|(file, users)| holds(file) && users.len() < NAMED)
+        {
             let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            format!("{} (process {pid})", name.trim().replace(char::is_control, "?"))
-        })
-        .collect()
+            users.push(format!("{} (process {pid})", name.trim().replace(char::is_control, "?")));
+        }
+    }
+    users
 }
 
 /// The files that a process has open.

@@ -50,6 +50,16 @@ pub(crate) fn images(specs: Vec<DiskSpec>) -> Vec<(DiskName, ImageFile)> {
     with_image.map(|DiskSpec { name, file, format, .. }| (name, ImageFile { file, format })).collect()
 }
 
+/// The same disks, with other images.
+pub(crate) fn set_images(specs: &mut [DiskSpec], images: &[(DiskName, ImageFile)]) {
+    for (disk, image) in images {
+        for spec in specs.iter_mut().filter(|spec| spec.name == *disk) {
+            spec.file.clone_from(&image.file);
+            spec.format.clone_from(&image.format);
+        }
+    }
+}
+
 /// What a backend tells of a disk, as its description would have it. Its key and its node only a description knows.
 impl From<Disk> for DiskSpec {
     fn from(disk: Disk) -> Self {
@@ -64,12 +74,12 @@ impl From<Disk> for DiskSpec {
 /// The domain's description, which says what it starts from the next time.
 #[async_trait]
 pub trait Description: Send + Sync {
-    /// Makes `file` of `format` the disk's image, durably. Again is no error.
+    /// Makes these the disks' images, durably: all, or none. Again is no error.
     ///
     /// # Errors
     /// [`PortError`] with [`xlsnap_orchestrator::PortErrorKind::NotFound`] when the description has no such disk.
     ///
     /// # Cancel safety
     /// Dropped, it has made the change or not.
-    async fn set_image(&self, disk: &DiskName, file: &str, format: &ImageFormat) -> Result<(), PortError>;
+    async fn set_images(&self, images: &[(DiskName, ImageFile)]) -> Result<(), PortError>;
 }

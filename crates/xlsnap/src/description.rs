@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use xlsnap_orchestrator::{Kind, PortError, PortErrorKind};
+use xlsnap_orchestrator::{ImageFile, Kind, PortError, PortErrorKind};
 use xlsnap_qemu::Description;
-use xlsnap_types::model::{DiskName, DomainName, ImageFormat};
+use xlsnap_types::model::{DiskName, DomainName};
 
 use crate::domain::DomainFiles;
 
@@ -20,10 +20,10 @@ pub(crate) struct FileOf {
 
 #[async_trait]
 impl Description for FileOf {
-    async fn set_image(&self, disk: &DiskName, file: &str, format: &ImageFormat) -> Result<(), PortError> {
+    async fn set_images(&self, images: &[(DiskName, ImageFile)]) -> Result<(), PortError> {
         let change = async {
             let lock = self.files.lock(self.wait).await?;
-            self.files.set_image(&lock, &self.domain, disk, file, format)
+            self.files.set_images(&lock, &self.domain, images)
         };
         change.await.map_err(|e| {
             let kind = match e.kind() {
@@ -32,7 +32,9 @@ impl Description for FileOf {
                 Kind::Refused => PortErrorKind::Refused,
                 _ => PortErrorKind::Failed,
             };
-            let message = format!("{file} cannot be made the image of disk {disk} in the domain's file");
+            let named = images.iter().map(|(disk, image)| format!("{} the image of disk {disk}", image.file));
+            let named = named.collect::<Vec<_>>().join(", and ");
+            let message = format!("the domain's file cannot make {named}");
             PortError::new(kind, e.effect(), message).with_source(e)
         })
     }
@@ -44,7 +46,7 @@ pub(crate) struct NoFile;
 
 #[async_trait]
 impl Description for NoFile {
-    async fn set_image(&self, _disk: &DiskName, _file: &str, _format: &ImageFormat) -> Result<(), PortError> {
+    async fn set_images(&self, _images: &[(DiskName, ImageFile)]) -> Result<(), PortError> {
         Ok(())
     }
 }

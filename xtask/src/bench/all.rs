@@ -62,7 +62,9 @@ const SCENARIOS: &[Scenario] = &[
     ("revert with undo points, 8 full disks", undo_points),
     ("external create and delete, beside virsh", external::beside_virsh),
     ("external delete of a running QEMU, beside its own job", external::merge),
+    ("external delete, beside virsh", external::merge_beside_virsh),
     ("external revert, 8 disks", external::revert),
+    ("external revert, 8 disks, beside virsh", external::revert_beside_virsh),
     ("libxl-json", json),
 ];
 

@@ -24,8 +24,7 @@ const MERGED: [u32; 2] = [64, 1024];
 /// `xlsnap create --external` beside `virsh snapshot-create-as --disk-only`, each of two disks of a running machine of its own, since
 /// libvirt does not look at what others put on its disks. What a round made is deleted after it.
 pub(super) fn beside_virsh(bench: &Bench) -> Result<Vec<Line>, Failure> {
-    if !Libvirt::is_installed() {
-        eprintln!("libvirt is not installed: not compared with it (ci/setup libvirt)");
+    if !has_libvirt() {
         return Ok(Vec::new());
     }
     let (ours, theirs) = (scratch()?, scratch()?);
@@ -56,6 +55,82 @@ pub(super) fn beside_virsh(bench: &Bench) -> Result<Vec<Line>, Failure> {
         Line::new("ratio", pairs.ratio(Run::milliseconds), Promise::AtMost(0.2)),
         Line::new("xlsnap delete of it (ms)", Sample::new(deleted), Promise::None),
         Line::new("virsh snapshot-delete of it (ms)", Sample::new(deleted_theirs), Promise::None),
+    ])
+}
+
+/// Whether there is a libvirt to compare with; where there is none, that is told.
+fn has_libvirt() -> bool {
+    let is_there = Libvirt::is_installed();
+    if !is_there {
+        eprintln!("libvirt is not installed: not compared with it (ci/setup libvirt)");
+    }
+    is_there
+}
+
+/// `xlsnap delete` of an external snapshot of a running machine, with so much data above it, beside `virsh snapshot-delete` of the same
+/// chain on a machine of libvirt's.
+pub(super) fn merge_beside_virsh(bench: &Bench) -> Result<Vec<Line>, Failure> {
+    if !has_libvirt() {
+        return Ok(Vec::new());
+    }
+    let (ours, theirs) = (scratch()?, scratch()?);
+    let mut machine = Machine::with_disks(ours.path(), "2G")?;
+    let libvirt = Libvirt::start_with_disks(theirs.path(), "2G")?;
+    let mut monitor = Monitor::connect(&libvirt.qmp)?;
+    let socket = machine.qmp.display().to_string();
+    run(&mut bench.xlsnap(ours.path(), ["domain", "add", "vm", "--qmp", &socket]))?;
+    let mut lines = Vec::new();
+    for mebibytes in MERGED {
+        let written = if bench.smoke { 4 } else { mebibytes };
+        let pairs = pairs(
+            bench.rounds.min(7),
+            || {
+                run(external(bench, ours.path(), "ours", ["vda"]).args(["--exclude", "vdb"]))?;
+                fill(&mut machine.bare, "vda", written)?;
+                run(&mut bench.xlsnap(ours.path(), ["delete", "vm", "ours"]))
+            },
+            || {
+                let one = ["--diskspec", "vda", "--diskspec", "vdb,snapshot=no"];
+                let take = ["snapshot-create-as", "bench", "theirs", "--disk-only"];
+                run(libvirt.virsh(take)?.args(one))?;
+                fill(&mut monitor, "virtio-disk0", written)?;
+                run(&mut libvirt.virsh(["snapshot-delete", "bench", "theirs"])?)
+            },
+        )?;
+        lines.extend([
+            Line::new(
+                &format!("xlsnap delete, {written} MiB (ms)"),
+                pairs.ours(Run::milliseconds),
+                Promise::None,
+            ),
+            Line::new("virsh snapshot-delete (ms)", pairs.theirs(Run::milliseconds), Promise::None),
+            Line::new("ratio", pairs.ratio(Run::milliseconds), Promise::None),
+        ]);
+    }
+    Ok(lines)
+}
+
+/// `xlsnap revert` of 8 disks that are off to an external snapshot, beside `virsh snapshot-revert` of as many.
+pub(super) fn revert_beside_virsh(bench: &Bench) -> Result<Vec<Line>, Failure> {
+    if !has_libvirt() {
+        return Ok(Vec::new());
+    }
+    let (ours, theirs) = (scratch()?, scratch()?);
+    add_domain(bench, ours.path(), image)?;
+    let disks: Vec<String> = ('a'..).take(DISKS).map(|letter| format!("vd{letter}")).collect();
+    let disks: Vec<&str> = disks.iter().map(String::as_str).collect();
+    run(&mut external(bench, ours.path(), "e1", disks.iter().copied()))?;
+    let libvirt = Libvirt::off(theirs.path(), &disks)?;
+    run(&mut libvirt.virsh(["snapshot-create-as", "bench", "e1", "--disk-only"])?)?;
+    let pairs = pairs(
+        bench.rounds,
+        || run(&mut bench.xlsnap(ours.path(), ["revert", "vm", "e1"])),
+        || run(&mut libvirt.virsh(["snapshot-revert", "bench", "e1"])?),
+    )?;
+    Ok(vec![
+        Line::new("xlsnap revert (ms)", pairs.ours(Run::milliseconds), Promise::None),
+        Line::new("virsh snapshot-revert (ms)", pairs.theirs(Run::milliseconds), Promise::None),
+        Line::new("ratio", pairs.ratio(Run::milliseconds), Promise::None),
     ])
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::machine::{Running, image, loader, until, write_memory};
+use super::machine::{Running, image_of, loader, until, write_memory};
 use super::process::run;
 use crate::Failure;
 
@@ -26,8 +26,31 @@ impl Libvirt {
         ["libvirtd", "virsh"].iter().all(|program| run(Command::new(program).arg("--version")).is_ok())
     }
 
-    /// Starts both below `home`.
+    /// Starts both below `home`, with disks `vda` and `vdb`.
     pub(super) fn start(home: &Path) -> Result<Self, Failure> {
+        Self::start_with_disks(home, "64M")
+    }
+
+    /// The same with disks of another size.
+    pub(super) fn start_with_disks(home: &Path, size: &str) -> Result<Self, Failure> {
+        let libvirt = Self::of(home, &["vda", "vdb"], size)?;
+        run(&mut libvirt.virsh(["create", &libvirt.description()])?)?;
+        Ok(libvirt)
+    }
+
+    /// The daemon, and a machine with these disks that is off.
+    pub(super) fn off(home: &Path, disks: &[&str]) -> Result<Self, Failure> {
+        let libvirt = Self::of(home, disks, "64M")?;
+        run(&mut libvirt.virsh(["define", &libvirt.description()])?)?;
+        Ok(libvirt)
+    }
+
+    fn description(&self) -> String {
+        self.home.join("domain.xml").display().to_string()
+    }
+
+    /// The daemon, and the description of a machine.
+    fn of(home: &Path, disks: &[&str], size: &str) -> Result<Self, Failure> {
         let failed = |e| Failure(format!("{}: {e}", home.display()));
         for directory in ["libvirt", "run", "cache", "data"] {
             fs::create_dir(home.join(directory)).map_err(failed)?;
@@ -35,10 +58,10 @@ impl Libvirt {
         // There is no log daemon here, and no system of labels to confine a machine with.
         let settings = "stdio_handler = \"file\"\nsecurity_driver = \"none\"\n";
         fs::write(home.join("libvirt/qemu.conf"), settings).map_err(failed)?;
-        fs::write(home.join("domain.xml"), domain(home)).map_err(failed)?;
+        fs::write(home.join("domain.xml"), domain(home, disks)).map_err(failed)?;
         write_memory(&home.join("memory"), 64).map_err(failed)?;
-        for disk in ["vda", "vdb"] {
-            image(&home.join(disk))?;
+        for disk in disks {
+            image_of(&home.join(disk), size)?;
         }
         if is_root()? {
             run(Command::new("chown").args(["-R", "nobody"]).arg(home))?;
@@ -52,7 +75,6 @@ impl Libvirt {
             _daemon: daemon,
         };
         until(|| run(&mut libvirt.virsh(["version"])?))?;
-        run(&mut libvirt.virsh(["create", &home.join("domain.xml").display().to_string()])?)?;
         Ok(libvirt)
     }
 
@@ -104,7 +126,7 @@ fn is_root() -> Result<bool, Failure> {
     Ok(of.uid() == 0)
 }
 
-fn domain(home: &Path) -> String {
+fn domain(home: &Path, disks: &[&str]) -> String {
     let disk = |name: &str| {
         format!(
             "<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{}'/>\
@@ -115,12 +137,11 @@ fn domain(home: &Path) -> String {
     format!(
         "<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><name>bench</name>\
          <memory unit='MiB'>256</memory><vcpu>1</vcpu><os><type arch='x86_64' machine='q35'>hvm</type></os>\
-         <devices>{}{}<memballoon model='none'/></devices>\
+         <devices>{}<memballoon model='none'/></devices>\
          <qemu:commandline><qemu:arg value='-qmp'/><qemu:arg value='unix:{home}/qmp,server=on,wait=off'/>\
          <qemu:arg value='-qmp'/><qemu:arg value='unix:{home}/events,server=on,wait=off'/>\
          <qemu:arg value='-device'/><qemu:arg value='{}'/></qemu:commandline></domain>",
-        disk("vda"),
-        disk("vdb"),
+        disks.iter().map(|name| disk(name)).collect::<String>(),
         loader(&home.join("memory")),
         home = home.display()
     )

@@ -50,7 +50,7 @@ pub(super) fn image(file: &Path) -> Result<(), Failure> {
 }
 
 /// The same of another size.
-fn image_of(file: &Path, size: &str) -> Result<(), Failure> {
+pub(super) fn image_of(file: &Path, size: &str) -> Result<(), Failure> {
     run(Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(file).arg(size))?;
     run(Command::new("qemu-io").args(["-f", "qcow2", "-c", "write -P 1 0 8M"]).arg(file))?;
     Ok(())

@@ -34,14 +34,23 @@ pub fn run(release: Release, named: &[String], echo: Echo) -> Done {
     drive(&throwaway.machine, &files, &scenarios, echo)
 }
 
-/// Runs so many of the scenarios, drawn by the seed: all of them take longer than a change may wait.
+/// Runs so many of the scenarios of all releases, drawn by the seed: all of them take longer than a change may wait.
 ///
 /// # Errors
 /// As [`run`].
-pub fn run_drawn(release: Release, seed: Seed, count: usize, echo: Echo) -> Done {
-    let drawn = seed.draw(scenario::chosen(&[])?, count, |name| name);
-    eprintln!("xen-lab: the scenarios of seed {} on Xen {release}: {}", seed.0, drawn.join(", "));
-    run(release, &drawn, echo)
+pub fn run_drawn(seed: Seed, count: usize, echo: Echo) -> Done {
+    let scenarios = scenario::chosen(&[])?;
+    let of = |release: Release| scenarios.iter().map(move |name| (release, format!("{release} {name}"), name));
+    let drawn = seed.draw(Release::ALL.into_iter().flat_map(of), count, |(_, both, _)| both);
+    for release in Release::ALL {
+        let names: Vec<String> =
+            drawn.iter().filter(|(of, _, _)| *of == release).map(|(_, _, name)| (*name).clone()).collect();
+        if !names.is_empty() {
+            eprintln!("xen-lab: the scenarios of seed {} on Xen {release}: {}", seed.0, names.join(", "));
+            run(release, &names, echo)?;
+        }
+    }
+    Ok(())
 }
 
 fn drive(machine: &Machine, files: &install::Files, scenarios: &[String], echo: Echo) -> Done {

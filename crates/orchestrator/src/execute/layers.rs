@@ -2,34 +2,35 @@
 
 use xlsnap_types::model::{DiskName, LayerRecord, SnapshotName};
 
-use super::Execution;
+use super::{Execution, Failed};
 use crate::layers::PartFiles;
 use crate::record::libxl_format;
 use crate::session::chain;
-use crate::step::{Does, LayerNote};
-use crate::{Effect, Error, FileIdentity, Kind, LayerFile, LayerStat, Overlay, PortErrorKind};
+use crate::step::{Does, LayerNote, Stage, Step};
+use crate::{Effect, Error, FileIdentity, Kind, LayerFile, LayerStat, Overlay, PortError, PortErrorKind};
 
 impl Execution<'_> {
-    /// Changes the files of an external part in its record.
-    pub(super) async fn set_part(
+    /// Changes the files of external parts in their record.
+    pub(super) async fn set_parts(
         &self,
         does: &Does,
         snapshot: &SnapshotName,
-        disk: &DiskName,
-        to: &PartFiles,
+        parts: &[(&DiskName, &PartFiles)],
     ) -> Result<(), Error> {
         self.change_record(does, snapshot, |record| {
-            let is_it = |device: Option<&str>| device == Some(disk.as_str());
-            for part in record.snapshot.disks.iter_mut().filter(|part| is_it(part.device.as_deref())) {
-                part.file = Some(to.overlay.clone());
-                part.format = libxl_format(&to.overlay_format);
-            }
-            let metas = record.meta.iter_mut().flat_map(|meta| &mut meta.disks);
-            for meta in metas.filter(|meta| meta.disk == *disk) {
-                meta.image.clone_from(&to.image);
-                meta.format = to.format.clone();
-                if meta.made.is_some() {
-                    meta.made = Some(to.overlay.clone());
+            for (disk, to) in parts {
+                let is_it = |device: Option<&str>| device == Some(disk.as_str());
+                for part in record.snapshot.disks.iter_mut().filter(|part| is_it(part.device.as_deref())) {
+                    part.file = Some(to.overlay.clone());
+                    part.format = libxl_format(&to.overlay_format);
+                }
+                let metas = record.meta.iter_mut().flat_map(|meta| &mut meta.disks);
+                for meta in metas.filter(|meta| meta.disk == **disk) {
+                    meta.image.clone_from(&to.image);
+                    meta.format = to.format.clone();
+                    if meta.made.is_some() {
+                        meta.made = Some(to.overlay.clone());
+                    }
                 }
             }
         })
@@ -39,7 +40,31 @@ impl Execution<'_> {
     /// Unlinks a layer. Another file that has its name now stays, and that is told.
     pub(super) async fn unlink(&self, does: &Does, layer: &LayerFile) -> Result<(), Error> {
         let layers = self.ports.layers.need(&does.failure())?;
-        match layers.unlink(layer).await {
+        self.told_if_another(does, layers.unlink(layer).await)
+    }
+
+    /// Unlinks the layers of several steps, in their order.
+    pub(super) async fn unlink_all(&self, steps: &[Step]) -> Result<(), Failed> {
+        let failed = |at: usize, error: Error| Failed {
+            does: steps[at].does.clone(),
+            // What was unlinked before it stays so.
+            begun: (at > 0 || error.effect() != Effect::None).then(|| Stage::Parallel(steps[..=at].to_vec())),
+            error,
+        };
+        let layers = self.ports.layers.need(&steps[0].does.failure()).map_err(|error| failed(0, error))?;
+        let files: Vec<LayerFile> = steps
+            .iter()
+            .filter_map(|step| if let Does::Unlink(layer) = &step.does { Some(layer.clone()) } else { None })
+            .collect();
+        let done = layers.unlink_all(&files).await;
+        done.into_iter().enumerate().try_for_each(|(at, done)| {
+            self.told_if_another(&steps[at].does, done).map_err(|error| failed(at, error))
+        })
+    }
+
+    /// How an unlink ended, where a file that is another one now is told and stays.
+    fn told_if_another(&self, does: &Does, done: Result<(), PortError>) -> Result<(), Error> {
+        match done {
             Err(error) if error.kind == PortErrorKind::Refused => {
                 self.warn(chain(&does.failed(error)));
                 Ok(())

@@ -13,7 +13,8 @@ use crate::look::{holds_memory, is_named, is_ours, is_taken};
 use crate::session::chain;
 use crate::step::{Does, Expected, ImageTarget, Step, UndoPoint};
 use crate::{
-    Effect, Error, Inventory, Kind, PortError, PortErrorKind, Run, SaveTo, SnapshotAction, SnapshotId,
+    Effect, Error, ImageFile, Inventory, Kind, PortError, PortErrorKind, Run, SaveTo, SnapshotAction,
+    SnapshotId,
 };
 
 /// A guest whose writes are tracked is not stopped longer for it.
@@ -79,9 +80,7 @@ impl<'e> Execution<'e> {
             Does::MakeLayer(overlay) => port(ports.overlays.need(&subject)?.make(overlay).await),
             Does::CopyOut(copy) => port(ports.layers.need(&subject)?.copy_out(copy, telling).await),
             Does::RemoveLayer(overlay) => port(ports.overlays.need(&subject)?.discard(overlay).await),
-            Does::Adopt(to) => {
-                port(ports.overlays.need(&subject)?.adopt(&to.disk, &to.file, &to.format).await)
-            }
+            Does::Adopt(to) => self.adopt(does, &[to.image()]).await,
             Does::SwapTop { to, .. } => port(ports.layers.need(&subject)?.swap(&to.disk, to).await),
             Does::Detach(from) => port(ports.names.need(&subject)?.detach(&from.disk).await),
             Does::ReadyNames(names) => port(ports.names.need(&subject)?.ready_names(names).await),
@@ -89,14 +88,14 @@ impl<'e> Execution<'e> {
             Does::SwapNamesBack(names) => port(ports.names.need(&subject)?.swap_names_back(names).await),
             Does::Rename { file, over } => port(ports.names.need(&subject)?.rename(file, over).await),
             Does::SetImage { snapshot, disk, from, to } => {
-                self.set_image(does, snapshot, (disk, from.as_str(), to.as_str())).await
+                self.set_images(does, snapshot, &[(disk, from.as_str(), to.as_str())]).await
             }
             Does::Merge(merge) => port(ports.layers.need(&subject)?.merge(merge, telling).await),
             Does::Stream(stream) => port(ports.layers.need(&subject)?.stream(stream, telling).await),
             Does::Reheader { child, base } => port(ports.layers.need(&subject)?.reheader(child, base).await),
             Does::Unlink(layer) => self.unlink(does, layer).await,
             Does::EmptyLayer { layer, overlay } => self.empty_layer(does, layer, overlay).await,
-            Does::SetPart { snapshot, disk, to, .. } => self.set_part(does, snapshot, disk, to).await,
+            Does::SetPart { snapshot, disk, to, .. } => self.set_parts(does, snapshot, &[(disk, to)]).await,
             Does::NoteLayers { add, remove } => self.note_layers(does, add, remove).await,
             Does::Freeze { bound } => self.freeze(does, *bound).await,
             Does::Thaw { bound } => {
@@ -186,6 +185,45 @@ impl<'e> Execution<'e> {
             Does::Commit => Ok(()),
             Does::Look(expected) => self.look(does, expected).await,
         }
+    }
+
+    /// Steps that write one file of ours: it is written once.
+    pub(super) async fn one_write(&self, steps: &[Step]) -> Result<(), Error> {
+        let all = || steps.iter().map(|step| &step.does);
+        let does = &steps[0].does;
+        match does {
+            Does::Adopt(_) => {
+                let images =
+                    all().filter_map(|does| if let Does::Adopt(to) = does { Some(to.image()) } else { None });
+                self.adopt(does, &images.collect::<Vec<_>>()).await
+            }
+            Does::SetPart { snapshot, .. } => {
+                let parts = all().filter_map(|does| match does {
+                    Does::SetPart { disk, to, .. } => Some((disk, to)),
+                    _ => None,
+                });
+                self.set_parts(does, snapshot, &parts.collect::<Vec<_>>()).await
+            }
+            Does::SetImage { snapshot, .. } => {
+                let images = all().filter_map(|does| match does {
+                    Does::SetImage { disk, from, to, .. } => Some((disk, from.as_str(), to.as_str())),
+                    _ => None,
+                });
+                self.set_images(does, snapshot, &images.collect::<Vec<_>>()).await
+            }
+            // One after the other is as good.
+            _ => {
+                for does in all() {
+                    self.act(does).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn adopt(&self, does: &Does, images: &[(DiskName, ImageFile)]) -> Result<(), Error> {
+        let overlays = self.ports.overlays.need(&does.failure())?;
+        overlays.adopt(images).await.map_err(|e| does.failed(e))
     }
 
     async fn take_saving(&self) -> Saving<'e> {
@@ -339,15 +377,19 @@ impl<'e> Execution<'e> {
         self.change_meta(does, name, change).await
     }
 
-    async fn set_image(
+    async fn set_images(
         &self,
         does: &Does,
         name: &SnapshotName,
-        (disk, from, to): (&DiskName, &str, &str),
+        images: &[(&DiskName, &str, &str)],
     ) -> Result<(), Error> {
         let change = |meta: &mut Meta| {
-            for found in meta.disks.iter_mut().filter(|found| found.disk == *disk && found.image == from) {
-                found.image = to.to_owned();
+            for found in &mut meta.disks {
+                let named =
+                    images.iter().find(|(disk, from, _)| found.disk == **disk && found.image == *from);
+                if let Some((_, _, to)) = named {
+                    found.image = (*to).to_owned();
+                }
             }
         };
         self.change_meta(does, name, change).await

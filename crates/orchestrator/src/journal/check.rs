@@ -80,6 +80,15 @@ fn side_by_side(stage: &Stage) -> Verdict {
     {
         return Err("it does at once what is no snapshot");
     }
+    if let Stage::OneWrite(steps) = stage
+        && !steps.windows(2).all(|two| two[0].does.writes_with(&two[1].does))
+    {
+        return Err("it writes once what is not one file");
+    }
+    // A file and the one that stood on it go together.
+    if stage.removes() {
+        return Ok(());
+    }
     if stage.steps().len() > 1 {
         let disks: Vec<&DiskName> = stage.steps().iter().filter_map(|step| step.does.disk()).collect();
         if disks.len() != stage.steps().len()

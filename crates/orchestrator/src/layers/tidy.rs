@@ -102,6 +102,7 @@ impl Tidy {
         for file in waiting.iter().filter(|_| self.merges) {
             done.kept.extend(self.why_kept(file));
         }
+        done.stages = Stage::gathered(done.stages);
         done
     }
 

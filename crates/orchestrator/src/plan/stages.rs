@@ -34,11 +34,9 @@ impl List {
     }
 
     fn side_by_side(&mut self, all: impl IntoIterator<Item = Does>) {
-        let mut steps: Vec<Step> = all.into_iter().map(|does| self.step(does)).collect();
-        match steps.len() {
-            0 => {}
-            1 => self.stages.extend(steps.pop().map(Stage::One)),
-            _ => self.stages.push(Stage::Parallel(steps)),
+        let steps: Vec<Step> = all.into_iter().map(|does| self.step(does)).collect();
+        if !steps.is_empty() {
+            self.stages.push(Stage::of(steps));
         }
     }
 
@@ -66,7 +64,7 @@ impl List {
     }
 
     fn adopt(&mut self, actions: &[SnapshotAction]) {
-        self.each(overlays(actions).map(|overlay| {
+        self.side_by_side(overlays(actions).map(|overlay| {
             Does::Adopt(Adoption {
                 disk: overlay.disk.clone(),
                 file: overlay.file.clone(),
@@ -146,7 +144,7 @@ pub(crate) fn creation_stages(
     let (to, from) = (Some(draft.name.clone()), draft.meta.parent.clone());
     list.one(Does::StoreRecord(Box::new(draft)));
     list.one(Does::SetCurrent { to, from });
-    list.stages.extend(naming.followed);
+    list.stages.extend(Stage::gathered(naming.followed));
     list.each((!layers.is_empty()).then_some(Does::NoteLayers { add: layers, remove: Vec::new() }));
     list.stages
 }
@@ -264,7 +262,7 @@ pub(crate) fn reverting_stages(domain: Uuid, revert: &Reverting) -> Vec<Stage> {
         RevertWay::Off => {
             list.side_by_side(apply());
             list.name(&revert.names, false);
-            list.each(adopt());
+            list.side_by_side(adopt());
         }
         RevertWay::Release { run } => {
             if !revert.disks.is_empty() {
@@ -274,7 +272,7 @@ pub(crate) fn reverting_stages(domain: Uuid, revert: &Reverting) -> Vec<Stage> {
             }
             list.each(others().map(swap));
             list.name(&revert.names, true);
-            list.each(adopt());
+            list.side_by_side(adopt());
             list.one(Does::ResetGuest);
             list.each(run.runs().then_some(Does::ResumeGuest));
         }
@@ -282,14 +280,14 @@ pub(crate) fn reverting_stages(domain: Uuid, revert: &Reverting) -> Vec<Stage> {
             list.each(revert.was.is_some().then(ended));
             list.side_by_side(apply());
             list.name(&revert.names, false);
-            list.each(adopt());
+            list.side_by_side(adopt());
             list.one(Does::Start { run: *run });
         }
         RevertWay::Restore { memory, run } => {
             list.each(revert.was.is_some().then(ended));
             list.side_by_side(apply());
             list.name(&revert.names, false);
-            list.each(adopt());
+            list.side_by_side(adopt());
             list.one(Does::Restore { memory: memory.clone(), run: *run });
         }
         RevertWay::Load { inside, run } => {
@@ -302,7 +300,9 @@ pub(crate) fn reverting_stages(domain: Uuid, revert: &Reverting) -> Vec<Stage> {
             });
         }
     }
-    list.one(Does::Look(Expected::Sizes(revert.disks.clone())));
+    if !revert.disks.is_empty() {
+        list.one(Does::Look(Expected::Sizes(revert.disks.clone())));
+    }
     if !revert.names.is_empty() {
         list.one(Does::Look(Expected::Named(revert.names.clone())));
     }
@@ -311,6 +311,6 @@ pub(crate) fn reverting_stages(domain: Uuid, revert: &Reverting) -> Vec<Stage> {
         list.one(Does::Commit);
         list.side_by_side(points().map(Does::DropUndo));
     }
-    list.stages.extend(revert.tidying.iter().cloned());
+    list.stages.extend(Stage::gathered(revert.tidying.clone()));
     list.stages
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use xlsnap_types::model::{DiskName, ImageFormat, Stamp};
 
 use super::Progress;
-use crate::{Can, FileIdentity, ImageSnapshot, PortError, SnapshotId};
+use crate::{Can, FileIdentity, ImageSnapshot, PortError, PortErrorKind, SnapshotId};
 
 /// A file of a disk's tree of layers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -238,6 +238,20 @@ pub trait Layers: Send + Sync {
     /// [`crate::PortErrorKind::Refused`] when another file has its name now; [`crate::PortErrorKind::Busy`] while a process has
     /// it open.
     async fn unlink(&self, layer: &LayerFile) -> Result<(), PortError>;
+
+    /// Unlinks several, in this order, each as [`Layers::unlink`] does; one that stands on another goes before it. There is a result for
+    /// each that was tried: after one that stays for another reason than that another file has its name, none is tried.
+    async fn unlink_all(&self, layers: &[LayerFile]) -> Vec<Result<(), PortError>> {
+        let mut done = Vec::with_capacity(layers.len());
+        for layer in layers {
+            done.push(self.unlink(layer).await);
+            if done.last().is_some_and(|last| last.as_ref().is_err_and(|e| e.kind != PortErrorKind::Refused))
+            {
+                break;
+            }
+        }
+        done
+    }
 
     /// Makes the process that has the disk open write to `to` from now on, while its guest stands still. The layer that took the
     /// writes before stays as it is. Again is no error.

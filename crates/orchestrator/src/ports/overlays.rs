@@ -52,6 +52,6 @@ pub trait Overlays: Send + Sync {
     /// The image that the domain's description names for each disk, whether that is there or not. An empty drive is not among them.
     async fn described(&self) -> Result<Vec<(DiskName, ImageFile)>, PortError>;
 
-    /// Makes the domain's description name `file` as the disk's image from its next start on. Again is no error.
-    async fn adopt(&self, disk: &DiskName, file: &str, format: &ImageFormat) -> Result<(), PortError>;
+    /// Makes the domain's description name these files as the disks' images from its next start on: all, or none. Again is no error.
+    async fn adopt(&self, images: &[(DiskName, ImageFile)]) -> Result<(), PortError>;
 }

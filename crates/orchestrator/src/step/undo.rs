@@ -67,10 +67,7 @@ pub(crate) fn back(begun: &[Stage], all: &[Stage], look: &Look) -> Result<Waybac
     let mut stages: Vec<Stage> = Vec::new();
     for when in [When::First, When::InTurn] {
         for (_, steps) in groups.iter().filter(|(at, _)| *at == when) {
-            let stage = match steps.as_slice() {
-                [one] => Stage::One(one.clone()),
-                _ => Stage::Parallel(steps.clone()),
-            };
+            let stage = Stage::of(steps.clone());
             if !stages.contains(&stage) || when == When::InTurn {
                 stages.push(stage);
             }

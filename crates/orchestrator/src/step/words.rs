@@ -269,8 +269,29 @@ impl Stage {
             Does::DeleteInside(target) => {
                 format!("delete the internal snapshot {} of {disks}", target.snapshot.name)
             }
+            Does::Adopt(_) => format!("name the new images of {disks} in the domain's description"),
+            Does::SetPart { snapshot, .. } | Does::SetImage { snapshot, .. } => {
+                format!("note in the record of snapshot {snapshot} where its parts of {disks} are")
+            }
+            Does::Unlink(_) => format!("remove files of {disks} that no snapshot needs"),
             _ => first.what,
         })
+    }
+
+    /// What is said when a stage fails that is all or none: a clause without its cause.
+    pub(crate) fn failure(&self) -> String {
+        let disks: Vec<&str> =
+            self.steps().iter().filter_map(|step| Some(step.does.disk()?.as_str())).collect();
+        let disks = disk_list(&disks);
+        match &self.steps()[0].does {
+            Does::Adopt(_) if self.steps().len() > 1 => {
+                format!("the domain's description cannot name the new images of {disks}")
+            }
+            Does::SetPart { snapshot, .. } | Does::SetImage { snapshot, .. } if self.steps().len() > 1 => {
+                format!("the files of {disks} in the record of snapshot {snapshot} cannot be changed")
+            }
+            does => does.failure(),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 use xlsnap_conf_store::Record;
 use xlsnap_orchestrator::{
-    CheckRequest, Kind, Outcome, Repair, Reversibility, Row, check, list, recover, tree,
+    CheckRequest, ImageFile, Kind, Outcome, Repair, Reversibility, Row, check, list, recover, tree,
 };
 use xlsnap_testkit::fake::{FakeBackend, Fault, Moment};
 use xlsnap_types::libxl;
@@ -151,7 +151,10 @@ async fn other_disks_and_images_are_not_reverted_into() {
     Op::create("s").run(&swapped).await.unwrap();
     use xlsnap_orchestrator::Overlays as _;
     swapped.add_file("/images/new.qcow2", xlsnap_testkit::fake::Image::new(ImageFormat::Qcow2));
-    swapped.adopt(&crate::common::disk("vda"), "/images/new.qcow2", &ImageFormat::Qcow2).await.unwrap();
+    swapped
+        .adopt(&[(crate::common::disk("vda"), ImageFile::new("/images/new.qcow2", ImageFormat::Qcow2))])
+        .await
+        .unwrap();
     assert_eq!(codes(&swapped, true).await, ["image-changed/vda"]);
     for op in [Op::revert("s"), Op::delete("s")] {
         let error = op.run(&swapped).await.unwrap_err();
@@ -183,7 +186,10 @@ async fn overlays_that_went_missing_are_found() {
     Op::external("s", &["vda"]).run(&backend).await.unwrap();
     assert!(codes(&backend, false).await.is_empty(), "our own external snapshot explains where a is");
     use xlsnap_orchestrator::Overlays as _;
-    backend.adopt(&crate::common::disk("vda"), "/images/vda.qcow2", &ImageFormat::Qcow2).await.unwrap();
+    backend
+        .adopt(&[(crate::common::disk("vda"), ImageFile::new("/images/vda.qcow2", ImageFormat::Qcow2))])
+        .await
+        .unwrap();
     assert_eq!(codes(&backend, true).await, ["overlay-unused/vda"]);
     backend.remove_file("/images/vda.s-1.qcow2");
     assert_eq!(codes(&backend, true).await, ["overlay-missing/vda", "overlay-unused/vda"]);

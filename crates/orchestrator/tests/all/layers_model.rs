@@ -443,3 +443,17 @@ fn play(make: impl Fn() -> FakeBackend, keep_name: KeepName) {
     let count = |of: &AtomicUsize| of.load(Ordering::Relaxed);
     println!("{} operations; {} trees were emptied", count(&OPERATIONS), count(&EMPTIED));
 }
+
+/// A guest that was paused is there after a crash at any call, whichever way it went.
+#[test]
+fn a_paused_guest_is_not_lost_with_a_revert_by_a_start() {
+    for at in 0..40 {
+        let backend = FakeBackend::qcow2(&DISKS).with_machine();
+        let mut play =
+            Play { backend, keep_name: KeepName::No, model: Model::default(), done: 0, left_unmerged: false };
+        for deed in [Deed::Start, Deed::Pause, Deed::Create(5, Kinds::Internal)] {
+            play.step(deed, None);
+        }
+        play.step(Deed::RevertOffline(5), Some((at, Fault::Crash(Moment::Before))));
+    }
+}

@@ -34,7 +34,7 @@ mock! {
         async fn make(&self, overlay: &Overlay) -> Result<(), PortError>;
         async fn discard(&self, overlay: &Overlay) -> Result<(), PortError>;
         async fn described(&self) -> Result<Vec<(DiskName, ImageFile)>, PortError>;
-        async fn adopt(&self, disk: &DiskName, file: &str, format: &ImageFormat) -> Result<(), PortError>;
+        async fn adopt(&self, images: &[(DiskName, ImageFile)]) -> Result<(), PortError>;
     }
 }
 

@@ -18,7 +18,7 @@ impl Commands for Images {
                 specs.iter().find(|spec| spec.name == *disk).map(|spec| spec.file.clone())
             }));
         }
-        Ok(stage.steps().iter().flat_map(|step| of(&step.does)).collect())
+        Ok(stage.commanded().iter().flat_map(|step| of(&step.does)).collect())
     }
 }
 

@@ -8,7 +8,7 @@ use xlsnap_orchestrator::{
 use xlsnap_types::model::DiskName;
 
 use super::{Images, same_file};
-use crate::layers::{self, Free};
+use crate::layers;
 
 #[async_trait]
 impl Layers for Images {
@@ -68,11 +68,17 @@ impl Layers for Images {
     }
 
     async fn unlink(&self, layer: &LayerFile) -> Result<(), PortError> {
-        if let Some(user) = self.specs().into_iter().find(|spec| same_file(&spec.file, &layer.file)) {
+        self.unlink_all(std::slice::from_ref(layer)).await.into_iter().collect()
+    }
+
+    async fn unlink_all(&self, layers: &[LayerFile]) -> Vec<Result<(), PortError>> {
+        let specs = self.specs();
+        let used = |layer: &LayerFile| {
+            let user = specs.iter().find(|spec| same_file(&spec.file, &layer.file))?;
             let message = format!("{} takes the writes of disk {}", layer.file, user.name);
-            return Err(PortError::new(PortErrorKind::Busy, Effect::None, message));
-        }
-        layers::unlink(layer, Free::Now)
+            Some(PortError::new(PortErrorKind::Busy, Effect::None, message))
+        };
+        layers::unlink_all(layers, used)
     }
 
     async fn swap(&self, disk: &DiskName, to: &LayerFile) -> Result<(), PortError> {

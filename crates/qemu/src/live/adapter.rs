@@ -14,7 +14,7 @@ use xlsnap_orchestrator::{
 };
 use xlsnap_qemu_img::QemuImg;
 use xlsnap_qmp_transport::Qmp;
-use xlsnap_types::model::{DiskName, Hypervisor, ImageFormat};
+use xlsnap_types::model::{DiskName, Hypervisor};
 
 use crate::inventory::matching::Found;
 use crate::process::Identity;
@@ -230,13 +230,9 @@ impl Overlays for Live {
         Ok(spec::images(self.specs()))
     }
 
-    async fn adopt(&self, disk: &DiskName, file: &str, format: &ImageFormat) -> Result<(), PortError> {
-        self.description.set_image(disk, file, format).await?;
-        let mut specs = self.specs.lock().unwrap_or_else(PoisonError::into_inner);
-        for spec in specs.iter_mut().filter(|spec| spec.name == *disk) {
-            file.clone_into(&mut spec.file);
-            spec.format.clone_from(format);
-        }
+    async fn adopt(&self, images: &[(DiskName, ImageFile)]) -> Result<(), PortError> {
+        self.description.set_images(images).await?;
+        spec::set_images(&mut self.specs.lock().unwrap_or_else(PoisonError::into_inner), images);
         Ok(())
     }
 }

@@ -80,13 +80,16 @@ impl Commands for Machine {
             return Ok(self.at_once(steps, at));
         }
         let mut commands = Vec::new();
-        for step in stage.steps() {
+        // What goes together goes one after the other.
+        let mut before = before.to_vec();
+        for step in stage.commanded() {
             let by_live = match &on {
                 Some(on) if at.live() && at.is_one_process => {
-                    on.live.layer_commands(&step.does, at.runs, before).await?
+                    on.live.layer_commands(&step.does, at.runs, &before).await?
                 }
                 _ => None,
             };
+            before.push(Stage::One(step.clone()));
             commands.extend(match by_live {
                 Some(words) => words,
                 None => self.of(&step.does, at, on.as_deref()).await?,

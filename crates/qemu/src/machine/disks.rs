@@ -6,12 +6,12 @@ use xlsnap_orchestrator::{
     LayerFile, LayerSnapshot, LayerStat, Layers, Merge, NameSwap, Names, Overlay, Overlays, PortError,
     Progress, SnapshotAction, SnapshotId, Stream,
 };
-use xlsnap_types::model::{DiskName, ImageFormat};
+use xlsnap_types::model::DiskName;
 
 use super::Machine;
 use super::state::Holder;
 use crate::process::{self, Process, StartSpec};
-use crate::{layers, names, overlay};
+use crate::{layers, names, overlay, spec};
 
 #[async_trait]
 impl Guest for Machine {
@@ -102,17 +102,12 @@ impl Overlays for Machine {
         }
     }
 
-    async fn adopt(&self, disk: &DiskName, file: &str, format: &ImageFormat) -> Result<(), PortError> {
+    async fn adopt(&self, images: &[(DiskName, ImageFile)]) -> Result<(), PortError> {
         match self.holder()? {
-            Holder::Live(on) => Overlays::adopt(&on.live, disk, file, format).await,
-            Holder::Images(images) => images.adopt(disk, file, format).await,
+            Holder::Live(on) => Overlays::adopt(&on.live, images).await,
+            Holder::Images(at_rest) => at_rest.adopt(images).await,
         }?;
-        self.change_specs(|specs| {
-            for spec in specs.iter_mut().filter(|spec| spec.name == *disk) {
-                file.clone_into(&mut spec.file);
-                spec.format.clone_from(format);
-            }
-        });
+        self.change_specs(|specs| spec::set_images(specs, images));
         Ok(())
     }
 }
@@ -188,6 +183,14 @@ impl Layers for Machine {
         match self.holder()? {
             Holder::Live(on) => on.live.unlink(layer).await,
             Holder::Images(images) => images.unlink(layer).await,
+        }
+    }
+
+    async fn unlink_all(&self, layers: &[LayerFile]) -> Vec<Result<(), PortError>> {
+        match self.holder() {
+            Ok(Holder::Live(on)) => on.live.unlink_all(layers).await,
+            Ok(Holder::Images(images)) => images.unlink_all(layers).await,
+            Err(error) => vec![Err(error)],
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use uuid::Uuid;
-use xlsnap_orchestrator::{Clock, DomainRef, Port, PortError, Ports, Progress};
+use xlsnap_orchestrator::{Clock, DomainRef, ImageFile, Port, PortError, Ports, Progress};
 use xlsnap_qemu::{Description, DiskSpec, Images, Live};
 use xlsnap_qmp_transport::{Client, Options};
 use xlsnap_testkit::behaviour::{Backend, Capabilities, DiskKind, TestDisk};
@@ -37,11 +37,13 @@ struct Described(Mutex<Vec<DiskSpec>>);
 
 #[async_trait]
 impl Description for Described {
-    async fn set_image(&self, disk: &DiskName, file: &str, format: &ImageFormat) -> Result<(), PortError> {
+    async fn set_images(&self, images: &[(DiskName, ImageFile)]) -> Result<(), PortError> {
         let mut disks = self.0.lock().unwrap();
-        let spec = disks.iter_mut().find(|spec| spec.name == *disk).unwrap();
-        file.clone_into(&mut spec.file);
-        spec.format = format.clone();
+        for (disk, image) in images {
+            let spec = disks.iter_mut().find(|spec| spec.name == *disk).unwrap();
+            spec.file.clone_from(&image.file);
+            spec.format.clone_from(&image.format);
+        }
         Ok(())
     }
 }

@@ -260,3 +260,36 @@ async fn what_a_process_has_open_is_left_alone() {
     domain.unlink(&layer(&second)).await.unwrap();
     assert_eq!(domain.swap(&name("vda"), &layer(&top)).await.unwrap_err().kind, PortErrorKind::Refused);
 }
+
+#[tokio::test]
+async fn several_go_in_order_up_to_the_first_that_stays() {
+    let Tree { scratch, base, middle, top, second, domain } = Tree::new();
+    let planned = [layer(&second), layer(&middle), layer(&base)];
+    // Another file of the name stays, and does not keep the next.
+    let kept = scratch.path("kept");
+    std::fs::rename(&second, &kept).unwrap();
+    std::fs::copy(&kept, &second).unwrap();
+    let mut reader = std::process::Command::new("sleep")
+        .arg("60")
+        .stdin(std::fs::File::open(&middle).unwrap())
+        .spawn()
+        .unwrap();
+    let done = domain.unlink_all(&planned).await;
+    let kinds: Vec<_> = done.into_iter().map(|done| done.unwrap_err().kind).collect();
+    assert_eq!(kinds, [PortErrorKind::Refused, PortErrorKind::Busy], "{base:?} was not tried");
+    assert!(second.exists() && middle.exists() && base.exists());
+    reader.kill().unwrap();
+    reader.wait().unwrap();
+    std::fs::rename(&kept, &second).unwrap();
+    let done = domain.unlink_all(&planned).await;
+    assert!(done.len() == 3 && done.iter().all(Result::is_ok), "{done:?}");
+    assert!(!second.exists() && !middle.exists() && !base.exists());
+    // Gone is unlinked; the disk's own stays.
+    let own = [planned[0].clone(), layer(&top)];
+    let done = domain.unlink_all(&own).await;
+    assert!(
+        done[0].is_ok() && done[1].as_ref().is_err_and(|error| error.kind == PortErrorKind::Busy),
+        "{done:?}"
+    );
+    assert!(top.exists());
+}

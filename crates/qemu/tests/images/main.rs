@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
-    Can, Disks, Effect, Guest, GuestState, ImageSnapshot, Overlay, Overlays, PortError, PortErrorKind,
-    SnapshotAction, SnapshotId,
+    Can, Disks, Effect, Guest, GuestState, ImageFile, ImageSnapshot, Overlay, Overlays, PortError,
+    PortErrorKind, SnapshotAction, SnapshotId,
 };
 use xlsnap_qemu::{Description, DiskSpec, Images};
 use xlsnap_qemu_img::Program;
@@ -28,8 +28,11 @@ struct Described(Mutex<Vec<(String, String, String)>>);
 
 #[async_trait]
 impl Description for Described {
-    async fn set_image(&self, disk: &DiskName, file: &str, format: &ImageFormat) -> Result<(), PortError> {
-        self.0.lock().unwrap().push((disk.to_string(), file.to_owned(), format.driver().to_owned()));
+    async fn set_images(&self, images: &[(DiskName, ImageFile)]) -> Result<(), PortError> {
+        let named = images
+            .iter()
+            .map(|(disk, image)| (disk.to_string(), image.file.clone(), image.format.driver().to_owned()));
+        self.0.lock().unwrap().extend(named);
         Ok(())
     }
 }
@@ -261,7 +264,7 @@ async fn an_overlay_is_made_taken_and_adopted() {
     let error = domain.make(&over).await.unwrap_err();
     assert_eq!((error.kind, error.effect), (PortErrorKind::AlreadyExists, Effect::None), "{}", chain(&error));
     domain.snapshot(&[SnapshotAction::External(over.clone())]).await.unwrap();
-    domain.adopt(&disk, &over.file, &over.format).await.unwrap();
+    domain.adopt(&[(disk.clone(), ImageFile::new(over.file.clone(), over.format.clone()))]).await.unwrap();
     assert_eq!(*described.0.lock().unwrap(), [("vda".into(), over.file.clone(), "qcow2".into())]);
     assert_eq!(domain.inventory().await.unwrap().disks[0].image, over.file);
     // From now on it is the disk.

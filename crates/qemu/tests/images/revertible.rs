@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
-    Bitmap, Can, Disk, Disks, Overlay, Overlays, PortError, PortErrorKind, SnapshotAction, SnapshotId,
+    Bitmap, Can, Disk, Disks, ImageFile, Overlay, Overlays, PortError, PortErrorKind, SnapshotAction,
+    SnapshotId,
 };
 use xlsnap_qemu::{Description, DiskSpec, Images};
 use xlsnap_qemu_img::Program;
@@ -21,7 +22,7 @@ struct Fixed;
 
 #[async_trait]
 impl Description for Fixed {
-    async fn set_image(&self, _: &DiskName, _: &str, _: &ImageFormat) -> Result<(), PortError> {
+    async fn set_images(&self, _: &[(DiskName, ImageFile)]) -> Result<(), PortError> {
         Ok(())
     }
 }

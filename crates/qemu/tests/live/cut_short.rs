@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
-use xlsnap_orchestrator::{Layers, Overlays};
+use xlsnap_orchestrator::{ImageFile, Layers, Overlays};
 use xlsnap_qemu::Live;
 use xlsnap_qemu_img::Program;
 use xlsnap_qmp_transport::{Client, Effect, Error, EventStream, Kind, Qmp};
@@ -123,13 +123,18 @@ async fn cut(at: &'static str, after: bool, how: Cut, in_the_middle: bool) {
         if in_the_middle {
             images.reheader(&layer(top), &layer(base)).await.unwrap();
         }
-        images.adopt(&adopted.0, &adopted.1, &adopted.2).await.unwrap();
+        images
+            .adopt(&[(adopted.0.clone(), ImageFile::new(adopted.1.clone(), adopted.2.clone()))])
+            .await
+            .unwrap();
         images.unlink(&layer(from)).await.unwrap();
     } else {
         let live = crate::live(vm.qmp(), specs()).await;
         live.merge(&merge, &Unwatched).await.unwrap_or_else(|error| panic!("{case}: {error}"));
         assert!(vm.holds("vda", own(5)), "{case}");
-        live.adopt(&adopted.0, &adopted.1, &adopted.2).await.unwrap();
+        live.adopt(&[(adopted.0.clone(), ImageFile::new(adopted.1.clone(), adopted.2.clone()))])
+            .await
+            .unwrap();
         live.unlink(&layer(from)).await.unwrap();
         drop(live);
         vm.quit();

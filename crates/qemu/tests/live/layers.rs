@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use xlsnap_orchestrator::{
-    Disks, Effect, FileIdentity, LayerFile, Layers, Merge, Overlays, PortErrorKind, Progress,
+    Disks, Effect, FileIdentity, ImageFile, LayerFile, Layers, Merge, Overlays, PortErrorKind, Progress,
 };
 use xlsnap_qemu::{Images, Live};
 use xlsnap_qemu_img::Program;
@@ -148,7 +148,7 @@ async fn the_layer_below_takes_the_writes_of_a_guest_that_goes_on() {
     assert_eq!(disk(&live, "vda").await.image, text(middle));
     live.merge(&merge(top, middle), &Unwatched).await.unwrap();
     assert_eq!(live.unlink(&layer(top)).await.unwrap_err().kind, PortErrorKind::Busy);
-    live.adopt(&disk_name("vda"), &text(middle), &ImageFormat::Qcow2).await.unwrap();
+    live.adopt(&[(disk_name("vda"), ImageFile::new(text(middle), ImageFormat::Qcow2))]).await.unwrap();
     live.merge(&merge(top, middle), &Unwatched).await.unwrap();
     live.unlink(&layer(top)).await.unwrap();
     assert!(!top.exists() && jobs(&mut vm.monitor()).is_empty());
@@ -203,7 +203,7 @@ async fn a_storage_daemons_disk_goes_down_too() {
     let daemon = tree.daemon();
     let live = live(daemon.qmp(), vec![spec("vda", top)]).await;
     live.merge(&merge(top, middle), &Unwatched).await.unwrap();
-    live.adopt(&disk_name("vda"), &text(middle), &ImageFormat::Qcow2).await.unwrap();
+    live.adopt(&[(disk_name("vda"), ImageFile::new(text(middle), ImageFormat::Qcow2))]).await.unwrap();
     live.unlink(&layer(top)).await.unwrap();
     daemon.write("vda", own(5));
     assert!(live.swap(&disk_name("vda"), &layer(&tree.second)).await.is_err());
@@ -283,7 +283,7 @@ async fn a_raw_base_and_a_smaller_one_take_what_comes_down() {
             live.reheader(&layer(&top), &into).await.unwrap();
             assert_eq!(live.reheader(&layer(&top), &wrong).await.unwrap_err().kind, PortErrorKind::Busy);
         } else {
-            live.adopt(&disk_name("vda"), &text(&base), &ImageFormat::Raw).await.unwrap();
+            live.adopt(&[(disk_name("vda"), ImageFile::new(text(&base), ImageFormat::Raw))]).await.unwrap();
             assert_eq!(disk(&live, "vda").await.virtual_size, 8 * MIB);
         }
         live.unlink(&layer(&middle)).await.unwrap();
@@ -368,7 +368,7 @@ async fn a_job_is_met_again_in_each_state() {
             ("paused".to_owned(), text(middle)),
             "{state}"
         );
-        live.adopt(&disk_name("vda"), &text(middle), &ImageFormat::Qcow2).await.unwrap();
+        live.adopt(&[(disk_name("vda"), ImageFile::new(text(middle), ImageFormat::Qcow2))]).await.unwrap();
         live.unlink(&layer(top)).await.unwrap();
         vm.quit();
         assert!(holds(middle, &[Data::of(1), own(2), own(3), own(5)]), "{state}");
@@ -428,7 +428,10 @@ async fn after_qemu_was_killed_the_merge_is_done_without_it() {
             }
             assert!(holds(second, &[Data::of(1), own(2), own(4)]));
         } else {
-            images.adopt(&disk_name("vda"), &text(middle), &ImageFormat::Qcow2).await.unwrap();
+            images
+                .adopt(&[(disk_name("vda"), ImageFile::new(text(middle), ImageFormat::Qcow2))])
+                .await
+                .unwrap();
         }
         images.unlink(&layer(from)).await.unwrap();
         assert!(holds(if stop_in_the_middle { top } else { middle }, &[Data::of(1), own(2), own(3), own(5)]));
@@ -531,7 +534,7 @@ async fn a_parked_merge_leaves_both_layers_and_is_done_later() {
         }
         live.park(&merge).await.unwrap();
         let now = if in_the_middle { top } else { middle };
-        live.adopt(&disk_name("vda"), &text(now), &ImageFormat::Qcow2).await.unwrap();
+        live.adopt(&[(disk_name("vda"), ImageFile::new(text(now), ImageFormat::Qcow2))]).await.unwrap();
         live.unlink(&layer(from)).await.unwrap();
         // With neither job nor layer it is done.
         live.merge(&merge, &Unwatched).await.unwrap();
@@ -611,7 +614,7 @@ async fn each_device_is_given_another_image_and_its_old_one() {
         // What stands on another base, of which QEMU has a part open.
         live.swap(&vda, &layer(second)).await.unwrap();
         live.swap(&vda, &layer(&fresh)).await.unwrap();
-        live.adopt(&vda, &text(&fresh), &ImageFormat::Qcow2).await.unwrap();
+        live.adopt(&[(vda.clone(), ImageFile::new(text(&fresh), ImageFormat::Qcow2))]).await.unwrap();
         live.unlink(&layer(top)).await.unwrap();
         assert_eq!(cache(), before, "{device}");
         vm.monitor().must("system_reset", json!({}));

@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use xlsnap_orchestrator::{Disk, Disks, Overlay, PortError, SnapshotAction};
+use xlsnap_orchestrator::{Disk, Disks, ImageFile, Overlay, PortError, SnapshotAction};
 use xlsnap_qemu::{Description, DiskSpec, Live};
 use xlsnap_qemu_img::Program;
 use xlsnap_qmp_transport::{Client, Options};
@@ -33,8 +33,10 @@ struct Told(Mutex<Vec<(DiskName, String, ImageFormat)>>);
 
 #[async_trait]
 impl Description for Told {
-    async fn set_image(&self, disk: &DiskName, file: &str, format: &ImageFormat) -> Result<(), PortError> {
-        self.0.lock().unwrap().push((disk.clone(), file.to_owned(), format.clone()));
+    async fn set_images(&self, images: &[(DiskName, ImageFile)]) -> Result<(), PortError> {
+        let named =
+            images.iter().map(|(disk, image)| (disk.clone(), image.file.clone(), image.format.clone()));
+        self.0.lock().unwrap().extend(named);
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Snapshots of running disks, proved by their data.
 
-use xlsnap_orchestrator::{Disks, Effect, Overlays, PortErrorKind, SnapshotAction};
+use xlsnap_orchestrator::{Disks, Effect, ImageFile, Overlays, PortErrorKind, SnapshotAction};
 use xlsnap_testkit::real::{
     Attach, Data, Disk as Fixture, LiveDisks, Scratch, StorageDaemon, Vm, VmOptions, holds_offline,
 };
@@ -105,7 +105,9 @@ async fn an_overlay_takes_the_writes_and_its_base_keeps_the_state() {
         let vda = disk(&live, "vda").await;
         assert_eq!((vda.image.as_str(), vda.virtual_size), (over.file.as_str(), 4 * MIB));
         assert_eq!(tags(&live, "vdb").await, ["s"]);
-        live.adopt(&over.disk, &over.file, &over.format).await.unwrap();
+        live.adopt(&[(over.disk.clone(), ImageFile::new(over.file.clone(), over.format.clone()))])
+            .await
+            .unwrap();
         assert_eq!(disk(&live, "vda").await.image, over.file);
         assert_eq!(tags(&live, "vda").await, ["t"]);
         let disks: &dyn LiveDisks = match (&vm, &daemon) {

@@ -4,8 +4,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use xlsnap_orchestrator::{
-    Below, Disks, FileIdentity, LayerFile, Layers, Merge, Overlay, Overlays, Pause, PortErrorKind, Power,
-    Run, SnapshotAction, Stream,
+    Below, Disks, FileIdentity, ImageFile, LayerFile, Layers, Merge, Overlay, Overlays, Pause, PortErrorKind,
+    Power, Run, SnapshotAction, Stream,
 };
 use xlsnap_qemu::Machine;
 use xlsnap_types::model::{DiskName, ImageFormat};
@@ -60,7 +60,7 @@ async fn taken(machine: &Machine, file: &Path, base: &Path) {
 }
 
 async fn adopt(machine: &Machine, file: &Path) {
-    machine.adopt(&vda(), file.to_str().unwrap(), &ImageFormat::Qcow2).await.unwrap();
+    machine.adopt(&[(vda(), ImageFile::new(file.to_str().unwrap(), ImageFormat::Qcow2))]).await.unwrap();
 }
 
 async fn image(machine: &Machine) -> PathBuf {

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use xlsnap_orchestrator::conf_store::ConfStore;
-use xlsnap_orchestrator::{Clock, GuestState, MemorySave, PortError, Ports, Power, Progress, Run, SaveTo};
+use xlsnap_orchestrator::{
+    Clock, GuestState, ImageFile, MemorySave, PortError, Ports, Power, Progress, Run, SaveTo,
+};
 use xlsnap_qemu::process::{self, Launch, MachineSpec, Process, RunRecord, StartSpec, Written};
 use xlsnap_qemu::{Description, DiskSpec, Machine, MachineParts};
 use xlsnap_qemu_img::Program;
@@ -36,11 +38,13 @@ impl Described {
 
 #[async_trait]
 impl Description for Described {
-    async fn set_image(&self, disk: &DiskName, file: &str, format: &ImageFormat) -> Result<(), PortError> {
+    async fn set_images(&self, images: &[(DiskName, ImageFile)]) -> Result<(), PortError> {
         let mut disks = self.0.lock().unwrap();
-        let spec = disks.iter_mut().find(|spec| spec.name == *disk).unwrap();
-        file.clone_into(&mut spec.file);
-        spec.format = format.clone();
+        for (disk, image) in images {
+            let spec = disks.iter_mut().find(|spec| spec.name == *disk).unwrap();
+            spec.file.clone_from(&image.file);
+            spec.format.clone_from(&image.format);
+        }
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ impl Commands for FakeBackend {
             let files = steps.iter().flat_map(|step| self.files_of(step));
             return Ok(vec![Command::on_all("disks.snapshot", files)]);
         }
-        let steps = stage.steps().iter();
+        let steps = stage.commanded().iter();
         if let [Step { does: Does::EmptyLayer { layer, .. }, .. }] = stage.steps() {
             let calls = ["layers.unlink", "overlays.make"];
             return Ok(calls.map(|call| Command::on_all(call, [layer.file.clone()])).into());

@@ -299,19 +299,21 @@ impl Overlays for FakeBackend {
         })
     }
 
-    async fn adopt(&self, disk: &DiskName, file: &str, _format: &ImageFormat) -> Result<(), PortError> {
+    async fn adopt(&self, images: &[(DiskName, ImageFile)]) -> Result<(), PortError> {
         self.faults().port("overlays.adopt", || {
             let mut state = self.state();
-            state.find(disk)?;
-            let off = state.guest == GuestState::Off;
-            let named_for_good = state.named_for_good;
-            let disk = state.disks.iter_mut().find(|d| d.name == *disk).expect("it was found");
-            if named_for_good && disk.described != file {
-                return refuse(PortErrorKind::Refused, "its toolstack goes on naming the image");
+            for (disk, image) in images {
+                if state.find(disk)?.described != image.file && state.named_for_good {
+                    return refuse(PortErrorKind::Refused, "its toolstack goes on naming the image");
+                }
             }
-            file.clone_into(&mut disk.described);
-            if off {
-                file.clone_into(&mut disk.top);
+            let off = state.guest == GuestState::Off;
+            for (name, image) in images {
+                let disk = state.disks.iter_mut().find(|disk| disk.name == *name).expect("it was found");
+                disk.described.clone_from(&image.file);
+                if off {
+                    disk.top.clone_from(&image.file);
+                }
             }
             Ok(())
         })

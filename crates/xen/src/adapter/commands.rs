@@ -71,18 +71,21 @@ impl Commands for XlDomain {
         let mut commands = Vec::new();
         match stage {
             Stage::AtOnce(_) => commands = images.commands(stage, &[]).await?,
-            Stage::One(_) | Stage::Parallel(_) => {
+            Stage::One(_) | Stage::Parallel(_) | Stage::OneWrite(_) => {
                 // What it has is its own until the domain is another one.
                 let as_found = !before.iter().flat_map(Stage::steps).any(ends);
                 let disks = if live && as_found { self.served().await? } else { None };
-                for step in stage.steps() {
+                // What goes together goes one after the other.
+                let mut before = before.to_vec();
+                for step in stage.commanded() {
                     let of_layers = match &disks {
                         Some(disks) => {
                             let runs = at == At::On(Run::Runs);
-                            disks.live()?.layer_commands(&step.does, runs, before).await?
+                            disks.live()?.layer_commands(&step.does, runs, &before).await?
                         }
                         None => None,
                     };
+                    before.push(Stage::One(step.clone()));
                     match of_layers.map_or_else(|| self.of(&step.does, at, live), |words| Ok(Some(words)))? {
                         Some(own) => commands.extend(own),
                         None => commands.extend(images.commands(&Stage::One(step.clone()), &[]).await?),

@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use uuid::Uuid;
-use xlsnap_orchestrator::{Effect, Port, PortError, PortErrorKind, Ports};
+use xlsnap_orchestrator::{ImageFile, Port, PortError, Ports};
 use xlsnap_qemu::Description;
 use xlsnap_qemu_img::QemuImg;
-use xlsnap_types::model::{DiskName, ImageFormat, XenRecord};
+use xlsnap_types::model::{DiskName, XenRecord};
 use xlsnap_xenstore::Xenstore;
 
 use crate::domains::{self, Domain};
 use crate::monitor::Monitor;
 use crate::{Domid, Toolstack};
 
-use super::look::{LiveDisks, NO_ADOPT};
+use super::look::{LiveDisks, not_adopted};
 use super::power::{NO_LOAD, NO_RELEASE};
 
 /// How long to wait.
@@ -176,8 +176,10 @@ pub(super) struct ToolstacksOwn;
 
 #[async_trait]
 impl Description for ToolstacksOwn {
-    async fn set_image(&self, disk: &DiskName, file: &str, _format: &ImageFormat) -> Result<(), PortError> {
-        let message = format!("{file} cannot be made the image of disk {disk}: {NO_ADOPT}");
-        Err(PortError::new(PortErrorKind::Refused, Effect::None, message))
+    async fn set_images(&self, images: &[(DiskName, ImageFile)]) -> Result<(), PortError> {
+        match images {
+            [] => Ok(()),
+            [(disk, image), ..] => Err(not_adopted(disk, &image.file)),
+        }
     }
 }

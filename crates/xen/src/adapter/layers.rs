@@ -7,12 +7,12 @@ use xlsnap_orchestrator::{
     Overlays, PortError, PortErrorKind, Progress, Stream,
 };
 use xlsnap_qemu::Images;
-use xlsnap_types::model::{DiskName, ImageFormat};
+use xlsnap_types::model::DiskName;
 
 use crate::{usage, vbd};
 
 use super::XlDomain;
-use super::look::{NO_ADOPT, spec};
+use super::look::{not_adopted, spec};
 
 impl XlDomain {
     /// The files of its disks, whatever has them open.
@@ -57,22 +57,23 @@ impl Overlays for XlDomain {
     }
 
     /// What xl starts the domain from names the image already, or it stays as it is.
-    async fn adopt(&self, disk: &DiskName, file: &str, _format: &ImageFormat) -> Result<(), PortError> {
-        let named = match self.running().await? {
+    async fn adopt(&self, images: &[(DiskName, ImageFile)]) -> Result<(), PortError> {
+        let named: Vec<(DiskName, String)> = match self.running().await? {
             Some(domain) => {
                 let vbds = vbd::list(&*self.context.store, domain.domid).await?;
-                vbds.into_iter().find(|vbd| vbd.name == *disk).map(|vbd| vbd.image)
+                vbds.into_iter().map(|vbd| (vbd.name, vbd.image)).collect()
             }
             None => {
-                let kept = self.kept().unwrap_or_default();
-                kept.disks.into_iter().find(|kept| kept.disk == *disk).map(|kept| kept.image)
+                let kept = self.kept().unwrap_or_default().disks;
+                kept.into_iter().map(|kept| (kept.disk, kept.image)).collect()
             }
         };
-        if named.as_deref() == Some(file) {
-            return Ok(());
+        let is_named =
+            |disk: &DiskName, file: &str| named.iter().any(|(name, image)| name == disk && image == file);
+        match images.iter().find(|(disk, image)| !is_named(disk, &image.file)) {
+            None => Ok(()),
+            Some((disk, image)) => Err(not_adopted(disk, &image.file)),
         }
-        let message = format!("{file} cannot be made the image of disk {disk}: {NO_ADOPT}");
-        Err(PortError::new(PortErrorKind::Refused, Effect::None, message))
     }
 }
 
@@ -127,6 +128,14 @@ impl Layers for XlDomain {
 
     async fn unlink(&self, layer: &LayerFile) -> Result<(), PortError> {
         self.at_rest(&[&layer.file]).await?.unlink(layer).await
+    }
+
+    async fn unlink_all(&self, layers: &[LayerFile]) -> Vec<Result<(), PortError>> {
+        let files: Vec<&str> = layers.iter().map(|layer| layer.file.as_str()).collect();
+        match self.at_rest(&files).await {
+            Ok(images) => images.unlink_all(layers).await,
+            Err(error) => vec![Err(error)],
+        }
     }
 
     async fn swap(&self, disk: &DiskName, to: &LayerFile) -> Result<(), PortError> {

@@ -26,6 +26,12 @@ use super::domain::ToolstacksOwn;
 pub(super) const NO_ADOPT: &str =
     "xl starts the domain from its own configuration, which goes on naming the image that it names now";
 
+/// The error where xl's configuration would have to name another image.
+pub(super) fn not_adopted(disk: &DiskName, file: &str) -> PortError {
+    let message = format!("{file} cannot be made the image of disk {disk}: {NO_ADOPT}");
+    PortError::new(PortErrorKind::Refused, Effect::None, message)
+}
+
 /// Why no data is moved between the layers that a domain of Xen's has open.
 const NO_JOBS: &str = "the domain is on, and no job of its QEMU on Xen is relied on";
 

@@ -1,6 +1,6 @@
 //! From libxl's JSON to `xl.cfg(5)`.
 //!
-//! `xl create` reads nothing else (4.17), and libxl does not keep what it read. What libxl writes as JSON when xl sets it from a key
+//! `xl create` reads nothing else (4.17, 4.20), and libxl does not keep what it read. What libxl writes as JSON when xl sets it from a key
 //! of xl.cfg is written as that key again; what is not known here is refused.
 
 use std::fmt::Write as _;
@@ -77,6 +77,7 @@ const SWITCHES: &[(&str, &str)] = &[
     ("b_info.type.hvm.nx", "nx"),
     ("b_info.type.hvm.viridian", "viridian"),
     ("b_info.type.hvm.hpet", "hpet"),
+    ("b_info.type.hvm.pirq", "hvm_pirq"),
     ("b_info.type.hvm.vpt_align", "vpt_align"),
     ("b_info.type.hvm.nested_hvm", "nestedhvm"),
     ("b_info.type.hvm.nographic", "nographic"),
@@ -356,6 +357,17 @@ on_soft_reset = "soft-reset"
         for line in
             ["type = \"hvm\"", "memory = 256", "videoram = 8", "serial = \"pty\"", "vnc = 0", "nographic = 1"]
         {
+            assert!(written.lines().any(|of| of == line), "{line}\n{written}");
+        }
+    }
+
+    /// libxl has written it since Xen 4.19 (LIBXL_HAVE_HVM_PIRQ), for each HVM guest.
+    #[test]
+    fn what_xen_4_20_says_of_an_hvm_guest_is_written() {
+        for (said, line) in [("False", "hvm_pirq = 0"), ("True", "hvm_pirq = 1")] {
+            let text =
+                format!(r#"{{"c_info": {{"type": "hvm"}}, "b_info": {{"type.hvm": {{"pirq": "{said}"}}}}}}"#);
+            let written = written(&text).unwrap();
             assert!(written.lines().any(|of| of == line), "{line}\n{written}");
         }
     }

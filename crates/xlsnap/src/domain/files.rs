@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use xlsnap_conf_store as store;
 use xlsnap_conf_store::durable::{Dir, LockFile};
-use xlsnap_orchestrator::Error;
-use xlsnap_types::model::{DiskName, DomainName, ImageFormat};
+use xlsnap_orchestrator::{Error, ImageFile};
+use xlsnap_types::model::{DiskName, DomainName};
 
 use super::{Domain, MAX_FILE_BYTES, RunFile, parse, render, with_image};
 use crate::failures::{from_store, not_found, refused};
@@ -148,19 +148,20 @@ impl DomainFiles {
         Ok(())
     }
 
-    /// Makes `image` the image of a disk; everything else in the file stays as it is.
-    pub(crate) fn set_image(
+    /// Makes these the images of the disks; everything else in the file stays as it is.
+    pub(crate) fn set_images(
         &self,
         _lock: &DomainFilesLock,
         name: &DomainName,
-        disk: &DiskName,
-        image: &str,
-        format: &ImageFormat,
+        images: &[(DiskName, ImageFile)],
     ) -> Result<(), Error> {
         let gone = || not_found(format!("the file of domain {name} is gone"));
         let dir = self.dir()?.ok_or_else(gone)?;
         let old = text(&dir, name)?.ok_or_else(gone)?;
-        let new = with_image(name, &old, disk, image, format)?;
+        let mut new = old.clone();
+        for (disk, ImageFile { file, format }) in images {
+            new = with_image(name, &new, disk, file, format)?;
+        }
         if new == old {
             return Ok(());
         }

@@ -77,7 +77,8 @@ impl Again<'_> {
                 // The process that was to take its disks back is gone.
                 Does::Release | Does::TakeBack | Does::ResetGuest | Does::StopGuest { .. } if !on => {}
                 Does::ResumeGuest if !on => {}
-                Does::Start { run: Run::Waits } if on => {}
+                // It waits for what is loaded.
+                Does::Start { run: Run::Waits } if on && has(|does| matches!(does, Does::Load { .. })) => {}
                 Does::Start { .. } | Does::Restore { .. }
                     if on && !has(|does| matches!(does, Does::EndProcess(_))) =>
                 {

@@ -129,13 +129,16 @@ impl Ending {
     /// done; and what they are about may be gone since.
     async fn drop_done(&mut self, ports: &Ports<'_>) {
         let Some(layers) = ports.layers.get() else { return };
-        let gone = self.stages.iter().enumerate().rev().filter_map(|(at, stage)| match stage {
-            Stage::One(Step { does: Does::Unlink(layer), .. }) => Some((at, layer, None)),
-            Stage::One(Step { does: Does::Rename { file, over }, .. }) => Some((at, over, file.identity)),
-            _ => None,
-        });
+        let mut gone = Vec::new();
+        for (at, stage) in self.stages.iter().enumerate() {
+            gone.extend(stage.steps().iter().filter_map(|step| match &step.does {
+                Does::Unlink(layer) => Some((at, layer, None)),
+                Does::Rename { file, over } => Some((at, over, file.identity)),
+                _ => None,
+            }));
+        }
         let mut done = None;
-        for (at, layer, renamed) in gone {
+        for (at, layer, renamed) in gone.into_iter().rev() {
             // One that cannot be looked at is left to the step itself.
             let Ok(found) = layers.look(layer).await else { continue };
             let is_gone = match (&found, renamed) {
@@ -343,7 +346,7 @@ impl Ending {
                 does => does.is_tidying(),
             });
             let stages = left.map(|does| Stage::one(domain.uuid, does.clone())).collect();
-            return Ok(Self::completed(stages));
+            return Ok(Self::completed(Stage::gathered(stages)));
         }
         let marks: Vec<&UndoPoint> = journal
             .does()

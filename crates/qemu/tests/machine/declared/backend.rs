@@ -220,7 +220,8 @@ fn comparable(mut commands: Vec<Command>) -> Vec<Command> {
     }
     let key = |command: &Command| {
         let name = command.command.clone();
-        let side_by_side = name.starts_with("qemu-img ");
+        // In which order files went nobody tells.
+        let side_by_side = name.starts_with("qemu-img ") || name == "xlsnap: unlink";
         (name.starts_with("xlsnap"), side_by_side.then(|| (name, command.files.clone())))
     };
     commands.sort_by_key(key);
