@@ -45,6 +45,7 @@ const COMMANDS: &[&str] = &[
     "blockdev-snapshot-internal-sync",
     "blockdev-snapshot-sync",
     "cont",
+    "getfd",
     "human-monitor-command",
     "job-cancel",
     "job-complete",

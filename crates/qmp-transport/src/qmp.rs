@@ -1,5 +1,7 @@
 //! The object-safe trait, typed commands and events.
 
+use std::os::fd::OwnedFd;
+
 use async_trait::async_trait;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -47,6 +49,21 @@ pub trait Qmp: Send + Sync {
     /// # Cancel safety
     /// Dropping the future abandons the reply, not the command: it may still be executed.
     async fn execute_raw(&self, command: &str, arguments: Map<String, Value>) -> Result<Value, Error>;
+
+    /// Gives QEMU an open file under `name`, for the next command that takes one (`fd:NAME`): `getfd`, with the descriptor beside it
+    /// (unix(7), `SCM_RIGHTS`). It takes the place of one that has this name already. QEMU needs no right to open it.
+    ///
+    /// # Errors
+    /// [`Kind::Rejected`], without effect, where no descriptor reaches QEMU: over another stream than a Unix socket, or where a program
+    /// in between does not hand it on. Else as [`Qmp::execute_raw`].
+    ///
+    /// # Cancel safety
+    /// As [`Qmp::execute_raw`].
+    async fn pass_descriptor(&self, name: &str, descriptor: OwnedFd) -> Result<(), Error> {
+        drop(descriptor);
+        let why = format!("{name} is not passed: this connection carries no descriptors");
+        Err(Error::rejected("getfd", "GenericError", &why))
+    }
 
     /// Subscribes to all events from now on.
     fn events(&self) -> EventStream;

@@ -40,7 +40,8 @@ pub fn run(release: Release, named: &[String], echo: Echo) -> Done {
 /// As [`run`].
 pub fn run_drawn(seed: Seed, count: usize, echo: Echo) -> Done {
     let scenarios = scenario::chosen(&[])?;
-    let of = |release: Release| scenarios.iter().map(move |name| (release, format!("{release} {name}"), name));
+    let of =
+        |release: Release| scenarios.iter().map(move |name| (release, format!("{release} {name}"), name));
     let drawn = seed.draw(Release::ALL.into_iter().flat_map(of), count, |(_, both, _)| both);
     for release in Release::ALL {
         let names: Vec<String> =

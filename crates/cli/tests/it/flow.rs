@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
 use xlsnap_testkit::real::{
-    Data, Disk, LiveDisks, StorageDaemon, Vm, VmOptions, holds_offline, snapshots_in, wait_until,
-    write_offline,
+    Data, Disk, LiveDisks, StorageDaemon, Vm, VmOptions, holds_offline, qemu_version, snapshots_in,
+    wait_until, write_offline,
 };
 
 use crate::host::Host;
@@ -195,4 +195,32 @@ fn an_undo_point_costs_two_runs_a_disk() {
     // Neither the marks nor the reverts are looked for before; after them the sizes are.
     let before: Vec<&str> = runs.lines().take_while(|line| !line.starts_with("snapshot -a")).collect();
     assert_eq!(before.iter().filter(|line| line.starts_with("info")).count(), images.len(), "{runs}");
+}
+
+/// QEMU may not open what is root's: its memory comes through a descriptor that it is passed.
+#[test]
+fn the_memory_of_a_machine_of_another_user_is_saved() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("only root starts a machine as another user");
+        return;
+    }
+    let host = Host::new();
+    let user = if qemu_version() >= (9, 1) { ["-run-with", "user=nobody"] } else { ["-runas", "nobody"] };
+    let arguments = user.map(str::to_owned).into();
+    let (vm, images) =
+        Vm::with_two_disks(&host.scratch, &VmOptions { running: true, arguments, ..VmOptions::default() });
+    let status = std::fs::read_to_string(format!("/proc/{}/status", vm.pid())).unwrap();
+    assert!(status.lines().any(|line| line.starts_with("Uid:") && !line.contains("\t0\t")), "{status}");
+    host.add("web", &images, &["--qmp", vm.qmp().to_str().unwrap()]);
+    let made = host.json(&["create", "web", "s1", "--memory"]);
+    let file = made["snapshot"]["memory"]["file"].as_str().unwrap_or_else(|| panic!("{made}")).to_owned();
+    assert!(std::fs::metadata(&file).unwrap().len() > 1 << 20, "{file}");
+    assert_eq!(vm.monitor().must("query-status", json!({}))["running"], true);
+    host.run(["check", "web", "--deep"]).ok();
+    // One that was given up leaves nothing in the way of the next.
+    host.run(["create", "web", "s2", "--memory"]).ok();
+    let sockets = std::fs::read_dir(host.root().join("run")).unwrap().flatten();
+    let left: Vec<_> =
+        sockets.filter(|entry| entry.path().extension().is_some_and(|end| end == "mem")).collect();
+    assert!(left.is_empty(), "{left:?}");
 }

@@ -123,7 +123,7 @@ pub(crate) async fn begin(
         return Err(PortError::new(PortErrorKind::Busy, Effect::None, message).into());
     }
     // Everything that may fail comes before the guest is stopped.
-    let stream = Stream::prepare(&file, sockets, save)?;
+    let stream = Stream::prepare(qmp, &file, sockets, save).await?;
     let was = settings::file_of(sockets, &save.token);
     let settings = match Settings::apply(qmp, save.way(), &was).await {
         Ok(settings) => settings,

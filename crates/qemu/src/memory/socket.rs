@@ -1,10 +1,55 @@
 //! The sockets that memory goes through.
 
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use tokio::net::UnixListener;
 use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
+use xlsnap_qmp_transport::{Kind, Qmp};
+
+use crate::error;
+
+/// What QEMU calls its end of a pair. The next one takes its place, so that a save which is given up leaves one at most.
+const NAME: &str = "xlsnap-memory";
+
+/// Where a guest's memory comes out.
+#[derive(Debug)]
+pub(super) enum Outlet {
+    /// A pair of sockets, of which QEMU was passed the other one: it may be of any user, and of any root.
+    Passed(UnixStream),
+    /// A socket that QEMU connects to, where the monitor carries no descriptors.
+    Listening(Listening),
+}
+
+impl Outlet {
+    /// For the save `token`.
+    ///
+    /// # Cancel safety
+    /// Dropped, it leaves QEMU a socket without another end at most.
+    pub(super) async fn open(qmp: &dyn Qmp, directory: &Path, token: &str) -> Result<Self, PortError> {
+        let (ours, theirs) = UnixStream::pair().map_err(|e| {
+            PortError::new(PortErrorKind::Failed, Effect::None, "no pair of sockets can be made")
+                .with_source(e)
+        })?;
+        match qmp.pass_descriptor(NAME, theirs.into()).await {
+            Ok(()) => Ok(Self::Passed(ours)),
+            Err(error) if error.kind() == Kind::Rejected => {
+                tracing::debug!(%error, "QEMU is given a socket to connect to");
+                Listening::bind(directory, token).map(Self::Listening)
+            }
+            Err(error) => Err(error::of_qmp("QEMU was not given a socket for the memory".into(), error)),
+        }
+    }
+
+    /// As QEMU's `migrate` wants it.
+    pub(super) fn uri(&self) -> String {
+        match self {
+            Self::Passed(_) => format!("fd:{NAME}"),
+            Self::Listening(listening) => listening.uri(),
+        }
+    }
+}
 
 /// A Unix socket's address holds 108 bytes, with the NUL that ends it (unix(7)).
 const MAX_PATH: usize = 107;

@@ -13,7 +13,7 @@ use xlsnap_qmp_transport::{Qmp, QmpExt};
 
 use super::files::packing;
 use super::migration::{self, LATER};
-use super::socket::Listening;
+use super::socket::{Listening, Outlet};
 use crate::error::{self, of_memory_file};
 
 /// The stream of one save.
@@ -26,7 +26,7 @@ pub(crate) struct Stream {
 #[derive(Debug)]
 enum State {
     /// QEMU has not been told yet.
-    Awaited(Staged, Listening),
+    Awaited(Staged, Outlet),
     /// It comes, and is written.
     Coming(Receiving),
     /// It has ended, and the file is with the disk.
@@ -37,11 +37,16 @@ enum State {
 
 impl Stream {
     /// Makes the socket and the file aside.
-    pub(super) fn prepare(file: &MemoryFile, sockets: &Path, save: &MemorySave) -> Result<Self, PortError> {
+    pub(super) async fn prepare(
+        qmp: &dyn Qmp,
+        file: &MemoryFile,
+        sockets: &Path,
+        save: &MemorySave,
+    ) -> Result<Self, PortError> {
         let packing = packing(save.compression())?;
-        let listening = Listening::bind(sockets, &save.token)?;
+        let outlet = Outlet::open(qmp, sockets, &save.token).await?;
         let staged = file.stage(&save.token).map_err(of_memory_file)?;
-        Ok(Self { packing, state: State::Awaited(staged, listening) })
+        Ok(Self { packing, state: State::Awaited(staged, outlet) })
     }
 
     /// Has the migration started, and its stream come in.
@@ -50,23 +55,19 @@ impl Stream {
             let message = "the stream of QEMU's memory could not be taken";
             PortError::new(PortErrorKind::Failed, Effect::None, message).with_source(e)
         };
-        let State::Awaited(staged, listening) = mem::replace(&mut self.state, State::Broken) else {
+        let State::Awaited(staged, outlet) = mem::replace(&mut self.state, State::Broken) else {
             return Err(broken(io::ErrorKind::NotConnected.into()));
         };
         let failed = |e| error::of_qmp("QEMU did not begin to save the memory".into(), e);
-        qmp.execute(Migrate { uri: listening.uri() }).await.map_err(failed)?;
-        let stream = loop {
-            tokio::select! {
-                accepted = listening.accept() => break accepted.map_err(broken)?,
-                () = sleep(LATER) => {
-                    if let Some(failure) = migration::failure(&migration::info(qmp).await?) {
-                        return Err(failure);
-                    }
-                }
+        qmp.execute(Migrate { uri: outlet.uri() }).await.map_err(failed)?;
+        let stream = match outlet {
+            Outlet::Passed(stream) => stream,
+            Outlet::Listening(listening) => {
+                let stream = accepted(&listening, qmp).await?.map_err(broken)?.into_std().map_err(broken)?;
+                stream.set_nonblocking(false).map_err(broken)?;
+                stream
             }
         };
-        let stream = stream.into_std().map_err(broken)?;
-        stream.set_nonblocking(false).map_err(broken)?;
         self.state = State::Coming(staged.receive(stream, self.packing).map_err(of_memory_file)?);
         Ok(())
     }
@@ -147,6 +148,23 @@ impl Stream {
     pub(super) async fn end(self) {
         if let State::Coming(receiving) = self.state {
             receiving.end().await;
+        }
+    }
+}
+
+/// QEMU's connection, unless it has failed to make one.
+async fn accepted(
+    listening: &Listening,
+    qmp: &dyn Qmp,
+) -> Result<io::Result<tokio::net::UnixStream>, PortError> {
+    loop {
+        tokio::select! {
+            accepted = listening.accept() => return Ok(accepted),
+            () = sleep(LATER) => {
+                if let Some(failure) = migration::failure(&migration::info(qmp).await?) {
+                    return Err(failure);
+                }
+            }
         }
     }
 }

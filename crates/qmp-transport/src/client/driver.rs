@@ -1,11 +1,16 @@
 //! The task between a session and a stream.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde_json::{Map, Value};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tracing::{debug, warn};
 
@@ -26,6 +31,8 @@ pub(super) enum Order {
     },
     /// The reply is not awaited any more.
     Abandon { token: u64 },
+    /// Send a descriptor before the next message.
+    Pass(OwnedFd),
 }
 
 #[derive(Debug)]
@@ -45,6 +52,10 @@ pub(super) struct Driver {
     greeting: Option<Greeting>,
     waiting: HashMap<CallId, Waiting>,
     close_timeout: Duration,
+    /// The socket once more, where it is one that carries descriptors.
+    carrier: Option<AsyncFd<OwnedFd>>,
+    /// What is to be sent beside the next message.
+    descriptors: VecDeque<OwnedFd>,
 }
 
 impl Driver {
@@ -55,9 +66,20 @@ impl Driver {
         events: broadcast::Sender<Event>,
         ready: oneshot::Sender<Result<Greeting, Error>>,
         close_timeout: Duration,
+        carrier: Option<AsyncFd<OwnedFd>>,
     ) -> Self {
-        let ready = Some(ready);
-        Self { session, peer, orders, events, ready, greeting: None, waiting: HashMap::new(), close_timeout }
+        Self {
+            session,
+            peer,
+            orders,
+            events,
+            ready: Some(ready),
+            greeting: None,
+            waiting: HashMap::new(),
+            close_timeout,
+            carrier,
+            descriptors: VecDeque::new(),
+        }
     }
 
     /// Runs until the session is closed, or the client is gone and no reply is owed any more.
@@ -76,7 +98,9 @@ impl Driver {
             if self.session.is_closed() {
                 break;
             }
-            if unwritten.is_empty() {
+            // A descriptor goes between two messages, before the one that was given after it.
+            let passes = unwritten.is_empty() && !self.descriptors.is_empty();
+            if unwritten.is_empty() && !passes {
                 unwritten = self.transmit();
             }
             if closing.is_some() && unwritten.is_empty() && self.session.unanswered() == 0 {
@@ -103,6 +127,13 @@ impl Driver {
                         Err(error) => self.read_rest(&mut reader, &mut input, error).await,
                     }
                 }
+                passed = pass(self.carrier.as_ref(), self.descriptors.front()), if passes => match passed {
+                    Ok(()) => drop(self.descriptors.pop_front()),
+                    Err(error) => {
+                        self.descriptors.clear();
+                        self.read_rest(&mut reader, &mut input, error).await;
+                    }
+                },
                 order = self.orders.recv(), if closing.is_none() => match order {
                     Some(order) => {
                         self.obey(order);
@@ -172,6 +203,7 @@ impl Driver {
 
     fn obey(&mut self, order: Order) {
         match order {
+            Order::Pass(descriptor) => self.descriptors.push_back(descriptor),
             Order::Call { reply, .. } if reply.is_closed() => {}
             Order::Call { token, command, arguments, deadline, reply } => {
                 match self.session.send(&command, &arguments, deadline) {
@@ -244,6 +276,20 @@ async fn write_or_flush<W: AsyncWrite + Unpin>(writer: &mut W, bytes: &[u8]) -> 
         0 => Err(std::io::ErrorKind::WriteZero.into()),
         count => Ok(count),
     }
+}
+
+/// Sends a descriptor, beside a byte that means nothing between two messages. Cancel safe.
+async fn pass(carrier: Option<&AsyncFd<OwnedFd>>, descriptor: Option<&OwnedFd>) -> std::io::Result<()> {
+    let (Some(carrier), Some(descriptor)) = (carrier, descriptor) else { return Ok(()) };
+    let descriptors = [descriptor.as_fd()];
+    let send = |socket: &OwnedFd| {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut beside = SendAncillaryBuffer::new(&mut space);
+        beside.push(SendAncillaryMessage::ScmRights(&descriptors));
+        let sent = sendmsg(socket, &[IoSlice::new(b"\n")], &mut beside, SendFlags::NOSIGNAL)?;
+        if sent == 0 { Err(std::io::ErrorKind::WriteZero.into()) } else { Ok(()) }
+    };
+    carrier.async_io(Interest::WRITABLE, send).await
 }
 
 /// tokio's clock, which tests may stop.

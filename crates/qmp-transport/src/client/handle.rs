@@ -1,13 +1,15 @@
 //! The client as its users see it.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
+use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{Mutex, broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::debug;
@@ -15,8 +17,9 @@ use uuid::Uuid;
 
 use super::connect::{Options, connect};
 use super::driver::{Driver, Order};
+use crate::commands::Getfd;
 use crate::session::{Config, Greeting, Session};
-use crate::{Effect, Error, EventStream, Kind, Qmp, looks};
+use crate::{Effect, Error, EventStream, Kind, Qmp, QmpExt, looks};
 
 /// A connection to one QMP monitor.
 ///
@@ -34,6 +37,8 @@ pub struct Client {
     orders: mpsc::UnboundedSender<Order>,
     next_token: AtomicU64,
     events: broadcast::Sender<crate::Event>,
+    /// Held while a descriptor is on its way to its `getfd`, if this connection carries any.
+    passing: Option<Mutex<()>>,
     task: Task,
 }
 
@@ -55,7 +60,9 @@ impl Client {
         let stream = connect(path, options.connect_timeout).await?;
         let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
         let bound = stream.peer_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned));
-        let client = Self::from_stream(stream, path.display().to_string(), options).await?;
+        // One that cannot be watched once more carries no descriptors, and all else.
+        let carrier = stream.as_fd().try_clone_to_owned().and_then(AsyncFd::new).ok();
+        let client = Self::negotiate(stream, path.display().to_string(), options, carrier).await?;
         Ok(Self { peer_pid: pid.and_then(|pid| u32::try_from(pid).ok()), peer_path: bound, ..client })
     }
 
@@ -70,7 +77,18 @@ impl Client {
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
-        let peer = peer.into();
+        Self::negotiate(stream, peer.into(), options, None).await
+    }
+
+    async fn negotiate<S>(
+        stream: S,
+        peer: String,
+        options: Options,
+        carrier: Option<AsyncFd<OwnedFd>>,
+    ) -> Result<Self, Error>
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
         let (nonce, _) = Uuid::new_v4().as_u64_pair();
         let mut config = Config::new(&peer, nonce);
         config.greeting_timeout = options.greeting_timeout;
@@ -79,7 +97,9 @@ impl Client {
         let (orders, inbox) = mpsc::unbounded_channel();
         let (events, _) = broadcast::channel(options.event_capacity.max(1));
         let (ready, negotiated) = oneshot::channel();
-        let driver = Driver::new(session, peer.clone(), inbox, events.clone(), ready, options.close_timeout);
+        let passing = carrier.is_some().then(Mutex::default);
+        let driver =
+            Driver::new(session, peer.clone(), inbox, events.clone(), ready, options.close_timeout, carrier);
         let task = Task(tokio::spawn(driver.run(stream)));
         let greeting = negotiated.await.unwrap_or_else(|_| Err(gone(&peer, Effect::None)))?;
         debug!(peer, version = ?greeting.version, "connected");
@@ -93,6 +113,7 @@ impl Client {
             orders,
             next_token: AtomicU64::new(0),
             events,
+            passing,
             task,
         })
     }
@@ -163,6 +184,18 @@ impl Qmp for Client {
         }
         let answer = self.execute_within(command, arguments, self.query_timeout).await;
         answer.map_err(|error| error.with_effect(Effect::None))
+    }
+
+    async fn pass_descriptor(&self, name: &str, descriptor: OwnedFd) -> Result<(), Error> {
+        let Some(passing) = &self.passing else {
+            let why = format!("{name} is not passed: {} is no Unix socket", self.peer);
+            return Err(Error::rejected("getfd", "GenericError", &why));
+        };
+        // QEMU keeps the one that came last.
+        let _alone = passing.lock().await;
+        // A driver that is gone is told by the call.
+        let _ = self.orders.send(Order::Pass(descriptor));
+        self.execute(Getfd { fdname: name.to_owned() }).await.map(drop)
     }
 
     fn events(&self) -> EventStream {

@@ -4,10 +4,17 @@ use serde::{Deserialize, Serialize};
 
 use super::{Nothing, command};
 
+/// Gives a name to the open file that came beside it: [`crate::Qmp::pass_descriptor`] sends both.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Getfd {
+    /// The name.
+    pub fdname: String,
+}
+
 /// Starts to send the machine's state. It answers at once; [`QueryMigrate`] tells how it goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Migrate {
-    /// Where to: `unix:PATH`, ... QEMU connects to it.
+    /// Where to: `unix:PATH`, to which QEMU connects, `fd:NAME`, ...
     pub uri: String,
 }
 
@@ -194,6 +201,7 @@ pub struct MemorySize {
 }
 
 command! {
+    Getfd = "getfd" -> Nothing;
     Migrate = "migrate" -> Nothing;
     MigrateIncoming = "migrate-incoming" -> Nothing;
     MigrateContinue = "migrate-continue" -> Nothing;

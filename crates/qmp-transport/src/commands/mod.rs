@@ -49,7 +49,7 @@ pub use job::{
     JobFinalize, JobInfo, JobStatus, QueryBlockJobs, QueryJobs,
 };
 pub use migration::{
-    MemorySize, Migrate, MigrateCancel, MigrateContinue, MigrateIncoming, MigrateSetCapabilities,
+    Getfd, MemorySize, Migrate, MigrateCancel, MigrateContinue, MigrateIncoming, MigrateSetCapabilities,
     MigrateSetParameters, MigrationCapability, MigrationInfo, MigrationParameters, MigrationRam,
     MigrationStatus, QueryMemorySizeSummary, QueryMigrate, QueryMigrateCapabilities, QueryMigrateParameters,
     XenSaveDevicesState,

@@ -1,9 +1,11 @@
 //! Connecting: what is wrong, and what to do about it.
 
+use std::io::{IoSliceMut, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use xlsnap_qmp_transport::{Client, Effect, Error, Kind, Options, Qmp};
@@ -176,4 +178,83 @@ async fn a_greeting_without_end_is_cut_off() {
     let stream = connect(Script::new().send("{\"QMP\": \"").send("x".repeat(60_000)));
     let error = Client::from_stream(stream, "peer", options).await.unwrap_err();
     assert_eq!((error.kind(), error.effect()), (Kind::TooLarge, Effect::None));
+}
+
+/// What a Unix socket's other end receives: the bytes, and the descriptors beside them.
+fn received(stream: &std::os::unix::net::UnixStream) -> (String, Vec<std::os::fd::OwnedFd>) {
+    let mut bytes = [0; 4096];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut beside = RecvAncillaryBuffer::new(&mut space);
+    let mut buffers = [IoSliceMut::new(&mut bytes)];
+    let count = recvmsg(stream, &mut buffers, &mut beside, RecvFlags::CMSG_CLOEXEC).unwrap().bytes;
+    let descriptors = beside.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+        _ => None,
+    });
+    let descriptors = descriptors.flatten().collect();
+    (String::from_utf8(bytes[..count].to_vec()).unwrap(), descriptors)
+}
+
+#[tokio::test]
+async fn a_descriptor_comes_before_its_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("qmp");
+    let listener = UnixListener::bind(&path).unwrap();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(format!("{GREETING}\n").as_bytes()).unwrap();
+        let (mut open, mut before, mut answered) = (None, String::new(), 0);
+        while answered < 3 {
+            let (text, descriptors) = received(&stream);
+            assert!(!text.is_empty(), "the client left after {before:?}");
+            if let Some(descriptor) = descriptors.into_iter().next() {
+                assert!(!before.contains("getfd"), "{before:?}");
+                open = Some(descriptor);
+            }
+            before.push_str(&text);
+            for line in text.lines().filter(|line| !line.trim().is_empty()) {
+                let asked: serde_json::Value = serde_json::from_str(line).unwrap();
+                if asked["execute"] == "getfd" {
+                    assert_eq!(asked["arguments"], json!({"fdname": "pipe"}));
+                    assert!(open.is_some(), "{before:?}");
+                }
+                stream
+                    .write_all(format!("{}\n", json!({"return": {}, "id": asked["id"]})).as_bytes())
+                    .unwrap();
+                answered += 1;
+            }
+        }
+        std::fs::File::from(open.unwrap()).write_all(b"through it").unwrap();
+    });
+    let client = Client::connect_unix(&path, Options::default()).await.unwrap();
+    let (mut ours, theirs) = std::io::pipe().unwrap();
+    client.pass_descriptor("pipe", theirs.into()).await.unwrap();
+    client.execute_raw("stop", serde_json::Map::new()).await.unwrap();
+    let mut came = String::new();
+    ours.read_to_string(&mut came).unwrap();
+    assert_eq!(came, "through it");
+    server.join().unwrap();
+}
+
+/// Over another stream no descriptor goes, and nothing is sent.
+#[tokio::test]
+async fn another_stream_carries_no_descriptor() {
+    let (ours, theirs) = tokio::io::duplex(4096);
+    let server = tokio::spawn(async move {
+        let mut theirs = BufReader::new(theirs);
+        theirs.write_all(format!("{GREETING}\n").as_bytes()).await.unwrap();
+        let mut line = String::new();
+        theirs.read_line(&mut line).await.unwrap();
+        let asked: serde_json::Value = serde_json::from_str(&line).unwrap();
+        theirs.write_all(format!("{}\n", json!({"return": {}, "id": asked["id"]})).as_bytes()).await.unwrap();
+        line.clear();
+        theirs.read_line(&mut line).await.unwrap();
+        line
+    });
+    let client = Client::from_stream(ours, "a duplex", Options::default()).await.unwrap();
+    let (_ours, theirs) = std::io::pipe().unwrap();
+    let error = client.pass_descriptor("pipe", theirs.into()).await.unwrap_err();
+    assert_eq!((error.kind(), error.effect()), (Kind::Rejected, Effect::None), "{error}");
+    client.close().await;
+    assert_eq!(server.await.unwrap(), "");
 }
