@@ -57,9 +57,10 @@ impl Execution<'_> {
             .filter_map(|step| if let Does::Unlink(layer) = &step.does { Some(layer.clone()) } else { None })
             .collect();
         let done = layers.unlink_all(&files).await;
-        done.into_iter().enumerate().try_for_each(|(at, done)| {
-            self.told_if_another(&steps[at].does, done).map_err(|error| failed(at, error))
-        })
+        for (at, done) in done.into_iter().enumerate() {
+            self.told_if_another(&steps[at].does, done).map_err(|error| failed(at, error))?;
+        }
+        Ok(())
     }
 
     /// How an unlink ended, where a file that is another one now is told and stays.

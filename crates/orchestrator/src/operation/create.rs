@@ -20,7 +20,7 @@ use crate::step::Does;
 use crate::{
     Abilities, Can, CreatePlan, CreateReport, CreateRequest, DiskPlan, DomainRef, Effect, Error, GuestState,
     Inventory, Kind, LayerNote, MemoryPlace, MemoryRequest, MemorySave, NameSwap, Operation, Overlay, Ports,
-    Reversibility, SnapshotAction, Stage,
+    Reversibility, SaveTo, SnapshotAction, Stage,
 };
 
 /// Plans a snapshot, with no effect: a dry run. It asks the store, the guest and the disks.
@@ -151,7 +151,9 @@ impl Creation {
         };
         refuse_overlays(ports, domain, &plan).await?;
         if let Some(wanted) = &request.memory {
-            plan.memory = Some(memory(ports, domain, guest, &plan, wanted, id).await?);
+            let (save, told) = memory(ports, domain, guest, &plan, wanted, id).await?;
+            plan.warnings.extend(told);
+            plan.memory = Some(save);
             plan.warnings.extend(plan::left_out(&plan, &inventory));
         }
         plan.quiesce = plan::quiesce(&domain.name, guest, ports.agent, request, &mut plan.warnings)?;
@@ -249,7 +251,7 @@ impl Creation {
     }
 }
 
-/// Asks how the memory can be saved, and plans it.
+/// Asks how the memory can be saved, and plans it; with what would make the guest stand still for less.
 async fn memory(
     ports: &Ports<'_>,
     domain: &DomainRef,
@@ -257,7 +259,7 @@ async fn memory(
     plan: &CreatePlan,
     request: &MemoryRequest,
     id: Uuid,
-) -> Result<MemorySave, Error> {
+) -> Result<(MemorySave, Option<String>), Error> {
     let was = plan::run_to_save(&domain.name, guest)?;
     let subject = format!("the memory of domain {} cannot be saved", domain.name);
     let file = match &request.place {
@@ -270,7 +272,9 @@ async fn memory(
         from_port(e, format!("how the memory of domain {} can be saved cannot be told", domain.name))
     })?;
     let facts = MemoryFacts { domain: &domain.name, was, survey: &survey, file: file.as_deref(), id };
-    plan::memory(&facts, plan, request)
+    let save = plan::memory(&facts, plan, request)?;
+    let is_chosen = request.way.is_none() && was.runs() && save.to != SaveTo::Inside;
+    Ok((save, survey.mendable.filter(|_| is_chosen)))
 }
 
 /// A file that is there has an owner: after a crash we would take it for the overlay that we meant to make. And a place may lose

@@ -16,6 +16,8 @@ pub struct MemorySurvey {
     pub ways: Vec<MemoryWay>,
     /// The ways that it does not have now, each with why, as a clause ("the host's kernel cannot track writes").
     pub lacking: Vec<(MemoryWay, String)>,
+    /// Why the way with the least pause is lacking where one line mends it, with that line, as a sentence.
+    pub mendable: Option<String>,
     /// How many bytes the memory takes at most, as far as it can be told; 0 if it can't.
     pub needed: u64,
     /// How many bytes are free where the file is to be; `None` where that can't be told.

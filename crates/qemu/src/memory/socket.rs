@@ -22,23 +22,35 @@ pub(super) enum Outlet {
     Listening(Listening),
 }
 
+/// Whether QEMU can be passed a socket. Its end of one that is closed stays with it under [`NAME`].
+pub(super) async fn can_be_passed(qmp: &dyn Qmp) -> Result<bool, PortError> {
+    Ok(passed(qmp).await?.is_ok())
+}
+
+/// A pair of sockets of which QEMU has the other one, or its refusal.
+async fn passed(qmp: &dyn Qmp) -> Result<Result<UnixStream, xlsnap_qmp_transport::Error>, PortError> {
+    let (ours, theirs) = UnixStream::pair().map_err(|e| {
+        PortError::new(PortErrorKind::Failed, Effect::None, "no pair of sockets can be made").with_source(e)
+    })?;
+    match qmp.pass_descriptor(NAME, theirs.into()).await {
+        Ok(()) => Ok(Ok(ours)),
+        Err(error) if error.kind() == Kind::Rejected => Ok(Err(error)),
+        Err(error) => Err(error::of_qmp("QEMU was not given a socket for the memory".into(), error)),
+    }
+}
+
 impl Outlet {
     /// For the save `token`.
     ///
     /// # Cancel safety
     /// Dropped, it leaves QEMU a socket without another end at most.
     pub(super) async fn open(qmp: &dyn Qmp, directory: &Path, token: &str) -> Result<Self, PortError> {
-        let (ours, theirs) = UnixStream::pair().map_err(|e| {
-            PortError::new(PortErrorKind::Failed, Effect::None, "no pair of sockets can be made")
-                .with_source(e)
-        })?;
-        match qmp.pass_descriptor(NAME, theirs.into()).await {
-            Ok(()) => Ok(Self::Passed(ours)),
-            Err(error) if error.kind() == Kind::Rejected => {
+        match passed(qmp).await? {
+            Ok(ours) => Ok(Self::Passed(ours)),
+            Err(error) => {
                 tracing::debug!(%error, "QEMU is given a socket to connect to");
                 Listening::bind(directory, token).map(Self::Listening)
             }
-            Err(error) => Err(error::of_qmp("QEMU was not given a socket for the memory".into(), error)),
         }
     }
 

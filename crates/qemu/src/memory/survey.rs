@@ -13,7 +13,7 @@ use xlsnap_qmp_transport::{Command, Kind, Qmp, QmpExt};
 use xlsnap_types::model::MemoryWay;
 
 use super::settings::{self, BACKGROUND, SWITCHOVER};
-use super::{faults, migration};
+use super::{faults, migration, socket};
 use crate::error;
 
 /// The ways, the one with the least pause first.
@@ -64,7 +64,9 @@ pub(crate) async fn of(qmp: &dyn Qmp, known: &Known<'_>) -> Result<MemorySurvey,
         Some(why) => no_way(&why),
         None => {
             let mut survey = MemorySurvey::default();
-            let other_user = known.pid.or(known.listener).and_then(of_another_user);
+            let user = known.pid.or(known.listener).and_then(another_user);
+            let is_passed = user.is_none() || socket::can_be_passed(qmp).await?;
+            let other_user = user.filter(|_| !is_passed).map(cannot_reach);
             for way in WAYS {
                 let fault = faults::fault(qmp, way).await?;
                 let lacks = match way {
@@ -74,6 +76,9 @@ pub(crate) async fn of(qmp: &dyn Qmp, known: &Known<'_>) -> Result<MemorySurvey,
                     MemoryWay::Background => background(qmp, &status, &capabilities).await?,
                     _ => of_stopped(way, &status, &capabilities),
                 };
+                if way == MemoryWay::Background && lacks.is_some() {
+                    survey.mendable = user.filter(|_| is_passed).and_then(may_not_track);
+                }
                 match lacks {
                     None => survey.ways.push(way),
                     Some(why) => survey.lacking.push((way, why)),
@@ -155,13 +160,30 @@ fn inside(known: &Known<'_>) -> Option<String> {
     known.no_inside.map(str::to_owned)
 }
 
-/// Why QEMU cannot send its memory to a socket that only we, and root, can reach.
-fn of_another_user(pid: u32) -> Option<String> {
+/// The user that a QEMU runs as, if that is neither root nor ours.
+fn another_user(pid: u32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let theirs = effective_user(&status)?;
     let ours = rustix::process::geteuid().as_raw();
-    (theirs != 0 && theirs != ours)
-        .then(|| format!("QEMU runs as the user {theirs}, who cannot reach the socket that takes the memory"))
+    (theirs != 0 && theirs != ours).then_some(theirs)
+}
+
+/// Why QEMU cannot send its memory to a socket that only we, and root, can reach; one that it is passed it need not reach.
+fn cannot_reach(user: u32) -> String {
+    format!(
+        "QEMU runs as the user {user}, who cannot reach the socket that takes the memory, and its monitor carries no descriptors"
+    )
+}
+
+/// What keeps a user without privileges from tracking a guest's writes, and what lets it (userfaultfd(2)).
+fn may_not_track(user: u32) -> Option<String> {
+    let allowed = fs::read_to_string("/proc/sys/vm/unprivileged_userfaultfd").ok()?;
+    (allowed.trim() == "0").then(|| {
+        format!(
+            "the memory cannot be saved in the background, so that the guest stands still for longer: QEMU runs as the user {user}, \
+             who may not track its writes; to let every user do that: sysctl -w vm.unprivileged_userfaultfd=1"
+        )
+    })
 }
 
 /// Of `/proc/PID/status` (proc_pid_status(5)): the second of `Uid`.
@@ -250,7 +272,7 @@ mod tests {
     fn a_qemu_of_another_user_cannot_reach_our_socket() {
         assert_eq!(effective_user("Name:\tqemu\nUid:\t64055\t64056\t64055\t64055\n"), Some(64056));
         assert_eq!(effective_user("Name:\tqemu\n"), None);
-        assert_eq!(of_another_user(std::process::id()), None);
+        assert_eq!(another_user(std::process::id()), None);
     }
 
     #[tokio::test]

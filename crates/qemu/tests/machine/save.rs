@@ -219,13 +219,12 @@ async fn a_storage_daemon_has_no_memory() {
 }
 
 #[tokio::test]
-async fn a_path_that_is_too_long_is_refused() {
+async fn a_save_that_cannot_begin_changes_nothing() {
     let rig = Rig::new();
     let machine = rig.started().await;
     let save = MemorySave { token: "x".repeat(100), ..rig.save(MemoryWay::Stopped) };
     let error = begins(&machine, &save).await.unwrap_err();
     assert_eq!(error.kind, PortErrorKind::Refused);
-    assert!(error.to_string().contains("107"), "{error}");
     let nowhere = to_file("/nowhere/at/all/x.save", MemoryWay::Stopped, Compression::None);
     for to in [SaveTo::Inside, nowhere] {
         let save = MemorySave { to: to.clone(), ..rig.save(MemoryWay::Stopped) };

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes, BytesMut};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde_json::{Map, Value};
-use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
+use tokio::net::UnixStream;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tracing::{debug, warn};
 
@@ -53,7 +53,7 @@ pub(super) struct Driver {
     waiting: HashMap<CallId, Waiting>,
     close_timeout: Duration,
     /// The socket once more, where it is one that carries descriptors.
-    carrier: Option<AsyncFd<OwnedFd>>,
+    carrier: Option<UnixStream>,
     /// What is to be sent beside the next message.
     descriptors: VecDeque<OwnedFd>,
 }
@@ -66,7 +66,7 @@ impl Driver {
         events: broadcast::Sender<Event>,
         ready: oneshot::Sender<Result<Greeting, Error>>,
         close_timeout: Duration,
-        carrier: Option<AsyncFd<OwnedFd>>,
+        carrier: Option<UnixStream>,
     ) -> Self {
         Self {
             session,
@@ -279,14 +279,14 @@ async fn write_or_flush<W: AsyncWrite + Unpin>(writer: &mut W, bytes: &[u8]) -> 
 }
 
 /// Sends a descriptor, beside a byte that means nothing between two messages. Cancel safe.
-async fn pass(carrier: Option<&AsyncFd<OwnedFd>>, descriptor: Option<&OwnedFd>) -> std::io::Result<()> {
+async fn pass(carrier: Option<&UnixStream>, descriptor: Option<&OwnedFd>) -> std::io::Result<()> {
     let (Some(carrier), Some(descriptor)) = (carrier, descriptor) else { return Ok(()) };
     let descriptors = [descriptor.as_fd()];
-    let send = |socket: &OwnedFd| {
+    let send = || {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut beside = SendAncillaryBuffer::new(&mut space);
         beside.push(SendAncillaryMessage::ScmRights(&descriptors));
-        let sent = sendmsg(socket, &[IoSlice::new(b"\n")], &mut beside, SendFlags::NOSIGNAL)?;
+        let sent = sendmsg(carrier, &[IoSlice::new(b"\n")], &mut beside, SendFlags::NOSIGNAL)?;
         if sent == 0 { Err(std::io::ErrorKind::WriteZero.into()) } else { Ok(()) }
     };
     carrier.async_io(Interest::WRITABLE, send).await

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
-use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
 use tokio::sync::{Mutex, broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -38,7 +38,7 @@ pub struct Client {
     next_token: AtomicU64,
     events: broadcast::Sender<crate::Event>,
     /// Held while a descriptor is on its way to its `getfd`, if this connection carries any.
-    passing: Option<Mutex<()>>,
+    passing: Option<Box<Mutex<()>>>,
     task: Task,
 }
 
@@ -61,7 +61,8 @@ impl Client {
         let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
         let bound = stream.peer_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned));
         // One that cannot be watched once more carries no descriptors, and all else.
-        let carrier = stream.as_fd().try_clone_to_owned().and_then(AsyncFd::new).ok();
+        let again = stream.as_fd().try_clone_to_owned().map(std::os::unix::net::UnixStream::from);
+        let carrier = again.and_then(UnixStream::from_std).ok();
         let client = Self::negotiate(stream, path.display().to_string(), options, carrier).await?;
         Ok(Self { peer_pid: pid.and_then(|pid| u32::try_from(pid).ok()), peer_path: bound, ..client })
     }
@@ -84,7 +85,7 @@ impl Client {
         stream: S,
         peer: String,
         options: Options,
-        carrier: Option<AsyncFd<OwnedFd>>,
+        carrier: Option<UnixStream>,
     ) -> Result<Self, Error>
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
@@ -97,7 +98,7 @@ impl Client {
         let (orders, inbox) = mpsc::unbounded_channel();
         let (events, _) = broadcast::channel(options.event_capacity.max(1));
         let (ready, negotiated) = oneshot::channel();
-        let passing = carrier.is_some().then(Mutex::default);
+        let passing = carrier.is_some().then(Box::default);
         let driver =
             Driver::new(session, peer.clone(), inbox, events.clone(), ready, options.close_timeout, carrier);
         let task = Task(tokio::spawn(driver.run(stream)));

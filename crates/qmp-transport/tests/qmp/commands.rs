@@ -173,6 +173,7 @@ fn samples() -> Vec<(&'static str, Map<String, Value>)> {
         }),
         sample(BlockExportDel { id: text("e"), mode: Some(RemovalMode::Hard) }),
         sample(BlockExportDel { id: text("e"), mode: Some(RemovalMode::Safe) }),
+        sample(Getfd { fdname: text("m") }),
         sample(Migrate { uri: text("unix:/m") }),
         sample(MigrateIncoming { uri: text("unix:/m"), exit_on_error: None }),
         sample(MigrateContinue { state: MigrationStatus::PreSwitchover }),

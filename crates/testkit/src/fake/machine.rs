@@ -191,6 +191,7 @@ impl Memory for FakeBackend {
                     MemoryWay::Internal,
                 ],
                 lacking: vec![(MemoryWay::Toolstack, "there is no toolstack".to_owned())],
+                mendable: None,
                 needed: 4096,
                 free: Some(1 << 30),
                 place: Can::Yes,
