@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod check;
+pub mod chroots;
 pub mod ci;
 pub mod e2e;
 pub mod fuzz;

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{Echo, Seed, bench, check, ci, e2e, fuzz, package, record, sanitize, test, tidy, xen_lab};
+use xtask::{
+    Echo, Seed, bench, check, chroots, ci, e2e, fuzz, package, record, sanitize, test, tidy, xen_lab,
+};
 
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask", about = "The project's chores", arg_required_else_help = true)]
@@ -101,11 +103,17 @@ enum Chore {
         #[arg(long, conflicts_with = "install")]
         deb: bool,
     },
-    /// Make the Debian packages, then install, use, upgrade and purge them in a minimal Debian of each release (ci/chroot). Root is needed.
+    /// Try in a minimal Debian 12 and 13 what people do first: install, use, upgrade and purge the Debian packages; and with the Rust of this
+    /// machine set up, run the README's commands (of the second a few tests) and `cargo install`. Root is needed.
     Chroots {
-        /// In this release only.
-        #[arg(value_parser = ["bookworm", "trixie"])]
-        release: Option<String>,
+        /// In this release only (12 and 13 do too).
+        release: Option<chroots::Release>,
+        /// Nothing but this.
+        #[arg(long, value_enum, value_name = "PART")]
+        only: Option<chroots::Part>,
+        /// Run the README's second command whole, which is all of CI: most of an hour in each release.
+        #[arg(long)]
+        tests: bool,
     },
     /// A real Xen host in an emulated machine (ci/xen-lab): build it, boot it, run the scenarios, end it.
     XenLab {
@@ -171,7 +179,9 @@ fn main() -> ExitCode {
         Chore::Package { deb: true, .. } => package::deb(Echo::All),
         Chore::Package { install: true, .. } => package::install(Echo::All),
         Chore::Package { .. } => package::package(Echo::All),
-        Chore::Chroots { release } => package::chroots(release.as_deref(), Echo::All),
+        Chore::Chroots { release, only, tests } => {
+            chroots::chroots(&chroots::Options { release, only, tests }, Echo::All)
+        }
         Chore::XenLab { xen, only } => match only {
             None => xen_lab::run(xen, &[], Echo::All),
             Some(XenLab::Build) => xen_lab::build(xen, Echo::All),
@@ -224,5 +234,32 @@ mod tests {
         assert_eq!(lab_of("--xen 4.20 run off pv-memory").unwrap(), run("4.20", &["off", "pv-memory"]));
         let refused = lab_of("--xen 4.18").unwrap_err().to_string();
         assert!(refused.contains("4.17, 4.20"), "{refused}");
+    }
+
+    /// Where `line` tries what.
+    fn chroots_of(line: &str) -> Result<chroots::Options, clap::Error> {
+        let words = ["xtask", "chroots"].into_iter().chain(line.split_whitespace());
+        match Arguments::try_parse_from(words)?.chore {
+            Chore::Chroots { release, only, tests } => Ok(chroots::Options { release, only, tests }),
+            _ => panic!("{line} tries nothing in a minimal Debian"),
+        }
+    }
+
+    #[test]
+    fn a_release_of_debian_has_a_name_and_a_number() {
+        use chroots::{Options, Part, Release};
+        assert_eq!(chroots_of("").unwrap(), Options::default());
+        for (line, release) in [
+            ("bookworm", Release::Bookworm),
+            ("12", Release::Bookworm),
+            ("trixie", Release::Trixie),
+            ("13", Release::Trixie),
+        ] {
+            assert_eq!(chroots_of(line).unwrap(), Options { release: Some(release), ..Options::default() });
+        }
+        let asked = Options { release: Some(Release::Trixie), only: Some(Part::Checkout), tests: true };
+        assert_eq!(chroots_of("13 --only checkout --tests").unwrap(), asked);
+        let refused = chroots_of("11").unwrap_err().to_string();
+        assert!(refused.contains("bookworm, trixie"), "{refused}");
     }
 }

@@ -181,29 +181,6 @@ fn as_library(echo: Echo, deb: &Path) -> Done {
     remove(&unpacked)
 }
 
-/// The releases of Debian in which the packages are tried.
-const RELEASES: [&str; 2] = ["bookworm", "trixie"];
-
-/// Makes the Debian packages, and installs, uses, upgrades and purges them in a minimal Debian of each release, as `ci/chroot` does.
-///
-/// # Errors
-/// What building says, or `ci/chroot`, which names the line.
-pub fn chroots(only: Option<&str>, echo: Echo) -> Done {
-    ci::setup(&["chroot"])?;
-    // Those of an older version would be tried too.
-    let packages = target().join("debian");
-    if packages.exists() {
-        remove(&packages)?;
-    }
-    deb(echo)?;
-    for release in RELEASES.iter().filter(|release| only.is_none_or(|only| only == **release)) {
-        let mut chroot = command("ci/chroot", [release]);
-        chroot.arg(&packages).arg(target().join("chroots"));
-        run(echo, chroot)?;
-    }
-    Ok(())
-}
-
 fn cannot(what: &str, e: &dyn std::fmt::Display) -> Failure {
     Failure(format!("{what}: {e}"))
 }
