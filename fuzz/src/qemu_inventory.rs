@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use serde_json::{Map, Value};
-use xlsnap_orchestrator::{Disks, Effect, PortError};
+use xlsnap_orchestrator::{Disks, Effect, ImageFile, PortError};
 use xlsnap_qemu::{Description, DiskSpec, Live};
 use xlsnap_qemu_img::Program;
 use xlsnap_qmp_transport::{Error, EventStream, Qmp};
@@ -79,7 +79,7 @@ pub(crate) struct Nowhere;
 
 #[async_trait]
 impl Description for Nowhere {
-    async fn set_image(&self, _: &DiskName, _: &str, _: &ImageFormat) -> Result<(), PortError> {
+    async fn set_images(&self, _: &[(DiskName, ImageFile)]) -> Result<(), PortError> {
         unreachable!("nothing is described")
     }
 }
