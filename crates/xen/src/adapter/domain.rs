@@ -124,7 +124,8 @@ impl XlDomain {
     /// The domain as it runs now; `None` while it is off.
     ///
     /// # Errors
-    /// [`PortErrorKind::Unreachable`] when xenstored cannot be asked; [`PortErrorKind::Refused`] when two domains have its uuid.
+    /// [`xlsnap_orchestrator::PortErrorKind::Unreachable`] when xenstored cannot be asked;
+    /// [`xlsnap_orchestrator::PortErrorKind::Refused`] when two domains have its uuid.
     ///
     /// # Cancel safety
     /// It only looks.
