@@ -29,6 +29,7 @@ const MISSING: &[(&str, &[&[&str]])] = &[
 
 const OF_A_GUEST: &[&str] = &[
     "cont",
+    "getfd",
     "human-monitor-command",
     "migrate",
     "migrate-continue",
