@@ -320,38 +320,33 @@ pub(crate) enum Free {
 
 /// Unlinks a regular file that no process has open, if it is the planned one; durably.
 pub(crate) fn unlink(layer: &LayerFile, free: Free) -> Result<(), PortError> {
-    let Some(path) = removable(layer)? else { return Ok(()) };
-    // Xen's disks have no locks, and a program that only reads would lose what it reads.
-    if let Some(holder) = revertible::users(&layer.file).first() {
-        return Err(held(layer, holder));
-    }
-    // What the file took is freed when its last descriptor is closed.
-    let open = (free == Free::Soon).then(|| File::open(path).ok()).flatten();
-    let gone = std::fs::remove_file(path).and_then(|()| sync_directory(path));
-    // Where no thread can be made it is closed here.
-    if let Some(open) = open {
-        drop(std::thread::Builder::new().spawn(|| drop(open)));
-    }
-    unlinked(layer, gone)
+    unlink_all(std::slice::from_ref(layer), free, |_| None).into_iter().collect()
 }
 
-/// Unlinks several as [`unlink`] does, in this order and up to the first that stays, with one look at what all processes have open.
-/// `used` tells why one is not unlinked whatever it is.
+/// Unlinks several so, in this order and up to the first that stays, with one look at what all processes have open. `used` tells why
+/// one is not unlinked whatever it is.
 pub(crate) fn unlink_all(
     layers: &[LayerFile],
+    free: Free,
     used: impl Fn(&LayerFile) -> Option<PortError>,
 ) -> Vec<Result<(), PortError>> {
     let files: Vec<&str> = layers.iter().map(|layer| layer.file.as_str()).collect();
+    // Xen's disks have no locks, and a program that only reads would lose what it reads.
     let users = revertible::users_of_each(&files);
     let mut done: Vec<Result<(), PortError>> = Vec::with_capacity(layers.len());
-    let mut directories: BTreeMap<&Path, usize> = BTreeMap::new();
+    let mut last_of: BTreeMap<&Path, usize> = BTreeMap::new();
+    // What a file took is freed when its last descriptor is closed.
+    let mut open = Vec::new();
     for (layer, users) in layers.iter().zip(users) {
         let unlinked =
             used(layer).map_or_else(|| removable(layer), Err).and_then(|path| match (path, users.first()) {
                 (None, _) => Ok(()),
-                (Some(_), Some(holder)) => Err(held(layer, holder)),
+                (Some(_), Some(holder)) => {
+                    Err(stays(layer, PortErrorKind::Busy, &format!("{holder} has it open")))
+                }
                 (Some(path), None) => {
-                    directories.insert(directory(path), done.len());
+                    open.extend((free == Free::Soon).then(|| File::open(path).ok()).flatten());
+                    last_of.insert(directory(path), done.len());
                     unlinked(layer, std::fs::remove_file(path))
                 }
             });
@@ -362,10 +357,14 @@ pub(crate) fn unlink_all(
         }
     }
     // A directory is flushed once, after the last of its files.
-    for (directory, last) in directories {
+    for (directory, last) in last_of {
         if done[last].is_ok() {
             done[last] = unlinked(&layers[last], File::open(directory).and_then(|open| open.sync_all()));
         }
+    }
+    // Where no thread can be made they are closed here.
+    if !open.is_empty() {
+        drop(std::thread::Builder::new().spawn(|| drop(open)));
     }
     done
 }
@@ -393,16 +392,8 @@ fn stays(layer: &LayerFile, kind: PortErrorKind, why: &str) -> PortError {
     PortError::new(kind, Effect::None, message)
 }
 
-fn held(layer: &LayerFile, holder: &str) -> PortError {
-    stays(layer, PortErrorKind::Busy, &format!("{holder} has it open"))
-}
-
 fn directory(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new("/"))
-}
-
-fn sync_directory(path: &Path) -> std::io::Result<()> {
-    File::open(directory(path))?.sync_all()
 }
 
 /// How an unlink ended: a file that is gone meanwhile is unlinked.

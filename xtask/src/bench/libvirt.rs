@@ -22,8 +22,14 @@ pub(super) struct Libvirt {
 }
 
 impl Libvirt {
+    /// Whether there is one to compare with; where there is none, that is told.
     pub(super) fn is_installed() -> bool {
-        ["libvirtd", "virsh"].iter().all(|program| run(Command::new(program).arg("--version")).is_ok())
+        let is_there =
+            ["libvirtd", "virsh"].iter().all(|program| run(Command::new(program).arg("--version")).is_ok());
+        if !is_there {
+            eprintln!("libvirt is not installed: not compared with it (ci/setup libvirt)");
+        }
+        is_there
     }
 
     /// Starts both below `home`, with disks `vda` and `vdb`.

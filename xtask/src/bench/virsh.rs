@@ -12,7 +12,6 @@ use crate::Failure;
 /// as new files on top of them. So both are measured; what a round made is deleted after it.
 pub(super) fn virsh(bench: &Bench) -> Result<Vec<Line>, Failure> {
     if !Libvirt::is_installed() {
-        eprintln!("libvirt is not installed: not compared with it (ci/setup libvirt)");
         return Ok(Vec::new());
     }
     let (ours, theirs) = (scratch()?, scratch()?);

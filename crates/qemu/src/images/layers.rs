@@ -8,7 +8,7 @@ use xlsnap_orchestrator::{
 use xlsnap_types::model::DiskName;
 
 use super::{Images, same_file};
-use crate::layers;
+use crate::layers::{self, Free};
 
 #[async_trait]
 impl Layers for Images {
@@ -78,7 +78,7 @@ impl Layers for Images {
             let message = format!("{} takes the writes of disk {}", layer.file, user.name);
             Some(PortError::new(PortErrorKind::Busy, Effect::None, message))
         };
-        layers::unlink_all(layers, used)
+        layers::unlink_all(layers, Free::Now, used)
     }
 
     async fn swap(&self, disk: &DiskName, to: &LayerFile) -> Result<(), PortError> {

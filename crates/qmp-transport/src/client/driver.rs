@@ -99,10 +99,10 @@ impl Driver {
                 break;
             }
             // A descriptor goes between two messages, before the one that was given after it.
-            let passes = unwritten.is_empty() && !self.descriptors.is_empty();
-            if unwritten.is_empty() && !passes {
+            if unwritten.is_empty() && self.descriptors.is_empty() {
                 unwritten = self.transmit();
             }
+            let passes = unwritten.is_empty() && !self.descriptors.is_empty();
             if closing.is_some() && unwritten.is_empty() && self.session.unanswered() == 0 {
                 break;
             }
