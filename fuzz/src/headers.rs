@@ -73,6 +73,15 @@ impl<F: Fn(&Path) -> Option<String> + Send + Sync> QemuImg for Headers<F> {
         only_looked_at()
     }
 
+    async fn copy(
+        &self,
+        _image: &Image,
+        _to: &Image,
+        _done: &(dyn Fn(f64) + Send + Sync),
+    ) -> Result<(), Error> {
+        only_looked_at()
+    }
+
     async fn rebase(
         &self,
         _image: &Image,

@@ -16,7 +16,7 @@ use xlsnap_conf_store::Record;
 
 use crate::journal::Journal;
 use crate::session::{Session, chain};
-use crate::step::{Does, Stage, Step};
+use crate::step::{Does, Stage, Step, gives_up_guest};
 use crate::{
     Effect, Error, Inventory, Kind, Ports, SavedMemory, SnapshotAction, StoppedGuest, UnfinishedMemory,
 };
@@ -130,13 +130,11 @@ impl<'e> Execution<'e> {
             if last_wish.is_some_and(|last| at <= last) && self.is_interrupted() {
                 return Err(fault(interrupted(Effect::None), None, None));
             }
-            // Whether a guest was reset looking cannot tell, when its disks go back without one.
-            let resets = stage.any(|does| *does == Does::ResetGuest)
-                && stages.iter().any(|stage| stage.any(|does| matches!(does, Does::SwapTop { .. })));
+            let is_told = stages.iter().any(|stage| stage.any(Does::makes_top)) && gives_up_guest(stages, at);
             // From here on a guest may write to new files, which cannot be told from what they hold.
             let resumes = stage.any(|does| matches!(does, Does::ResumeGuest | Does::RunOn(_)))
                 && stages.iter().any(|stage| stage.any(|does| matches!(does, Does::SwapNames(_))));
-            if resets || resumes || stage.any(Does::flushes) {
+            if is_told || resumes || stage.any(Does::flushes) {
                 journal.at = at;
                 if let Err(e) = self.flush(journal, stages).await {
                     let error =
@@ -153,8 +151,8 @@ impl<'e> Execution<'e> {
             } else {
                 let done = steps.run(stage, self.stage(stage)).await;
                 // Once more, as with the commit itself: each of these may be done again.
-                if done.is_err() && committed.is_some_and(|commit| at > commit) && stage.any(Does::is_tidying)
-                {
+                let may_be_again = |does: &Does| does.is_tidying() || matches!(does, Does::DeleteInside(_));
+                if done.is_err() && committed.is_some_and(|commit| at > commit) && stage.any(may_be_again) {
                     self.stage(stage).await
                 } else {
                     done

@@ -216,6 +216,9 @@ impl LayerTree {
     pub(crate) fn add(&mut self, top: &NewTop) {
         let base = match &top.made {
             MadeTop::Overlay(overlay) => return self.add_overlay(overlay),
+            MadeTop::Copy(copy) if copy.whole.is_some() => {
+                self.get(&copy.from.file).map_or(Below::Nothing, |node| node.layer.base.clone())
+            }
             MadeTop::Copy(_) => Below::Nothing,
         };
         self.add_new(top.file(), top.virtual_size(), base);

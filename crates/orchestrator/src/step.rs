@@ -297,6 +297,10 @@ pub enum Does {
         undo: Vec<UndoPoint>,
         /// The memory of the guest that is given up for it, if it was saved and a process can be started with it.
         safety: Option<MemoryMeta>,
+        /// The new images of the disks that were given copies of the images which hold their part: what they wrote to before is as it
+        /// was.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        copies: Vec<LayerFile>,
     },
     /// Makes the process let go of its disks.
     Release,
@@ -517,6 +521,25 @@ pub enum Expected {
     Named(Vec<NameSwap>),
 }
 
+/// Whether what a guest holds in memory is lost with the stage `at`, its process is known to be gone, or another one is there from then on.
+/// Looking afterwards cannot tell that, where disks go back without a mark of theirs, so that the journal says how far the list is.
+pub(crate) fn gives_up_guest(stages: &[Stage], at: usize) -> bool {
+    let ended = at
+        .checked_sub(1)
+        .is_some_and(|before| stages[before].any(|does| matches!(does, Does::EndProcess(_))));
+    ended
+        || stages[at].any(|does| {
+            matches!(
+                does,
+                Does::ResetGuest
+                    | Does::EndProcess(_)
+                    | Does::Start { .. }
+                    | Does::Restore { .. }
+                    | Does::Load { .. }
+            )
+        })
+}
+
 impl Does {
     /// Whether the journal has to say how far the list is before this step: looking afterwards cannot tell.
     pub(crate) fn flushes(&self) -> bool {
@@ -528,9 +551,16 @@ impl Does {
     pub(crate) fn has_no_way_back(&self) -> bool {
         match self {
             Self::Apply { undo, .. } => undo.is_none(),
-            Self::Load { undo, .. } => undo.is_empty(),
+            Self::Load { inside, undo, copies, .. } => !inside.disks.iter().all(|disk| {
+                undo.iter().any(|point| point.disk == *disk) || copies.iter().any(|copy| copy.disk == *disk)
+            }),
             _ => false,
         }
+    }
+
+    /// Whether it makes a new image for a disk, which then leaves the one that it writes to as it is.
+    pub(crate) fn makes_top(&self) -> bool {
+        matches!(self, Self::MakeLayer(_) | Self::CopyOut(_))
     }
 
     /// Whether it is a step on layers that no snapshot needs any more. Each may be done again, in the order of the list.

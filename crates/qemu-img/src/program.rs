@@ -310,6 +310,10 @@ impl QemuImg for Program {
         self.convert_snapshot(image, snapshot, to, done).await
     }
 
+    async fn copy(&self, image: &Image, to: &Image, done: &(dyn Fn(f64) + Send + Sync)) -> Result<(), Error> {
+        self.copy_whole(image, to, done).await
+    }
+
     async fn rebase(
         &self,
         image: &Image,

@@ -183,6 +183,15 @@ pub trait QemuImg: Send + Sync {
         done: &(dyn Fn(f64) + Send + Sync),
     ) -> Result<(), Error>;
 
+    /// Writes the image `to` as a copy of `image` as it is, durably, with all the snapshots inside it and what they hold; a file system that
+    /// can has both share their data. Both stand on the same image. `image` may be open below another one. What `to` held is lost; a
+    /// future that is dropped ends it half-way. `done` is told which part of it is done, from 0 to 1.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Unsupported`] for an image that has its data in another file, and for one in another directory that stands on what is
+    /// no local file of a known format.
+    async fn copy(&self, image: &Image, to: &Image, done: &(dyn Fn(f64) + Send + Sync)) -> Result<(), Error>;
+
     /// Writes into `image` what is read through it from the images below it, down to `below`, on which it stands afterwards; without
     /// one it stands on nothing. Its content stays the same. All data is on the disk before the header changes, so that `image` is right
     /// whenever this ends, and it may be done again; a future that is dropped ends it half-way. `done` is told which part of it is done,

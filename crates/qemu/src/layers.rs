@@ -239,7 +239,7 @@ pub(crate) async fn copy_out(
     copy: &CopyOut,
     progress: &dyn Progress,
 ) -> Result<(), PortError> {
-    let CopyOut { from, snapshot, to, virtual_size } = copy;
+    let CopyOut { from, snapshot, to, virtual_size, whole } = copy;
     let about = format!(
         "disk {}: the snapshot {} was not copied out of {} into {}",
         from.disk, snapshot.name, from.file, to.file
@@ -260,11 +260,15 @@ pub(crate) async fn copy_out(
         }
         Err(source) => return Err(failed(PortErrorKind::Failed, Effect::None, source)),
     }
-    let total = *virtual_size;
+    let total = whole.unwrap_or(*virtual_size);
     progress.bytes(0, Some(total));
     let done = |part: f64| progress.bytes((part * total as f64) as u64, Some(total));
-    let meant = SnapshotRef { name: snapshot.name.clone(), id: Some(snapshot.id.clone()) };
-    let copied = qemu_img.copy_snapshot(&image(from), &meant, &image(to), &done).await;
+    let copied = if whole.is_some() {
+        qemu_img.copy(&image(from), &image(to), &done).await
+    } else {
+        let meant = SnapshotRef { name: snapshot.name.clone(), id: Some(snapshot.id.clone()) };
+        qemu_img.copy_snapshot(&image(from), &meant, &image(to), &done).await
+    };
     copied.map_err(|e| {
         let mut error = error::of_qemu_img(about.clone(), e);
         error.effect = Effect::Unknown;

@@ -75,6 +75,7 @@ macro_rules! behaviour_suite {
             an_external_creation_cut_short_is_brought_to_an_end
             memory_goes_to_a_file_and_comes_back
             memory_goes_inside_and_comes_back
+            memory_inside_a_left_image_comes_back
             memory_of_a_domain_that_is_off_is_refused
             a_memory_file_is_never_made_over_a_file
             a_spoilt_memory_file_changes_nothing

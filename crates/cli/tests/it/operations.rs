@@ -59,6 +59,8 @@ macro_rules! operations {
                 revert_external_live: Runs, ["create web a --external vda,vdb --no-keep-name", "write"], "revert web a";
                 revert_external_kept_live: Runs, ["create web a --external vda,vdb --keep-name", "write"], "revert web a";
                 revert_memory_live: Runs, ["create web a --memory", "write"], "revert web a";
+                revert_inside_left_live: Runs, ["create web a --memory=internal", "write",
+                    "create web b --external vda,vdb --no-keep-name", "write"], "revert web a";
                 delete_live: Runs, ["create web a", "write", "create web b", "write"], "delete web a";
                 delete_leaf_live: Runs, ["create web a --external vda,vdb --no-keep-name", "write"], "delete web a";
                 delete_leaf_kept_live: Runs, ["create web a --external vda,vdb --keep-name", "write"], "delete web a";

@@ -190,7 +190,7 @@ impl LayerFacts {
         let layers = ports.layers.need(about)?;
         let chain = self.tree.chain(&copy.from.file);
         let data: u64 = chain.iter().map(|node| node.layer.bytes).fold(0, u64::saturating_add);
-        let needed = data.min(copy.virtual_size);
+        let needed = copy.whole.unwrap_or(data.min(copy.virtual_size));
         let room = layers.room(&copy.to.file).await;
         let room = room.map_err(|e| from_port(e, format!("the room for {} cannot be told", copy.to.file)))?;
         if room >= needed {

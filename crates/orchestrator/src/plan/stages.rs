@@ -291,12 +291,20 @@ pub(crate) fn reverting_stages(domain: Uuid, revert: &Reverting) -> Vec<Stage> {
             list.one(Does::Restore { memory: memory.clone(), run: *run });
         }
         RevertWay::Load { inside, run } => {
-            list.each(revert.was.is_none().then_some(Does::Start { run: Run::Waits }));
+            let is_new = !revert.tops.is_empty();
+            if is_new {
+                list.each(revert.was.is_some().then(ended));
+                list.name(&revert.names, false);
+                list.side_by_side(adopt());
+            }
+            list.each((is_new || revert.was.is_none()).then_some(Does::Start { run: Run::Waits }));
             list.one(Does::Load {
                 inside: inside.clone(),
                 run: *run,
                 undo: revert.points.clone(),
-                safety: revert.safety.clone(),
+                // A process that was ended for it is started with that again.
+                safety: revert.safety.clone().filter(|_| !is_new),
+                copies: revert.images(),
             });
         }
     }
@@ -311,6 +319,7 @@ pub(crate) fn reverting_stages(domain: Uuid, revert: &Reverting) -> Vec<Stage> {
         list.one(Does::Commit);
         list.side_by_side(points().map(Does::DropUndo));
     }
+    list.each(revert.copied.iter().cloned().map(Does::DeleteInside));
     list.stages.extend(Stage::gathered(revert.tidying.clone()));
     list.stages
 }

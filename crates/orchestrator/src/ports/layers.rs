@@ -109,7 +109,7 @@ pub struct Merge {
     pub token: String,
 }
 
-/// Copies what a snapshot inside a layer holds into an image of its own.
+/// Copies what a snapshot inside a layer holds into an image of its own, or the layer with all that is inside it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CopyOut {
     /// The layer.
@@ -120,6 +120,10 @@ pub struct CopyOut {
     pub to: LayerFile,
     /// The size of the disk in it, in bytes.
     pub virtual_size: u64,
+    /// The bytes that the layer takes, where it is copied as it is: the snapshots inside it hold a guest's memory, too, and what it
+    /// stands on the copy stands on. `None` for a copy of what one snapshot holds on the disk, which stands on nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole: Option<u64>,
 }
 
 /// Copies into a layer what is read through it from the layers below, down to one that it stands on afterwards.
@@ -208,8 +212,8 @@ pub trait Layers: Send + Sync {
     /// the layer stands on what it stood on, if it was not done.
     async fn park_stream(&self, stream: &Stream) -> Result<bool, PortError>;
 
-    /// Copies a snapshot out into a new image, durably, with the access of the layer and for no other user. A process may have the
-    /// layer open below another one.
+    /// Copies a snapshot out into a new image, or the whole layer ([`CopyOut::whole`]), durably, with the access of the layer and for no other
+    /// user. A process may have the layer open below another one.
     ///
     /// # Errors
     /// [`crate::PortErrorKind::AlreadyExists`] when something has the new image's name: nothing is overwritten. After another error

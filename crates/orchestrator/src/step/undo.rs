@@ -417,15 +417,14 @@ impl Planner<'_> {
         self.any(|does| match does {
             Does::EndProcess(ended) => ended.was.is_some() && !self.was_not_ended(),
             Does::Release => !self.is_on(),
-            Does::Load { safety, .. } => !self.was_off() && (safety.is_some() || !self.is_on()),
+            Does::Load { safety, .. } => !self.is_started_for_it() && (safety.is_some() || !self.is_on()),
             _ => false,
         })
     }
 
-    /// Whether the domain was off, and started only to load what is inside its images.
-    fn was_off(&self) -> bool {
+    /// Whether a process was started only to load what is inside the images: the domain was off, or its own was ended before.
+    fn is_started_for_it(&self) -> bool {
         self.any(|does| matches!(does, Does::Start { .. }))
-            && !self.any(|does| matches!(does, Does::EndProcess(_)))
     }
 
     /// Whether the process that was to be ended is still there.
@@ -479,7 +478,7 @@ impl Planner<'_> {
         let applied = (!applied.is_empty()).then_some((When::InTurn, applied));
         let in_turn = |does| (When::InTurn, vec![does]);
         let ended = || in_turn(Does::EndProcess(Ended { was: None, memory: None }));
-        if self.was_off() {
+        if self.is_started_for_it() {
             let ends = (self.is_on() && self.leads_back).then(ended);
             return Ok(ends.into_iter().chain(applied).collect());
         }

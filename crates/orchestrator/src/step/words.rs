@@ -26,6 +26,13 @@ impl Step {
                 format!("make an empty overlay for disk {} on {}", overlay.disk, overlay.base),
                 vec![overlay.file.clone()],
             ),
+            Does::CopyOut(CopyOut { from, to, whole: Some(bytes), .. }) => (
+                format!(
+                    "copy {} of disk {}, {bytes} bytes, with the snapshots inside it",
+                    from.file, from.disk
+                ),
+                vec![to.file.clone()],
+            ),
             Does::CopyOut(CopyOut { from, snapshot, to, .. }) => (
                 format!(
                     "copy the internal snapshot {} (id {}) of disk {} out of {}",
@@ -207,10 +214,13 @@ impl Step {
                 format!("start the domain with the memory of the snapshot; {}", then(*run)),
                 memory.file().map(str::to_owned).into_iter().collect(),
             ),
-            Does::Load { inside, run, undo, .. } => (
-                format!("load memory and disks of {} from inside the images; {}", inside.tag, then(*run)),
-                undo.iter().map(|point| point.image.clone()).collect(),
-            ),
+            Does::Load { inside, run, undo, copies, .. } => {
+                let marked = undo.iter().map(|point| &point.image);
+                (
+                    format!("load memory and disks of {} from inside the images; {}", inside.tag, then(*run)),
+                    marked.chain(copies.iter().map(|copy| &copy.file)).cloned().collect(),
+                )
+            }
             Does::Release => ("make the domain's process let go of its disks".to_owned(), Vec::new()),
             Does::TakeBack => ("give the domain's process its disks back".to_owned(), Vec::new()),
             Does::RemoveMemory { file, snapshot } => {
@@ -301,6 +311,9 @@ impl Does {
         match self {
             Self::MakeLayer(overlay) => {
                 format!("the overlay {} of disk {} cannot be made", overlay.file, overlay.disk)
+            }
+            Self::CopyOut(CopyOut { from, whole: Some(_), .. }) => {
+                format!("{} of disk {} cannot be copied", from.file, from.disk)
             }
             Self::CopyOut(CopyOut { from, snapshot, .. }) => format!(
                 "the internal snapshot {} of disk {} cannot be copied out of {}",

@@ -14,7 +14,7 @@ use xlsnap_testkit::fake::{FakeBackend, Fault, Moment};
 use xlsnap_types::model::{Consistency, MemoryWay};
 
 use crate::common::{Op, assert_whole, name, see, told};
-use crate::sweep::{Power, sweep_from, with_snapshots};
+use crate::sweep::{Power, sweep_from, with_snapshots, write};
 
 async fn backend(power: Power) -> FakeBackend {
     with_snapshots(&["vda", "vdb", "vdc"], power).await
@@ -63,6 +63,20 @@ async fn revert_with_memory_from_a_file() {
 async fn revert_with_memory_from_inside() {
     for power in [Power::Running, Power::Off] {
         sweep(power, &Op::revert("c"), &[]).await;
+    }
+}
+
+/// Its disks, or one of them, write to other files since.
+#[tokio::test]
+async fn revert_with_memory_from_inside_an_image_that_was_left() {
+    for power in [Power::Running, Power::Off] {
+        for left in [&["vda", "vdb", "vdc"][..], &["vda"], &["vdb"]] {
+            let backend = backend(power).await;
+            Op::external("e", left).run(&backend).await.unwrap();
+            write(&backend, 5);
+            backend.faults().clear();
+            sweep_from(&format!("{power:?} {left:?}"), &backend, &Op::revert("c"), &[]).await;
+        }
     }
 }
 

@@ -247,8 +247,63 @@ impl Program {
         let id = format!("snapshot.id={}", found.id);
         // -U: a process may have the image open below another one, and only reads it then.
         let words = ["convert", "-p", "-U", "-l", id.as_str(), "-O", checked_format(&to.format)?];
+        self.convert(&words, opened, (image, to), done).await
+    }
+
+    pub(super) async fn copy_whole(
+        &self,
+        image: &Image,
+        to: &Image,
+        done: &(dyn Fn(f64) + Send + Sync),
+    ) -> Result<(), Error> {
+        let info = self.info_of(image, Protocol::of(&image.path)?).await?;
+        let refuse = |kind, why: String| Err(Error::new(kind, format!("{} {why}", about(&image.path))));
+        if info.corrupt {
+            return refuse(Kind::Corrupt, "is marked as damaged".to_owned());
+        }
+        if info.external_data_file {
+            return refuse(Kind::Unsupported, "has its data in another file".to_owned());
+        }
+        let (path, new) = (absolute(&image.path)?, absolute(&to.path)?);
+        // A relative name leads elsewhere from another directory.
+        let mut below = None;
+        if let Some(backing) = &info.backing
+            && let file = backing_file(&path, &backing.name)
+            && file != backing_file(&new, &backing.name)
+        {
+            let Some((file, format)) = file.zip(backing.format.as_ref()) else {
+                let shown = quoted(&backing.name);
+                return refuse(
+                    Kind::Unsupported,
+                    format!("is on {shown}, which is no local file of a known format"),
+                );
+            };
+            below = Some(Image::new(file, format));
+        }
+        // The file's own bytes, whatever is in them. -C: the file system copies, if it can. -U: as with a snapshot.
+        let words = ["convert", "-p", "-U", "-C", "-O", "raw"];
+        let bytes = Image::new(&path, "raw");
+        let opened = options(&bytes, &bytes, false, None)?;
+        self.convert(&words, opened, (image, to), done).await?;
+        match below {
+            Some(below) => {
+                self.looked.forget([to]);
+                self.rename_backing(to, &below).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Runs a conversion of what is opened so, and brings what it writes to the disk.
+    async fn convert(
+        &self,
+        words: &[&str],
+        opened: Value,
+        (image, to): (&Image, &Image),
+        done: &(dyn Fn(f64) + Send + Sync),
+    ) -> Result<(), Error> {
         let invocation =
-            self.invoke(Does::Move, &words).about(image.path.as_os_str()).about(to.path.as_os_str());
+            self.invoke(Does::Move, words).about(image.path.as_os_str()).about(to.path.as_os_str());
         let invocation = invocation.name(format!("json:{opened}")).name(absolute(&to.path)?);
         let heard = Mutex::new(Percent::default());
         let hear = |output: &[u8]| {

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use xlsnap_qemu_img::{Effect, Image, Kind, QemuImg};
 
-use crate::scratch::{Holder, Scratch, SmallFs, holds, image, named, program, qemu_img, write};
+use crate::scratch::{Holder, Scratch, SmallFs, holds, image, named, program, qemu_img, snapshots, write};
 
 /// An overlay on `base`, by this name of it, that holds `byte`.
 fn overlay(scratch: &Scratch, name: &str, base: &str, format: &str, byte: u8) -> Image {
@@ -288,4 +288,43 @@ async fn a_pull_that_is_killed_leaves_the_overlay_right() {
         assert!(fs::read(&read).unwrap() == data, "round {round}");
     }
     println!("{ended} of 12 came to their end");
+}
+
+/// A copy has every snapshot that the image has, and reads what it reads, also in another directory, where a relative name would lead
+/// elsewhere. A process may read the image meanwhile.
+#[tokio::test]
+async fn a_copy_has_the_snapshots_and_stands_on_the_same_image() {
+    let scratch = Scratch::new();
+    let base = scratch.qcow2("a, base");
+    write(&base, 1);
+    let from = overlay(&scratch, "from,it", "a, base", "qcow2", 2);
+    program().snapshot_create(&from, "inside").await.unwrap();
+    write(&from, 3);
+    fs::create_dir(scratch.path("else where")).unwrap();
+    let _reader = Holder::reading(&from);
+    for name in ["a copy", "else where/copy"] {
+        let copy = image(scratch.path(name), "qcow2");
+        let told = Mutex::new(Vec::new());
+        program().copy(&from, &copy, &|part| told.lock().unwrap().push(part)).await.unwrap();
+        assert_eq!(told.lock().unwrap().last(), Some(&1.0), "{name}");
+        assert_eq!(snapshots(&copy).await, snapshots(&from).await, "{name}");
+        assert_eq!(backing(&copy).await, if name.contains('/') { "../a, base" } else { "a, base" });
+        assert!(holds(&copy, 3), "{name}");
+        program().snapshot_apply(&copy, &named("inside")).await.unwrap();
+        assert!(holds(&copy, 2) && holds(&from, 3) && holds(&base, 1), "{name}");
+    }
+}
+
+/// What lies in two files would be copied by half.
+#[tokio::test]
+async fn what_cannot_be_copied_is_refused() {
+    let scratch = Scratch::new();
+    let file = scratch.path("split");
+    let options = format!("data_file={}", scratch.path("data").to_str().unwrap());
+    qemu_img(["create", "-q", "-f", "qcow2", "-o", &options, file.to_str().unwrap(), "1M"]);
+    let to = image(scratch.path("to"), "qcow2");
+    let refused = program().copy(&image(file, "qcow2"), &to, &|_| ()).await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::Unsupported, "{refused}");
+    assert_eq!(refused.effect(), Effect::None);
+    assert!(!to.path.exists());
 }

@@ -158,8 +158,11 @@ impl Machine {
                 let files = self.images_of(actions.iter().map(SnapshotAction::disk));
                 vec![qmp_on("snapshot-save", files), qmp("job-dismiss")]
             }
-            Does::Load { inside, run, .. } => {
-                let load = qmp_on("snapshot-load", self.images_of(&inside.disks));
+            Does::Load { inside, run, copies, .. } => {
+                let copy = |disk: &DiskName| copies.iter().find(|copy| copy.disk == *disk);
+                let image =
+                    |disk| copy(disk).map_or_else(|| self.image_of(disk), |copy| Some(copy.file.clone()));
+                let load = qmp_on("snapshot-load", inside.disks.iter().filter_map(image).collect());
                 vec![load, qmp("job-dismiss"), qmp(if run.runs() { "cont" } else { "stop" })]
             }
             Does::DeleteInside(target) if at.live() => {

@@ -167,6 +167,10 @@ impl QemuImg for OnlyOn {
         panic!("no snapshot is copied out here")
     }
 
+    async fn copy(&self, _: &Image, _: &Image, _: &(dyn Fn(f64) + Send + Sync)) -> Result<(), Error> {
+        panic!("no image is copied here")
+    }
+
     async fn rebase(
         &self,
         _: &Image,

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{Command, Commands, Does, PortError, Stage, Step};
+use xlsnap_types::model::DiskName;
 
 use super::FakeBackend;
 
@@ -25,8 +26,11 @@ impl FakeBackend {
     fn files_of(&self, step: &Step) -> Vec<String> {
         match &step.does {
             // It holds no images where the revert only goes forward.
-            Does::Load { inside, .. } => {
-                inside.disks.iter().map(|disk| self.disk(disk.as_str()).top).collect()
+            Does::Load { inside, copies, .. } => {
+                let copy = |disk: &DiskName| copies.iter().find(|copy| copy.disk == *disk);
+                let top = |disk: &DiskName| self.disk(disk.as_str()).top;
+                let image = |disk| copy(disk).map_or_else(|| top(disk), |copy| copy.file.clone());
+                inside.disks.iter().map(image).collect()
             }
             _ => step.text().map(|text| text.touches).unwrap_or_default(),
         }

@@ -141,6 +141,11 @@ impl State {
         let Some(kept) = image.snapshots.iter().find(is_it).cloned() else {
             return refuse(PortErrorKind::NotFound, format!("{} holds no such snapshot", copy.from.file));
         };
+        if copy.whole.is_some() {
+            let whole = Image { inode: Image::new(image.format.clone()).inode, ..image.clone() };
+            self.files.insert(copy.to.file.clone(), whole);
+            return Ok(());
+        }
         let content = kept.content.or_else(|| image.base.as_deref().map(|base| self.content(base)));
         let new = Image { virtual_size: kept.virtual_size, content, ..Image::new(copy.to.format.clone()) };
         self.files.insert(copy.to.file.clone(), new);

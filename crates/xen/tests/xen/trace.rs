@@ -148,6 +148,11 @@ impl QemuImg for Traced {
         self.program.copy_snapshot(image, snapshot, to, done).await
     }
 
+    async fn copy(&self, image: &Image, to: &Image, done: &(dyn Fn(f64) + Send + Sync)) -> Result<(), Error> {
+        self.push("convert", to);
+        self.program.copy(image, to, done).await
+    }
+
     async fn rebase(
         &self,
         image: &Image,

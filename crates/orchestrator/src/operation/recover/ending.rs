@@ -11,7 +11,7 @@ use crate::operation::back::look;
 use crate::operation::delete::{Tree, moved, names};
 use crate::operation::guest;
 use crate::plan::{deletion_stages, heir, layer_deletion_stages};
-use crate::step::{Does, Expected, ImageTarget, Look, Stage, Step, UndoPoint, back};
+use crate::step::{Does, Expected, ImageTarget, Look, Stage, Step, UndoPoint, back, gives_up_guest};
 use crate::{
     Below, Can, DomainRef, Effect, Error, Inventory, Kind, Layer, LayerFile, LayerSnapshot, Merge, NameSwap,
     Operation, Outcome, Overlay, Ports, Run, SaveTo, SnapshotAction, SnapshotDeletion,
@@ -343,6 +343,10 @@ impl Ending {
         if journal.is_committed() {
             let left = journal.does().filter(|does| match does {
                 Does::DropUndo(point) => look.inventory.mark(point).is_some(),
+                Does::DeleteInside(target) => {
+                    let disk = look.inventory.disk(&target.disk).filter(|disk| disk.image == target.image);
+                    disk.is_some_and(|disk| disk.named(&target.snapshot.name).any(|s| s == target.snapshot))
+                }
                 does => does.is_tidying(),
             });
             let stages = left.map(|does| Stage::one(domain.uuid, does.clone())).collect();
@@ -358,12 +362,11 @@ impl Ending {
         if journal.direction == Direction::Back {
             return Self::undone(journal, &journal.stages[..journal.at], look);
         }
-        if journal.does().any(|does| matches!(does, Does::MakeLayer(_) | Does::CopyOut(_))) {
+        if journal.does().any(Does::makes_top) {
             // What the disks wrote to before is there, whole.
             let commit = journal.stage_with(|does| *does == Does::Commit).unwrap_or(journal.stages.len());
-            // Before a reset the journal is written.
-            let reset = journal.stage_with(|does| *does == Does::ResetGuest);
-            let begun = reset.filter(|reset| journal.at < *reset).unwrap_or(commit);
+            let is_told = |at: &usize| gives_up_guest(&journal.stages, *at);
+            let begun = (journal.at + 1..commit).find(is_told).unwrap_or(commit);
             return Self::undone(journal, &journal.stages[..begun], look);
         }
         if !marks.iter().all(|point| look.inventory.mark(point).is_some()) {

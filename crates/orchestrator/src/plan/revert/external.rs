@@ -3,16 +3,18 @@
 
 use std::collections::BTreeSet;
 
-use xlsnap_types::model::{ImageFormat, Owner, SnapshotName};
+use xlsnap_conf_store::Record;
+use xlsnap_types::model::{ImageFormat, MemoryWay, Owner, SnapshotName};
 
 use super::RevertFacts;
 use crate::layers::{Guard, PartFiles, WITHOUT_DATA, external_part};
 use crate::plan::create::token;
 use crate::plan::{LayerFacts, MadeTop, Merges, NameFacts, NewTop, Tidying, keep, refused};
 use crate::record::{Found, Part, find, parts};
-use crate::step::{Does, LayerNote, Stage};
+use crate::step::{Does, ImageTarget, LayerNote, Stage};
 use crate::{
     Below, Can, CopyOut, Disk, Error, GuestState, LayerFile, NameSwap, Overlay, RevertRequest, RevertWay,
+    SnapshotId,
 };
 
 /// The new images.
@@ -100,7 +102,7 @@ pub(super) fn names(
     way: &RevertWay,
 ) -> Result<Vec<NameSwap>, Error> {
     // A process that is ended first has none of the files open.
-    let ends = matches!(way, RevertWay::Restart { .. } | RevertWay::Restore { .. });
+    let ends = matches!(way, RevertWay::Restart { .. } | RevertWay::Restore { .. } | RevertWay::Load { .. });
     let naming =
         NameFacts { guest: if ends { GuestState::Off } else { facts.naming.guest }, ..facts.naming.clone() };
     let mut kept = Vec::new();
@@ -144,7 +146,24 @@ fn copy(facts: &RevertFacts<'_>, request: &RevertRequest, part: &Part<'_>) -> Re
         ))
         .with_advice("copy the image, and start the domain from the copy"));
     }
-    let format = ImageFormat::Qcow2;
+    let whole = loads(facts.record, request).then_some(node.layer.bytes);
+    if whole.is_some() {
+        if node.layer.snapshots.iter().filter(|held| held.name == snapshot.name).count() > 1 {
+            return Err(refused(format!(
+                "{about}: {} holds more than one snapshot {}, and QEMU would load the first",
+                meta.image, snapshot.name
+            ))
+            .with_advice("delete the wrong one from the image by its id"));
+        }
+        if node.layer.virtual_size != meta.virtual_size {
+            let message = format!(
+                "{about}: {} has {} bytes now, and had {} in the snapshot",
+                meta.image, node.layer.virtual_size, meta.virtual_size
+            );
+            return Err(refused(message).with_advice("give the memory up: revert --without-memory"));
+        }
+    }
+    let format = if whole.is_some() { node.layer.format.clone() } else { ImageFormat::Qcow2 };
     let Some(file) = unused(facts, request, disk, &format) else {
         return Err(refused(format!("{about}: no name is free for a copy beside {}", meta.image))
             .with_advice("remove the files there that no record names: see what check says"));
@@ -154,8 +173,34 @@ fn copy(facts: &RevertFacts<'_>, request: &RevertRequest, part: &Part<'_>) -> Re
         snapshot,
         to: LayerFile { disk: part.disk.clone(), file, format, identity: None },
         virtual_size: meta.virtual_size,
+        whole,
     };
     Ok(Some(NewTop { made: MadeTop::Copy(copy), old: keep::image_of(disk) }))
+}
+
+/// Whether the guest's memory comes back from inside images: then a disk's image has to hold the snapshot itself.
+fn loads(record: &Record, request: &RevertRequest) -> bool {
+    let memory = record.meta.as_ref().and_then(|meta| meta.memory.as_ref());
+    !request.without_memory && memory.is_some_and(|memory| memory.way() == MemoryWay::Internal)
+}
+
+/// The snapshots inside whole copies: the layers that were copied keep them, so that the copies do not have to.
+pub(super) fn copied(facts: &RevertFacts<'_>, tops: &[NewTop], names: &[NameSwap]) -> Vec<ImageTarget> {
+    let mut all = Vec::new();
+    for top in tops {
+        let MadeTop::Copy(CopyOut { from, whole: Some(_), .. }) = &top.made else { continue };
+        let kept = names.iter().find(|names| names.old.disk == *top.disk());
+        let image = kept.map_or_else(|| top.file(), NameSwap::top).file;
+        let inside = facts.layers.tree.get(&from.file).into_iter().flat_map(|node| &node.layer.snapshots);
+        all.extend(inside.map(|held| ImageTarget {
+            disk: top.disk().clone(),
+            image: image.clone(),
+            identity: None,
+            snapshot: SnapshotId { name: held.name.clone(), id: held.id.clone() },
+            virtual_size: None,
+        }));
+    }
+    all
 }
 
 /// A name for a new image that no file has.
@@ -188,6 +233,12 @@ pub(super) fn moves(
             }
             let what = match &top.made {
                 MadeTop::Overlay(overlay) => format!("which stands on {}", overlay.base),
+                MadeTop::Copy(CopyOut { from, whole: Some(bytes), .. }) => {
+                    format!(
+                        "a copy, of {bytes} bytes, of {}, which holds the guest's memory or belongs to it",
+                        from.file
+                    )
+                }
                 MadeTop::Copy(CopyOut { from, virtual_size, .. }) => {
                     format!("a copy, of up to {virtual_size} bytes, of the snapshot inside {}", from.file)
                 }

@@ -1,11 +1,13 @@
 //! What happens to the domain's process in a revert.
 
 use xlsnap_conf_store::Record;
-use xlsnap_types::model::{Hypervisor, MemoryMeta, MemoryWay};
+use xlsnap_types::model::{DiskName, Hypervisor, MemoryMeta, MemoryWay};
 
 use super::RevertFacts;
-use crate::plan::{NewTop, refused};
-use crate::{Can, Error, GuestState, MemoryHeader, MemoryInside, RevertRequest, RevertWay, Run};
+use crate::plan::{MadeTop, NewTop, refused};
+use crate::{
+    Can, Error, GuestState, ImageSnapshot, MemoryHeader, MemoryInside, RevertRequest, RevertWay, Run,
+};
 
 /// Chooses it, or refuses.
 pub(super) fn choose(
@@ -25,17 +27,7 @@ pub(super) fn choose(
         return disks_alone(facts, request, tops, warnings);
     }
     match memory {
-        Some(memory) if memory.way() == MemoryWay::Internal && !tops.is_empty() => {
-            let message = format!(
-                "snapshot {} of domain {} holds the guest's memory inside an image, and its disk {} goes back to what another file holds: they cannot be \
-                 loaded together",
-                request.name,
-                facts.domain.name,
-                tops[0].disk()
-            );
-            Err(refused(message).with_advice("give the memory up: revert --without-memory"))
-        }
-        Some(memory) if memory.way() == MemoryWay::Internal => load(facts, request),
+        Some(memory) if memory.way() == MemoryWay::Internal => load(facts, request, tops),
         Some(memory) if memory.file() == facts.record.snapshot.memory.as_deref() => {
             restore(facts, request, memory)
         }
@@ -193,22 +185,48 @@ fn version(text: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
-fn load(facts: &RevertFacts<'_>, request: &RevertRequest) -> Result<RevertWay, Error> {
+fn load(facts: &RevertFacts<'_>, request: &RevertRequest, tops: &[NewTop]) -> Result<RevertWay, Error> {
     let about = format!("snapshot {} of domain {}", request.name, facts.domain.name);
+    let give_up = "mend that, or give the memory up: revert --without-memory";
+    if let Some(top) = tops.iter().find(|top| matches!(top.made, MadeTop::Overlay(_))) {
+        let message = format!(
+            "{about} holds the guest's memory inside an image, and its disk {} goes back to what another file holds: they cannot be \
+             loaded together",
+            top.disk()
+        );
+        return Err(refused(message).with_advice("give the memory up: revert --without-memory"));
+    }
     if let Can::No(why) = &facts.abilities.load {
         return Err(refused(format!("{about}: the memory inside its images cannot be loaded: {why}"))
-            .with_advice("mend that, or give the memory up: revert --without-memory"));
+            .with_advice(give_up));
+    }
+    // A new image is opened by a new process.
+    if let (Some(top), Can::No(why)) = (tops.first(), &facts.abilities.restart) {
+        let message = format!(
+            "{about}: disk {} has left the image that it was inside, so that the domain has to be started with a copy of that, and cannot be: \
+             {why}",
+            top.disk()
+        );
+        return Err(refused(message).with_advice(give_up));
     }
     // The process that there is loads it; where there is none, one is started for it.
-    let taker = if facts.guest.is_on() { &facts.inventory.hypervisor } else { &facts.abilities.hypervisor };
+    let stays = facts.guest.is_on() && tops.is_empty();
+    let taker = if stays { &facts.inventory.hypervisor } else { &facts.abilities.hypervisor };
     if let Err((why, advice)) = fits(facts, taker) {
         return Err(
             refused(format!("{about}: the guest's memory cannot be restored: {why}")).with_advice(advice)
         );
     }
     let tag = request.name.as_str();
-    let holds = |disk: &&crate::Disk| disk.snapshots.iter().any(|s| s.name == tag && s.vm_state_size > 0);
-    let Some(state) = facts.inventory.disks.iter().find(holds) else {
+    let holds = |snapshots: &[ImageSnapshot]| snapshots.iter().any(|s| s.name == tag && s.vm_state_size > 0);
+    let copy_of = |disk: &DiskName| tops.iter().find(|top| top.disk() == disk);
+    let state = facts.inventory.disks.iter().find(|disk| match copy_of(&disk.name).map(|top| &top.made) {
+        Some(MadeTop::Copy(copy)) => {
+            facts.layers.tree.get(&copy.from.file).is_some_and(|node| holds(&node.layer.snapshots))
+        }
+        _ => holds(&disk.snapshots),
+    });
+    let Some(state) = state else {
         return Err(refused(format!("{about}: no image holds its memory any more"))
             .with_advice("see what check says"));
     };

@@ -5,6 +5,7 @@ use xlsnap_orchestrator::{
 };
 use xlsnap_types::model::{MemoryWay, StateFlags};
 
+use super::layers::external;
 use super::*;
 
 fn with_memory(given: &str, memory: MemoryRequest) -> CreateRequest {
@@ -91,6 +92,49 @@ pub async fn memory_goes_inside_and_comes_back<W: Backend>(make: impl AsyncFn(&[
     assert_eq!(runs(&backend).await, Some(true));
     assert_reads(&mut backend, 1).await;
     assert_settled(&backend).await;
+}
+
+/// The disks, or one of them, write to other files since: what they left is copied, with the memory inside it, and stays as it is.
+pub async fn memory_inside_a_left_image_comes_back<W: Backend>(make: impl AsyncFn(&[TestDisk]) -> W) {
+    for left in [&["vda", "vdb"][..], &["vda"], &["vdb"]] {
+        let mut backend = begin(&make, &two_disks()).await;
+        if !backend.capabilities().machine || !backend.capabilities().external {
+            return;
+        }
+        write_all(&mut backend, 1).await;
+        let inside = MemoryRequest { place: MemoryPlace::Inside, ..MemoryRequest::default() };
+        create(&backend, &with_memory("s1", inside)).await.unwrap_or_else(|e| panic!("{}", told(&e)));
+        write_all(&mut backend, 2).await;
+        create(&backend, &external("e1", left)).await.unwrap_or_else(|e| panic!("{}", told(&e)));
+        for content in [3, 4] {
+            write_all(&mut backend, content).await;
+            // Once from a guest that runs, once from a domain that is off.
+            if content == 4 {
+                off(&mut backend).await;
+            }
+            let report = back(&backend, &RevertRequest::new(name("s1"))).await;
+            let report = report.unwrap_or_else(|e| panic!("{left:?}: {}", told(&e)));
+            assert_eq!(report.way.word(), "load", "{left:?}");
+            assert_eq!(runs(&backend).await, Some(true), "{left:?}");
+            assert_reads(&mut backend, 1).await;
+            for disk in left {
+                assert_eq!(tags(&backend, disk).await, Vec::<String>::new(), "{left:?}: {disk}");
+            }
+            assert_settled(&backend).await;
+        }
+        // What it was taken from is there as before, and both go.
+        let report = back(&backend, &RevertRequest::new(name("e1"))).await;
+        report.unwrap_or_else(|e| panic!("{left:?}: {}", told(&e)));
+        assert_reads(&mut backend, 2).await;
+        for given in ["s1", "e1"] {
+            let request = DeleteRequest::new(name(given));
+            let deleted =
+                xlsnap_orchestrator::delete(&backend.ports(), &backend.domain(), &request, id()).await;
+            deleted.unwrap_or_else(|e| panic!("{left:?} {given}: {}", told(&e)));
+            assert_reads(&mut backend, 2).await;
+        }
+        assert_settled(&backend).await;
+    }
 }
 
 /// A guest that is off has no memory to save.
