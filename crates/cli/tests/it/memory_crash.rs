@@ -151,6 +151,32 @@ fn a_revert_that_is_killed_is_finished() {
     counting.goes_back("s", before..=after + 2);
 }
 
+/// The image that holds the memory is one that the disk has left: a copy of it is made, and none is left over.
+#[test]
+fn a_revert_from_inside_a_left_image_that_is_killed_leaves_no_copy() {
+    let mut counting = Counting::new();
+    let before = counting.counts_on();
+    counting.host.run(["create", "web", "s", "--memory=internal"]).ok();
+    let after = counting.tick();
+    counting.host.run(["create", "web", "e", "--external", "vda", "--no-keep-name"]).ok();
+    let revert = ["revert", "web", "s"];
+    sweep(&mut counting, &revert, MOMENTS, |counting, moment| {
+        counting.counts_on();
+        counting.console.forget();
+        let met = kill(counting, &revert, moment);
+        assert_eq!(counting.state(), "running");
+        counting.counts_on();
+        let made = counting.host.files().into_iter().filter(|file| {
+            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            name.starts_with("vda.") && name != "vda.qcow2"
+        });
+        // What it left, and what it writes to now.
+        assert!(made.count() <= 2, "{:?}", counting.host.files());
+        met
+    });
+    counting.goes_back("s", before..=after + 2);
+}
+
 #[test]
 fn a_revert_of_the_disks_of_a_running_guest_that_is_killed_is_finished() {
     let mut counting = Counting::new();
