@@ -236,6 +236,8 @@ typedef struct xlsnap_delete_options {
   int metadata_only;
   // Not 0: files that no snapshot needs any more are not merged now: that is what takes long, and a later deletion does it.
   int no_merge;
+  // The most bytes that a merge moves in a second; 0: as many as can be.
+  uint64_t rate;
 } xlsnap_delete_options;
 
 // Options of xlsnap_flatten. Zero is the default of each.
@@ -250,6 +252,8 @@ typedef struct xlsnap_flatten_options {
   int delete_older;
   // How many are kept then.
   size_t keep;
+  // The most bytes that are copied in a second; 0: as many as can be.
+  uint64_t rate;
 } xlsnap_flatten_options;
 
 #ifdef __cplusplus
@@ -605,6 +609,23 @@ int xlsnap_recover(const struct xlsnap_host *host,
                    const char *domain,
                    char **what,
                    struct xlsnap_error **error);
+
+// Makes everything that names files of a domain follow them, after they were moved or renamed: headers, records and the domain's file. No
+// file is moved, and no data written.
+//
+// `from` are `count` names that files had, or directories with such files, absolute; `to` are as many, the names that they have now.
+//
+// Cancelled after its first effect it is finished. See xlsnap_create for the other arguments.
+//
+// # Safety
+// `from` and `to` point to `count` strings each; else as xlsnap_create.
+int xlsnap_relocate(const struct xlsnap_host *host,
+                    const char *domain,
+                    const char *const *from,
+                    const char *const *to,
+                    size_t count,
+                    const struct xlsnap_cancel *cancel,
+                    struct xlsnap_error **error);
 
 // Fills `p` with the defaults: NULL, 0, false.
 //

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{c_char, c_int};
+use std::num::NonZeroU64;
 use std::ptr;
 use std::time::Duration;
 
@@ -114,7 +115,7 @@ pub unsafe extern "C" fn xlsnap_delete(
             children: options.children != 0,
             metadata_only: options.metadata_only != 0,
             no_merge: options.no_merge != 0,
-            rate: None,
+            rate: NonZeroU64::new(options.rate),
             ..DeleteRequest::new(name)
         };
         call.run(async |host, domain| host.host.delete(domain, &request, host.call()).await).map(drop)
@@ -143,8 +144,11 @@ pub unsafe extern "C" fn xlsnap_flatten(
         let (call, options) = unsafe { (Call::new(host, domain, cancel)?, read(options)?) };
         // SAFETY: the caller's promise.
         let disks = unsafe { disk_names(options.disks, options.num_disks)? };
-        let request =
-            FlattenRequest { disks, keep: (options.delete_older != 0).then_some(options.keep), rate: None };
+        let request = FlattenRequest {
+            disks,
+            keep: (options.delete_older != 0).then_some(options.keep),
+            rate: NonZeroU64::new(options.rate),
+        };
         call.run(async |host, domain| host.host.flatten(domain, &request, host.call()).await).map(drop)
     };
     // SAFETY: the caller's promise.

@@ -89,6 +89,8 @@ pub struct XlsnapDeleteOptions {
     pub metadata_only: c_int,
     /// Not 0: files that no snapshot needs any more are not merged now: that is what takes long, and a later deletion does it.
     pub no_merge: c_int,
+    /// The most bytes that a merge moves in a second; 0: as many as can be.
+    pub rate: u64,
 }
 
 /// Options of xlsnap_flatten. Zero is the default of each.
@@ -105,6 +107,8 @@ pub struct XlsnapFlattenOptions {
     pub delete_older: c_int,
     /// How many are kept then.
     pub keep: usize,
+    /// The most bytes that are copied in a second; 0: as many as can be.
+    pub rate: u64,
 }
 
 /// A struct of options.

@@ -31,7 +31,7 @@ where
     match count.try_into() {
         Err(_) => invalid(", and a number of disks is not below 0".to_owned()),
         Ok(0) => Ok(&[]),
-        Ok(count) if count > MOST_DISKS => invalid(format!("; at most {MOST_DISKS} disks are taken")),
+        Ok(count) if count > MOST_DISKS => invalid(format!("; at most {MOST_DISKS} are taken")),
         Ok(_) if first.is_null() => {
             invalid(format!(", and {array} is NULL")).map_err(|e| e.advise("set both, or the number to 0"))
         }

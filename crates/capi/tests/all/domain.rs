@@ -10,7 +10,12 @@ fn on_a_domain_that_is_off() {
     for (language, watch) in ways() {
         let fixture = Fixture::new();
         let program = Program::watched(&here("tests/c/domain.c"), language, &[], watch);
-        must(fixture.of(program.command().arg(fixture.root()).arg("off")));
+        must(
+            fixture.of(program
+                .command()
+                .arg(fixture.root())
+                .args(["off".as_ref(), fixture.images[0].as_os_str()])),
+        );
     }
 }
 
@@ -21,6 +26,11 @@ fn on_a_domain_that_runs() {
     let disks = [Disk::qcow2("hda", &fixture.images[0]), Disk::qcow2("xvdb", &fixture.images[1])];
     let vm = Vm::start(&fixture.scratch, &disks, &VmOptions::default());
     fixture.describe(Some(vm.qmp()));
-    must(fixture.of(program.command().arg(fixture.root()).arg("running")));
+    must(
+        fixture.of(program
+            .command()
+            .arg(fixture.root())
+            .args(["running".as_ref(), fixture.images[0].as_os_str()])),
+    );
     vm.quit();
 }

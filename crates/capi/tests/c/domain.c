@@ -1,6 +1,6 @@
 /* The xlsnap_ functions on a whole domain, each with every failure that it can have.
  *
- * Arguments: the root; "off" or "running". The domain web has two disks, hda and xvdb, and no snapshot. */
+ * Arguments: the root; "off" or "running"; the image of hda. The domain web has two disks, hda and xvdb, and no snapshot. */
 #include "check.h"
 #include <pthread.h>
 #include <sys/wait.h>
@@ -70,6 +70,8 @@ static void nothing_of_nothing(void)
     CHECK(text == NULL);
     FAILS(xlsnap_revert(NULL, DOMAIN, "a", NULL, NULL, &error), XLSNAP_STATUS_INVALID);
     FAILS(xlsnap_delete(NULL, DOMAIN, "a", NULL, NULL, &error), XLSNAP_STATUS_INVALID);
+    FAILS(xlsnap_flatten(NULL, DOMAIN, NULL, NULL, &error), XLSNAP_STATUS_INVALID);
+    FAILS(xlsnap_relocate(NULL, DOMAIN, NULL, NULL, 0, NULL, &error), XLSNAP_STATUS_INVALID);
     FAILS(xlsnap_list(NULL, DOMAIN, &listing, &error), XLSNAP_STATUS_INVALID);
     CHECK(listing == NULL);
     FAILS(xlsnap_check(NULL, DOMAIN, 0, &findings, &error), XLSNAP_STATUS_INVALID);
@@ -188,7 +190,46 @@ static void refusals(const xlsnap_host *host)
     FAILS(xlsnap_recover(host, "absent", NULL, &error), XLSNAP_STATUS_NOT_FOUND);
 }
 
-static void life(const xlsnap_host *host, bool running)
+/* A file that a disk stands on goes by another name; then the disk stands on nothing, and the file is needed no more. */
+static void moved(const xlsnap_host *host, const char *image)
+{
+    xlsnap_create_options create;
+    xlsnap_flatten_options flatten;
+    xlsnap_delete_options options;
+    const char *was[] = { image };
+    const char *relative[] = { "a.qcow2" };
+    const char *disks[] = { "hda" };
+    char elsewhere[4096];
+    const char *now[] = { elsewhere };
+
+    snprintf(elsewhere, sizeof(elsewhere), "%s.moved", image);
+    memset(&create, 0, sizeof(create));
+    create.size = sizeof(create);
+    create.external = 1;
+    create.keep_name = -1;
+    create.name = "moving";
+    WORKS(xlsnap_create(host, DOMAIN, &create, NULL, NULL, &error));
+    CHECK(rename(image, elsewhere) == 0);
+    FAILS(xlsnap_relocate(host, DOMAIN, was, now, 0, NULL, &error), XLSNAP_STATUS_INVALID);
+    FAILS(xlsnap_relocate(host, DOMAIN, was, NULL, 1, NULL, &error), XLSNAP_STATUS_INVALID);
+    FAILS(xlsnap_relocate(host, DOMAIN, relative, now, 1, NULL, &error), XLSNAP_STATUS_INVALID);
+    FAILS(xlsnap_relocate(host, DOMAIN, now, was, 1, NULL, &error), XLSNAP_STATUS_NOT_FOUND);
+    WORKS(xlsnap_relocate(host, DOMAIN, was, now, 1, NULL, &error));
+
+    memset(&flatten, 0, sizeof(flatten));
+    flatten.size = sizeof(flatten);
+    flatten.disks = disks;
+    flatten.num_disks = 1;
+    flatten.rate = 1 << 30;
+    WORKS(xlsnap_flatten(host, DOMAIN, &flatten, NULL, &error));
+    memset(&options, 0, sizeof(options));
+    options.size = sizeof(options);
+    options.rate = 1 << 30;
+    WORKS(xlsnap_delete(host, DOMAIN, "moving", &options, NULL, &error));
+}
+
+/* `moving` is the image of hda. */
+static void life(const xlsnap_host *host, bool running, const char *moving)
 {
     xlsnap_create_options create;
     xlsnap_revert_options revert;
@@ -261,6 +302,7 @@ static void life(const xlsnap_host *host, bool running)
         options.size = offsetof(xlsnap_delete_options, no_merge);
         WORKS(xlsnap_delete(host, DOMAIN, "again", &options, NULL, &error));
         create.external = 0;
+        moved(host, moving);
     }
 
     /* What only its images know is a finding. */
@@ -444,7 +486,7 @@ int main(int argc, char **argv)
     bool running;
     int before;
 
-    CHECK(argc == 3);
+    CHECK(argc == 4);
     running = strcmp(argv[2], "running") == 0;
     before = threads_of_this_process();
     nothing_of_nothing();
@@ -454,7 +496,7 @@ int main(int argc, char **argv)
     cancelled_midway(argv[1]);
     called_within(argv[1]);
     forked(host);
-    life(host, running);
+    life(host, running, argv[3]);
     if (!running)
         several_threads(host);
     GIVES(threads_of_this_process(), before);
