@@ -17,4 +17,4 @@ pub use adapter::{Context, Patience, Places, XlDomain, this_boot};
 pub use configuration::Configuration;
 pub use domains::{Domain, GuestKind};
 pub use domid::Domid;
-pub use toolstack::{Saved, Told, Toolstack};
+pub use toolstack::{Saved, Suspended, Told, Toolstack};

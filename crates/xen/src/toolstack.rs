@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use xlsnap_types::model::StateFlags;
 
 use crate::Domid;
+use crate::domains::GuestKind;
 use crate::xl::Error;
 
 /// A domain's memory that was saved.
@@ -18,6 +19,13 @@ pub struct Saved {
 
 /// Told how many bytes were moved, of how many where that is known.
 pub type Told<'a> = &'a (dyn Fn(u64, Option<u64>) + Send + Sync);
+
+/// A guest that is suspended, since the last of its memory was saved. Dropped, it goes on too, and nobody waits for that.
+#[async_trait]
+pub trait Suspended: Send {
+    /// Lets it go on.
+    async fn resume(self: Box<Self>) -> Result<(), Error>;
+}
 
 /// Xen's toolstack: [`crate::xl::Xl`], or a stand-in.
 ///
@@ -35,6 +43,19 @@ pub trait Toolstack: Send + Sync {
 
     /// Saves the domain's memory into `file`, which is there and empty, and leaves the domain paused.
     async fn save(&self, domid: Domid, file: &Path, told: Told<'_>) -> Result<Saved, Error>;
+
+    /// Whether [`Toolstack::save_live`] works on this host with a guest of this kind.
+    async fn saves_live(&self, kind: GuestKind) -> Result<bool, Error>;
+
+    /// Saves the domain's memory into `file`, which is there and empty, while its guest runs; then the guest is suspended. When it was, or a
+    /// little before that. The guest goes on when the answer is told to let it, when that is dropped, and when this process ends. A busy
+    /// guest's pages are saved more than once, so that the file is larger than that of [`Toolstack::save`]: by libxl's own bound up to six times.
+    async fn save_live(
+        &self,
+        domid: Domid,
+        file: &Path,
+        told: Told<'_>,
+    ) -> Result<(Instant, Box<dyn Suspended>), Error>;
 
     /// Ends the save into `file`, whichever process began it, so that the guest goes on; whether there was one.
     async fn end_save(&self, file: &Path) -> Result<bool, Error>;

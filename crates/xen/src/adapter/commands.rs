@@ -78,6 +78,7 @@ impl Commands for XlDomain {
                 // What goes together goes one after the other.
                 let mut before = before.to_vec();
                 for step in stage.commanded() {
+                    let sends = self.sends(&step.does).await?;
                     let of_layers = match &disks {
                         Some(disks) => {
                             let runs = at == At::On(Run::Runs);
@@ -86,7 +87,9 @@ impl Commands for XlDomain {
                         None => None,
                     };
                     before.push(Stage::One(step.clone()));
-                    match of_layers.map_or_else(|| self.of(&step.does, at, live), |words| Ok(Some(words)))? {
+                    match of_layers
+                        .map_or_else(|| self.of(&step.does, at, (live, sends)), |words| Ok(Some(words)))?
+                    {
                         Some(own) => commands.extend(own),
                         None => commands.extend(images.commands(&Stage::One(step.clone()), &[]).await?),
                     }
@@ -116,8 +119,22 @@ impl XlDomain {
         }
     }
 
+    /// Whether it is a step of a save that goes on while the guest runs.
+    async fn sends(&self, does: &Does) -> Result<bool, PortError> {
+        let (Does::BeginMemory(save) | Does::RunOn(save)) = does else { return Ok(false) };
+        match self.running_with_state().await? {
+            Some((domain, _)) => self.saves_live(&domain, save).await,
+            None => Ok(false),
+        }
+    }
+
     /// The commands of one step; `None` where it is carried out as for any domain whose images no process has.
-    fn of(&self, does: &Does, at: At, live: bool) -> Result<Option<Vec<Command>>, PortError> {
+    fn of(
+        &self,
+        does: &Does,
+        at: At,
+        (live, sends): (bool, bool),
+    ) -> Result<Option<Vec<Command>>, PortError> {
         let xl = |words: &str| Command::new(format!("xl {words}"));
         let unpause = |run: Run| run.runs().then(|| xl("unpause"));
         let one = |command: &str, image: &str| vec![Command::on(command, image)];
@@ -125,6 +142,8 @@ impl XlDomain {
             Does::StopGuest { .. } if at == At::On(Run::Runs) => vec![xl("pause")],
             Does::ResumeGuest if at == At::On(Run::Waits) => vec![xl("unpause")],
             Does::StopGuest { .. } | Does::ResumeGuest => Vec::new(),
+            Does::BeginMemory(save) if sends => one("xl migrate -s ''", save.file().unwrap_or_default()),
+            Does::RunOn(_) if sends => vec![Command::new("xlsnap: leave xl migrate without an answer")],
             Does::BeginMemory(save) => one("xl save -p", save.file().unwrap_or_default()),
             // Of a guest that was paused before, the pause that `xl save -p` added.
             Does::RunOn(_) => vec![xl("unpause")],

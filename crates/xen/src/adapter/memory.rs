@@ -1,4 +1,5 @@
-//! Saving the memory: `xl save -p`, which leaves the guest paused, so that the disks can be taken at the same instant.
+//! Saving the memory: while the guest runs where Xen can, else by `xl save -p`. Both leave the guest standing still, so that the disks can
+//! be taken at the same instant.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -10,10 +11,12 @@ use xlsnap_orchestrator::{
     Can, Effect, Memory, MemorySave, MemorySurvey, PortError, PortErrorKind, Progress, SaveTo, StoppedGuest,
 };
 use xlsnap_qemu::of_memory_file;
+use xlsnap_qmp_transport::{QmpExt, commands::Cont};
 use xlsnap_types::model::{Compression, MemoryWay, StateFlags};
 
 use crate::domains::{self, Domain, GuestKind};
 use crate::error::of_xl;
+use crate::toolstack::{Suspended, Told};
 use crate::vbd::{self, Vbd};
 
 use super::XlDomain;
@@ -21,6 +24,8 @@ use super::save::Stopped;
 
 /// What a save file has beside the pages: headers, processors, the emulated machine.
 const OVERHEAD: u64 = 4 << 20;
+/// How often a page is saved at most while the guest runs: libxl stops it after five rounds (`SPP_MAX_ITERATIONS` of Xen).
+const ROUNDS: u64 = 6;
 
 impl XlDomain {
     /// Why xl cannot save the domain's memory now, as a clause.
@@ -105,6 +110,24 @@ impl XlDomain {
         let staged = file.stage(&save.token).map_err(of_memory_file)?;
         // No client of ours may hold a monitor of the domain now: xl asks QEMU too.
         let told = |done, total| progress.bytes(done, total);
+        if self.saves_live(&domain, save).await? {
+            match self.save_live(&domain, &staged.path(), &told).await {
+                Ok((since, suspended)) => {
+                    let (save, suspended) = (save.clone(), Some(suspended));
+                    return Ok(Stopped { domain: self, save, progress, staged, since, suspended });
+                }
+                Err(cause) => {
+                    let why = format!("{cause}");
+                    tracing::warn!(
+                        why,
+                        "the memory of {called} is not saved while its guest runs, and so while it stands still"
+                    );
+                    if let Err(cause) = self.put_back(save.was, false).await {
+                        return Err(self.give_up(save, cause).await);
+                    }
+                }
+            }
+        }
         let before = Instant::now();
         let saved = self.context.toolstack.save(domain.domid, &staged.path(), &told).await;
         match saved {
@@ -113,7 +136,8 @@ impl XlDomain {
                 match self.must_stand_still(&domain).await {
                     Ok(()) => {
                         let since = saved.since.max(before);
-                        Ok(Stopped { domain: self, save: save.clone(), progress, staged, since })
+                        let save = save.clone();
+                        Ok(Stopped { domain: self, save, progress, staged, since, suspended: None })
                     }
                     Err(cause) => Err(self.give_up(save, cause).await),
                 }
@@ -123,6 +147,60 @@ impl XlDomain {
                 Err(self.give_up(save, cause).await)
             }
         }
+    }
+
+    /// Whether the memory is saved while the guest runs: where Xen can, the guest does, and there is room for pages that are saved again.
+    pub(super) async fn saves_live(&self, domain: &Domain, save: &MemorySave) -> Result<bool, PortError> {
+        let can = self.context.toolstack.saves_live(domain.kind).await.unwrap_or(false);
+        if !can || !save.was.runs() {
+            return Ok(false);
+        }
+        let free = self.place_of(save.file().unwrap_or_default()).await.map_err(of_memory_file)?.free;
+        let most = self.needed(domain).await?.saturating_mul(ROUNDS);
+        Ok(free.is_some_and(|free| free >= most))
+    }
+
+    /// Has xl send the memory while the guest runs. On an error the guest may stand still for a moment yet.
+    async fn save_live(
+        &self,
+        domain: &Domain,
+        part: &Path,
+        told: Told<'_>,
+    ) -> Result<(Instant, Box<dyn Suspended>), PortError> {
+        let called = self.called(domain.domid);
+        let saved = self.context.toolstack.save_live(domain.domid, part, told).await;
+        let (since, suspended) =
+            saved.map_err(|cause| of_xl(format!("the memory of {called} cannot be sent"), cause))?;
+        match self.running_with_state().await? {
+            Some((now, state)) if now.domid == domain.domid && state.shutdown && !state.dying => {
+                self.take_images_back(domain).await?;
+                Ok((since, suspended))
+            }
+            found => {
+                let found = found.map(|(_, state)| state);
+                let message = format!(
+                    "{called} does not stand still when its memory is sent ({found:?}), so that its disks would be of another instant"
+                );
+                Err(PortError::new(PortErrorKind::Failed, Effect::Unknown, message))
+            }
+        }
+    }
+
+    /// Makes the emulated machine take its images again, which it lets go of for the one that a migration makes elsewhere (QEMU's
+    /// `xen-save-devices-state`). Its processors are suspended, so that nothing of it goes on.
+    async fn take_images_back(&self, domain: &Domain) -> Result<(), PortError> {
+        if domain.kind != GuestKind::Hvm {
+            return Ok(());
+        }
+        let monitor = self.monitor(domain.domid);
+        let done = monitor.execute(Cont).await;
+        monitor.leave().await;
+        done.map(drop).map_err(|error| {
+            let called = self.called(domain.domid);
+            let message =
+                format!("the QEMU of {called} does not take its images back after its memory was sent");
+            PortError::new(PortErrorKind::Failed, Effect::Unknown, message).with_source(error)
+        })
     }
 
     /// The domain, which can be saved now as it was planned.

@@ -10,7 +10,9 @@ use xlsnap_orchestrator::{
 };
 use xlsnap_qemu::of_memory_file;
 
+use crate::error::of_xl;
 use crate::save_file;
+use crate::toolstack::Suspended;
 
 use super::XlDomain;
 
@@ -23,12 +25,18 @@ pub(super) struct Stopped<'a> {
     pub(super) staged: Staged,
     /// Since when the guest stands still.
     pub(super) since: Instant,
+    /// What lets a guest go on that was saved while it ran; dropped, it does that too.
+    pub(super) suspended: Option<Box<dyn Suspended>>,
 }
 
 #[async_trait]
 impl<'a> StoppedGuest<'a> for Stopped<'a> {
     async fn run_on(self: Box<Self>) -> Result<(Duration, Box<dyn UnfinishedMemory + 'a>), PortError> {
-        let Self { domain, save, progress, staged, since } = *self;
+        let Self { domain, save, progress, staged, since, suspended } = *self;
+        if let Some(suspended) = suspended {
+            let resumed = suspended.resume().await;
+            resumed.map_err(|error| of_xl(format!("domain {} does not go on", domain.name), error))?;
+        }
         // Of a guest that was paused before, taken away once at most, whatever xl says: the next one would be another program's.
         let ours = domain.save_pauses.swap(false, Ordering::Relaxed);
         domain.put_back(save.was, ours).await?;

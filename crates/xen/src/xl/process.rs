@@ -8,12 +8,18 @@ use std::path::Path;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use xlsnap_qemu::process::Identity;
 
-/// The processes whose command line saves into `file`.
+use super::live::quoted;
+
+/// The processes whose command line saves into `file`, or sends what is taken into it.
 pub(super) fn that_save_into(file: &Path) -> Vec<Identity> {
+    let sent = quoted(file);
+    let find = |word: &[u8], part: &[u8]| word.windows(part.len()).any(|found| found == part);
     let saves = |pid: u32| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
-        words.contains(&b"save".as_slice()) && words.contains(&file.as_os_str().as_bytes())
+        let has = |wanted: &[u8]| words.contains(&wanted);
+        has(b"save") && has(file.as_os_str().as_bytes())
+            || has(b"migrate") && words.iter().any(|word| find(word, sent.as_bytes()))
     };
     pids().filter(|pid| saves(*pid)).filter_map(|pid| Identity::of(pid).ok().flatten()).collect()
 }

@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -12,8 +14,11 @@ use rustix::process::{Pid, Signal};
 use tokio::process::{Child, Command};
 use xlsnap_types::model::StateFlags;
 
+use super::live::Receiver;
 use super::output::Output;
 use super::{Effect, Error, Kind, list, process, recognise};
+use crate::domains::GuestKind;
+use crate::toolstack::Suspended;
 use crate::{Domid, Saved, Told, Toolstack};
 
 /// How often is looked what xl says, at first and when it goes on for longer. Its end is told at once.
@@ -70,15 +75,15 @@ impl Default for Xl {
 }
 
 /// A command that has ended.
-struct Ended {
+pub(super) struct Ended {
     status: ExitStatus,
     stdout: String,
-    stderr: String,
+    pub(super) stderr: String,
 }
 
 /// A command that goes on.
-struct Running<'a> {
-    command: &'a str,
+pub(super) struct Running {
+    pub(super) command: String,
     child: Child,
     stdout: Output,
     stderr: Output,
@@ -97,10 +102,13 @@ impl Xl {
         self
     }
 
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// Runs a command that moves no memory.
     async fn run(&self, words: &[&OsStr], effect: Effect) -> Result<Ended, Error> {
-        let command = self.shown(words);
-        let mut running = self.start(&command, words)?;
+        let mut running = self.start(words)?;
         let deadline = Instant::now() + self.limits.time;
         let ended = self.wait(&mut running, || Instant::now() < deadline).await;
         let ended = match ended? {
@@ -110,13 +118,13 @@ impl Xl {
                 return Err(running.overdue(effect));
             }
         };
-        if ended.status.success() { Ok(ended) } else { Err(failure(&command, &ended, effect)) }
+        if ended.status.success() { Ok(ended) } else { Err(failure(&running.command, &ended, effect)) }
     }
 
     /// Runs a command that moves memory from or to `file`; `None` when it stood still for too long, and goes on.
     async fn move_memory(
         &self,
-        running: &mut Running<'_>,
+        running: &mut Running,
         total: Option<u64>,
         how_far: impl Fn() -> Option<u64>,
         told: Told<'_>,
@@ -151,7 +159,8 @@ impl Xl {
         .await
     }
 
-    fn start<'a>(&self, command: &'a str, words: &[&OsStr]) -> Result<Running<'a>, Error> {
+    fn start(&self, words: &[&OsStr]) -> Result<Running, Error> {
+        let command = self.shown(words);
         tracing::debug!(command, "run");
         let failed = |source: io::Error| {
             Error::new(Kind::NoProgram, Effect::None, format!("`{command}` cannot be started"))
@@ -171,7 +180,7 @@ impl Xl {
                 .process_group(0)
                 .spawn()
         };
-        let child = match spawn(&self.path) {
+        let spawned = match spawn(&self.path) {
             // cron and its like leave the directories of the administrator's programs out of PATH.
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.path.components().count() == 1 => {
                 let there = SBIN.iter().map(|directory| Path::new(directory).join(&self.path));
@@ -179,13 +188,14 @@ impl Xl {
             }
             spawned => spawned,
         };
-        Ok(Running { command, child: child.map_err(failed)?, stdout, stderr })
+        let child = spawned.map_err(failed)?;
+        Ok(Running { command, child, stdout, stderr })
     }
 
     /// Waits until it ends, or says too much, or `goes_on` no longer: then `None`.
-    async fn wait(
+    pub(super) async fn wait(
         &self,
-        running: &mut Running<'_>,
+        running: &mut Running,
         mut goes_on: impl FnMut() -> bool,
     ) -> Result<Option<Ended>, Error> {
         let mut pause = PAUSE;
@@ -251,10 +261,9 @@ impl Toolstack for Xl {
     async fn save(&self, domid: Domid, file: &Path, told: Told<'_>) -> Result<Saved, Error> {
         let number = domid.to_string();
         let words = [OsStr::new("save"), OsStr::new("-p"), number.as_ref(), file.as_os_str()];
-        let command = self.shown(&words);
         let mut since = Instant::now();
         let mut begun = false;
-        let mut running = self.start(&command, &words)?;
+        let mut running = self.start(&words)?;
         let size = || fs::metadata(file).ok().map(|of| of.len());
         // From here on libxl asks the guest to stand still.
         let begins = |said: &str| {
@@ -270,7 +279,70 @@ impl Toolstack for Xl {
         if ended.status.success() {
             return Ok(Saved { since });
         }
-        Err(failure(&command, &ended, Effect::Unknown))
+        Err(failure(&running.command, &ended, Effect::Unknown))
+    }
+
+    async fn saves_live(&self, kind: GuestKind) -> Result<bool, Error> {
+        let said = self.run(&[OsStr::new("info")], Effect::None).await?.stdout;
+        Ok(recognise::saves_live(&said, kind))
+    }
+
+    async fn save_live(
+        &self,
+        domid: Domid,
+        file: &Path,
+        told: Told<'_>,
+    ) -> Result<(Instant, Box<dyn Suspended>), Error> {
+        let unprepared = |source: io::Error| {
+            let message = format!("what xl sends of domain {domid} cannot be taken into {}", file.display());
+            Error::new(Kind::Failed, Effect::None, message).with_source(source)
+        };
+        let receiver = Receiver::new(file).map_err(unprepared)?;
+        let number = domid.to_string();
+        // Without a word for ssh, what follows the domain is the command to run, and no host.
+        let words = ["migrate", "-s", "", &number, receiver.command()].map(OsStr::new);
+        let mut running = self.start(&words)?;
+        let mut taking = receiver.take(file).map_err(unprepared)?;
+        let bytes = Arc::clone(&taking.bytes);
+        let how_far = || Some(bytes.load(Ordering::Relaxed));
+        let moved = {
+            let moving = self.move_memory(&mut running, None, how_far, told, |_| {});
+            tokio::select! {
+                taken = &mut taking.end => Ok(taken),
+                ended = moving => Err(ended),
+            }
+        };
+        match moved {
+            Ok(Ok(Ok(since))) => Ok((since, Box::new(taking.stopped(self.clone(), running)))),
+            // It could not be written, or xl ended; then xl lets the guest go on, and says why.
+            Ok(taken) => {
+                drop(taking);
+                let deadline = Instant::now() + self.limits.time;
+                let ended = self.wait(&mut running, || Instant::now() < deadline).await?;
+                let cause: io::Error = match taken {
+                    Ok(Err(cause)) => cause,
+                    Ok(Ok(_)) | Err(_) => io::Error::other("the taking was ended"),
+                };
+                let Some(ended) = ended else { return Err(running.overdue(Effect::Unknown)) };
+                if cause.kind() == io::ErrorKind::UnexpectedEof {
+                    return Err(failure(&running.command, &ended, Effect::Unknown));
+                }
+                let full = cause.kind() == io::ErrorKind::StorageFull;
+                let kind = if full { Kind::NoSpace } else { Kind::Failed };
+                let message = format!("what `{}` sends cannot be kept", running.command);
+                Err(Error::new(kind, Effect::Unknown, message).with_source(cause))
+            }
+            Err(ended) => {
+                drop(taking);
+                match ended? {
+                    Some(ended) => Err(failure(&running.command, &ended, Effect::Unknown)),
+                    None => {
+                        self.end_save(file).await?;
+                        Err(running.overdue(Effect::Unknown))
+                    }
+                }
+            }
+        }
     }
 
     /// libxl's helper, which does the saving, is made to fail: then xl lets the guest go on. To end xl itself would leave the
@@ -311,8 +383,7 @@ impl Toolstack for Xl {
 
     async fn restore(&self, file: &Path, told: Told<'_>) -> Result<(), Error> {
         let words = [OsStr::new("restore"), OsStr::new("-p"), file.as_os_str()];
-        let command = self.shown(&words);
-        let mut running = self.start(&command, &words)?;
+        let mut running = self.start(&words)?;
         let total = fs::metadata(file).ok().map(|of| of.len());
         let leader = running.child.id();
         let how_far = || process::position(leader?, file);
@@ -321,7 +392,7 @@ impl Toolstack for Xl {
             self.kill(&mut running.child).await;
             return Err(running.overdue(Effect::Unknown));
         };
-        if ended.status.success() { Ok(()) } else { Err(failure(&command, &ended, Effect::Unknown)) }
+        if ended.status.success() { Ok(()) } else { Err(failure(&running.command, &ended, Effect::Unknown)) }
     }
 
     async fn create(&self, configuration: &Path) -> Result<(), Error> {
@@ -345,7 +416,7 @@ impl Toolstack for Xl {
     }
 }
 
-impl Running<'_> {
+impl Running {
     fn overdue(&self, effect: Effect) -> Error {
         let said = recognise::essence(&self.stderr.text(64 << 10));
         let message = format!("`{}` did not end in time, and was ended", self.command);
@@ -355,7 +426,7 @@ impl Running<'_> {
 }
 
 /// The error of a command that ended with another status than 0. What certainly failed before an effect has none.
-fn failure(command: &str, ended: &Ended, effect: Effect) -> Error {
+pub(super) fn failure(command: &str, ended: &Ended, effect: Effect) -> Error {
     let kind = recognise::kind(&ended.stderr);
     let effect = if matches!(kind, Kind::NoXen | Kind::NoSuchDomain) { Effect::None } else { effect };
     let how = match ended.status.code() {

@@ -13,8 +13,9 @@ use xlsnap_qemu_img::Program;
 use xlsnap_testkit::fake::MemStore;
 use xlsnap_testkit::real::{Disk, Scratch, Vm, VmOptions};
 use xlsnap_types::model::{StateFlags, XenRecord};
+use xlsnap_xen::domains::GuestKind;
 use xlsnap_xen::xl::{Effect, Error, Kind};
-use xlsnap_xen::{Context, Domid, Patience, Places, Saved, Told, Toolstack, XlDomain};
+use xlsnap_xen::{Context, Domid, Patience, Places, Saved, Suspended, Told, Toolstack, XlDomain};
 
 use crate::store::{PV, Store};
 use crate::trace::{Trace, Traced};
@@ -157,6 +158,19 @@ impl Toolstack for Fake {
             self.add_pause(domid.number());
         }
         self.end(result).await.map(|()| Saved { since })
+    }
+
+    async fn saves_live(&self, _kind: GuestKind) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    async fn save_live(
+        &self,
+        _domid: Domid,
+        _file: &Path,
+        _told: Told<'_>,
+    ) -> Result<(Instant, Box<dyn Suspended>), Error> {
+        panic!("this one cannot")
     }
 
     async fn end_save(&self, _file: &Path) -> Result<bool, Error> {

@@ -184,3 +184,99 @@ exec 3< "$3"; for i in 1 2 3 4; do head -c 1000 <&3 >/dev/null; sleep 0.6; done"
     let stands = Script::new("sleep 100");
     assert_eq!(stands.xl().restore(&file, &unwatched).await.unwrap_err().kind(), Kind::TimedOut);
 }
+
+/// As xl: it runs what is in the place of another host's xl, sends the file `stream`, and lets the guest go on when it gets no answer.
+const SENDS: &str = r#"dir=$(dirname "$0"); trap '' PIPE
+test "$1 $2 $3 $4" = "migrate -s  1" || exit 9
+coproc other { exec sh -c "$5"; }
+read -r banner <&"${other[0]}"; test "$banner" = "xl migration receiver ready, send binary domain data." || exit 8
+goes_on() { echo "Migration failed, resuming at sender." >&2; touch "$dir/resumed"; exit 1; }
+cat "$dir/stream" >&"${other[1]}" || goes_on
+test -e "$dir/short" && goes_on
+touch "$dir/suspended"
+read -r answer <&"${other[0]}" || goes_on"#;
+
+/// What xl sends of a domain: its header with a configuration, libxl's stream, and libxc's in it, with two rounds of pages.
+fn stream() -> Vec<u8> {
+    let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+    let page = |number: u32| [words(&[1, 4112, 1, 0, number, 0]), vec![7; 4096]].concat();
+    let mut bytes = b"Xen saved domain, xl format\n \0 \r".to_vec();
+    bytes.extend(words(&[0x0102_0304, 3, 0, 8]));
+    bytes.extend(b"{\"a\": 1}LibxlFmt\0\0\0\x02\0\0\0\0");
+    bytes.extend(words(&[1, 0]));
+    bytes.extend([0xff; 40]);
+    for number in [0, 40, 2] {
+        bytes.extend(page(number));
+    }
+    bytes.extend(words(&[0, 0, 0, 0]));
+    bytes
+}
+
+/// A script that sends this, and the file that takes it.
+fn sends(bytes: &[u8], file: &str) -> (Script, PathBuf) {
+    let script = Script::new(SENDS);
+    std::fs::write(script.file("stream"), bytes).unwrap();
+    let file = script.file(file);
+    std::fs::write(&file, "").unwrap();
+    (script, file)
+}
+
+async fn is_resumed(script: &Script) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !script.file("resumed").exists() {
+        assert!(Instant::now() < end, "the guest stands still");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_migration_sends_is_taken_and_the_guest_goes_on_when_it_is_told() {
+    let (script, file) = sends(&stream(), "it's one.save");
+    let before = Instant::now();
+    let (since, suspended) = script.xl().save_live(one(), &file, &unwatched).await.unwrap();
+    assert!(since >= before);
+    assert_eq!(std::fs::read(&file).unwrap(), stream());
+    xlsnap_testkit::real::wait_until("it waits", || script.file("suspended").exists().then_some(()));
+    assert!(!script.file("resumed").exists());
+    suspended.resume().await.unwrap();
+    assert!(script.file("resumed").exists());
+}
+
+#[tokio::test]
+async fn a_guest_goes_on_when_nobody_tells_it() {
+    let (script, file) = sends(&stream(), "a.save");
+    drop(script.xl().save_live(one(), &file, &unwatched).await.unwrap());
+    is_resumed(&script).await;
+    // In the middle of what is sent, too.
+    let (script, file) = sends(&stream()[..3000], "a.save");
+    let xl = script.xl();
+    let short =
+        tokio::time::timeout(Duration::from_millis(500), xl.save_live(one(), &file, &unwatched)).await;
+    assert!(short.is_err());
+    is_resumed(&script).await;
+}
+
+#[tokio::test]
+async fn a_migration_that_fails_says_why_and_one_that_stands_still_is_ended() {
+    let (script, file) = sends(&stream()[..3000], "a.save");
+    std::fs::write(script.file("short"), "").unwrap();
+    let ended = script.xl().save_live(one(), &file, &unwatched).await;
+    let error = ended.err().expect("it ends early");
+    assert_eq!((error.kind(), error.effect()), (Kind::Failed, Effect::Unknown), "{error}");
+    let early = Script::new("echo 'xc: error: Failed to enable logdirty: 95,22,0' >&2; exit 1");
+    std::fs::write(early.file("a.save"), "").unwrap();
+    let error = early.xl().save_live(one(), &early.file("a.save"), &unwatched).await.err().expect("it fails");
+    assert!(format!("{error:?}").contains("logdirty"), "{error:?}");
+    let nonsense = sends(b"no stream at all, and longer than the header of xl", "a.save");
+    let error = nonsense.0.xl().save_live(one(), &nonsense.1, &unwatched).await.err().expect("it is none");
+    assert!(format!("{error:?}").contains("header"), "{error:?}");
+    is_resumed(&nonsense.0).await;
+
+    let hangs = Script::new("trap 'exit 3' TERM; sleep 100 & wait");
+    let file = hangs.file("it's one.save");
+    std::fs::write(&file, "").unwrap();
+    let start = Instant::now();
+    let error = hangs.xl().save_live(one(), &file, &unwatched).await.err().expect("it stands still");
+    assert_eq!(error.kind(), Kind::TimedOut, "{error}");
+    assert!(start.elapsed() < Duration::from_secs(15));
+}
