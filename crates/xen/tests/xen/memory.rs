@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use uuid::Uuid;
 use xlsnap_orchestrator::{
@@ -49,6 +50,45 @@ fn left(rig: &Rig) -> Vec<String> {
     let mut names: Vec<String> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
     names.sort();
     names
+}
+
+#[tokio::test]
+async fn a_guest_is_saved_while_it_runs_where_that_can_be() {
+    let rig = Rig::off();
+    let domain = rig.domain(None);
+    rig.toolstack.lives.store(true, Ordering::Relaxed);
+    let (save, _) = save(&rig, Run::Runs);
+    let is_suspended = || rig.toolstack.suspended.load(Ordering::Relaxed);
+    let stopped = domain.begin(&save, &Unwatched).await.unwrap();
+    assert!(is_suspended() && rig.toolstack.paused(1) == 0);
+    let (_, unfinished) = stopped.run_on().await.unwrap();
+    assert!(!is_suspended());
+    let saved = unfinished.finish().await.unwrap();
+    assert_eq!((left(&rig), saved.bytes), (vec!["s1.save".to_owned()], save_file(UUID).len() as u64));
+    domain.abandon(&save).await.unwrap();
+
+    // Given up in the middle, it goes on.
+    let stopped = domain.begin(&save, &Unwatched).await.unwrap();
+    assert!(is_suspended());
+    drop(stopped);
+    domain.abandon(&save).await.unwrap();
+    assert!(!is_suspended() && left(&rig).is_empty());
+
+    // One that fails is made up for by one that stops the guest, as is one for which there is no room.
+    *rig.toolstack.fails.lock().unwrap() = Some((Kind::NoSpace, false));
+    let stopped = domain.begin(&save, &Unwatched).await.unwrap();
+    assert!(!is_suspended() && rig.toolstack.paused(1) == 1);
+    stopped.run_on().await.unwrap().1.finish().await.unwrap();
+    assert_eq!(rig.toolstack.paused(1), 0);
+    domain.abandon(&save).await.unwrap();
+
+    // One that is paused stays that, and is saved as it stands.
+    rig.toolstack.add_pause(1);
+    let save = MemorySave { was: Run::Waits, ..save };
+    let stopped = domain.begin(&save, &Unwatched).await.unwrap();
+    assert!(!is_suspended() && rig.toolstack.paused(1) == 2);
+    stopped.run_on().await.unwrap().1.finish().await.unwrap();
+    assert_eq!(rig.toolstack.paused(1), 1);
 }
 
 #[tokio::test]
