@@ -1,132 +1,27 @@
 //! Steps: what a plan says, what a dry run prints, what the progress counts, what the journal holds and what the executor does.
 
+mod about;
+mod stage;
 mod undo;
 mod words;
 
+pub use about::{Adoption, Ended, Expected, ImageFile, ImageTarget, LayerNote, UndoPoint};
+pub(crate) use stage::gives_up_guest;
+pub use stage::{Stage, Step};
 pub(crate) use undo::{Look, back};
 pub use words::StepText;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
-use xlsnap_types::model::{DiskName, ImageFormat, MemoryMeta, Owner, SnapshotName};
+use xlsnap_types::model::{DiskName, MemoryMeta, SnapshotName};
 
 use crate::journal::Draft;
 use crate::layers::PartFiles;
 use crate::{
-    Bitmap, CopyOut, Disk, FileIdentity, LayerFile, LayerSnapshot, MemoryInside, MemorySave, Merge, NameSwap,
-    Overlay, Run, SnapshotAction, SnapshotId, Stream,
+    Bitmap, CopyOut, LayerFile, LayerSnapshot, MemoryInside, MemorySave, Merge, NameSwap, Overlay, Run,
+    SnapshotAction, Stream,
 };
-
-/// A part of a plan: its steps are begun together, and it ends when all have.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[expect(clippy::large_enum_variant, reason = "most stages are one step, and a plan has a few dozen")]
-pub enum Stage {
-    /// One step.
-    One(Step),
-    /// Steps of different images, at the same time.
-    Parallel(Vec<Step>),
-    /// Steps of one instant: one transaction where a process has the disks, and all or none.
-    AtOnce(Vec<Step>),
-    /// Changes of one file of ours, the domain's description or a record, which is written once: all or none.
-    OneWrite(Vec<Step>),
-}
-
-impl Stage {
-    /// Its steps.
-    pub fn steps(&self) -> &[Step] {
-        match self {
-            Self::One(step) => std::slice::from_ref(step),
-            Self::Parallel(steps) | Self::AtOnce(steps) | Self::OneWrite(steps) => steps,
-        }
-    }
-
-    /// The steps that have commands of their own: of those that write one file the first, since it is written once.
-    pub fn commanded(&self) -> &[Step] {
-        match self {
-            Self::OneWrite(steps) => &steps[..1.min(steps.len())],
-            _ => self.steps(),
-        }
-    }
-
-    /// The same, to be changed.
-    pub(crate) fn steps_mut(&mut self) -> &mut [Step] {
-        match self {
-            Self::One(step) => std::slice::from_mut(step),
-            Self::Parallel(steps) | Self::AtOnce(steps) | Self::OneWrite(steps) => steps,
-        }
-    }
-
-    /// Whether one of its steps is so.
-    pub(crate) fn any(&self, is_it: impl Fn(&Does) -> bool) -> bool {
-        self.steps().iter().any(|step| is_it(&step.does))
-    }
-
-    /// One step on this domain.
-    pub(crate) fn one(domain: Uuid, does: Does) -> Self {
-        Self::One(Step { domain, does })
-    }
-
-    /// Several steps on different disks as one stage.
-    pub(crate) fn of(mut steps: Vec<Step>) -> Self {
-        let are_one_write =
-            |steps: &[Step]| steps.windows(2).all(|two| two[0].does.writes_with(&two[1].does));
-        match steps.len() {
-            1 => Self::One(steps.remove(0)),
-            _ if are_one_write(&steps) => Self::OneWrite(steps),
-            _ => Self::Parallel(steps),
-        }
-    }
-
-    /// The same stages, with each run of steps that write one file of ours as one, and each run of removals as one: a file is written once
-    /// for all disks, and a look at what others have open serves all that goes.
-    pub(crate) fn gathered(stages: Vec<Self>) -> Vec<Self> {
-        let mut gathered: Vec<Self> = Vec::with_capacity(stages.len());
-        for stage in stages {
-            match (gathered.last_mut(), &stage) {
-                (Some(last), Self::One(step)) if last.gathers(step) => {
-                    let mut steps = last.steps().to_vec();
-                    steps.push(step.clone());
-                    *last = Self::of(steps);
-                }
-                _ => gathered.push(stage),
-            }
-        }
-        gathered
-    }
-
-    /// Whether a step that follows can be one of this stage's.
-    fn gathers(&self, step: &Step) -> bool {
-        let is_other_disk = self.steps().iter().all(|own| own.does.disk() != step.does.disk());
-        match self {
-            Self::One(own) if own.domain != step.domain => false,
-            Self::One(_) | Self::OneWrite(_) if self.any(|own| own.writes_with(&step.does)) => is_other_disk,
-            Self::One(_) | Self::Parallel(_) => self.removes() && step.does.is_removal(),
-            Self::OneWrite(_) | Self::AtOnce(_) => false,
-        }
-    }
-
-    /// Whether all that it does is to unlink layers.
-    pub(crate) fn removes(&self) -> bool {
-        self.steps().iter().all(|step| step.does.is_removal())
-    }
-
-    /// Whether it only looks: a dry run does not list it.
-    pub fn looks(&self) -> bool {
-        self.steps().iter().all(|step| matches!(step.does, Does::Look(_)))
-    }
-}
-
-/// One step of a plan, on one domain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Step {
-    /// The domain's uuid.
-    pub domain: Uuid,
-    /// What it does.
-    pub does: Does,
-}
 
 /// What a step does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -353,193 +248,6 @@ pub enum Does {
     Look(Expected),
 }
 
-/// A change of the image that a domain's description names.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Adoption {
-    /// The disk.
-    pub disk: DiskName,
-    /// The file that it names from then on.
-    pub file: String,
-    /// The file's format.
-    pub format: ImageFormat,
-    /// The file that it named before, to which the way back leads.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub was: Option<ImageFile>,
-}
-
-impl Adoption {
-    /// The disk, and the image that it is given.
-    pub(crate) fn image(&self) -> (DiskName, ImageFile) {
-        (self.disk.clone(), ImageFile { file: self.file.clone(), format: self.format.clone() })
-    }
-}
-
-/// A file as the image of a disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImageFile {
-    /// The file.
-    pub file: String,
-    /// Its format.
-    pub format: ImageFormat,
-}
-
-impl ImageFile {
-    /// A file of this format.
-    pub fn new(file: impl Into<String>, format: ImageFormat) -> Self {
-        Self { file: file.into(), format }
-    }
-}
-
-/// What the ledger is to say of a file; its identity and its stamp are looked up when it is written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LayerNote {
-    /// The file.
-    pub file: LayerFile,
-    /// Whose it is, unless the ledger knows it already.
-    pub owner: Owner,
-    /// The file below it; without one, what its header says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub base: Option<String>,
-    /// Whether it is read-only from then on.
-    pub frozen: bool,
-    /// The name that it had as the disk's image, where another file has that now; without one, what the ledger says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub named: Option<String>,
-}
-
-impl LayerNote {
-    /// A file that was made to take a disk's writes.
-    pub(crate) fn made(disk: &DiskName, file: &str, format: &ImageFormat, base: &str) -> Self {
-        Self {
-            file: LayerFile {
-                disk: disk.clone(),
-                file: file.to_owned(),
-                format: format.clone(),
-                identity: None,
-            },
-            owner: Owner::Made,
-            base: Some(base.to_owned()),
-            frozen: false,
-            named: None,
-        }
-    }
-}
-
-impl LayerNote {
-    /// An overlay that takes a disk's writes, and the image below it, which took them before.
-    pub(crate) fn of_overlay(overlay: &Overlay) -> Vec<Self> {
-        let Overlay { disk, file, format, base, base_format, .. } = overlay;
-        let (base_file, base_format) = (base.clone(), base_format.clone());
-        let below = Self {
-            file: LayerFile { disk: disk.clone(), file: base_file, format: base_format, identity: None },
-            owner: Owner::Domain,
-            base: None,
-            frozen: true,
-            named: None,
-        };
-        vec![Self::made(disk, file, format, base), below]
-    }
-}
-
-/// A mark of what is on a disk: an internal snapshot under a reserved name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UndoPoint {
-    /// The disk.
-    pub disk: DiskName,
-    /// Its image.
-    pub image: String,
-    /// The snapshot's name in the image; begins with [`UndoPoint::PREFIX`].
-    pub tag: String,
-    /// The size of the disk, in bytes.
-    pub virtual_size: u64,
-}
-
-impl UndoPoint {
-    /// How the names of undo points begin. No snapshot of a user's has such a name.
-    pub const PREFIX: &'static str = "xlsnap-undo-";
-
-    /// Whether a snapshot's name is that of an undo point.
-    pub fn is_one(tag: &str) -> bool {
-        tag.starts_with(Self::PREFIX)
-    }
-}
-
-/// How a process was ended, so that it can be started again as it was.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ended {
-    /// What its guest did; `None` when there was no process.
-    pub was: Option<Run>,
-    /// A memory file of that moment, from which the guest goes on; without one it boots.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory: Option<MemoryMeta>,
-}
-
-/// A snapshot inside a disk's image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImageTarget {
-    /// The disk.
-    pub disk: DiskName,
-    /// Its image.
-    pub image: String,
-    /// The image's file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub identity: Option<FileIdentity>,
-    /// The snapshot in it.
-    pub snapshot: SnapshotId,
-    /// The size that the disk must have, in bytes; `None` where it does not matter or nothing is known of it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub virtual_size: Option<u64>,
-}
-
-impl ImageTarget {
-    /// This snapshot in the image that the disk has now.
-    pub(crate) fn on(disk: &Disk, snapshot: SnapshotId, virtual_size: Option<u64>) -> Self {
-        Self {
-            disk: disk.name.clone(),
-            image: disk.image.clone(),
-            identity: disk.identity,
-            snapshot,
-            virtual_size,
-        }
-    }
-}
-
-/// What a look expects to find.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Expected {
-    /// Every disk has its part of the snapshot.
-    Taken {
-        /// The parts.
-        actions: Vec<SnapshotAction>,
-        /// Whether an image must hold the guest's memory.
-        inside: bool,
-    },
-    /// The disks have these sizes.
-    Sizes(Vec<ImageTarget>),
-    /// The disks write to these new files, under the names that were kept.
-    Named(Vec<NameSwap>),
-}
-
-/// Whether what a guest holds in memory is lost with the stage `at`, its process is known to be gone, or another one is there from then on.
-/// Looking afterwards cannot tell that, where disks go back without a mark of theirs, so that the journal says how far the list is.
-pub(crate) fn gives_up_guest(stages: &[Stage], at: usize) -> bool {
-    let ended = at
-        .checked_sub(1)
-        .is_some_and(|before| stages[before].any(|does| matches!(does, Does::EndProcess(_))));
-    ended
-        || stages[at].any(|does| {
-            matches!(
-                does,
-                Does::ResetGuest
-                    | Does::EndProcess(_)
-                    | Does::Start { .. }
-                    | Does::Restore { .. }
-                    | Does::Load { .. }
-            )
-        })
-}
-
 impl Does {
     /// Whether the journal has to say how far the list is before this step: looking afterwards cannot tell.
     pub(crate) fn flushes(&self) -> bool {
@@ -634,48 +342,5 @@ impl Does {
             Self::Apply { target, .. } | Self::DeleteInside(target) => &target.disk,
             _ => return None,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DOMAIN: Uuid = Uuid::from_u128(1);
-
-    fn file(disk: &str) -> LayerFile {
-        let format = ImageFormat::Qcow2;
-        LayerFile { disk: disk.parse().unwrap(), file: format!("/{disk}"), format, identity: None }
-    }
-
-    fn part(snapshot: &str, disk: &str) -> Does {
-        let LayerFile { disk, file, format, .. } = file(disk);
-        let (image, overlay) = (file.clone(), file);
-        let from = PartFiles { image, format: format.clone(), overlay, overlay_format: format };
-        Does::SetPart { snapshot: snapshot.parse().unwrap(), disk, to: from.clone(), from }
-    }
-
-    fn gathered(all: Vec<Does>) -> Vec<(&'static str, usize)> {
-        let stages = all.into_iter().map(|does| Stage::one(DOMAIN, does)).collect();
-        let kind = |stage: &Stage| match stage {
-            Stage::One(_) => "one",
-            Stage::Parallel(_) => "parallel",
-            Stage::AtOnce(_) => "at once",
-            Stage::OneWrite(_) => "one write",
-        };
-        Stage::gathered(stages).iter().map(|stage| (kind(stage), stage.steps().len())).collect()
-    }
-
-    #[test]
-    fn what_writes_one_file_is_one_write() {
-        let parts = vec![part("s1", "vda"), part("s1", "vdb"), part("s2", "vda"), part("s2", "vdb")];
-        assert_eq!(gathered(parts), [("one write", 2), ("one write", 2)]);
-        // Once more for a disk: the later word counts, in a write of its own.
-        let again = vec![part("s1", "vda"), part("s1", "vda")];
-        assert_eq!(gathered(again), [("one", 1), ("one", 1)]);
-        let removals = vec![Does::Unlink(file("vda")), Does::Unlink(file("vda")), Does::Unlink(file("vdb"))];
-        assert_eq!(gathered(removals), [("parallel", 3)]);
-        let mixed = vec![Does::Unlink(file("vda")), part("s1", "vda"), Does::Unlink(file("vdb"))];
-        assert_eq!(gathered(mixed), [("one", 1), ("one", 1), ("one", 1)]);
     }
 }
