@@ -107,14 +107,19 @@ impl XlDomain {
         if self.is_own(file.directory()) {
             file.make_directory().map_err(of_memory_file)?;
         }
+        let live = self.saves_live(&domain, save).await?;
         let staged = file.stage(&save.token).map_err(of_memory_file)?;
         // No client of ours may hold a monitor of the domain now: xl asks QEMU too.
         let told = |done, total| progress.bytes(done, total);
-        if self.saves_live(&domain, save).await? {
+        if live {
             match self.save_live(&domain, &staged.path(), &told).await {
                 Ok((since, suspended)) => {
                     let (save, suspended) = (save.clone(), Some(suspended));
                     return Ok(Stopped { domain: self, save, progress, staged, since, suspended });
+                }
+                // What sends may be at it still.
+                Err(cause) if cause.kind == PortErrorKind::Unreachable => {
+                    return Err(self.give_up(save, cause).await);
                 }
                 Err(cause) => {
                     let why = format!("{cause}");
@@ -173,7 +178,11 @@ impl XlDomain {
             saved.map_err(|cause| of_xl(format!("the memory of {called} cannot be sent"), cause))?;
         match self.running_with_state().await? {
             Some((now, state)) if now.domid == domain.domid && state.shutdown && !state.dying => {
-                self.take_images_back(domain).await?;
+                match domain.kind {
+                    GuestKind::Hvm => self.take_images_back(domain).await?,
+                    // Its disks may be given other files, from which it must not go on before it is let, whatever becomes of us or of xl.
+                    GuestKind::Pv | GuestKind::Pvh => self.keep_still(domain).await?,
+                }
                 Ok((since, suspended))
             }
             found => {
@@ -186,12 +195,15 @@ impl XlDomain {
         }
     }
 
+    /// Adds a pause to a guest that is suspended, so that it stands still too when xl lets it go on.
+    async fn keep_still(&self, domain: &Domain) -> Result<(), PortError> {
+        let paused = self.context.toolstack.pause(domain.domid).await;
+        paused.map_err(|error| of_xl(format!("{} cannot be paused", self.called(domain.domid)), error))
+    }
+
     /// Makes the emulated machine take its images again, which it lets go of for the one that a migration makes elsewhere (QEMU's
     /// `xen-save-devices-state`). Its processors are suspended, so that nothing of it goes on.
     async fn take_images_back(&self, domain: &Domain) -> Result<(), PortError> {
-        if domain.kind != GuestKind::Hvm {
-            return Ok(());
-        }
         let monitor = self.monitor(domain.domid);
         let done = monitor.execute(Cont).await;
         monitor.leave().await;

@@ -4,9 +4,10 @@
 //! them. Then it waits until the other side says that it has made a domain of them. We say nothing, so that xl lets the guest go on,
 //! and ends with status 1. It does the same when we are gone: no guest is left standing by our end.
 
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{self, PipeReader, PipeWriter, Read, Write, pipe};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,10 +16,11 @@ use std::time::Instant;
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 
-use super::program::Running;
+use super::program::{Running, failure};
 use super::stream::Stream;
 use super::{Effect, Error, Kind, Xl};
-use crate::toolstack::Suspended;
+use crate::toolstack::{Suspended, Told};
+use crate::{Domid, Toolstack};
 
 /// What xl waits for before it sends anything (`xl.h` of Xen, the same since 3.4).
 const BANNER: &[u8] = b"xl migration receiver ready, send binary domain data.\n";
@@ -26,8 +28,69 @@ const BANNER: &[u8] = b"xl migration receiver ready, send binary domain data.\n"
 /// How much is read at a time, in bytes.
 const CHUNK: usize = 1 << 20;
 
+impl Xl {
+    /// Has xl send a domain's memory into `file` while its guest runs, to the end, from where on that stands still.
+    pub(super) async fn take_what_it_sends(
+        &self,
+        domid: Domid,
+        file: &Path,
+        told: Told<'_>,
+    ) -> Result<(Instant, LiveSave), Error> {
+        let unprepared = |source: io::Error| {
+            let message = format!("what xl sends of domain {domid} cannot be taken into {}", file.display());
+            Error::new(Kind::Failed, Effect::None, message).with_source(source)
+        };
+        let receiver = Receiver::new(file).map_err(unprepared)?;
+        let (number, command) = (domid.to_string(), receiver.command().to_owned());
+        let mut taking = receiver.take(file).map_err(unprepared)?;
+        // Without a word for ssh, what follows the domain is the command to run, and no host.
+        let words = ["migrate", "-s", "", &number, &command].map(OsStr::new);
+        let mut running = self.start(&words)?;
+        let bytes = Arc::clone(&taking.bytes);
+        let how_far = || Some(bytes.load(Ordering::Relaxed));
+        let (taken, ended) = {
+            let moving = self.move_memory(&mut running, None, how_far, told, |_| {});
+            tokio::select! {
+                taken = &mut taking.end => (Some(taken), None),
+                ended = moving => (None, ended?),
+            }
+        };
+        if let Some(Ok(Ok(since))) = taken {
+            return Ok((since, taking.stopped(self.clone(), running)));
+        }
+        // It could not be written, or xl ended, or stands still. Without us xl lets the guest go on, and says why.
+        let end = taking.give_up();
+        let deadline = Instant::now() + self.limits().patience;
+        let ended = match ended {
+            None if taken.is_some() => self.wait(&mut running, || Instant::now() < deadline).await?,
+            ended => ended,
+        };
+        let Some(ended) = ended else {
+            self.end_save(file).await?;
+            return Err(running.overdue(Effect::Unknown));
+        };
+        // What is on its way into the file must not come there later.
+        let taken = match taken {
+            Some(taken) => taken,
+            None => match tokio::time::timeout(self.limits().patience, end).await {
+                Ok(taken) => taken,
+                Err(_) => return Err(running.overdue(Effect::Unknown)),
+            },
+        };
+        match taken {
+            Ok(Err(cause)) if cause.kind() != io::ErrorKind::UnexpectedEof => {
+                let full = cause.kind() == io::ErrorKind::StorageFull;
+                let kind = if full { Kind::NoSpace } else { Kind::Failed };
+                let message = format!("what `{}` sends cannot be kept", running.command);
+                Err(Error::new(kind, Effect::Unknown, message).with_source(cause))
+            }
+            _ => Err(failure(&running.command, &ended, Effect::Unknown)),
+        }
+    }
+}
+
 /// The ends of our pipes that are for xl, until it has opened them: with ours, neither side is told that the other one is gone.
-type Theirs = Arc<Mutex<Option<(PipeReader, PipeWriter)>>>;
+type Theirs = Arc<Mutex<Option<(OwnedFd, OwnedFd)>>>;
 
 /// Our side of a migration.
 pub(super) struct Receiver {
@@ -42,12 +105,17 @@ impl Receiver {
     pub(super) fn new(file: &Path) -> io::Result<Self> {
         let ((stream, to_us), (from_us, mut answer)) = (pipe()?, pipe()?);
         answer.write_all(BANNER)?;
-        let here = std::process::id();
+        // By the time that xl runs it, what has these numbers may be something else.
+        let of = |fd: &OwnedFd| -> io::Result<(String, String)> {
+            let path = format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd());
+            Ok((path, format!("pipe:[{}]", rustix::fs::fstat(fd)?.st_ino)))
+        };
+        let (from_us, to_us) = (OwnedFd::from(from_us), OwnedFd::from(to_us));
+        let ((answers, answer_pipe), (takes, take_pipe)) = (of(&from_us)?, of(&to_us)?);
         let command = format!(
-            ": {}; cat </proc/{here}/fd/{} & exec cat >/proc/{here}/fd/{}",
-            quoted(file),
-            from_us.as_raw_fd(),
-            to_us.as_raw_fd()
+            ": {}; test \"$(readlink {answers}) $(readlink {takes})\" = '{answer_pipe} {take_pipe}' || exit 1; cat <{answers} & exec \
+             cat >>{takes}",
+            quoted(file)
         );
         Ok(Self { stream, theirs: Arc::new(Mutex::new(Some((from_us, to_us)))), answer, command })
     }
@@ -87,6 +155,11 @@ pub(super) struct Taking {
 }
 
 impl Taking {
+    /// Ends it, unless it has ended; then xl lets the guest go on.
+    fn give_up(self) -> oneshot::Receiver<io::Result<Instant>> {
+        self.end
+    }
+
     /// All was taken, and the guest stands still.
     pub(super) fn stopped(self, xl: Xl, running: Running) -> LiveSave {
         LiveSave { xl, running, answer: self.answer }
@@ -155,7 +228,7 @@ impl Suspended for LiveSave {
         let ended = xl.wait(&mut running, || Instant::now() < deadline).await?;
         match ended {
             Some(ended) if ended.stderr.contains("resuming at sender") => Ok(()),
-            Some(ended) => Err(super::program::failure(&running.command, &ended, Effect::Unknown)),
+            Some(ended) => Err(failure(&running.command, &ended, Effect::Unknown)),
             None => {
                 let message = format!("`{}` does not let the guest go on", running.command);
                 Err(Error::new(Kind::TimedOut, Effect::Unknown, message))

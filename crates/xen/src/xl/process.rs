@@ -15,21 +15,23 @@ pub(super) fn that_save_into(file: &Path) -> Vec<Identity> {
     let sent = quoted(file);
     let find = |word: &[u8], part: &[u8]| word.windows(part.len()).any(|found| found == part);
     let saves = |pid: u32| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
-        let has = |wanted: &[u8]| words.contains(&wanted);
+        let words = words(pid);
+        let has = |wanted: &[u8]| words.iter().any(|word| word == wanted);
         has(b"save") && has(file.as_os_str().as_bytes())
             || has(b"migrate") && words.iter().any(|word| find(word, sent.as_bytes()))
     };
     pids().filter(|pid| saves(*pid)).filter_map(|pid| Identity::of(pid).ok().flatten()).collect()
 }
 
-/// libxl's helpers below these processes, which write `file`: known by that, not by their name.
+/// libxl's helpers below these processes, which write `file`: known by that, not by their name. Of an xl that sends, all that it started: we
+/// have the file.
 pub(super) fn helpers_of(parents: &[Identity], file: &Path) -> Vec<Identity> {
     let Ok(of) = fs::metadata(file) else { return Vec::new() };
     let is_helper = |pid: u32| {
         let parent: u32 = stat(pid)?.get(1)?.parse().ok()?;
-        (parents.iter().any(|of| of.pid == parent) && position_in(pid, &of).is_some()).then_some(())
+        let is_below = parents.iter().any(|of| of.pid == parent);
+        (is_below && (words(parent).iter().any(|word| word == b"migrate") || position_in(pid, &of).is_some()))
+            .then_some(())
     };
     let found = pids().filter(|pid| is_helper(*pid).is_some());
     found.filter_map(|pid| Identity::of(pid).ok().flatten()).collect()
@@ -50,6 +52,12 @@ fn position_in(pid: u32, of: &fs::Metadata) -> Option<u64> {
         info.lines().find_map(|line| line.strip_prefix("pos:"))?.trim().parse().ok()
     };
     numbers.filter_map(position).max()
+}
+
+/// The words of a process's command line.
+fn words(pid: u32) -> Vec<Vec<u8>> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
 }
 
 fn group(pid: u32) -> Option<u32> {

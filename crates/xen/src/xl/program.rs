@@ -5,8 +5,6 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -14,7 +12,6 @@ use rustix::process::{Pid, Signal};
 use tokio::process::{Child, Command};
 use xlsnap_types::model::StateFlags;
 
-use super::live::Receiver;
 use super::output::Output;
 use super::{Effect, Error, Kind, list, process, recognise};
 use crate::domains::GuestKind;
@@ -122,7 +119,7 @@ impl Xl {
     }
 
     /// Runs a command that moves memory from or to `file`; `None` when it stood still for too long, and goes on.
-    async fn move_memory(
+    pub(super) async fn move_memory(
         &self,
         running: &mut Running,
         total: Option<u64>,
@@ -159,7 +156,7 @@ impl Xl {
         .await
     }
 
-    fn start(&self, words: &[&OsStr]) -> Result<Running, Error> {
+    pub(super) fn start(&self, words: &[&OsStr]) -> Result<Running, Error> {
         let command = self.shown(words);
         tracing::debug!(command, "run");
         let failed = |source: io::Error| {
@@ -293,56 +290,8 @@ impl Toolstack for Xl {
         file: &Path,
         told: Told<'_>,
     ) -> Result<(Instant, Box<dyn Suspended>), Error> {
-        let unprepared = |source: io::Error| {
-            let message = format!("what xl sends of domain {domid} cannot be taken into {}", file.display());
-            Error::new(Kind::Failed, Effect::None, message).with_source(source)
-        };
-        let receiver = Receiver::new(file).map_err(unprepared)?;
-        let number = domid.to_string();
-        // Without a word for ssh, what follows the domain is the command to run, and no host.
-        let words = ["migrate", "-s", "", &number, receiver.command()].map(OsStr::new);
-        let mut running = self.start(&words)?;
-        let mut taking = receiver.take(file).map_err(unprepared)?;
-        let bytes = Arc::clone(&taking.bytes);
-        let how_far = || Some(bytes.load(Ordering::Relaxed));
-        let moved = {
-            let moving = self.move_memory(&mut running, None, how_far, told, |_| {});
-            tokio::select! {
-                taken = &mut taking.end => Ok(taken),
-                ended = moving => Err(ended),
-            }
-        };
-        match moved {
-            Ok(Ok(Ok(since))) => Ok((since, Box::new(taking.stopped(self.clone(), running)))),
-            // It could not be written, or xl ended; then xl lets the guest go on, and says why.
-            Ok(taken) => {
-                drop(taking);
-                let deadline = Instant::now() + self.limits.time;
-                let ended = self.wait(&mut running, || Instant::now() < deadline).await?;
-                let cause: io::Error = match taken {
-                    Ok(Err(cause)) => cause,
-                    Ok(Ok(_)) | Err(_) => io::Error::other("the taking was ended"),
-                };
-                let Some(ended) = ended else { return Err(running.overdue(Effect::Unknown)) };
-                if cause.kind() == io::ErrorKind::UnexpectedEof {
-                    return Err(failure(&running.command, &ended, Effect::Unknown));
-                }
-                let full = cause.kind() == io::ErrorKind::StorageFull;
-                let kind = if full { Kind::NoSpace } else { Kind::Failed };
-                let message = format!("what `{}` sends cannot be kept", running.command);
-                Err(Error::new(kind, Effect::Unknown, message).with_source(cause))
-            }
-            Err(ended) => {
-                drop(taking);
-                match ended? {
-                    Some(ended) => Err(failure(&running.command, &ended, Effect::Unknown)),
-                    None => {
-                        self.end_save(file).await?;
-                        Err(running.overdue(Effect::Unknown))
-                    }
-                }
-            }
-        }
+        let (since, suspended) = self.take_what_it_sends(domid, file, told).await?;
+        Ok((since, Box::new(suspended)))
     }
 
     /// libxl's helper, which does the saving, is made to fail: then xl lets the guest go on. To end xl itself would leave the
@@ -417,7 +366,7 @@ impl Toolstack for Xl {
 }
 
 impl Running {
-    fn overdue(&self, effect: Effect) -> Error {
+    pub(super) fn overdue(&self, effect: Effect) -> Error {
         let said = recognise::essence(&self.stderr.text(64 << 10));
         let message = format!("`{}` did not end in time, and was ended", self.command);
         let error = Error::new(Kind::TimedOut, effect, message);

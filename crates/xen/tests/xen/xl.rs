@@ -196,6 +196,28 @@ test -e "$dir/short" && goes_on
 touch "$dir/suspended"
 read -r answer <&"${other[0]}" || goes_on"#;
 
+/// One that stands still is ended by way of what xl started, so that xl lets the guest go on.
+#[tokio::test]
+async fn a_migration_that_another_process_began_is_ended_by_its_helpers() {
+    let script =
+        Script::new("dir=$(dirname \"$0\"); sleep 100 & wait $! || { touch \"$dir/resumed\"; exit 1; }");
+    let file = script.file("it's one.save");
+    std::fs::write(&file, "").unwrap();
+    let command = format!(": '{}'; cat", file.to_str().unwrap().replace('\'', "'\\''"));
+    let mut begun = std::process::Command::new(script.file("xl"))
+        .args(["migrate", "-s", "", "1", &command])
+        .spawn()
+        .unwrap();
+    let mut limits = Limits::default();
+    limits.patience = Duration::from_secs(20);
+    let xl = script.xl().with_limits(limits);
+    assert!(!xl.end_save(&script.file("b.save")).await.unwrap(), "another save is left alone");
+    let start = Instant::now();
+    assert!(xl.end_save(&file).await.unwrap());
+    assert!(script.file("resumed").exists() && start.elapsed() < Duration::from_secs(15));
+    begun.wait().unwrap();
+}
+
 /// What xl sends of a domain: its header with a configuration, libxl's stream, and libxc's in it, with two rounds of pages.
 fn stream() -> Vec<u8> {
     let words = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
