@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use xlsnap::{Error, Host, Options, RootInputs};
 
-/// Runs a future to its end on this thread. No thread is started, and nothing is left when it returns.
+/// Runs a future to its end on this thread. It starts no thread itself.
 ///
 /// # Errors
 /// When the process may open no more files, or this thread is in the middle of another call: in a progress callback.

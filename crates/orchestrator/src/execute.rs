@@ -14,7 +14,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 use xlsnap_conf_store::Record;
 
-use crate::journal::Journal;
+use crate::journal::{Direction, Journal};
 use crate::session::{Session, chain};
 use crate::step::{Does, Stage, Step, gives_up_guest};
 use crate::{
@@ -195,11 +195,36 @@ impl<'e> Execution<'e> {
         written
     }
 
-    /// Goes through a way back. All that can be undone is tried; the error is the first.
+    /// Goes through a way back from what a journal says. All that can be undone is tried; the error is the first.
+    ///
+    /// Where new files were made for disks, no mark tells whether a domain was started again on the way. So the journal says before that
+    /// that its process was ended and nothing was begun after it: another way back then leaves the guest alone.
+    pub(crate) async fn back(&self, stages: &[Stage], journal: &mut Journal) -> Result<(), Error> {
+        let ended = journal.stage_with(|does| matches!(does, Does::EndProcess(_)));
+        let ended = ended.filter(|_| journal.does().any(Does::makes_top));
+        self.go_back(stages, ended.map(|ended| (journal, ended + 1))).await
+    }
+
+    /// The same where nothing is started that could not be told from what is there.
     pub(crate) async fn backward(&self, stages: &[Stage]) -> Result<(), Error> {
+        self.go_back(stages, None).await
+    }
+
+    async fn go_back(&self, stages: &[Stage], mut tell: Option<(&mut Journal, usize)>) -> Result<(), Error> {
         let mut first: Option<Error> = None;
         let mut steps = Progression::new(self.ports, stages);
         for (at, stage) in stages.iter().enumerate() {
+            if stage.any(|does| matches!(does, Does::Start { .. } | Does::Restore { .. }))
+                && let Some((journal, at)) = tell.take()
+            {
+                (journal.direction, journal.at) = (Direction::Back, at);
+                if let Err(e) = self.session.set_journal(Some(journal)).await {
+                    let message = "the domain is not started again, since that cannot be journaled";
+                    return Err(first.unwrap_or_else(|| {
+                        Error::new(e.kind().into(), Effect::Unknown, message).with_source(e)
+                    }));
+                }
+            }
             let Err(Failed { does, error, .. }) = steps.run(stage, self.stage(stage)).await else { continue };
             let swaps_later =
                 || stages[at..].iter().any(|stage| stage.any(|does| matches!(does, Does::SwapTop { .. })));
@@ -305,8 +330,10 @@ impl<'e> Execution<'e> {
 /// The last stage before which an operation may end early and have everything as it was; `None` where it cannot.
 fn last_way_back(stages: &[Stage]) -> Option<usize> {
     let first = |is_it: fn(&Does) -> bool| stages.iter().position(|stage| stage.any(is_it));
+    let commit = first(|does| *does == Does::Commit).unwrap_or(stages.len());
     let deletes =
-        first(|does| matches!(does, Does::DeleteInside(_) | Does::DeleteInLayer(_) | Does::DeleteRecord(_)));
+        first(|does| matches!(does, Does::DeleteInside(_) | Does::DeleteInLayer(_) | Does::DeleteRecord(_)))
+            .filter(|at| *at < commit);
     // What follows data that moved is short, and a step of it that is long is ended within.
     if deletes.or_else(|| first(|does| matches!(does, Does::Merge(_) | Does::Stream(_)))).is_some() {
         return None;

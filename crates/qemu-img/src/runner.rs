@@ -183,8 +183,8 @@ pub trait QemuImg: Send + Sync {
         done: &(dyn Fn(f64) + Send + Sync),
     ) -> Result<(), Error>;
 
-    /// Writes the image `to` as a copy of `image` as it is, durably, with all the snapshots inside it and what they hold; a file system that
-    /// can has both share their data. Both stand on the same image. `image` may be open below another one. What `to` held is lost; a
+    /// Writes the image `to` as a copy of `image` as it is, durably, with all the snapshots inside it and what they hold, but without its
+    /// dirty bitmaps: what they say is true of `image` alone. A file system that can has both share their data. Both stand on the same image. `image` may be open below another one. What `to` held is lost; a
     /// future that is dropped ends it half-way. `done` is told which part of it is done, from 0 to 1.
     ///
     /// # Errors

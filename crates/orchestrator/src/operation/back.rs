@@ -126,7 +126,7 @@ pub(super) async fn undo(
         found.looked = Some(look.inventory);
         found.warnings.len()
     };
-    execution.backward(&way.stages).await?;
+    execution.back(&way.stages, journal).await?;
     session.set_journal(None).await.map_err(unwritten)?;
     let mut kept = way.kept;
     kept.extend(execution.found().warnings.drain(warnings_before..));

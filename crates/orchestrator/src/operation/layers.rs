@@ -167,9 +167,10 @@ impl LayerFacts {
         about: &str,
         stages: &[Stage],
     ) -> Result<(), Error> {
+        let mut before = 0;
         for step in stages.iter().flat_map(Stage::steps) {
             if let Does::CopyOut(copy) = &step.does {
-                self.refuse_full(ports, about, copy).await?;
+                before = self.refuse_full(ports, about, copy, before).await?;
             }
             let Does::MakeLayer(Overlay { disk, file, base, .. }) = &step.does else { continue };
             let overlays = ports.overlays.need(&step.does.failure())?;
@@ -185,19 +186,29 @@ impl LayerFacts {
         Ok(())
     }
 
-    /// Refuses a copy for which there is no room. It takes no more than what is in the layer's chain.
-    async fn refuse_full(&self, ports: &Ports<'_>, about: &str, copy: &CopyOut) -> Result<(), Error> {
+    /// Refuses a copy for which there is no room beside those `before` it, as if all were on one file system; gives the bytes of all. It takes no
+    /// more than what is in the layer's chain.
+    async fn refuse_full(
+        &self,
+        ports: &Ports<'_>,
+        about: &str,
+        copy: &CopyOut,
+        before: u64,
+    ) -> Result<u64, Error> {
         let layers = ports.layers.need(about)?;
         let chain = self.tree.chain(&copy.from.file);
         let data: u64 = chain.iter().map(|node| node.layer.bytes).fold(0, u64::saturating_add);
         let needed = copy.whole.unwrap_or(data.min(copy.virtual_size));
         let room = layers.room(&copy.to.file).await;
         let room = room.map_err(|e| from_port(e, format!("the room for {} cannot be told", copy.to.file)))?;
-        if room >= needed {
-            return Ok(());
+        let all = before.saturating_add(needed);
+        if room >= all {
+            return Ok(all);
         }
+        let others =
+            if before > 0 { format!(" beside the {before} of those before it") } else { String::new() };
         let message = format!(
-            "{about}: the copy of disk {} takes up to {needed} bytes, and there is room for {room} beside {}",
+            "{about}: the copy of disk {} takes up to {needed} bytes{others}, and there is room for {room} where {} is to be",
             copy.to.disk, copy.to.file
         );
         Err(Error::new(Kind::Refused, Effect::None, message).with_advice("make room there first"))

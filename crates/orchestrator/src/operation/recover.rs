@@ -136,7 +136,7 @@ async fn end_journaled(
     let Ending { outcome, stages, mut warnings } = ending;
     execution.found().looked = Some(looked.inventory.clone());
     match outcome {
-        Outcome::Undone => execution.backward(&stages).await?,
+        Outcome::Undone => execution.back(&stages, journal).await?,
         // What is left are marks that lead nowhere any more.
         Outcome::Completed if journal.is_committed() => execution.backward(&stages).await?,
         Outcome::Completed => {

@@ -17,7 +17,7 @@ use crate::session::Session;
 use crate::{
     CreateReport, CreateRequest, DiskChoice, DomainRef, Effect, Error, GuestState, MemoryPlace,
     MemoryRequest, NameSwap, Operation, Overlay, PortError, PortErrorKind, Ports, RevertPlan, RevertReport,
-    RevertRequest, RevertWay,
+    RevertRequest, RevertWay, Run,
 };
 
 /// Plans a revert, with no effect: a dry run. It asks the store, the guest and the disks, and verifies all that the revert
@@ -117,6 +117,7 @@ async fn revert_in(
     if let Some(create) = reverting.safety(ports, request).await? {
         let made = Creation::plan(ports, domain, &create, Uuid::from_u128(!id.as_u128())).await?;
         let made = made.carry_out(session, ports).await?;
+        let ran = reverting.guest.run().is_some_and(Run::runs);
         verified = Verified {
             contents: true,
             marks: Marks::Made,
@@ -125,7 +126,8 @@ async fn revert_in(
                 .meta
                 .as_ref()
                 .and_then(|meta| meta.memory.clone())
-                .filter(|memory| memory.file().is_some()),
+                // A guest that ran went on after it was taken, and so did its disks: that memory belongs to none of them any more.
+                .filter(|memory| memory.file().is_some() && !ran),
             overlays: Vec::new(),
         };
         safety = Some(made);
@@ -133,9 +135,11 @@ async fn revert_in(
         let again = Reverting::plan(ports, domain, request, id, &verified).await;
         reverting = again.map_err(|e| after_safety(e, request))?;
     }
+    let makes_files = !reverting.plan.tops.is_empty();
     match reverting.carry_out(session, ports, request, &mut safety).await {
-        // A full file system is what many reverts are for. Nothing was changed; all was looked at; so it goes without marks.
-        Err(error) if lacks_room(&error) => {
+        // A full file system is what many reverts are for. Nothing was changed; all was looked at; so it goes without marks. With new files
+        // for some disks it does not: these go back where the others cannot.
+        Err(error) if lacks_room(&error) && !makes_files => {
             verified.contents = true;
             verified.marks = Marks::NoRoom;
             let again = Reverting::plan(ports, domain, request, id, &verified).await;
@@ -324,7 +328,9 @@ fn after_safety(error: Error, request: &RevertRequest) -> Error {
     let Some(safety) = &request.safety else { return error };
     let advice = match error.advice() {
         Some(advice) => format!("{advice}; the safety snapshot {safety} was made and stays"),
-        None => format!("the safety snapshot {safety} was made and stays; delete it if it is not needed"),
+        None => format!(
+            "the safety snapshot {safety} was made and stays; revert to it where the guest had to boot, or delete it if it is not needed"
+        ),
     };
     error.with_advice(advice)
 }

@@ -80,6 +80,62 @@ async fn revert_with_memory_from_inside_an_image_that_was_left() {
     }
 }
 
+/// The call of this name that an operation makes when these faults strike it, counted from the last one on.
+async fn call_of(backend: &FakeBackend, op: &Op, faults: &[(usize, Fault)], method: &str) -> usize {
+    let struck = backend.fork();
+    for (at, fault) in faults {
+        struck.faults().plan(*at, *fault);
+    }
+    let _ = op.run(&struck).await;
+    let (calls, from) = (struck.faults().calls(), faults.last().map_or(0, |(at, _)| *at));
+    from + calls[from..].iter().position(|call| call.method == method).unwrap_or_else(|| panic!("{calls:?}"))
+}
+
+/// A guest that was started again on the way back goes on, whatever is left to do, and keeps what it has written since.
+#[tokio::test]
+async fn a_guest_that_goes_on_is_not_ended_by_a_later_recovery() {
+    let backend = backend(Power::Running).await;
+    Op::external("e", &["vda", "vdb", "vdc"]).run(&backend).await.unwrap();
+    write(&backend, 5);
+    backend.faults().clear();
+    let op = Op::revert("c");
+    let load = (call_of(&backend, &op, &[], "inside.load").await, Fault::Refused);
+    let unlink = (call_of(&backend, &op, &[load], "layers.unlink").await, Fault::Refused);
+    for (at, fault) in [load, unlink] {
+        backend.faults().plan(at, fault);
+    }
+    let error = op.run(&backend).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::RecoveryPending, "{}", told(&error));
+    assert!(backend.runs());
+    write(&backend, 9);
+    backend.faults().clear();
+    recover(&backend.ports(), &backend.domain()).await.unwrap().unwrap();
+    assert!(backend.runs() && see(&backend).contents.values().all(|read| *read == 9));
+    let calls = backend.faults().calls();
+    assert!(calls.iter().all(|call| !["power.end", "power.start"].contains(&call.method)), "{calls:?}");
+    assert_whole(&backend, "recovered").await;
+}
+
+/// The memory of a safety snapshot is older than the disks of a guest that went on after it.
+#[tokio::test]
+async fn a_revert_that_fails_loads_no_memory_that_is_older_than_the_disks() {
+    let backend = backend(Power::Running).await;
+    let op = Op::safe_revert("b", "z");
+    let restore = call_of(&backend, &op, &[], "power.restore").await;
+    backend.faults().plan(restore, Fault::Refused);
+    let error = op.run(&backend).await.unwrap_err();
+    assert!(
+        told(&error).contains("boots") && error.advice().unwrap().contains("revert to it"),
+        "{}",
+        told(&error)
+    );
+    let calls = backend.faults().calls();
+    let of_power = calls[restore..].iter().filter(|call| call.method.starts_with("power."));
+    let of_power: Vec<_> = of_power.map(|call| call.method).collect();
+    assert_eq!(of_power.last(), Some(&"power.start"), "{of_power:?}");
+    assert_eq!(of_power.iter().filter(|method| **method == "power.restore").count(), 1, "{of_power:?}");
+}
+
 #[tokio::test]
 async fn delete_with_memory() {
     for power in [Power::Running, Power::Off] {

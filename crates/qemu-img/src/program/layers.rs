@@ -11,8 +11,8 @@ use super::{Program, about, absolute, quoted, resolve};
 use crate::argument::{Key, Protocol, checked_format, json_with_backing, secret};
 use crate::invocation::Does;
 use crate::{
-    ChainEnd, Effect, Error, FileId, Image, ImageInfo, Kind, Layer, SnapshotRef, backing_file, backing_name,
-    chain,
+    ChainEnd, Effect, Error, FileId, Image, ImageInfo, Kind, Layer, QemuImg, SnapshotRef, backing_file,
+    backing_name, chain,
 };
 
 impl Program {
@@ -285,6 +285,9 @@ impl Program {
         let bytes = Image::new(&path, "raw");
         let opened = options(&bytes, &bytes, false, None)?;
         self.convert(&words, opened, (image, to), done).await?;
+        for bitmap in &info.bitmaps {
+            self.bitmap_remove(to, bitmap).await?;
+        }
         match below {
             Some(below) => {
                 self.looked.forget([to]);

@@ -300,6 +300,7 @@ async fn a_copy_has_the_snapshots_and_stands_on_the_same_image() {
     let from = overlay(&scratch, "from,it", "a, base", "qcow2", 2);
     program().snapshot_create(&from, "inside").await.unwrap();
     write(&from, 3);
+    qemu_img(["bitmap", "--add", from.path.to_str().unwrap(), "of a backup"]);
     fs::create_dir(scratch.path("else where")).unwrap();
     let _reader = Holder::reading(&from);
     for name in ["a copy", "else where/copy"] {
@@ -310,6 +311,7 @@ async fn a_copy_has_the_snapshots_and_stands_on_the_same_image() {
         assert_eq!(snapshots(&copy).await, snapshots(&from).await, "{name}");
         assert_eq!(backing(&copy).await, if name.contains('/') { "../a, base" } else { "a, base" });
         assert!(holds(&copy, 3), "{name}");
+        assert!(program().info(&copy).await.unwrap().bitmaps.is_empty(), "{name}");
         program().snapshot_apply(&copy, &named("inside")).await.unwrap();
         assert!(holds(&copy, 2) && holds(&from, 3) && holds(&base, 1), "{name}");
     }
