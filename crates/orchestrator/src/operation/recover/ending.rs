@@ -120,7 +120,10 @@ impl Ending {
             Operation::Relocate => Ok(Self::completed(journal.stages.clone())),
         };
         let mut ending = ending?;
-        ending.drop_done(ports).await;
+        // On a way back each is tried, whatever became of those before it.
+        if ending.outcome == Outcome::Completed {
+            ending.drop_done(ports).await;
+        }
         ending.drop_made(ports, journal.operation()).await;
         Ok((ending, look))
     }
