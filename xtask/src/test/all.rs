@@ -190,3 +190,17 @@ pub fn soak(cycles: u32) -> Done {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_no_title_contains_is_a_failure() {
+        let misspelt = Options { filter: Some("powercut".to_owned()), ..Options::default() };
+        let failure = some(&[], &misspelt).unwrap_err();
+        assert_eq!(failure.to_string(), "no test's title contains \"powercut\"");
+        // Without a filter there may be none, of a sample say.
+        assert!(some(&[], &Options::default()).is_ok());
+    }
+}
