@@ -78,6 +78,7 @@ pub fn test(options: &Options, echo: Echo) -> Done {
     if options.qemu.is_none() {
         let seeds = cases("test --manifest-path fuzz/Cargo.toml --target-dir target")?;
         let mut all: Vec<&Case> = workspace.iter().chain(&seeds).filter(is_asked).collect();
+        some(&all, options)?;
         if let Some(drawn) = options.drawn {
             all = drawn.of(all, &real);
         }
@@ -87,13 +88,24 @@ pub fn test(options: &Options, echo: Echo) -> Done {
         }
     }
     match &options.qemu {
-        Some(qemu) => on(qemu, &pool, &real),
+        Some(qemu) => {
+            some(&real, options)?;
+            on(qemu, &pool, &real)
+        }
         None => OTHER_QEMUS.iter().try_for_each(|qemu| match options.drawn {
             Some(Drawn { seed, on_others, .. }) => {
                 on(qemu, &pool, &seed.with(qemu).draw(real.iter().copied(), on_others, |case| &case.title))
             }
             None => on(qemu, &pool, &real),
         }),
+    }
+}
+
+/// No test at all would pass: of a filter that is misspelt, or that names a test of before.
+fn some(cases: &[&Case], options: &Options) -> Done {
+    match &options.filter {
+        Some(part) if cases.is_empty() => Err(Failure(format!("no test's title contains {part:?}"))),
+        _ => Ok(()),
     }
 }
 
@@ -138,6 +150,9 @@ pub(super) fn path_to(qemu: &str) -> Result<Option<OsString>, Failure> {
 pub(super) fn told(group: &str, mut summary: Summary) -> Done {
     let failed = summary.failed.len();
     eprintln!("{group}: {} passed, {failed} failed, {} skipped", summary.passed, summary.ignored);
+    for line in &summary.left_out {
+        eprintln!("  {line}");
+    }
     summary.times.sort_unstable_by(|one, other| other.cmp(one));
     let lines: String =
         summary.times.iter().map(|(took, title)| format!("{:>7.2} {title}\n", took.as_secs_f64())).collect();
@@ -174,4 +189,18 @@ pub fn soak(cycles: u32) -> Done {
         path_to(qemu)?.map_or(Ok(()), |path| with(cycling(), path))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_no_title_contains_is_a_failure() {
+        let misspelt = Options { filter: Some("powercut".to_owned()), ..Options::default() };
+        let failure = some(&[], &misspelt).unwrap_err();
+        assert_eq!(failure.to_string(), "no test's title contains \"powercut\"");
+        // Without a filter there may be none, of a sample say.
+        assert!(some(&[], &Options::default()).is_ok());
+    }
 }

@@ -28,6 +28,8 @@ pub(super) struct Summary {
     pub(super) ignored: usize,
     /// Of each that failed, its title.
     pub(super) failed: Vec<String>,
+    /// What those that passed said that they did not do, and why.
+    pub(super) left_out: Vec<String>,
     /// What each took, and its title.
     pub(super) times: Vec<(Duration, String)>,
 }
@@ -38,6 +40,8 @@ struct Ended {
     took: Duration,
     /// Why it failed, and what it printed.
     failure: Option<(String, String)>,
+    /// The lines by which it told what it did not do here.
+    left_out: Vec<String>,
 }
 
 impl Pool {
@@ -92,6 +96,7 @@ impl Pool {
                 summary.failed.push(title.clone());
             }
         }
+        summary.left_out.extend(ended.left_out.iter().map(|line| format!("{title}: {line}")));
         summary.times.push((ended.took, title.clone()));
     }
 }
@@ -126,12 +131,16 @@ fn one(mut command: Command, mark: &Mark, bound: Duration) -> std::io::Result<En
     } else {
         Some(format!("failed ({status})"))
     };
-    let failure = match why {
-        Some(why) => Some((why, text(&mut said)?)),
-        None => None,
+    let said = text(&mut said)?;
+    let left_out = match why {
+        Some(_) => Vec::new(),
+        None => said.lines().filter(|line| line.starts_with(LEFT_OUT)).map(str::to_owned).collect(),
     };
-    Ok(Ended { took, failure })
+    Ok(Ended { took, failure: why.map(|why| (why, said)), left_out })
 }
+
+/// With this begins what a test says where the machine lacks what it takes. It passes all the same.
+const LEFT_OUT: &str = "not run: ";
 
 fn text(file: &mut File) -> std::io::Result<String> {
     let mut bytes = Vec::new();
@@ -157,6 +166,14 @@ mod tests {
         let (why, said) =
             one(shell("echo x; exit 3"), &Mark::new(1_000_002), bound).unwrap().failure.unwrap();
         assert_eq!((why.as_str(), said.as_str()), ("failed (exit status: 3)", "x\n"));
+    }
+
+    #[test]
+    fn a_test_that_passes_by_doing_nothing_is_told() {
+        let script = "echo x; echo 'not run: y, without z' >&2";
+        let ended = one(shell(script), &Mark::new(1_000_004), Duration::from_secs(60)).unwrap();
+        assert!(ended.failure.is_none());
+        assert_eq!(ended.left_out, ["not run: y, without z"]);
     }
 
     #[test]

@@ -214,7 +214,7 @@ static void structs_of_a_domain(void)
     libxl_domain_snapshot_dispose(&s);
     libxl_domain_snapshot_init(&s);
     s.name = strdup("s1");
-    s.disks = (libxl_disk_snapshot *)malloc(1);
+    s.disks = (libxl_disk_snapshot *)calloc((size_t)s.num_disks, sizeof(*s.disks));
     GIVES(libxl_store_dom_snapshot_conf(NULL, WEB, &s), 0);
     GIVES(libxl_delete_dom_snapshot_conf(NULL, WEB, &s), 0);
     libxl_domain_snapshot_dispose(&s);
