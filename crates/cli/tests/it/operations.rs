@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::host::Host;
+use crate::host::{Host, Ran};
 use crate::layers_crash::Web;
 
 /// How much is written to each disk.
@@ -140,16 +140,20 @@ pub(crate) fn files(web: &Web) -> BTreeSet<PathBuf> {
 
 /// Does an operation, and says what is to be found after it.
 pub(crate) fn run(web: &mut Web, words: &[&str]) {
-    // Seen once in some hundred runs, on a busy machine: an image is still locked just after the program that wrote it has ended.
-    let deadline = Instant::now() + Duration::from_secs(10);
-    let ran = loop {
-        let ran = web.host.run(words);
-        if !ran.err.contains("another process has its image") || Instant::now() >= deadline {
-            break ran;
-        }
-    };
-    ran.ok();
+    patiently(&web.host, words).ok();
     expect(web, words);
+}
+
+/// Runs a command, again where an image is locked. Seen once in some hundred runs, on a busy machine: that it is still, just after the program
+/// that wrote it has ended.
+pub(crate) fn patiently(host: &Host, words: &[&str]) -> Ran {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let ran = host.run(words);
+        if !ran.err.contains("another process has its image") || Instant::now() >= deadline {
+            return ran;
+        }
+    }
 }
 
 /// Says what is to be found after an operation.

@@ -15,7 +15,7 @@ use xlsnap_testkit::real::{FileSystem, RecordedDisk, Recording, Scratch, wait_un
 use crate::host::Host;
 use crate::kills::{Draws, Moments};
 use crate::layers_crash::Web;
-use crate::operations::{Domain, Found, Operation, files, operations, run};
+use crate::operations::{Domain, Found, Operation, files, operations, patiently, run};
 
 /// How many moments of each operation are tried, unless a campaign says otherwise.
 const MOMENTS: u32 = 4;
@@ -143,7 +143,7 @@ impl<'a> Cuts<'a> {
     /// Recovers, and compares all with what is to be found before and after the operation. Whether it was done.
     fn look(&mut self, about: &str, has_answered: bool) -> bool {
         let host = &self.web.host;
-        let recovered = host.run(["recover", "web"]);
+        let recovered = patiently(host, &["recover", "web"]);
         assert_eq!(recovered.code, 0, "{about}: {recovered:?}");
         let about = format!("{about}; recover: {}", recovered.out.trim());
         let mut check = host.run(["check", "web"]);
@@ -209,7 +209,7 @@ impl<'a> Cuts<'a> {
             self.web.host.run(["check", "web", "--deep"]).ok();
             self.web.assert_held(about);
         }
-        self.web.host.run(["create", "web", "later"]).ok();
+        patiently(&self.web.host, &["create", "web", "later"]).ok();
         self.web.held.insert("later".to_owned(), 90);
         self.web.write_offline(91);
         self.web.assert_held(about);
