@@ -199,8 +199,9 @@ read -r answer <&"${other[0]}" || goes_on"#;
 /// One that stands still is ended by way of what xl started, so that xl lets the guest go on.
 #[tokio::test]
 async fn a_migration_that_another_process_began_is_ended_by_its_helpers() {
-    let script =
-        Script::new("dir=$(dirname \"$0\"); sleep 100 & wait $! || { touch \"$dir/resumed\"; exit 1; }");
+    let script = Script::new(
+        "dir=$(dirname \"$0\"); sleep 100 & touch \"$dir/begun\"; wait $! || { touch \"$dir/resumed\"; exit 1; }",
+    );
     let file = script.file("it's one.save");
     std::fs::write(&file, "").unwrap();
     let command = format!(": '{}'; cat", file.to_str().unwrap().replace('\'', "'\\''"));
@@ -208,6 +209,7 @@ async fn a_migration_that_another_process_began_is_ended_by_its_helpers() {
         .args(["migrate", "-s", "", "1", &command])
         .spawn()
         .unwrap();
+    xlsnap_testkit::real::wait_until("it has begun", || script.file("begun").exists().then_some(()));
     let mut limits = Limits::default();
     limits.patience = Duration::from_secs(20);
     let xl = script.xl().with_limits(limits);
