@@ -177,7 +177,7 @@ impl LayerTree {
         let node = self.get(&meta.image)?;
         let mut named = node.layer.snapshots.iter().filter(|snapshot| snapshot.name == part.tag);
         let found = named.find(|snapshot| meta.id.as_ref().is_none_or(|id| *id == snapshot.id))?;
-        Some((node, SnapshotId { name: found.name.clone(), id: found.id.clone() }))
+        Some((node, found.as_id()))
     }
 
     /// Whether the layer is there and holds no snapshot of this name.

@@ -262,6 +262,12 @@ impl NewTop {
         }
     }
 
+    /// The same under the name that it has in the end, where it is given the image's of before.
+    pub(crate) fn named(&self, names: &[NameSwap]) -> LayerFile {
+        let kept = names.iter().find(|names| names.old.disk == *self.disk());
+        kept.map_or_else(|| self.file(), NameSwap::top)
+    }
+
     /// The disk.
     pub fn disk(&self) -> &DiskName {
         &self.old.disk

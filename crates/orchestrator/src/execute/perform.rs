@@ -309,7 +309,7 @@ impl<'e> Execution<'e> {
         match self.ports.disks.inventory().await {
             Ok(looked) => {
                 let disk = looked.disk(&target.disk);
-                if disk.is_some_and(|disk| disk.named(&target.snapshot.name).any(|s| s == target.snapshot)) {
+                if disk.is_some_and(|disk| disk.holds(&target.snapshot)) {
                     let kind = error.kind();
                     return Err(error.ended_as(kind, Effect::None));
                 }

@@ -17,7 +17,7 @@ use crate::record::SAME_TIME;
 use crate::step::{ImageTarget, UndoPoint};
 use crate::{
     AdoptPlan, AdoptRequest, Can, Disk, DomainRef, Effect, Error, FoundMemory, Inventory, Kind, LayerFile,
-    LayerSnapshot, OrphanDeletion, OrphanRequest, SnapshotAction, SnapshotId,
+    LayerSnapshot, OrphanDeletion, OrphanRequest, SnapshotAction,
 };
 
 /// What planning is to know.
@@ -274,7 +274,7 @@ pub(crate) fn delete_orphan(
     let (mut disks, mut targets, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
     for held in holders {
         let about = format!("snapshot {} of domain {}: disk {}", request.orphan, domain.name, held.disk);
-        let id = SnapshotId { name: held.snapshot.name.clone(), id: held.snapshot.id.clone() };
+        let id = held.snapshot.as_id();
         match (held.layer, inventory.disk(held.disk)) {
             (Some(node), _) => {
                 targets.push(in_layers.target(&about, "or name the other disks (--disk)", (node, id))?)

@@ -14,8 +14,8 @@ use super::{LayerFacts, NameFacts, NewTop, refused, reverting_stages};
 use crate::record::{Found, Part, cannot_go_back, find, parts};
 use crate::step::{Does, ImageTarget, UndoPoint};
 use crate::{
-    Abilities, Can, Disk, DomainRef, Error, GuestState, Inventory, LayerFile, NameSwap, RevertPlan,
-    RevertRequest, RevertWay, Run, Stage, UndescribedKind,
+    Abilities, Can, Disk, DomainRef, Error, GuestState, Inventory, NameSwap, RevertPlan, RevertRequest,
+    RevertWay, Run, Stage, UndescribedKind,
 };
 
 /// What planning a revert is to know.
@@ -78,12 +78,6 @@ pub(crate) struct Reverting {
 }
 
 impl Reverting {
-    /// The new images, under the names that they have in the end.
-    pub(crate) fn images(&self) -> Vec<LayerFile> {
-        let named = |top: &NewTop| self.names.iter().find(|names| names.old.disk == *top.disk());
-        self.tops.iter().map(|top| named(top).map_or_else(|| top.file(), NameSwap::top)).collect()
-    }
-
     /// One that only goes forward, since nothing marks what was there before.
     pub(crate) fn without_undo(name: SnapshotName, disks: Vec<ImageTarget>, way: RevertWay) -> Self {
         Self {
@@ -131,11 +125,7 @@ pub(crate) fn revert(facts: &RevertFacts<'_>, request: &RevertRequest) -> Result
             found => return Err(not_found(&about, &part, &found)),
         };
         // A process that ends takes along what it alone has; one that loads what is inside its images writes them itself.
-        let ends = match way {
-            RevertWay::Restart { .. } | RevertWay::Restore { .. } => true,
-            RevertWay::Load { .. } => !tops.is_empty(),
-            RevertWay::Off | RevertWay::Release { .. } => false,
-        };
+        let ends = way::ends(&way, &tops);
         let mut disk = disk.clone();
         disk.bitmaps.retain(|bitmap| bitmap.persistent || !ends);
         if matches!(way, RevertWay::Load { .. }) {

@@ -304,7 +304,7 @@ pub(crate) fn reverting_stages(domain: Uuid, revert: &Reverting) -> Vec<Stage> {
                 undo: revert.points.clone(),
                 // A process that was ended for it is started with that again.
                 safety: revert.safety.clone().filter(|_| !is_new),
-                copies: revert.images(),
+                copies: revert.tops.iter().map(|top| top.named(&revert.names)).collect(),
             });
         }
     }

@@ -21,6 +21,13 @@ pub struct ImageSnapshot {
     pub vm_state_size: u64,
 }
 
+impl ImageSnapshot {
+    /// By what it is known in its image.
+    pub(crate) fn as_id(&self) -> SnapshotId {
+        SnapshotId { name: self.name.clone(), id: self.id.clone() }
+    }
+}
+
 /// Which snapshot inside an image is meant: both must match.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SnapshotId {
@@ -131,10 +138,12 @@ impl Disk {
 
     /// The snapshots of that name in its image.
     pub(crate) fn named(&self, tag: &str) -> impl Iterator<Item = SnapshotId> {
-        self.snapshots
-            .iter()
-            .filter(move |snapshot| snapshot.name == tag)
-            .map(|snapshot| SnapshotId { name: snapshot.name.clone(), id: snapshot.id.clone() })
+        self.snapshots.iter().filter(move |snapshot| snapshot.name == tag).map(ImageSnapshot::as_id)
+    }
+
+    /// Whether its image holds this snapshot.
+    pub(crate) fn holds(&self, snapshot: &SnapshotId) -> bool {
+        self.snapshots.iter().any(|held| held.name == snapshot.name && held.id == snapshot.id)
     }
 }
 

@@ -348,7 +348,7 @@ impl Ending {
                 Does::DropUndo(point) => look.inventory.mark(point).is_some(),
                 Does::DeleteInside(target) => {
                     let disk = look.inventory.disk(&target.disk).filter(|disk| disk.image == target.image);
-                    disk.is_some_and(|disk| disk.named(&target.snapshot.name).any(|s| s == target.snapshot))
+                    disk.is_some_and(|disk| disk.holds(&target.snapshot))
                 }
                 does => does.is_tidying(),
             });
@@ -425,5 +425,5 @@ pub(super) fn is_there(
         return Err(Error::new(Kind::Refused, Effect::None, message)
             .with_advice("give the domain its disk back, then run recover"));
     };
-    Ok(disk.named(&target.snapshot.name).any(|s| s == target.snapshot))
+    Ok(disk.holds(&target.snapshot))
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use xlsnap_conf_store::Record;
 use xlsnap_types::model::{ImageFormat, MemoryWay, Owner, SnapshotName};
 
-use super::RevertFacts;
+use super::{RevertFacts, way};
 use crate::layers::{Guard, PartFiles, WITHOUT_DATA, external_part};
 use crate::plan::create::token;
 use crate::plan::{LayerFacts, MadeTop, Merges, NameFacts, NewTop, Tidying, keep, refused};
@@ -14,7 +14,6 @@ use crate::record::{Found, Part, find, parts};
 use crate::step::{Does, ImageTarget, LayerNote, Stage};
 use crate::{
     Below, Can, CopyOut, Disk, Error, GuestState, LayerFile, NameSwap, Overlay, RevertRequest, RevertWay,
-    SnapshotId,
 };
 
 /// The new images.
@@ -102,9 +101,8 @@ pub(super) fn names(
     way: &RevertWay,
 ) -> Result<Vec<NameSwap>, Error> {
     // A process that is ended first has none of the files open.
-    let ends = matches!(way, RevertWay::Restart { .. } | RevertWay::Restore { .. } | RevertWay::Load { .. });
-    let naming =
-        NameFacts { guest: if ends { GuestState::Off } else { facts.naming.guest }, ..facts.naming.clone() };
+    let guest = if way::ends(way, tops) { GuestState::Off } else { facts.naming.guest };
+    let naming = NameFacts { guest, ..facts.naming.clone() };
     let mut kept = Vec::new();
     for (number, top) in tops.iter().enumerate() {
         let Some(disk) = facts.inventory.disk(top.disk()) else { continue };
@@ -189,14 +187,13 @@ pub(super) fn copied(facts: &RevertFacts<'_>, tops: &[NewTop], names: &[NameSwap
     let mut all = Vec::new();
     for top in tops {
         let MadeTop::Copy(CopyOut { from, whole: Some(_), .. }) = &top.made else { continue };
-        let kept = names.iter().find(|names| names.old.disk == *top.disk());
-        let image = kept.map_or_else(|| top.file(), NameSwap::top).file;
+        let image = top.named(names).file;
         let inside = facts.layers.tree.get(&from.file).into_iter().flat_map(|node| &node.layer.snapshots);
         all.extend(inside.map(|held| ImageTarget {
             disk: top.disk().clone(),
             image: image.clone(),
             identity: None,
-            snapshot: SnapshotId { name: held.name.clone(), id: held.id.clone() },
+            snapshot: held.as_id(),
             virtual_size: None,
         }));
     }
@@ -283,7 +280,7 @@ pub(super) fn tidying(facts: &RevertFacts<'_>, tops: &[NewTop], names: &[NameSwa
     for top in tops {
         after.tree.add(top);
         let kept = names.iter().find(|names| names.old.disk == *top.disk());
-        let file = kept.map_or_else(|| top.file(), NameSwap::top);
+        let file = top.named(names);
         for disk in inventory.disks.iter_mut().filter(|disk| disk.name == *top.disk()) {
             disk.image.clone_from(&file.file);
         }

@@ -44,6 +44,15 @@ pub(super) fn choose(
     }
 }
 
+/// Whether the process that has the disks is ended for it. One that loads what is inside its images stays, unless it has to open new ones.
+pub(super) fn ends(way: &RevertWay, tops: &[NewTop]) -> bool {
+    match way {
+        RevertWay::Restart { .. } | RevertWay::Restore { .. } => true,
+        RevertWay::Load { .. } => !tops.is_empty(),
+        RevertWay::Off | RevertWay::Release { .. } => false,
+    }
+}
+
 fn disks_alone(
     facts: &RevertFacts<'_>,
     request: &RevertRequest,
