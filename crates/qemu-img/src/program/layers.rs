@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{Program, about, absolute, quoted, resolve};
 use crate::argument::{Key, Protocol, checked_format, json_with_backing, secret};
-use crate::invocation::Does;
+use crate::invocation::{Does, Invocation};
 use crate::{
     ChainEnd, Effect, Error, FileId, Image, ImageInfo, Kind, Layer, QemuImg, SnapshotRef, backing_file,
     backing_name, chain,
@@ -55,17 +55,9 @@ impl Program {
         if let Some(rate) = rate {
             invocation = invocation.arg("-r").arg(rate.to_string());
         }
-        let heard = Mutex::new(Percent::default());
-        let hear = |output: &[u8]| {
-            let part = heard.lock().ok().and_then(|mut percent| percent.hear(output));
-            part.into_iter().for_each(done);
-        };
         let invocation = invocation.name(format!("json:{}", tree.options));
         self.looked.forget([top, base]);
-        let ended = invocation.run_heard(self.limits, &hear).await?;
-        if !ended.status.success() {
-            return Err(invocation.failure(&ended));
-        }
+        self.run_told(&invocation, done).await?;
         // The job flushes QEMU's own caches at its end; this brings the file to the disk whatever QEMU's cache mode was.
         durable(&base.path)
     }
@@ -131,11 +123,6 @@ impl Program {
         {
             invocation = invocation.about(key.as_os_str()).arg("--object").name(secret(key));
         }
-        let heard = Mutex::new(Percent::default());
-        let hear = |output: &[u8]| {
-            let part = heard.lock().ok().and_then(|mut percent| percent.hear(output));
-            part.into_iter().for_each(done);
-        };
         let invocation = invocation.arg("-b");
         let invocation = match below {
             // A name relative to an image that is given as JSON is none.
@@ -144,10 +131,7 @@ impl Program {
         };
         let invocation = invocation.name(format!("json:{}", tree.options));
         self.looked.forget([image]);
-        let ended = invocation.run_heard(self.limits, &hear).await?;
-        if !ended.status.success() {
-            return Err(invocation.failure(&ended));
-        }
+        self.run_told(&invocation, done).await?;
         match (below, name) {
             (Some(below), Some(name)) if name.as_str() != below.path.as_os_str() => {
                 self.name_backing(image, &name, &below.format).await
@@ -297,6 +281,24 @@ impl Program {
         }
     }
 
+    /// Runs what says how far it is (`-p`), to its end.
+    async fn run_told(
+        &self,
+        invocation: &Invocation<'_>,
+        done: &(dyn Fn(f64) + Send + Sync),
+    ) -> Result<(), Error> {
+        let heard = Mutex::new(Percent::default());
+        let hear = |output: &[u8]| {
+            let part = heard.lock().ok().and_then(|mut percent| percent.hear(output));
+            part.into_iter().for_each(done);
+        };
+        let ended = invocation.run_heard(self.limits, &hear).await?;
+        if !ended.status.success() {
+            return Err(invocation.failure(&ended));
+        }
+        Ok(())
+    }
+
     /// Runs a conversion of what is opened so, and brings what it writes to the disk.
     async fn convert(
         &self,
@@ -308,15 +310,7 @@ impl Program {
         let invocation =
             self.invoke(Does::Move, words).about(image.path.as_os_str()).about(to.path.as_os_str());
         let invocation = invocation.name(format!("json:{opened}")).name(absolute(&to.path)?);
-        let heard = Mutex::new(Percent::default());
-        let hear = |output: &[u8]| {
-            let part = heard.lock().ok().and_then(|mut percent| percent.hear(output));
-            part.into_iter().for_each(done);
-        };
-        let ended = invocation.run_heard(self.limits, &hear).await?;
-        if !ended.status.success() {
-            return Err(invocation.failure(&ended));
-        }
+        self.run_told(&invocation, done).await?;
         durable(&to.path)
     }
 }
