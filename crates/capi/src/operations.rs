@@ -21,7 +21,7 @@ use crate::options::{
 use crate::runtime::block_on;
 use crate::string::alloc;
 use crate::structs::LibxlDomainSnapshot;
-use crate::validate::array;
+use crate::validate::texts;
 
 /// Makes a snapshot of a domain: all chosen disks at one instant, or nothing.
 ///
@@ -271,12 +271,10 @@ impl<'a> Call<'a> {
 /// There are `count` strings.
 unsafe fn disk_names(disks: *const *const c_char, count: usize) -> Result<BTreeSet<DiskName>, XlsnapError> {
     // SAFETY: the caller's promise.
-    let disks = unsafe { array(("disks", "num_disks"), disks, count)? };
+    let disks = unsafe { texts(("disks", "num_disks"), disks, count)? };
     let mut names = BTreeSet::new();
-    for (at, disk) in disks.iter().enumerate() {
-        // SAFETY: the caller's promise.
-        let disk = unsafe { argument(format_args!("disks[{at}]"), *disk)? };
-        let disk = disk.ok_or_else(|| XlsnapError::invalid(&format!("disks[{at}] is NULL")))?;
+    for disk in disks {
+        let disk = disk?;
         let disk = DiskName::new(disk)
             .map_err(|why| XlsnapError::invalid(&format!("{disk:?} is no disk's name: {why}")))?;
         if let Some(disk) = names.replace(disk) {

@@ -6,9 +6,9 @@ use xlsnap::{FileMove, RelocateRequest};
 
 use crate::cancel::XlsnapCancel;
 use crate::failure::{XlsnapError, answer};
-use crate::host::{XlsnapHost, argument};
+use crate::host::XlsnapHost;
 use crate::operations::Call;
-use crate::validate::array;
+use crate::validate::texts;
 
 /// Makes everything that names files of a domain follow them, after they were moved or renamed: headers, records and the domain's file. No
 /// file is moved, and no data written.
@@ -49,16 +49,10 @@ pub unsafe extern "C" fn xlsnap_relocate(
 /// There are `count` strings.
 unsafe fn names(what: &str, names: *const *const c_char, count: usize) -> Result<Vec<String>, XlsnapError> {
     // SAFETY: the caller's promise.
-    let given = unsafe { array((what, "count"), names, count)? };
-    let mut all = Vec::with_capacity(given.len());
-    for (at, name) in given.iter().enumerate() {
-        // SAFETY: the caller's promise.
-        let name = unsafe { argument(format_args!("{what}[{at}]"), *name)? };
-        let name = name.ok_or_else(|| XlsnapError::invalid(&format!("{what}[{at}] is NULL")))?;
-        if !name.starts_with('/') {
-            return Err(XlsnapError::invalid(&format!("{what}[{at}] ({name:?}) is not an absolute path")));
-        }
-        all.push(name.to_owned());
-    }
-    Ok(all)
+    let given = unsafe { texts((what, "count"), names, count)? };
+    let absolute = |(at, name): (usize, Result<&str, XlsnapError>)| match name? {
+        name if name.starts_with('/') => Ok(name.to_owned()),
+        name => Err(XlsnapError::invalid(&format!("{what}[{at}] ({name:?}) is not an absolute path"))),
+    };
+    given.enumerate().map(absolute).collect()
 }

@@ -1,5 +1,6 @@
 //! What a caller's arrays and structs must be before anything is done with them, and the same in Rust.
 
+use std::ffi::c_char;
 use std::fmt::Display;
 use std::slice;
 
@@ -38,6 +39,24 @@ where
         // SAFETY: not NULL, and the caller promises so many.
         Ok(count) => Ok(unsafe { slice::from_raw_parts(first, count) }),
     }
+}
+
+/// Texts of the caller's, `count` of them from `first` on; each is there.
+///
+/// # Safety
+/// `first` is NULL or points to `count` pointers, each NULL or to a NUL-terminated string, that nothing changes during `'a`.
+pub(crate) unsafe fn texts<'a>(
+    (array, number): (&'a str, &str),
+    first: *const *const c_char,
+    count: usize,
+) -> Result<impl Iterator<Item = Result<&'a str, XlsnapError>>, XlsnapError> {
+    // SAFETY: the caller's promise.
+    let texts = unsafe { self::array((array, number), first, count)? };
+    Ok(texts.iter().enumerate().map(move |(at, text)| {
+        // SAFETY: the caller's promise.
+        let text = unsafe { argument(format_args!("{array}[{at}]"), *text)? };
+        text.ok_or_else(|| XlsnapError::invalid(&format!("{array}[{at}] is NULL")))
+    }))
 }
 
 /// A bool of C, which is a byte that a program may never have set.
