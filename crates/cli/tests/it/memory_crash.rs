@@ -130,6 +130,16 @@ fn a_create_that_is_killed_leaves_a_guest_that_runs() {
     }
 }
 
+/// Kills a revert and recovers: it was not begun, or is done, or undone, and the guest counts on in each case.
+fn goes_on_after(counting: &mut Counting, revert: &[&str], moment: &Moment) -> bool {
+    counting.counts_on();
+    counting.console.forget();
+    let met = kill(counting, revert, moment);
+    assert_eq!(counting.state(), "running");
+    counting.counts_on();
+    met
+}
+
 #[test]
 fn a_revert_that_is_killed_is_finished() {
     let mut counting = Counting::new();
@@ -138,12 +148,7 @@ fn a_revert_that_is_killed_is_finished() {
     let after = counting.tick();
     let revert = ["revert", "web", "s"];
     sweep(&mut counting, &revert, MOMENTS, |counting, moment| {
-        counting.counts_on();
-        counting.console.forget();
-        let met = kill(counting, &revert, moment);
-        // Not begun, or done.
-        assert_eq!(counting.state(), "running");
-        counting.counts_on();
+        let met = goes_on_after(counting, &revert, moment);
         let back = counting.host.json(&["recover", "web"]);
         assert!(back["domains"][0]["recovered"].is_null(), "{back}");
         met
@@ -161,11 +166,7 @@ fn a_revert_from_inside_a_left_image_that_is_killed_leaves_no_copy() {
     counting.host.run(["create", "web", "e", "--external", "vda", "--no-keep-name"]).ok();
     let revert = ["revert", "web", "s"];
     sweep(&mut counting, &revert, MOMENTS, |counting, moment| {
-        counting.counts_on();
-        counting.console.forget();
-        let met = kill(counting, &revert, moment);
-        assert_eq!(counting.state(), "running");
-        counting.counts_on();
+        let met = goes_on_after(counting, &revert, moment);
         let made = counting.host.files().into_iter().filter(|file| {
             let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
             name.starts_with("vda.") && name != "vda.qcow2"

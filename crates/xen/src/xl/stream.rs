@@ -6,9 +6,10 @@
 
 use std::time::Instant;
 
-/// `Saved domain`'s magic, and four words: byte order, mandatory and optional flags, length of what follows.
+use xlsnap_memory_file::XL_MAGIC;
+
+/// Its magic, and four words: byte order, mandatory and optional flags, length of what follows.
 const XL_HEADER: usize = 48;
-const MAGIC: &[u8] = b"Xen saved domain, xl format\n \0 \r";
 const LIBXL_HEADER: usize = 16;
 const LIBXL_IDENT: &[u8] = b"LibxlFmt";
 const LIBXL_END: u32 = 0;
@@ -111,7 +112,7 @@ impl Stream {
         let before = self.ended;
         self.ended = now;
         match self.next {
-            Next::XlHeader if !self.head.starts_with(MAGIC) => {
+            Next::XlHeader if !self.head.starts_with(XL_MAGIC) => {
                 return Err("xl's header is not there".to_owned());
             }
             Next::XlHeader => (self.next, self.skip) = (Next::LibxlHeader, u64::from(word(44))),
@@ -183,7 +184,7 @@ mod tests {
     /// As xl sends it, with these page records.
     fn stream(firsts: &[u64]) -> Vec<Vec<u8>> {
         let configuration = b"{}\0";
-        let mut header = MAGIC.to_vec();
+        let mut header = XL_MAGIC.to_vec();
         for word in [0x0102_0304, 3, 0, 3u32] {
             header.extend(word.to_le_bytes());
         }
