@@ -19,7 +19,7 @@ pub use agent::GuestAgent;
 pub use error::of_memory_file;
 pub use images::Images;
 pub use inventory::swapped::is_given;
-pub use live::Live;
+pub use live::{GuestElsewhere, Live};
 pub use machine::{Machine, MachineParts};
 pub use memory::{Saves, found_memory, recorded_memory};
 pub use spec::{Description, DiskSpec};

@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Access, AtFlags, CWD, IFlags, OFlags};
 use rustix::io::Errno;
@@ -69,15 +70,37 @@ pub(crate) fn no_key(encrypted: bool, key_file: Option<&Path>) -> Option<String>
     })
 }
 
-/// Why qemu-img cannot have `file` for itself: another process has it open and keeps others from writing.
+/// How long a lock may stay of which no process is seen: one that was killed keeps it until its last write has ended.
+const ENDING: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_millis(10);
+
+/// Why qemu-img cannot have `file` for itself: another process has it open and keeps others from writing. It waits for one that has just
+/// ended.
 pub(crate) fn locked(file: &str) -> Option<String> {
-    is_kept_from_writers(Path::new(file)).then(|| format!("{} has its image {file} open", holders(file)))
+    let users = keepers(|| is_kept_from_writers(Path::new(file)), || users(file))?;
+    Some(format!("{} has its image {file} open", called(&users)))
+}
+
+/// Those who keep others from writing, seen or not; `None` where nobody does, or nobody any more.
+fn keepers(is_kept: impl Fn() -> bool, users: impl Fn() -> Vec<String>) -> Option<Vec<String>> {
+    let begin = Instant::now();
+    while is_kept() {
+        let users = users();
+        if !users.is_empty() || begin.elapsed() > ENDING {
+            return Some(users);
+        }
+        std::thread::sleep(SOON);
+    }
+    None
 }
 
 /// The other processes that have `file` open, as the subject of a sentence. It looks at every process, and is asked only for a message.
 pub(crate) fn holders(file: &str) -> String {
-    let named = users(file);
-    if named.is_empty() { "another process".to_owned() } else { named.join(" and ") }
+    called(&users(file))
+}
+
+fn called(users: &[String]) -> String {
+    if users.is_empty() { "another process".to_owned() } else { users.join(" and ") }
 }
 
 /// The other processes that have `file` open, as far as they may be looked at, and at most a few: a look at every process.
@@ -161,4 +184,31 @@ impl OpenFiles {
 fn for_looking(file: impl AsRef<Path>) -> std::io::Result<File> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits();
     OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn a_lock_of_a_process_that_has_just_ended_is_waited_for() {
+        let looks = Cell::new(0);
+        let until = |last: usize| {
+            looks.set(0);
+            let looks = &looks;
+            move || {
+                looks.set(looks.get() + 1);
+                looks.get() <= last
+            }
+        };
+        assert_eq!(keepers(until(0), || unreachable!()), None);
+        assert_eq!(keepers(until(3), Vec::new), None);
+        assert_eq!(looks.get(), 4);
+        let qemu = vec!["qemu-system-x86 (process 7)".to_owned()];
+        assert_eq!(keepers(until(usize::MAX), || qemu.clone()), Some(qemu.clone()), "one that is seen");
+        assert_eq!(looks.get(), 1);
+        assert_eq!(keepers(until(usize::MAX), Vec::new), Some(Vec::new()), "one that does not end");
+    }
 }

@@ -22,26 +22,33 @@ pub enum Place {
 /// Whether two names are one file: [`same_file`], or a stand-in.
 pub type SameFile<'a> = &'a dyn Fn(&str, &str) -> bool;
 
+/// Whether a device is Xen's half of the disk by QEMU's own word, whatever its node is called: after a merge that is not tidied yet it
+/// has the node of the image below.
+pub type IsHalf<'a> = &'a dyn Fn(&BlockDevice) -> bool;
+
 /// Where `vbd` is among what QEMU calls its block devices.
-pub fn place(vbd: &Vbd, kind: GuestKind, devices: &[BlockDevice], same: SameFile<'_>) -> Place {
+pub fn place(
+    vbd: &Vbd,
+    kind: GuestKind,
+    devices: &[BlockDevice],
+    same: SameFile<'_>,
+    is_half: IsHalf<'_>,
+) -> Place {
     if let Backend::Other(kind) = &vbd.backend {
         return Place::Nowhere(format!(
             "its backend is {kind}, and only QEMU's (qdisk) takes snapshots; give it backendtype=qdisk in the domain's \
              configuration, or leave it out"
         ));
     }
-    let name = format!("{}-{}", vbd.name, vbd.format.driver());
+    let name = node_name(vbd);
     let of = |device: &&BlockDevice, test: &dyn Fn(&BlockDevice, &BlockNode) -> bool| {
         device.inserted.as_ref().is_some_and(|node| test(device, node))
     };
     let by = |test: &dyn Fn(&BlockDevice, &BlockNode) -> bool| -> Vec<&BlockDevice> {
         devices.iter().filter(|device| of(device, test)).collect()
     };
-    let is_xens = |node: &BlockNode| {
-        let found = node.node_name.as_deref();
-        found == Some(&name) || found.is_some_and(|found| xlsnap_qemu::is_given(found, &vbd.name))
-    };
-    let xens = by(&|device, node| device.device.is_empty() && is_xens(node));
+    let is_xens = |node: &BlockNode| node.node_name.as_deref().is_some_and(|found| is_named_for(found, vbd));
+    let xens = by(&|device, node| device.device.is_empty() && (is_xens(node) || is_half(device)));
     // An unplugged one has no device any more, if QEMU still shows it at all.
     let emulated = by(&|device, node| {
         !device.device.is_empty() && device.qdev.is_some() && same(&node.file, &vbd.image)
@@ -79,6 +86,16 @@ pub fn place(vbd: &Vbd, kind: GuestKind, devices: &[BlockDevice], same: SameFile
             drive.device, vbd.state
         )),
     }
+}
+
+/// The node's name in Xen's half of QEMU.
+fn node_name(vbd: &Vbd) -> String {
+    format!("{}-{}", vbd.name, vbd.format.driver())
+}
+
+/// Whether Xen's half of the disk has a node of this name: QEMU's own name for it, or ours of one that it was given.
+pub(crate) fn is_named_for(node: &str, vbd: &Vbd) -> bool {
+    node == node_name(vbd) || xlsnap_qemu::is_given(node, &vbd.name)
 }
 
 /// Why QEMU has no node of a disk.

@@ -27,6 +27,9 @@ pub(crate) struct Monitor {
 }
 
 impl Monitor {
+    /// The socket that is asked first, at first: libxl waits for its own in vain while a long job is followed.
+    pub(crate) const STATISTICS: usize = 1;
+
     /// The monitor of the domain `domid`, by the sockets that libxl makes in `directory`. `patience` is how long each has for its
     /// greeting; one that another client holds never greets. `first` remembers which one answered last.
     pub(crate) fn new(directory: &Path, domid: Domid, patience: Duration, first: Arc<AtomicUsize>) -> Self {

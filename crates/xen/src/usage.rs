@@ -10,7 +10,7 @@ use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
 use xlsnap_xenstore::Nodes;
 
 use crate::Domid;
-use crate::domains::{by_domid, domids};
+use crate::domains::{by_domid, domids, qemu_pid};
 use crate::vbd;
 
 /// What makes two names one file, or one device.
@@ -55,16 +55,18 @@ pub async fn must_be_unused(store: &dyn Nodes, images: &[String]) -> Result<(), 
 pub async fn must_be_closed(store: &dyn Nodes, files: &[String]) -> Result<(), PortError> {
     let ours = identities(files)?;
     no_domain_has(store, &ours, None).await?;
-    no_process_has(&ours, Opened::AtAll)
+    no_process_has(&ours, Opened::AtAll, None)
 }
 
-/// Refuses when another domain than `own` has one of `images` as a disk.
+/// Refuses when another domain than `own` has one of `images` as a disk, or another process than its QEMU has one open at all.
 pub(crate) async fn must_be_of_domain(
     store: &dyn Nodes,
     images: &[String],
     own: Domid,
 ) -> Result<(), PortError> {
-    no_domain_has(store, &identities(images)?, Some(own)).await
+    let ours = identities(images)?;
+    no_domain_has(store, &ours, Some(own)).await?;
+    no_process_has(&ours, Opened::AtAll, qemu_pid(store, own).await?)
 }
 
 /// How a process has a file open.
@@ -82,7 +84,7 @@ pub(crate) async fn must_be_unused_beside(
 ) -> Result<(), PortError> {
     let ours = identities(images)?;
     no_domain_has(store, &ours, own).await?;
-    no_process_has(&ours, Opened::ToWrite)
+    no_process_has(&ours, Opened::ToWrite, None)
 }
 
 fn identities(images: &[String]) -> Result<HashMap<Identity, &str>, PortError> {
@@ -121,7 +123,12 @@ async fn no_domain_has(
     Ok(())
 }
 
-fn no_process_has(ours: &HashMap<Identity, &str>, opened_how: Opened) -> Result<(), PortError> {
+/// `but` is the process that may.
+fn no_process_has(
+    ours: &HashMap<Identity, &str>,
+    opened_how: Opened,
+    but: Option<u32>,
+) -> Result<(), PortError> {
     let unknown = |error| {
         let message = "which processes have the images open cannot be told; run as root";
         PortError::new(PortErrorKind::Refused, Effect::None, message).with_source(error)
@@ -130,7 +137,7 @@ fn no_process_has(ours: &HashMap<Identity, &str>, opened_how: Opened) -> Result<
         let Some(pid) = process.file_name().to_str().and_then(|pid| pid.parse::<u32>().ok()) else {
             continue;
         };
-        if pid == std::process::id() {
+        if pid == std::process::id() || Some(pid) == but {
             continue;
         }
         let opened = match fs::read_dir(process.path().join("fd")) {

@@ -115,6 +115,33 @@ memory_cycle() {
     goes_on
 }
 
+# external_memory_cycle: two external snapshots with memory; back to each, on from there, and the first is merged away.
+external_memory_cycle() {
+    taken one --memory --external xvda,xvdb
+    local low=$LOW high=$HIGH token=$TOKEN
+    taken two --memory --external xvda
+    stands_on a 2
+    stands_on b 1
+    is_sound_below
+    mark
+    snap revert g one
+    went_back "$low" "$high" "$token"
+
+    # On to a time that it has hardly reached again; its disks are what its memory says, or it cries.
+    snap revert g two
+    wait_until "g counts from $LOW on" is_past "$LOW"
+    goes_on
+    is_sound_below
+
+    # Its QEMU merges what no snapshot needs any more.
+    snap delete g one
+    goes_on
+    names_are two
+    is_sound_below
+    reverted g two
+    is_sound_below
+}
+
 # killed_at NUMBER WORDS...: xlsnap is killed as soon as it has put its NUMBER-th file in its place (docs/formats.md): its
 # journal, a record. Status 1 if it ended well before.
 killed_at() {

@@ -20,6 +20,7 @@ use crate::inventory::matching::Found;
 use crate::process::Identity;
 use crate::{Description, DiskSpec, overlay, spec};
 
+use super::guest::GuestElsewhere;
 use super::look::Looked;
 use super::names::Foreseen;
 
@@ -39,8 +40,8 @@ pub struct Live {
     pub(super) directory: Option<PathBuf>,
     /// The process that has the disks open, if that is known.
     pub(super) process: Option<u32>,
-    /// What tells whether the guest runs, where QEMU does not.
-    pub(super) guest: Option<Arc<dyn Guest>>,
+    /// The guest, where it is not QEMU's own.
+    pub(super) guest: Option<Arc<dyn GuestElsewhere>>,
     /// The machine's type; `None` inside when there is no machine. It does not change while QEMU lives.
     pub(super) machine: OnceCell<Option<String>>,
     /// What runs the guest.
@@ -102,11 +103,11 @@ impl Live {
         }
     }
 
-    /// The same for the QEMU of a domain of Xen's. Only `guest` tells whether the guest runs: QEMU goes on saying so of one that is
-    /// paused. A node that takes the place of one that the description names gets the name of that: Xen's half of QEMU closes its
+    /// The same for the QEMU of a domain of Xen's. Only `guest` tells whether the guest runs, and stops it: QEMU goes on saying that it runs
+    /// when it is paused. A node that takes the place of one that the description names gets the name of that: Xen's half of QEMU closes its
     /// nodes by name.
     #[must_use]
-    pub fn of_xen(mut self, guest: Arc<dyn Guest>) -> Self {
+    pub fn of_xen(mut self, guest: Arc<dyn GuestElsewhere>) -> Self {
         self.guest = Some(guest);
         self
     }

@@ -25,8 +25,8 @@ use tokio::time::sleep;
 use xlsnap_orchestrator::{Below, Effect, Layer, LayerFile, Merge, PortError, PortErrorKind, Progress};
 use xlsnap_qemu_img::backing_name;
 use xlsnap_qmp_transport::commands::{
-    BlockCommit, BlockJobSetSpeed, Cont, HumanMonitorCommand, JobCancel, JobComplete, JobDismiss,
-    JobFinalize, JobInfo, JobStatus, QueryJobs, Stop,
+    BlockCommit, BlockJobSetSpeed, HumanMonitorCommand, JobCancel, JobComplete, JobDismiss, JobFinalize,
+    JobInfo, JobStatus, QueryJobs,
 };
 use xlsnap_qmp_transport::{Command, Kind, QmpExt};
 
@@ -97,7 +97,7 @@ impl Live {
         self.holds_guest.store(false, Ordering::Relaxed);
         if done.is_err() && run.stopped && !run.pivots {
             // The guest goes on as it was. One whose writes may go to the other layer now stands until that is described.
-            if let Err(error) = self.qmp.execute(Cont).await {
+            if let Err(error) = self.let_guest_run().await {
                 tracing::warn!(%error, disk = %merge.from.disk, "the guest stands still after a merge that failed");
             }
         }
@@ -126,7 +126,7 @@ impl Live {
         }
         self.forget();
         if self.holds_guest.swap(false, Ordering::Relaxed) {
-            self.qmp.execute(Cont).await.map_err(failed)?;
+            self.let_guest_run().await?;
         }
         // Where QEMU has neither, qemu-img merged them.
         let mut nodes = self.nodes().await?;
@@ -372,7 +372,7 @@ impl Run<'_> {
         if self.live.runs().await? {
             self.stopped = true;
             self.live.holds_guest.store(true, Ordering::Relaxed);
-            self.command("the guest was not stopped", Stop).await?;
+            self.live.stop_guest().await?;
         }
         let done = self.command("QEMU did not complete the job", JobComplete { id: self.id.clone() }).await;
         self.pivots = !done.as_ref().is_err_and(|error| error.effect == Effect::None);

@@ -21,3 +21,4 @@ mod swap;
 mod take;
 
 pub use adapter::Live;
+pub use guest::GuestElsewhere;

@@ -33,6 +33,8 @@ impl At {
             Does::Start { run } | Does::Restore { run, .. } => Self::On(*run),
             _ if !self.is_on() => self,
             Does::StopGuest { .. } | Does::BeginMemory(_) => Self::On(Run::Waits),
+            // What takes the writes changes under a guest that stands still.
+            Does::Merge(merge) if merge.active => Self::On(Run::Waits),
             Does::ResumeGuest => Self::On(Run::Runs),
             Does::RunOn(save) => Self::On(save.was),
             Does::AbandonMemory(save) if save.was.runs() => Self::On(Run::Runs),
@@ -82,7 +84,8 @@ impl Commands for XlDomain {
                     let of_layers = match &disks {
                         Some(disks) => {
                             let runs = at == At::On(Run::Runs);
-                            disks.live()?.layer_commands(&step.does, runs, &before).await?
+                            let words = disks.live()?.layer_commands(&step.does, runs, &before).await?;
+                            words.map(|words| words.into_iter().map(by_xl).collect())
                         }
                         None => None,
                     };
@@ -181,6 +184,11 @@ impl XlDomain {
         }
         Ok(commands)
     }
+}
+
+/// QEMU does not stop the guest of a domain of Xen's.
+fn by_xl(command: Command) -> Command {
+    if command.command == "QMP stop" { Command::new("xl pause") } else { command }
 }
 
 /// The snapshots of a stage while QEMU has the disks.

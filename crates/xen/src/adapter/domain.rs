@@ -117,7 +117,7 @@ impl XlDomain {
             kept: Mutex::new(kept),
             last_look: Mutex::default(),
             save_pauses: AtomicBool::default(),
-            monitor: Arc::default(),
+            monitor: Arc::new(AtomicUsize::new(Monitor::STATISTICS)),
         }
     }
 

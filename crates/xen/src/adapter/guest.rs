@@ -20,17 +20,8 @@ impl XlDomain {
     pub(super) async fn running_with_state(&self) -> Result<Option<(Domain, StateFlags)>, PortError> {
         for _ in 0..ATTEMPTS {
             let Some(domain) = self.running().await? else { return Ok(None) };
-            let state = self.context.toolstack.state(domain.domid).await;
-            let state = state.map_err(|error| {
-                of_xl(format!("the state of {} cannot be told", self.called(domain.domid)), error)
-            })?;
-            match state {
-                // None of the letters: it waits for its turn on a processor.
-                Some(state) if state == StateFlags::default() => {
-                    return Ok(Some((domain, StateFlags { running: true, ..state })));
-                }
-                Some(state) => return Ok(Some((domain, state))),
-                None => {}
+            if let Some(state) = self.guest_of(domain.domid).flags().await? {
+                return Ok(Some((domain, state)));
             }
             // It ended between the two; it may be there again, with another domid.
         }
@@ -41,9 +32,10 @@ impl XlDomain {
 
 /// The guest of a domain as long as that has its domid.
 pub(super) struct GuestOf {
-    toolstack: Arc<dyn Toolstack>,
-    domid: Domid,
-    called: String,
+    pub(super) toolstack: Arc<dyn Toolstack>,
+    pub(super) domid: Domid,
+    /// "domain pv1 (domid 3)".
+    pub(super) called: String,
 }
 
 impl XlDomain {
@@ -52,20 +44,23 @@ impl XlDomain {
     }
 }
 
-#[async_trait]
-impl Guest for GuestOf {
-    async fn state(&self) -> Result<GuestState, PortError> {
+impl GuestOf {
+    /// Its state; `None` where the domain has ended.
+    pub(super) async fn flags(&self) -> Result<Option<StateFlags>, PortError> {
         let state = self.toolstack.state(self.domid).await;
         let state =
             state.map_err(|error| of_xl(format!("the state of {} cannot be told", self.called), error))?;
-        Ok(match state {
-            None => GuestState::Off,
-            // None of the letters: it waits for its turn on a processor.
-            Some(state) if state == StateFlags::default() => {
-                GuestState::On(StateFlags { running: true, ..state })
-            }
-            Some(state) => GuestState::On(state),
-        })
+        // None of the letters: it waits for its turn on a processor.
+        Ok(state.map(|state| {
+            if state == StateFlags::default() { StateFlags { running: true, ..state } } else { state }
+        }))
+    }
+}
+
+#[async_trait]
+impl Guest for GuestOf {
+    async fn state(&self) -> Result<GuestState, PortError> {
+        Ok(self.flags().await?.map_or(GuestState::Off, GuestState::On))
     }
 }
 

@@ -1,5 +1,7 @@
-//! The files of chains. On a running domain of Xen's its QEMU moves no data between them: what is written, merged or unlinked here is open
-//! in no process and a disk of no domain, which is looked at first, since QEMU takes no locks on Xen's disks.
+//! The files of chains. What is written, merged or unlinked here is open in no process but the domain's own QEMU, and a disk of no other
+//! domain, which is looked at first, since QEMU takes no locks on Xen's disks. Where that QEMU has the disks, it moves the data.
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
@@ -12,7 +14,7 @@ use xlsnap_types::model::DiskName;
 use crate::{usage, vbd};
 
 use super::XlDomain;
-use super::look::{not_adopted, spec};
+use super::look::{LiveDisks, not_adopted, spec};
 
 impl XlDomain {
     /// The files of its disks, whatever has them open.
@@ -22,7 +24,16 @@ impl XlDomain {
         Ok(self.images_of(vbds.iter().map(|vbd| spec(vbd, None)).collect()))
     }
 
-    /// The same, once it is certain that no domain and no process has one of these open.
+    /// The disks of a domain that is on, if its QEMU has them, once it is certain that no other domain and no other process has one of
+    /// these files open.
+    async fn serving(&self, files: &[&str]) -> Result<Option<Arc<LiveDisks>>, PortError> {
+        let Some(disks) = self.served().await? else { return Ok(None) };
+        let files: Vec<String> = files.iter().map(|file| (*file).to_owned()).collect();
+        usage::must_be_of_domain(&*self.context.store, &files, disks.domain.domid).await?;
+        Ok(Some(disks))
+    }
+
+    /// The files of its disks, once it is certain that no domain and no process has one of these open.
     pub(super) async fn at_rest(&self, files: &[&str]) -> Result<Images, PortError> {
         let files: Vec<String> = files.iter().map(|file| (*file).to_owned()).collect();
         usage::must_be_closed(&*self.context.store, &files).await?;
@@ -95,23 +106,39 @@ impl Layers for XlDomain {
         let above = merge.above.iter().map(|layer| layer.file.as_str());
         let files: Vec<&str> =
             [merge.from.file.as_str(), merge.into.file.as_str()].into_iter().chain(above).collect();
-        self.at_rest(&files).await?.merge(merge, progress).await
+        match self.serving(&files).await? {
+            Some(disks) => disks.leaving(disks.live()?.merge(merge, progress)).await,
+            None => self.at_rest(&files).await?.merge(merge, progress).await,
+        }
     }
 
     async fn park(&self, merge: &Merge) -> Result<(), PortError> {
-        self.image_files().await?.park(merge).await
+        match self.served().await? {
+            Some(disks) => disks.leaving(disks.live()?.park(merge)).await,
+            None => self.image_files().await?.park(merge).await,
+        }
     }
 
     async fn stream(&self, stream: &Stream, progress: &dyn Progress) -> Result<(), PortError> {
-        self.at_rest(&[&stream.into.file]).await?.stream(stream, progress).await
+        let files = [stream.into.file.as_str()];
+        match self.serving(&files).await? {
+            Some(disks) => disks.leaving(disks.live()?.stream(stream, progress)).await,
+            None => self.at_rest(&files).await?.stream(stream, progress).await,
+        }
     }
 
     async fn limits(&self, stream: &Stream) -> Result<Can, PortError> {
-        self.image_files().await?.limits(stream).await
+        match self.served().await? {
+            Some(disks) => disks.leaving(disks.live()?.limits(stream)).await,
+            None => self.image_files().await?.limits(stream).await,
+        }
     }
 
     async fn park_stream(&self, stream: &Stream) -> Result<bool, PortError> {
-        self.image_files().await?.park_stream(stream).await
+        match self.served().await? {
+            Some(disks) => disks.leaving(disks.live()?.park_stream(stream)).await,
+            None => self.image_files().await?.park_stream(stream).await,
+        }
     }
 
     async fn copy_out(&self, copy: &CopyOut, progress: &dyn Progress) -> Result<(), PortError> {
@@ -119,19 +146,41 @@ impl Layers for XlDomain {
     }
 
     async fn delete_inside(&self, target: &LayerSnapshot) -> Result<(), PortError> {
-        self.at_rest(&[&target.layer.file]).await?.delete_inside(target).await
+        let files = [target.layer.file.as_str()];
+        match self.serving(&files).await? {
+            Some(disks) => disks.leaving(disks.live()?.delete_inside(target)).await,
+            None => self.at_rest(&files).await?.delete_inside(target).await,
+        }
     }
 
     async fn reheader(&self, child: &LayerFile, base: &LayerFile) -> Result<(), PortError> {
-        self.at_rest(&[&child.file]).await?.reheader(child, base).await
+        let files = [child.file.as_str()];
+        match self.serving(&files).await? {
+            Some(disks) => disks.leaving(disks.live()?.reheader(child, base)).await,
+            None => self.at_rest(&files).await?.reheader(child, base).await,
+        }
     }
 
     async fn unlink(&self, layer: &LayerFile) -> Result<(), PortError> {
-        self.at_rest(&[&layer.file]).await?.unlink(layer).await
+        let files = [layer.file.as_str()];
+        match self.serving(&files).await? {
+            Some(disks) => disks.leaving(disks.live()?.unlink(layer)).await,
+            None => self.at_rest(&files).await?.unlink(layer).await,
+        }
     }
 
     async fn unlink_all(&self, layers: &[LayerFile]) -> Vec<Result<(), PortError>> {
         let files: Vec<&str> = layers.iter().map(|layer| layer.file.as_str()).collect();
+        let disks = match self.serving(&files).await {
+            Ok(disks) => disks,
+            Err(error) => return vec![Err(error)],
+        };
+        if let Some(disks) = disks {
+            return match disks.live() {
+                Ok(live) => disks.leaving(live.unlink_all(layers)).await,
+                Err(error) => vec![Err(error)],
+            };
+        }
         match self.at_rest(&files).await {
             Ok(images) => images.unlink_all(layers).await,
             Err(error) => vec![Err(error)],
@@ -143,8 +192,6 @@ impl Layers for XlDomain {
             let message = format!("disk {disk}: no QEMU has it, so none can be made to write to {}", to.file);
             return Err(PortError::new(PortErrorKind::Refused, Effect::None, message));
         };
-        let done = disks.live()?.swap(disk, to).await;
-        disks.leave().await;
-        done
+        disks.leaving(disks.live()?.swap(disk, to)).await
     }
 }

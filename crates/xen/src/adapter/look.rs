@@ -6,7 +6,7 @@ use std::sync::Arc;
 use xlsnap_orchestrator::{Can, Disk, Disks, Effect, FileIdentity, Inventory, PortError, PortErrorKind};
 use xlsnap_qemu::process::Identity;
 use xlsnap_qemu::{DiskSpec, Images, Live};
-use xlsnap_qmp_transport::commands::{BlockDevice, QueryBlock};
+use xlsnap_qmp_transport::commands::{BlockDevice, QomGetString, QueryBlock};
 use xlsnap_qmp_transport::{Kind, Qmp, QmpExt};
 use xlsnap_types::model::{DiskName, Hypervisor, XenDisk};
 use xlsnap_xenstore::Nodes;
@@ -31,9 +31,6 @@ pub(super) fn not_adopted(disk: &DiskName, file: &str) -> PortError {
     let message = format!("{file} cannot be made the image of disk {disk}: {NO_ADOPT}");
     PortError::new(PortErrorKind::Refused, Effect::None, message)
 }
-
-/// Why no data is moved between the layers that a domain of Xen's has open.
-const NO_JOBS: &str = "the domain is on, and no job of its QEMU on Xen is relied on";
 
 /// Why another image cannot take the place of one that an HVM guest has.
 const OPEN_TWICE: &str = "QEMU has the image of an HVM guest's emulated disk open twice, with a cache each";
@@ -93,6 +90,13 @@ impl LiveDisks {
         PortError::new(PortErrorKind::Refused, Effect::None, message)
     }
 
+    /// What is done with the disks; then the monitor is left to other clients.
+    pub(super) async fn leaving<T>(&self, done: impl Future<Output = T>) -> T {
+        let done = done.await;
+        self.leave().await;
+        done
+    }
+
     /// Leaves the monitor to other clients.
     pub(super) async fn leave(&self) {
         self.monitor.leave().await;
@@ -118,7 +122,7 @@ impl XlDomain {
         let hypervisor = Hypervisor { memory_bytes: None, devices: Vec::new(), ..taken.hypervisor.clone() };
         let mut taken = taken.disks;
         let disks = vbds.iter().map(|vbd| match taken.iter().position(|disk| disk.name == vbd.name) {
-            Some(at) => Disk { jobs: Can::no(NO_JOBS), adopt: Can::no(NO_ADOPT), ..taken.swap_remove(at) },
+            Some(at) => Disk { adopt: Can::no(NO_ADOPT), ..taken.swap_remove(at) },
             None => {
                 let place = places.iter().find(|(name, _)| *name == vbd.name);
                 untaken(vbd, place.map(|(_, why)| why.as_str()))
@@ -171,8 +175,14 @@ impl XlDomain {
             let message = format!("QEMU's answer is not believed: it has {} block devices", devices.len());
             return Err(PortError::new(PortErrorKind::Unreachable, Effect::None, message));
         }
+        let halves = if qdisks.is_empty() { Vec::new() } else { halves(monitor, &qdisks, &devices).await };
         for vbd in qdisks.iter().chain(&others) {
-            match matching::place(vbd, domain.kind, &devices, &matching::same_file) {
+            let is_half = |device: &BlockDevice| {
+                halves
+                    .iter()
+                    .any(|(path, disk)| device.qdev.as_ref() == Some(path) && *disk == vbd.name.as_str())
+            };
+            match matching::place(vbd, domain.kind, &devices, &matching::same_file, &is_half) {
                 Place::Node(node) => specs.push(spec(vbd, Some(node))),
                 Place::Nowhere(why) => nowhere.push((vbd.name.clone(), why)),
             }
@@ -268,7 +278,25 @@ impl XlDomain {
     }
 }
 
-/// An emulated disk, and one that QEMU has open as Xen's too, is given no other image.
+/// The paths of Xen's halves of disks whose nodes have none of Xen's names, and the disks.
+async fn halves(monitor: &Monitor, vbds: &[&Vbd], devices: &[BlockDevice]) -> Vec<(String, String)> {
+    let mut halves = Vec::new();
+    for device in devices.iter().filter(|device| device.device.is_empty()) {
+        let Some(path) = &device.qdev else { continue };
+        let node = device.inserted.as_ref().and_then(|node| node.node_name.as_deref()).unwrap_or_default();
+        if vbds.iter().any(|vbd| matching::is_named_for(node, vbd)) {
+            continue;
+        }
+        let asked = QomGetString { path: path.clone(), property: "vdev".to_owned() };
+        // What is no disk of Xen's has no such property.
+        if let Ok(disk) = monitor.execute(asked).await {
+            halves.push((path.clone(), disk));
+        }
+    }
+    halves
+}
+
+/// An emulated disk, and one that QEMU has open as Xen's too, is given no other image, and no data of it is moved.
 fn no_swap_of_hvm(disk: &mut Disk, devices: &[BlockDevice]) {
     let has = |device: &&BlockDevice| {
         device.inserted.as_ref().is_some_and(|node| matching::same_file(&node.file, &disk.image))
@@ -280,6 +308,7 @@ fn no_swap_of_hvm(disk: &mut Disk, devices: &[BlockDevice]) {
         _ => EMULATED,
     };
     disk.swap = Can::no(why);
+    disk.jobs = Can::no(why);
 }
 
 /// Whether QEMU serves a disk that the guest may write to.

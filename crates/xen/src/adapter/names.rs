@@ -33,36 +33,28 @@ impl Names for XlDomain {
         };
         let kept = [names.kept().to_owned()];
         usage::must_be_of_domain(&*self.context.store, &kept, disks.domain.domid).await?;
-        let done = disks.live()?.ready_names(names).await;
-        disks.leave().await;
-        done
+        disks.leaving(disks.live()?.ready_names(names)).await
     }
 
     async fn swap_names(&self, names: &NameSwap) -> Result<(), PortError> {
         let Some(disks) = self.served().await? else {
             return self.at_rest(&[names.kept(), &names.new.file]).await?.swap_names(names).await;
         };
-        let done = disks.live()?.swap_names(names).await;
-        disks.leave().await;
-        done
+        disks.leaving(disks.live()?.swap_names(names)).await
     }
 
     async fn swap_names_back(&self, names: &NameSwap) -> Result<(), PortError> {
         let Some(disks) = self.served().await? else {
             return self.at_rest(&[names.kept(), &names.new.file]).await?.swap_names_back(names).await;
         };
-        let done = disks.live()?.swap_names_back(names).await;
-        disks.leave().await;
-        done
+        disks.leaving(disks.live()?.swap_names_back(names)).await
     }
 
     async fn rename(&self, file: &LayerFile, over: &LayerFile) -> Result<(), PortError> {
         let Some(disks) = self.served().await? else {
             return self.at_rest(&[&file.file, &over.file]).await?.rename(file, over).await;
         };
-        let done = disks.live()?.rename(file, over).await;
-        disks.leave().await;
-        done
+        disks.leaving(disks.live()?.rename(file, over)).await
     }
 
     async fn detach(&self, disk: &DiskName) -> Result<(), PortError> {
@@ -70,8 +62,6 @@ impl Names for XlDomain {
             let message = format!("disk {disk}: no QEMU has it, so none can be made to close it");
             return Err(PortError::new(PortErrorKind::Refused, Effect::None, message));
         };
-        let done = disks.live()?.detach(disk).await;
-        disks.leave().await;
-        done
+        disks.leaving(disks.live()?.detach(disk)).await
     }
 }

@@ -8,10 +8,10 @@ use async_trait::async_trait;
 use xlsnap_orchestrator::{Effect, Pause, PortError, PortErrorKind, Run};
 use xlsnap_types::model::StateFlags;
 
-use crate::domains::Domain;
 use crate::error::{after_effect, of_xl};
 
 use super::XlDomain;
+use super::guest::GuestOf;
 use super::power::NO_RESET;
 
 /// How many pauses are taken away from a guest that is to run: more than there are programs that pause it.
@@ -24,22 +24,27 @@ impl XlDomain {
     /// Puts a guest back to what it did before: one that ran runs. Of one that was paused, the pause that `xl save -p` added is
     /// taken away where that pause is certain (`ours`), and no other. A domain that is off is left alone.
     pub(super) async fn put_back(&self, was: Run, ours: bool) -> Result<(), PortError> {
+        let Some((domain, state)) = self.running_with_state().await? else { return Ok(()) };
         match was {
-            Run::Runs => self.let_run().await,
-            Run::Waits if ours => match self.running_with_state().await? {
-                Some((domain, state)) if state.paused => self.unpause(&domain).await,
-                _ => Ok(()),
-            },
+            Run::Runs => self.guest_of(domain.domid).let_run().await,
+            Run::Waits if ours && state.paused => self.guest_of(domain.domid).unpause().await,
             Run::Waits => Ok(()),
         }
     }
 
+    fn off(&self) -> PortError {
+        let message = format!("domain {} is off, and has no guest", self.name);
+        PortError::new(PortErrorKind::NotFound, Effect::None, message)
+    }
+}
+
+impl GuestOf {
     /// Takes pauses away until the guest runs. A domain that is off is left alone.
     async fn let_run(&self) -> Result<(), PortError> {
         let (mut pauses, mut patience) = (PAUSES, RESUMES);
         loop {
-            let Some((domain, state)) = self.running_with_state().await? else { return Ok(()) };
-            let called = self.called(domain.domid);
+            let Some(state) = self.flags().await? else { return Ok(()) };
+            let Self { called, domid, .. } = self;
             if state.shutdown && !state.dying {
                 // xl lets a guest go on after a save that failed, which takes it a moment.
                 if patience > 0 {
@@ -49,8 +54,7 @@ impl XlDomain {
                 }
                 let message = format!(
                     "{called} has shut down, or is suspended because xl was ended in the middle of a save, which no command of \
-                     xl undoes; destroy it (xl destroy {0}), or revert it to a snapshot",
-                    domain.domid
+                     xl undoes; destroy it (xl destroy {domid}), or revert it to a snapshot"
                 );
                 return Err(PortError::new(PortErrorKind::Failed, Effect::Unknown, message));
             }
@@ -60,28 +64,25 @@ impl XlDomain {
             if pauses == 0 {
                 let message = format!(
                     "{called} is paused still after {PAUSES} of `xl unpause`: another program pauses it; end that program, then \
-                     xl unpause {}",
-                    domain.domid
+                     xl unpause {domid}"
                 );
                 return Err(PortError::new(PortErrorKind::Busy, Effect::Unknown, message));
             }
             pauses -= 1;
-            self.unpause(&domain).await?;
+            self.unpause().await?;
         }
     }
 
     /// Takes one pause away.
-    async fn unpause(&self, domain: &Domain) -> Result<(), PortError> {
-        let unpaused = self.context.toolstack.unpause(domain.domid).await;
-        unpaused.map_err(|error| {
-            let called = self.called(domain.domid);
-            of_xl(format!("{called} cannot be unpaused; unpause it: xl unpause {}", domain.domid), error)
-        })
+    async fn unpause(&self) -> Result<(), PortError> {
+        let Self { toolstack, called, domid } = self;
+        let failed =
+            |error| of_xl(format!("{called} cannot be unpaused; unpause it: xl unpause {domid}"), error);
+        toolstack.unpause(*domid).await.map_err(failed)
     }
 
-    fn off(&self) -> PortError {
-        let message = format!("domain {} is off, and has no guest", self.name);
-        PortError::new(PortErrorKind::NotFound, Effect::None, message)
+    fn ended(&self, effect: Effect) -> PortError {
+        PortError::new(PortErrorKind::NotFound, effect, format!("{} has ended", self.called))
     }
 }
 
@@ -91,42 +92,52 @@ pub(super) fn stands_still(state: StateFlags) -> bool {
 }
 
 #[async_trait]
-impl Pause for XlDomain {
+impl Pause for GuestOf {
     async fn stop(&self) -> Result<(), PortError> {
-        let (domain, state) = self.running_with_state().await?.ok_or_else(|| self.off())?;
+        let state = self.flags().await?.ok_or_else(|| self.ended(Effect::None))?;
         if stands_still(state) {
             return Ok(());
         }
-        let called = self.called(domain.domid);
-        let paused = self.context.toolstack.pause(domain.domid).await;
+        let Self { toolstack, called, domid } = self;
+        let paused = toolstack.pause(*domid).await;
         paused.map_err(|error| of_xl(format!("{called} cannot be paused"), error))?;
-        match self.running_with_state().await.map_err(after_effect)? {
-            Some((now, state)) if now.domid == domain.domid && stands_still(state) => Ok(()),
-            Some((now, _)) => {
+        match self.flags().await.map_err(after_effect)? {
+            Some(state) if stands_still(state) => Ok(()),
+            Some(_) => {
                 let message = format!(
-                    "{} runs after `xl pause {}`: another program unpaused it or started it again; end that program, then do it again",
-                    self.called(now.domid),
-                    domain.domid
+                    "{called} runs after `xl pause {domid}`: another program unpaused it; end that program, then do it again"
                 );
                 Err(PortError::new(PortErrorKind::Busy, Effect::Unknown, message))
             }
-            None => {
-                let message = format!("{called} ended while it was paused");
-                Err(PortError::new(PortErrorKind::NotFound, Effect::Unknown, message))
-            }
+            None => Err(self.ended(Effect::Unknown)),
         }
     }
 
     async fn resume(&self) -> Result<(), PortError> {
-        match self.running_with_state().await? {
-            None => Err(self.off()),
-            Some(_) => self.let_run().await,
-        }
+        self.let_run().await
     }
 
     /// Refused: a revert of a domain of Xen's ends the domain and starts it, so no plan has a reset.
     async fn reset(&self) -> Result<(), PortError> {
-        let message = format!("domain {}: {NO_RESET}", self.name);
+        let message = format!("{}: {NO_RESET}", self.called);
         Err(PortError::new(PortErrorKind::Refused, Effect::None, message))
+    }
+}
+
+#[async_trait]
+impl Pause for XlDomain {
+    async fn stop(&self) -> Result<(), PortError> {
+        let domain = self.running().await?.ok_or_else(|| self.off())?;
+        self.guest_of(domain.domid).stop().await
+    }
+
+    async fn resume(&self) -> Result<(), PortError> {
+        let domain = self.running().await?.ok_or_else(|| self.off())?;
+        self.guest_of(domain.domid).resume().await
+    }
+
+    async fn reset(&self) -> Result<(), PortError> {
+        let domain = self.running().await?.ok_or_else(|| self.off())?;
+        self.guest_of(domain.domid).reset().await
     }
 }

@@ -41,7 +41,7 @@ async fn a_running_domain_is_taken_by_its_monitor_and_reverted_when_it_is_off() 
             .iter()
             .all(|disk| disk.internal.is_yes() && disk.external.is_yes() && disk.swap.is_yes())
     );
-    assert!(inventory.disks.iter().all(|disk| !disk.adopt.is_yes() && !disk.jobs.is_yes()));
+    assert!(inventory.disks.iter().all(|disk| !disk.adopt.is_yes() && disk.jobs.is_yes()));
     assert!(inventory.disks.iter().all(|disk| disk.revert.is_yes() && disk.identity.is_some()));
     let identities: Vec<_> = inventory.disks.iter().map(|disk| disk.identity).collect();
     assert!(inventory.hypervisor.qemu.is_some());

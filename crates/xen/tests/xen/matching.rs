@@ -31,7 +31,7 @@ fn devices(answer: &str) -> Vec<BlockDevice> {
 }
 
 fn at(vbd: &Vbd, kind: GuestKind, devices: &[BlockDevice]) -> Place {
-    place(vbd, kind, devices, &|a, b| a == b)
+    place(vbd, kind, devices, &|a, b| a == b, &|_| false)
 }
 
 fn node(name: &str) -> Place {
@@ -125,7 +125,13 @@ fn device(drive: &str, qdev: Option<&str>, node: &str, file: &str) -> Value {
 #[test]
 fn after_the_emulated_disk_was_unplugged_xens_half_is_the_disk() {
     let found = |devices: Value, vbd: &Vbd| {
-        place(vbd, GuestKind::Hvm, &serde_json::from_value::<Vec<_>>(devices).unwrap(), &|a, b| a == b)
+        place(
+            vbd,
+            GuestKind::Hvm,
+            &serde_json::from_value::<Vec<_>>(devices).unwrap(),
+            &|a, b| a == b,
+            &|_| false,
+        )
     };
     let vbd = disk("hda", "/a");
     let xens = device("", Some("/machine/unattached/device[26]"), "hda-qcow2", "/a");

@@ -75,7 +75,13 @@ fn effect_of(request: &Value) -> Option<Command> {
             let file = arguments["file"]["filename"].as_str();
             Some(Command::on_all(format!("QMP {command}"), file.map(str::to_owned)))
         }
-        "blockdev-del" | "qom-set" => Some(Command::new(format!("QMP {command}"))),
+        "blockdev-del"
+        | "qom-set"
+        | "block-commit"
+        | "job-complete"
+        | "job-finalize"
+        | "job-dismiss"
+        | "human-monitor-command" => Some(Command::new(format!("QMP {command}"))),
         _ => None,
     }
 }
