@@ -145,6 +145,15 @@ enum XenLab {
         /// The scenarios; all of them without it.
         scenarios: Vec<String>,
     },
+    /// Reset dom0 in the middle of operations, and compare every snapshot when it has booted again: some minutes for each.
+    Resets {
+        /// How often.
+        #[arg(long, default_value_t = 7)]
+        count: usize,
+        /// Draws the operations and the moments; drawn by the clock without it, and told.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// A shell in dom0 of the lab that runs, or these words for one.
     Shell {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -187,6 +196,9 @@ fn main() -> ExitCode {
             Some(XenLab::Build) => xen_lab::build(xen, Echo::All),
             Some(XenLab::Start) => xen_lab::start(xen, Echo::All),
             Some(XenLab::Run { scenarios }) => xen_lab::run(xen, &scenarios, Echo::All),
+            Some(XenLab::Resets { count, seed }) => {
+                xen_lab::resets(xen, count, seed.map_or_else(Seed::of_now, Seed), Echo::All)
+            }
             Some(XenLab::Shell { words }) => xen_lab::shell(xen, &words),
             Some(XenLab::Stop) => xen_lab::stop(xen),
         },

@@ -138,8 +138,11 @@ pub(super) struct Throwaway {
     pub(super) machine: Machine,
     process: Child,
     // Dropped after the process has ended.
-    _directory: TempDir,
+    directory: TempDir,
 }
+
+/// What a machine is started by that ends with us.
+const OURS: [&str; 3] = ["setpriv", "--pdeathsig", "KILL"];
 
 impl Throwaway {
     pub(super) fn boot(lab: &Lab) -> Result<Self, Failure> {
@@ -148,8 +151,18 @@ impl Throwaway {
             .prefix("run-")
             .tempdir_in(lab.directory())
             .map_err(|e| Failure(format!("no directory for the lab's disk: {e}")))?;
-        let (machine, process) = boot(lab, directory.path(), &["setpriv", "--pdeathsig", "KILL"])?;
-        Ok(Self { machine, process, _directory: directory })
+        let (machine, process) = boot(lab, directory.path(), &OURS)?;
+        Ok(Self { machine, process, directory })
+    }
+
+    /// Cuts its power, and boots it again from the disk as that is then: what dom0 held in its caches is lost.
+    pub(super) fn reset(&mut self, lab: &Lab) -> Done {
+        // Asked so QEMU ends at once, and brings what dom0 gave its disk to the file.
+        output(command("kill", ["-s", "TERM", &self.process.id().to_string()]))?;
+        self.process.wait().map_err(|e| Failure(format!("the lab's QEMU cannot be waited for: {e}")))?;
+        let (machine, process) = boot_again(lab, self.directory.path(), &OURS)?;
+        (self.machine, self.process) = (machine, process);
+        Ok(())
     }
 }
 
@@ -172,6 +185,19 @@ fn end(process: &mut Child) {
 
 /// Boots a machine from a fresh overlay of the lab's image in `directory`, and waits for dom0.
 fn boot(lab: &Lab, directory: &Path, through: &[&str]) -> Result<(Machine, Child), Failure> {
+    let mut overlay = command("qemu-img", ["create", "-q", "-f", "qcow2", "-F", "raw", "-b"]);
+    overlay.arg(lab.file("dom0.img")).arg(disk(directory));
+    output(overlay)?;
+    boot_again(lab, directory, through)
+}
+
+/// Where a machine's disk is.
+fn disk(directory: &Path) -> PathBuf {
+    directory.join("disk.qcow2")
+}
+
+/// Boots a machine from the disk in `directory`, and waits for dom0.
+fn boot_again(lab: &Lab, directory: &Path, through: &[&str]) -> Result<(Machine, Child), Failure> {
     let port = free_port().map_err(|e| Failure(format!("no free port: {e}")))?;
     let mut process = start_qemu(lab, directory, port, through)?;
     let dom0 = Dom0 { release: lab.release(), key: lab.file("key"), port };
@@ -188,11 +214,6 @@ fn free_port() -> io::Result<u16> {
 }
 
 fn start_qemu(lab: &Lab, directory: &Path, port: u16, through: &[&str]) -> Result<Child, Failure> {
-    let disk = directory.join("disk.qcow2");
-    let mut overlay = command("qemu-img", ["create", "-q", "-f", "qcow2", "-F", "raw", "-b"]);
-    overlay.arg(lab.file("dom0.img")).arg(&disk);
-    output(overlay)?;
-
     let (first, more) = through.split_first().expect("there is at least one word");
     let mut qemu = command(first, more);
     qemu.args(["qemu-system-x86_64", "-name", "xen-lab", "-nodefaults", "-no-user-config", "-no-reboot"]);
@@ -203,7 +224,8 @@ fn start_qemu(lab: &Lab, directory: &Path, port: u16, through: &[&str]) -> Resul
     qemu.arg("-kernel").arg(lab.file("xen")).args(["-append", XEN]);
     let (linux, initrd) = (lab.file("vmlinuz"), lab.file("initrd"));
     qemu.arg("-initrd").arg(format!("{} {LINUX},{}", linux.display(), initrd.display()));
-    // No power cut will come: what is flushed need not reach a disk.
+    // No power cut of this machine will come: what is flushed need not reach its disk.
+    let disk = disk(directory);
     qemu.arg("-drive").arg(format!("file={},if=none,id=disk,format=qcow2,cache=unsafe", disk.display()));
     qemu.args(["-device", "ide-hd,bus=ide.0,drive=disk", "-device", "e1000,netdev=net"]);
     qemu.arg("-netdev").arg(format!("user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22"));

@@ -8,7 +8,9 @@ mod install;
 mod machine;
 mod recipe;
 mod release;
+mod resets;
 mod scenario;
 
 pub use all::{build, run, run_drawn, shell, start, stop};
 pub use release::Release;
+pub use resets::resets;

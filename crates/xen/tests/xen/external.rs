@@ -58,7 +58,7 @@ impl Rig {
         };
         // To close a node is tried where QEMU refuses it too: what it named itself goes with the node above.
         let counts = |command: &Command| command.command != "QMP blockdev-del";
-        let planned: Vec<Command> = said.iter().cloned().filter(counts).map(plain).collect();
+        let planned: Vec<Command> = said.iter().filter(|said| counts(said)).cloned().map(plain).collect();
         let done: Vec<Command> = tidy(self, self.trace.take()).into_iter().filter(counts).collect();
         assert_eq!(words(&done), words(&planned), "{snapshot}");
         assert_eq!(self.toolstack.paused(self.toolstack.last()), 0, "the guest runs");
