@@ -51,7 +51,8 @@ pub trait ConfStore: Send + Sync {
     /// The record `name`. [`crate::Kind::NotFound`] when there is none.
     async fn load(&self, domain: Uuid, name: &SnapshotName) -> Result<Record, Error>;
 
-    /// Calls `visit` with each record, in no order, one at a time so that ten thousand need no memory but that of their names.
+    /// Calls `visit` with each record, in no order, one at a time so that ten thousand need no memory but that of their names. It may be
+    /// called on other threads, until this returns.
     /// A domain that is not known has none.
     async fn list(&self, domain: Uuid, visit: &mut (dyn FnMut(Entry) + Send)) -> Result<(), Error>;
 

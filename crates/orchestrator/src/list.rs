@@ -74,6 +74,10 @@ fn sort(rows: &mut Vec<Row>) {
     rows.sort_unstable_by(|a, b| (a.creation_time, &a.name).cmp(&(b.creation_time, &b.name)));
     let depths: Vec<u32> =
         rows.chunk_by(|a, b| a.creation_time == b.creation_time).flat_map(depths).collect();
+    // As a rule no two are of one second.
+    if depths.iter().all(|depth| *depth == 0) {
+        return;
+    }
     let mut deep: Vec<(u32, Row)> = depths.into_iter().zip(std::mem::take(rows)).collect();
     deep.sort_unstable_by(|(m, a), (n, b)| (a.creation_time, m, &a.name).cmp(&(b.creation_time, n, &b.name)));
     rows.extend(deep.into_iter().map(|(_, row)| row));

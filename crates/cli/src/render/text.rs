@@ -8,7 +8,7 @@ use unicode_width::UnicodeWidthStr;
 /// `text` with everything that a terminal would act on written as an escape: control characters, and the marks that
 /// change the direction of what follows.
 pub(crate) fn visible(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(acts) {
+    if is_plain(text) || !text.chars().any(acts) {
         return Cow::Borrowed(text);
     }
     let mut safe = String::with_capacity(text.len() + 8);
@@ -29,7 +29,12 @@ fn acts(c: char) -> bool {
 
 /// The columns that `text` takes on a terminal.
 pub(crate) fn width(text: &str) -> usize {
-    text.width()
+    if is_plain(text) { text.len() } else { text.width() }
+}
+
+/// Whether all of it is printable ASCII, as nearly all text is: a column for each byte, and nothing that a terminal acts on.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 /// `bytes` in the largest binary unit that leaves at least one whole, with one decimal.

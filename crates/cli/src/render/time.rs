@@ -1,7 +1,11 @@
 //! Times: in the local zone for people, RFC 3339 in UTC for programs; and times that people give.
 
+use jiff::fmt::temporal::DateTimePrinter;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
+
+/// `2026-11-23 20:13:05`.
+const FOR_PEOPLE: DateTimePrinter = DateTimePrinter::new().separator(b' ');
 
 /// A time zone, looked up once a run.
 #[derive(Debug, Clone)]
@@ -18,7 +22,7 @@ impl Times {
     /// `2026-11-23 20:13:05`, in the zone. A time beyond the calendar is given as its seconds.
     pub(crate) fn human(&self, epoch_seconds: u64) -> String {
         match timestamp(epoch_seconds) {
-            Some(time) => self.zone.to_datetime(time).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+            Some(time) => FOR_PEOPLE.datetime_to_string(&self.zone.to_datetime(time)),
             None => format!("@{epoch_seconds}"),
         }
     }

@@ -1,8 +1,8 @@
 //! Reading all records of a domain, by several threads where there are many: the time goes into opening files.
 
 use std::num::NonZero;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use xlsnap_types::model::SnapshotName;
@@ -17,45 +17,30 @@ const BATCH: usize = 64;
 /// More threads than these wait for one directory's lock in the kernel.
 const MAX_THREADS: usize = 8;
 
-/// Calls `visit` on this thread with each record of `names` that is still there, in no order. At most a few batches are in memory.
-pub(super) fn read_all(dir: &Dir, names: Vec<SnapshotName>, visit: &mut (dyn FnMut(Entry) + Send)) {
+/// Calls `visit` with each record of `names` that is still there, in no order and one at a time. Each thread holds one batch.
+pub(super) fn read_all(dir: &Dir, names: &[SnapshotName], visit: &mut (dyn FnMut(Entry) + Send)) {
     let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS);
-    let threads = threads.min(names.len() / (2 * BATCH));
-    if threads < 2 {
-        return read_here(dir, &names, visit);
-    }
-    let (batches, next) = (names.chunks(BATCH), AtomicUsize::new(0));
-    let batches: Vec<&[SnapshotName]> = batches.collect();
+    let threads = threads.min(names.len() / (2 * BATCH)).max(1);
+    let (next, visit) = (AtomicUsize::new(0), Mutex::new(visit));
+    let read_batches = || {
+        let mut reader = Reader::default();
+        let mut batch = Vec::with_capacity(BATCH);
+        while let Some(names) = names.chunks(BATCH).nth(next.fetch_add(1, Ordering::Relaxed)) {
+            batch.extend(names.iter().filter_map(|name| read(&mut reader, dir, name)));
+            // Visited by the thread that read it, which is cheaper than to hand it on. A visit that panicked is told by its thread.
+            let Ok(mut visit) = visit.lock() else { return };
+            batch.drain(..).for_each(&mut **visit);
+        }
+    };
+    // What `visit` logs belongs to the caller's operation.
+    let span = tracing::Span::current();
     thread::scope(|scope| {
-        let (entries, came) = sync_channel(2 * threads);
-        let mut begun = 0;
-        for _ in 0..threads {
-            let (entries, batches, next) = (entries.clone(), &batches, &next);
-            let thread = thread::Builder::new().spawn_scoped(scope, move || {
-                let mut reader = Reader::default();
-                while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let read: Vec<Entry> =
-                        batch.iter().filter_map(|name| read(&mut reader, dir, name)).collect();
-                    // The reader of the channel is gone only when `visit` has panicked.
-                    if entries.send(read).is_err() {
-                        return;
-                    }
-                }
-            });
+        for _ in 1..threads {
             // Where the system has no thread more, fewer read, which takes longer.
-            begun += usize::from(thread.is_ok());
+            let _ = thread::Builder::new().spawn_scoped(scope, || span.in_scope(read_batches));
         }
-        drop(entries);
-        if begun == 0 {
-            return read_here(dir, &names, visit);
-        }
-        came.iter().flatten().for_each(visit);
+        read_batches();
     });
-}
-
-fn read_here(dir: &Dir, names: &[SnapshotName], visit: &mut (dyn FnMut(Entry) + Send)) {
-    let mut reader = Reader::default();
-    names.iter().filter_map(|name| read(&mut reader, dir, name)).for_each(visit);
 }
 
 /// `None` for one that was deleted since the directory was read.

@@ -89,7 +89,7 @@ impl ConfStore for FsStore {
         let Some(dir) = self.domain(domain)? else { return Ok(()) };
         let mut names = Vec::new();
         dir.names(&mut |file| names.extend(layout::record_name(file)))?;
-        many::read_all(&dir, names, visit);
+        many::read_all(&dir, &names, visit);
         Ok(())
     }
 
