@@ -1,17 +1,68 @@
 //! What the jobs that move data between layers have in common.
 
 use std::fs::File;
+use std::time::Duration;
 
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::timeout;
 use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
+use xlsnap_qmp_transport::{EventStream, Qmp};
 
 use crate::on_thread::on_thread;
 
+/// How soon a job is looked at again of which QEMU tells nothing, at first and at most.
+pub(super) const SOON: Duration = Duration::from_millis(2);
+const LATER: Duration = Duration::from_millis(100);
+
+/// When a job is to be looked at again.
+pub(super) struct Watch {
+    events: EventStream,
+    job: String,
+    wait: Duration,
+}
+
+impl Watch {
+    /// Of the job `id`, from now on.
+    pub(super) fn new(qmp: &dyn Qmp, id: &str) -> Self {
+        Self { events: qmp.events(), job: id.to_owned(), wait: SOON }
+    }
+
+    /// Waits until QEMU tells that the job has another status, and no longer than until it is time to tell how far it is.
+    pub(super) async fn next(&mut self) {
+        let Self { events, job, wait } = self;
+        let changed = async {
+            loop {
+                match events.recv().await {
+                    Ok(event)
+                        if event.name == "JOB_STATUS_CHANGE"
+                            && event.data.get("id").is_some_and(|id| *id == **job) =>
+                    {
+                        return;
+                    }
+                    // So many came that this one may be among those that were missed.
+                    Err(RecvError::Lagged(_)) => return,
+                    Ok(_) => {}
+                    // The next command tells that QEMU is gone.
+                    Err(RecvError::Closed) => std::future::pending().await,
+                }
+            }
+        };
+        // Without a change it is looked at all the same.
+        let _ = timeout(*wait, changed).await;
+        *wait = (*wait * 2).min(LATER);
+    }
+}
+
 /// Brings the layer that got the data to the disk. `about` says what was not done.
 pub(super) fn durable(about: &str, into: &str) -> Result<(), PortError> {
-    File::open(into).and_then(|file| file.sync_all()).map_err(|source| {
-        let message = format!("{about}: {into} can't be brought to the disk");
-        PortError::new(PortErrorKind::Failed, Effect::Unknown, message).with_source(source)
-    })
+    let flushed = File::open(into).and_then(|file| file.sync_all());
+    flushed.map_err(|source| not_durable(about, into).with_source(source))
+}
+
+/// The layer that got the data could not be brought to the disk.
+pub(super) fn not_durable(about: &str, into: &str) -> PortError {
+    let message = format!("{about}: {into} can't be brought to the disk");
+    PortError::new(PortErrorKind::Failed, Effect::Unknown, message)
 }
 
 /// Brings most of what the files got to the disk while the guest runs: QEMU flushes all disks when the guest is stopped, which then takes

@@ -16,10 +16,10 @@ mod words;
 
 pub(crate) use words::Before;
 
+use std::fs::File;
 use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use tokio::time::sleep;
 use xlsnap_orchestrator::{Below, Effect, Layer, LayerFile, Merge, PortError, PortErrorKind, Progress};
@@ -30,13 +30,10 @@ use xlsnap_qmp_transport::commands::{
 };
 use xlsnap_qmp_transport::{Command, Kind, QmpExt};
 
-use super::{Live, job};
+use super::Live;
+use super::job::{self, SOON, Watch};
 use crate::layers::{self, about, unmerged};
 use crate::{error, images};
-
-/// How soon a job is looked at again, at first and at most.
-pub(super) const SOON: Duration = Duration::from_millis(2);
-pub(super) const LATER: Duration = Duration::from_millis(100);
 
 /// What the names of jobs of merges begin with.
 pub(super) const PREFIX: &str = "xls-";
@@ -84,10 +81,16 @@ impl Live {
         layers::as_planned(&merge.from)?;
         layers::as_planned(&merge.into)?;
         self.check(merge).await?;
+        let into = File::open(&merge.into.file).map_err(|source| {
+            unmerged(PortErrorKind::Failed, merge, "the image below it cannot be opened").with_source(source)
+        })?;
+        let id = format!("{PREFIX}{}", merge.token);
         let mut run = Run {
             live: self,
             merge,
-            id: format!("{PREFIX}{}", merge.token),
+            into,
+            watch: Watch::new(&*self.qmp, &id),
+            id,
             begun: false,
             stopped: false,
             pivots: false,
@@ -141,7 +144,7 @@ impl Live {
             let found = layers::look(&*self.qemu_img, layer).await?;
             found.ok_or_else(|| unmerged(PortErrorKind::NotFound, merge, &format!("{} is gone", layer.file)))
         };
-        let (above, below): (Layer, Layer) = (look(from).await?, look(into).await?);
+        let (above, below): (Layer, Layer) = tokio::try_join!(look(from), look(into))?;
         let is_below = matches!(&above.base, Below::File { file, .. } if layers::same_file(file, &into.file));
         if !is_below {
             return Err(unmerged(PortErrorKind::Refused, merge, "its header names another image"));
@@ -268,8 +271,11 @@ impl Live {
 struct Run<'a> {
     live: &'a Live,
     merge: &'a Merge,
+    /// The layer below, open from before the job: a fault in writing to it is told by its flush, whoever else flushed before.
+    into: File,
     /// The job's.
     id: String,
+    watch: Watch,
     /// Whether the job was begun, or met, here.
     begun: bool,
     /// Whether the guest was stopped here.
@@ -280,7 +286,6 @@ struct Run<'a> {
 
 impl Run<'_> {
     async fn carry_out(&mut self, progress: &dyn Progress) -> Result<(), PortError> {
-        let mut wait = SOON;
         loop {
             let Some(job) = self.live.jobs().await?.into_iter().find(|job| job.id == self.id) else {
                 if self.begun {
@@ -319,8 +324,9 @@ impl Run<'_> {
                         self.live.set_speed(&self.id, self.merge.rate).await;
                     }
                     self.begun = true;
-                    sleep(wait).await;
-                    wait = (wait * 2).min(LATER);
+                    // What it has copied goes to the disk meanwhile, so that little is left when the guest stands.
+                    let moved = [&self.merge.from, &self.merge.into].map(|layer| layer.file.clone());
+                    tokio::join!(self.watch.next(), job::flush_ahead(moved.to_vec()));
                 }
             }
         }
@@ -417,8 +423,9 @@ impl Run<'_> {
     /// Whatever QEMU's cache mode is: the data, and the headers of the layers above that name the one below by now. QEMU flushes no
     /// header that it changes.
     fn durable(&self) -> Result<(), PortError> {
-        let changed = [&self.merge.into].into_iter().chain(&self.merge.above);
-        changed.into_iter().try_for_each(|layer| job::durable(&about(self.merge), &layer.file))
+        let (about, Merge { into, above, .. }) = (about(self.merge), self.merge);
+        self.into.sync_all().map_err(|source| job::not_durable(&about, &into.file).with_source(source))?;
+        above.iter().try_for_each(|layer| job::durable(&about, &layer.file))
     }
 
     async fn command<C: Command>(&self, what: &str, command: C) -> Result<C::Ok, PortError> {

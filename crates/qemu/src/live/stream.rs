@@ -20,8 +20,9 @@ use xlsnap_qmp_transport::commands::{
 };
 use xlsnap_qmp_transport::{EventStream, Kind, QmpExt};
 
-use super::merge::{Before, LATER, PREFIX, SOON, takes_speed};
-use super::{Live, job};
+use super::Live;
+use super::job::{self, SOON, Watch};
+use super::merge::{Before, PREFIX, takes_speed};
 use crate::layers::{self, about_stream, unstreamed};
 use crate::{error, images};
 
@@ -43,7 +44,8 @@ impl Live {
     ) -> Result<(), PortError> {
         layers::as_planned(&stream.into)?;
         let id = format!("{PREFIX}{}", stream.token);
-        let mut run = Run { live: self, stream, id, begun: false, events: self.qmp.events() };
+        let watch = Watch::new(&*self.qmp, &id);
+        let mut run = Run { live: self, stream, id, begun: false, events: self.qmp.events(), watch };
         let done = run.carry_out(progress).await;
         self.forget();
         done.map_err(|error| job::meanwhile(run.begun, error))
@@ -192,11 +194,11 @@ struct Run<'a> {
     begun: bool,
     /// What QEMU tells meanwhile.
     events: EventStream,
+    watch: Watch,
 }
 
 impl Run<'_> {
     async fn carry_out(&mut self, progress: &dyn Progress) -> Result<(), PortError> {
-        let mut wait = SOON;
         loop {
             let Some(job) = self.live.jobs().await?.into_iter().find(|job| job.id == self.id) else {
                 if self.live.is_streamed(self.stream).await? {
@@ -223,8 +225,9 @@ impl Run<'_> {
             if job.status == JobStatus::Pending {
                 self.finalize().await?;
             } else {
-                sleep(wait).await;
-                wait = (wait * 2).min(LATER);
+                // What it has copied goes to the disk meanwhile, so that little is left when it takes effect.
+                let into = self.stream.into.file.clone();
+                tokio::join!(self.watch.next(), job::flush_ahead(vec![into]));
             }
         }
     }
