@@ -325,8 +325,8 @@ impl Run<'_> {
                     }
                     self.begun = true;
                     // What it has copied goes to the disk meanwhile, so that little is left when the guest stands.
-                    let moved = [&self.merge.from, &self.merge.into].map(|layer| layer.file.clone());
-                    tokio::join!(self.watch.next(), job::flush_ahead(moved.to_vec()));
+                    let into = self.merge.into.file.clone();
+                    tokio::join!(self.watch.next(), job::flush_ahead(vec![into]));
                 }
             }
         }
