@@ -197,11 +197,10 @@ impl<'e> Execution<'e> {
 
     /// Goes through a way back from what a journal says. All that can be undone is tried; the error is the first.
     ///
-    /// Where new files were made for disks, no mark tells whether a domain was started again on the way. So the journal says before that
-    /// that its process was ended and nothing was begun after it: another way back then leaves the guest alone.
+    /// Where a domain is started again, the marks go before that, and no mark tells of new files that were made for disks. So the journal
+    /// says first that its process was ended and nothing was begun after it: another way back then starts it, or leaves its guest alone.
     pub(crate) async fn back(&self, stages: &[Stage], journal: &mut Journal) -> Result<(), Error> {
         let ended = journal.stage_with(|does| matches!(does, Does::EndProcess(_)));
-        let ended = ended.filter(|_| journal.does().any(Does::makes_top));
         self.go_back(stages, ended.map(|ended| (journal, ended + 1))).await
     }
 
@@ -213,8 +212,13 @@ impl<'e> Execution<'e> {
     async fn go_back(&self, stages: &[Stage], mut tell: Option<(&mut Journal, usize)>) -> Result<(), Error> {
         let mut first: Option<Error> = None;
         let mut steps = Progression::new(self.ports, stages);
+        let is_start =
+            |stage: &Stage| stage.any(|does| matches!(does, Does::Start { .. } | Does::Restore { .. }));
+        let drops = |stage: &Stage| stage.any(|does| matches!(does, Does::DropUndo(_)));
+        let start = stages.iter().position(is_start);
+        let told = start.map(|start| start - usize::from(start > 0 && drops(&stages[start - 1])));
         for (at, stage) in stages.iter().enumerate() {
-            if stage.any(|does| matches!(does, Does::Start { .. } | Does::Restore { .. }))
+            if told == Some(at)
                 && let Some((journal, at)) = tell.take()
             {
                 (journal.direction, journal.at) = (Direction::Back, at);

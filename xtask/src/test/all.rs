@@ -82,7 +82,7 @@ pub fn test(options: &Options, echo: Echo) -> Done {
         if let Some(drawn) = options.drawn {
             all = drawn.of(all, &real);
         }
-        told("tests", pool.run(&all, |_| ())?)?;
+        told("tests", pool.run(all, |_| ())?)?;
         if options.filter.is_none() {
             documentation(echo)?;
         }
@@ -129,7 +129,7 @@ fn on(qemu: &str, pool: &Pool, cases: &[&Case]) -> Done {
     let with = |command: &mut Command| {
         command.env("PATH", &path);
     };
-    told(&format!("tests-on-qemu-{qemu}"), pool.run(cases, with)?)
+    told(&format!("tests-on-qemu-{qemu}"), pool.run(cases.iter().copied(), with)?)
 }
 
 /// The `PATH` on which a QEMU comes first: every test finds the programs so, and so does the code under test.

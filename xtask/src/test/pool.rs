@@ -30,6 +30,8 @@ pub(super) struct Summary {
     pub(super) failed: Vec<String>,
     /// What those that passed said that they did not do, and why.
     pub(super) left_out: Vec<String>,
+    /// How many hits of operations all of them told.
+    pub(super) hits: usize,
     /// What each took, and its title.
     pub(super) times: Vec<(Duration, String)>,
 }
@@ -42,6 +44,8 @@ struct Ended {
     failure: Option<(String, String)>,
     /// The lines by which it told what it did not do here.
     left_out: Vec<String>,
+    /// How many kills, failed calls or power cuts it told.
+    hits: usize,
 }
 
 impl Pool {
@@ -49,12 +53,12 @@ impl Pool {
     ///
     /// # Errors
     /// A test that cannot be started at all.
-    pub(super) fn run(
+    pub(super) fn run<'a>(
         &self,
-        cases: &[&Case],
+        cases: impl IntoIterator<Item = &'a Case, IntoIter: Send>,
         prepare: impl Fn(&mut Command) + Sync,
     ) -> Result<Summary, Failure> {
-        let queue = Mutex::new(cases.iter().enumerate());
+        let queue = Mutex::new(cases.into_iter().enumerate());
         let summary = Mutex::new(Ok(Summary::default()));
         std::thread::scope(|scope| {
             for _ in 0..self.at_once.max(1) {
@@ -96,6 +100,7 @@ impl Pool {
                 summary.failed.push(title.clone());
             }
         }
+        summary.hits += ended.hits;
         summary.left_out.extend(ended.left_out.iter().map(|line| format!("{title}: {line}")));
         summary.times.push((ended.took, title.clone()));
     }
@@ -136,11 +141,15 @@ fn one(mut command: Command, mark: &Mark, bound: Duration) -> std::io::Result<En
         Some(_) => Vec::new(),
         None => said.lines().filter(|line| line.starts_with(LEFT_OUT)).map(str::to_owned).collect(),
     };
-    Ok(Ended { took, failure: why.map(|why| (why, said)), left_out })
+    let hits = said.lines().filter(|line| line.starts_with(HIT)).count();
+    Ok(Ended { took, failure: why.map(|why| (why, said)), left_out, hits })
 }
 
 /// With this begins what a test says where the machine lacks what it takes. It passes all the same.
 const LEFT_OUT: &str = "not run: ";
+
+/// With this begins each line that tells of an operation that was killed, of a call of it that failed, or of a power cut.
+const HIT: &str = "hit: ";
 
 fn text(file: &mut File) -> std::io::Result<String> {
     let mut bytes = Vec::new();
@@ -174,6 +183,12 @@ mod tests {
         let ended = one(shell(script), &Mark::new(1_000_004), Duration::from_secs(60)).unwrap();
         assert!(ended.failure.is_none());
         assert_eq!(ended.left_out, ["not run: y, without z"]);
+    }
+
+    #[test]
+    fn hits_are_counted_of_one_that_fails_too() {
+        let script = "echo 'hit: a'; echo no hit: b; echo 'hit: c'; exit 1";
+        assert_eq!(one(shell(script), &Mark::new(1_000_005), Duration::from_secs(60)).unwrap().hits, 2);
     }
 
     #[test]

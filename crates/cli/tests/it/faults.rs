@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use xlsnap_testkit::real::wait_until;
 
 use crate::host::{Host, Ran, finish};
-use crate::kills::{Draws, Moments, traced};
+use crate::kills::{Draws, Moments, tell_hit, traced};
 use crate::layers_crash::Web;
 use crate::operations::{Domain, Found, Operation, expect, files, operations};
 
@@ -155,12 +155,44 @@ mod mended {
             words: "revert web a",
         };
         let whole = Whole::of(&operation);
-        let syncs = whole.calls.iter().flat_map(|(_, calls)| calls).filter(|call| call.name == "fdatasync");
-        for call in syncs.skip(3).take(1) {
+        for call in whole.named("fdatasync").skip(3).take(1) {
             let fault = Fault { call, error: "EIO", lasts: true };
             let code = whole.meets(&operation, &fault, &format!("{}: {fault}", operation.words));
             assert_eq!(code, Some(6));
         }
+    }
+
+    /// The device had its stand-in already, that was told to have had no effect, and the stand-in stayed.
+    #[test]
+    fn the_connection_is_lost_when_the_image_has_been_taken_from_its_device() {
+        let operation = Operation {
+            name: "revert_external_kept_live",
+            domain: Domain::Runs,
+            before: &["create web a --external vda,vdb --keep-name", "write"],
+            words: "revert web a",
+        };
+        let whole = Whole::of(&operation);
+        let mut sent = whole.named("sendto").skip_while(|call| !call.shown.contains("qom-set"));
+        let call = sent.find(|call| call.shown.contains("query-named-block-nodes")).unwrap();
+        let fault = Fault { call, error: "EPIPE", lasts: false };
+        let code = whole.meets(&operation, &fault, &format!("{}: {fault}", operation.words));
+        assert_eq!(code, Some(6));
+    }
+
+    /// The way back had removed what leads back, could not start the domain again, and nothing said that it was to be started.
+    #[test]
+    fn the_disk_is_full_when_a_revert_with_memory_goes_back() {
+        let operation = Operation {
+            name: "revert_memory_live",
+            domain: Domain::Runs,
+            before: &["create web a --memory", "write"],
+            words: "revert web a",
+        };
+        let whole = Whole::of(&operation);
+        let call = whole.named("renameat").filter(|call| call.shown.contains("journal.json")).last().unwrap();
+        let fault = Fault { call, error: "ENOSPC", lasts: true };
+        let code = whole.meets(&operation, &fault, &format!("{}: {fault}", operation.words));
+        assert_eq!(code, Some(6));
     }
 
     /// It panicked.
@@ -226,6 +258,11 @@ impl Whole {
         Self { calls, files: relative(&web) }
     }
 
+    /// All calls of this name, in their order.
+    fn named(&self, name: &'static str) -> impl Iterator<Item = &Call> {
+        self.calls.iter().flat_map(|(_, calls)| calls).filter(move |call| call.name == name)
+    }
+
     /// A fault for what was drawn. Of four, three change files or begin programs.
     fn draw(&self, draws: Draws, of_name: u64) -> Fault<'_> {
         let draw = |number: u64, count: usize| draws.one_of((of_name % 4096 * 8 + number) as usize, count);
@@ -251,7 +288,7 @@ impl Whole {
             return None;
         }
         let about = format!("{about}: {ran:?}");
-        println!("{about}, in {:.1} s", begun.elapsed().as_secs_f64());
+        tell_hit(format_args!("{about}, in {:.1} s", begun.elapsed().as_secs_f64()));
         assert_ne!(ran.code, TIMED_OUT, "{about}: it does not end");
         assert!(!ran.err.contains("panicked"), "{about}");
         assert!((0..=7).contains(&ran.code), "{about}");

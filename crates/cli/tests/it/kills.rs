@@ -1,6 +1,7 @@
 //! Kills of a command in the middle of what it does: after a while, or before a system call.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -142,8 +143,11 @@ impl Call {
         let inject = ["-e", &format!("inject={name}:signal=KILL:when={at}")];
         let mut command = traced(&host.command(words), &host.scratch.path("calls.trace"), CALLS, &inject);
         let output = command.output().unwrap();
-        let ended = output.status.signal() == Some(9) || output.status.success();
-        assert!(ended, "{words:?} {self:?}: {output:?}");
+        let is_killed = output.status.signal() == Some(9);
+        assert!(is_killed || output.status.success(), "{words:?} {self:?}: {output:?}");
+        if is_killed {
+            tell_hit(format_args!("{words:?} is killed before {name} {at}"));
+        }
     }
 }
 
@@ -153,7 +157,14 @@ pub(crate) fn kill_after(host: &Host, words: &[&str], after: Duration) {
     // This waits for nothing: it chooses the moment.
     sleep(after);
     child.kill().unwrap();
-    child.wait().unwrap();
+    if child.wait().unwrap().signal() == Some(9) {
+        tell_hit(format_args!("{words:?} is killed after {:.3} s", after.as_secs_f64()));
+    }
+}
+
+/// Says that an operation was hit: by a kill, a call that failed, or a power cut. `cargo xtask campaign` counts these lines.
+pub(crate) fn tell_hit(how: fmt::Arguments<'_>) {
+    println!("hit: {how}");
 }
 
 /// The same command under strace(1), which writes down these calls of its first thread.

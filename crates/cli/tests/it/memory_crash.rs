@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use xlsnap_testkit::real::wait_until;
 
-use crate::kills::{Call, Moments, Whole, kill_after};
+use crate::kills::{Call, Moments, Whole, kill_after, tell_hit};
 use crate::memory::{Counting, DEADLINE};
 
 /// How many moments of each command are tried, unless a campaign says otherwise.
@@ -207,7 +207,10 @@ fn a_qemu_that_dies_leaves_nothing_behind() {
         let mut create = begin(&counting, &["create", "web", &name, "--memory"]);
         sleep(moment);
         kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL).unwrap();
-        failed += u32::from(!create.wait().unwrap().success());
+        if !create.wait().unwrap().success() {
+            tell_hit(format_args!("QEMU is killed {:.3} s after the begin of create", moment.as_secs_f64()));
+            failed += 1;
+        }
         recover(&counting);
         assert_eq!(counting.state(), "off");
         assert_eq!(counting.memory_file(&name).exists(), counting.host.names("web").contains(&name));

@@ -13,7 +13,7 @@ use serde_json::Value;
 use xlsnap_testkit::real::{FileSystem, RecordedDisk, Recording, Scratch, wait_until};
 
 use crate::host::Host;
-use crate::kills::{Draws, Moments};
+use crate::kills::{Draws, Moments, tell_hit};
 use crate::layers_crash::Web;
 use crate::operations::{Domain, Found, Operation, files, operations, patiently, run};
 
@@ -125,6 +125,7 @@ impl<'a> Cuts<'a> {
             "{}, moment {moment}: cut at write {at} of {} to {}, keeping {what} that was not flushed",
             self.title, self.began, self.answered
         );
+        tell_hit(format_args!("{about}"));
         let kept = keep(&disk);
         let mounted = self.recording.mount(&disk);
         let looked = catch_unwind(AssertUnwindSafe(|| self.look(&about, at >= self.answered)));

@@ -135,7 +135,12 @@ impl Live {
             self.let_go_of(&stand_in).await;
             return Err(error::of_qmp(about("its device keeps it"), error));
         }
-        let held = match self.close_branch(&medium.file).await? {
+        // The device has its stand-in by now, also where it is a look that fails.
+        let closed = self.close_branch(&medium.file).await.map_err(|mut error| {
+            error.effect = Effect::Unknown;
+            error
+        });
+        let held = match closed? {
             Some(node) => Some(format!("something else uses it (node {node})")),
             None => self.still_open(&medium.file).await,
         };

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use super::process::wait_until;
 use super::write_log::{self, WriteLog};
@@ -11,6 +12,8 @@ use super::{LoopDevice, Scratch, StorageDaemon};
 
 /// XFS takes no less than 300 MiB.
 const SIZE: u64 = 512 << 20;
+/// How long a file system may still be there after it was unmounted.
+const LET_GO: Duration = Duration::from_secs(10);
 /// The file of the log is made sparse: the driver grows none.
 const LOG: u64 = 64 << 30;
 
@@ -184,8 +187,17 @@ impl Mounted {
     fn of(device: LoopDevice, system: FileSystem, at: PathBuf) -> Self {
         let mut mount = Command::new("mount");
         mount.args(["-t", system.name(), "-o", system.options(), device.path()]);
-        must(mount.arg(&at));
-        Self { at, _device: device }
+        mount.arg(&at);
+        // That of the cut before is let go of a moment after it was unmounted, and XFS mounts none that it has.
+        let begun = Instant::now();
+        loop {
+            let output = quiet(&mut mount);
+            if output.status.success() {
+                return Self { at, _device: device };
+            }
+            assert!(begun.elapsed() < LET_GO, "{mount:?}: {}", String::from_utf8_lossy(&output.stderr));
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Unmounts it, once no process has it open.
