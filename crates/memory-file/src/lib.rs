@@ -2,9 +2,11 @@
 
 mod all;
 mod checksum;
+mod direct;
 mod error;
 mod examine;
 mod file;
+mod following;
 mod header;
 mod mark;
 mod pack;
@@ -14,7 +16,6 @@ mod receiving;
 mod remove;
 mod staged;
 mod worker;
-mod write_back;
 
 pub use checksum::Checksum;
 pub use error::{Effect, Error, Kind};

@@ -16,7 +16,7 @@ use crate::pack::{Packing, unpacker};
 use crate::worker::{self, Shared, Worker};
 use crate::{Error, Kind, MemoryFile};
 
-const CHUNK: usize = 512 << 10;
+pub(crate) const CHUNK: usize = 512 << 10;
 
 /// What was written down of a file when it was saved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,11 +78,20 @@ pub(crate) fn open(path: &Path) -> Result<(File, Metadata), Error> {
 }
 
 impl Opened {
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.file.path()
     }
 
-    fn handle(&self) -> Result<File, Error> {
+    pub(crate) fn packing(&self) -> Packing {
+        self.recorded.packing
+    }
+
+    /// Whether what was read is what was recorded.
+    pub(crate) fn compare(&self, read: Sum) -> Result<(), Error> {
+        compare(self.path(), &self.recorded, read)
+    }
+
+    pub(crate) fn handle(&self) -> Result<File, Error> {
         self.handle.try_clone().map_err(|e| Error::io(self.path(), "cannot be read", e))
     }
 
@@ -112,7 +121,7 @@ impl Opened {
         })?;
         let read = worker.done(&mut progress).await?;
         progress(read.bytes);
-        compare(self.path(), &self.recorded, read)
+        self.compare(read)
     }
 
     /// Hands the whole file to `stream`, unpacked, and compares what it read on the way with what was recorded. The stream is ended, in any
@@ -169,9 +178,9 @@ fn compare(path: &Path, recorded: &Recorded, read: Sum) -> Result<(), Error> {
 }
 
 /// A file from its beginning on, whatever else reads it.
-struct FromStart<'a> {
-    file: &'a File,
-    at: u64,
+pub(crate) struct FromStart<'a> {
+    pub(crate) file: &'a File,
+    pub(crate) at: u64,
 }
 
 impl Read for FromStart<'_> {

@@ -5,14 +5,14 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use crate::checksum::{Sum, Summed};
+use crate::checksum::{Sum, Summed, Summing};
+use crate::direct::DirectWriter;
 use crate::pack::{Packing, packer};
 use crate::staged::{Sealed, Staged};
 use crate::worker::{Shared, Worker};
-use crate::write_back::WriteBack;
 use crate::{Error, Kind};
 
-/// How much is read at once: more than a Unix socket holds.
+/// How much is packed at once: more than a Unix socket holds.
 const CHUNK: usize = 512 << 10;
 
 /// A stream that is being written to a file, on a thread of its own.
@@ -78,37 +78,72 @@ fn receive(staged: &Staged, stream: &UnixStream, packing: Packing, shared: &Shar
     let path = staged.file().path();
     let unwritten = |e| Error::io(path, "cannot be written", e);
     let broken = |e| Error::about(Kind::Stream, path, "is not whole: the stream to it broke").with_source(e);
-    let to = || Ok(Summed::new(WriteBack::new(staged.handle().try_clone()?)?));
-    let file = to().map_err(unwritten)?;
-    let summed = match packing {
-        Packing::None => pass(stream, file, shared, unwritten, broken)?,
-        Packing::Zstd => {
-            let packed = packer(file).map_err(unwritten)?;
-            pass(stream, packed, shared, unwritten, broken)?.finish().map_err(unwritten)?
-        }
+    let theirs = stream.try_clone().map_err(unwritten)?;
+    // The reading here waits for the hypervisor, which may wait for something else.
+    let failed = move || drop(theirs.shutdown(Shutdown::Both));
+    let start = || DirectWriter::start(staged.handle().try_clone()?, failed);
+    let mut writer = start().map_err(unwritten)?;
+    let incoming = Incoming { stream, shared };
+    let received = match packing {
+        Packing::None => plain(incoming, &mut writer).map_err(broken),
+        Packing::Zstd => packed(incoming, &mut writer, unwritten, broken),
     };
-    let sum = summed.sum.sum();
-    drop(summed);
+    // When the file could not be written, all else broke because of that.
+    let sum = match received {
+        Ok(sum) => writer.finish().map(|()| sum).map_err(unwritten)?,
+        Err(error) => return Err(writer.give_up().map_or_else(unwritten, |()| error)),
+    };
     staged.handle().sync_all().map_err(unwritten)?;
     Ok(sum)
 }
 
-fn pass<W: Write>(
-    mut stream: &UnixStream,
-    mut to: W,
-    shared: &Shared,
+/// The hypervisor's stream, whose end is no end when it was ended here.
+#[derive(Clone, Copy)]
+struct Incoming<'a> {
+    stream: &'a UnixStream,
+    shared: &'a Shared,
+}
+
+impl Read for Incoming<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.stream.read(buffer) {
+                Ok(0) if self.shared.is_cancelled() => return Err(io::ErrorKind::ConnectionAborted.into()),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                read => return read,
+            }
+        }
+    }
+}
+
+/// Without a copy on the way: what is read is written from where it was read to.
+fn plain(mut from: Incoming<'_>, to: &mut DirectWriter) -> io::Result<Sum> {
+    let mut summing = Summing::new();
+    loop {
+        let read = to.fill(|room| {
+            let read = from.read(room)?;
+            summing.add(&room[..read]);
+            Ok(read)
+        })?;
+        if read == 0 {
+            return Ok(summing.sum());
+        }
+    }
+}
+
+fn packed(
+    mut from: Incoming<'_>,
+    to: &mut DirectWriter,
     unwritten: impl Fn(io::Error) -> Error,
     broken: impl Fn(io::Error) -> Error,
-) -> Result<W, Error> {
+) -> Result<Sum, Error> {
+    let mut packer = packer(Summed::new(to)).map_err(&unwritten)?;
     let mut buffer = vec![0; CHUNK];
     loop {
-        let read = match stream.read(&mut buffer) {
-            Ok(0) if shared.is_cancelled() => return Err(broken(io::ErrorKind::ConnectionAborted.into())),
-            Ok(0) => return Ok(to),
-            Ok(read) => read,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(broken(e)),
-        };
-        to.write_all(&buffer[..read]).map_err(&unwritten)?;
+        let read = from.read(&mut buffer).map_err(&broken)?;
+        if read == 0 {
+            return Ok(packer.finish().map_err(&unwritten)?.sum.sum());
+        }
+        packer.write_all(&buffer[..read]).map_err(&unwritten)?;
     }
 }

@@ -11,6 +11,9 @@ use tokio::sync::oneshot;
 
 use crate::{Effect, Error};
 
+/// How often people are told how far a thread is.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+
 /// What a thread and its watcher have in common.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
@@ -88,15 +91,18 @@ impl<T: Send + 'static> Worker<T> {
         Some(self.join(result))
     }
 
+    /// How many bytes were moved.
+    pub(crate) fn moved(&self) -> u64 {
+        self.shared.moved()
+    }
+
     /// Waits until it has ended, and tells `progress` now and then how many bytes were moved.
     pub(crate) async fn done(&mut self, mut progress: impl FnMut(u64)) -> T {
-        /// How often people are told.
-        const TICK: Duration = Duration::from_millis(100);
         loop {
             if let Some(result) = self.within(TICK).await {
                 return result;
             }
-            progress(self.shared.moved());
+            progress(self.moved());
         }
     }
 }

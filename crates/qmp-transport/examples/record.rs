@@ -30,6 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The commands whose part of the schema is kept.
 const COMMANDS: &[&str] = &[
+    "add-fd",
     "block-commit",
     "block-dirty-bitmap-add",
     "block-dirty-bitmap-remove",
@@ -79,6 +80,7 @@ const COMMANDS: &[&str] = &[
     "query-uuid",
     "query-version",
     "quit",
+    "remove-fd",
     "snapshot-delete",
     "snapshot-load",
     "snapshot-save",

@@ -50,8 +50,8 @@ pub trait Qmp: Send + Sync {
     /// Dropping the future abandons the reply, not the command: it may still be executed.
     async fn execute_raw(&self, command: &str, arguments: Map<String, Value>) -> Result<Value, Error>;
 
-    /// Gives QEMU an open file under `name`, for the next command that takes one (`fd:NAME`): `getfd`, with the descriptor beside it
-    /// (unix(7), `SCM_RIGHTS`). It takes the place of one that has this name already. QEMU needs no right to open it.
+    /// As [`Qmp::execute_raw`], with an open file beside the command (unix(7), `SCM_RIGHTS`): for those that want one
+    /// ([`crate::commands::Getfd`], [`crate::commands::AddFd`]). QEMU needs no right to open it.
     ///
     /// # Errors
     /// [`Kind::Rejected`], without effect, where no descriptor reaches QEMU: over another stream than a Unix socket, or where a program
@@ -59,10 +59,14 @@ pub trait Qmp: Send + Sync {
     ///
     /// # Cancel safety
     /// As [`Qmp::execute_raw`].
-    async fn pass_descriptor(&self, name: &str, descriptor: OwnedFd) -> Result<(), Error> {
-        drop(descriptor);
-        let why = format!("{name} is not passed: this connection carries no descriptors");
-        Err(Error::rejected("getfd", "GenericError", &why))
+    async fn execute_raw_with(
+        &self,
+        command: &str,
+        arguments: Map<String, Value>,
+        descriptor: OwnedFd,
+    ) -> Result<Value, Error> {
+        drop((arguments, descriptor));
+        Err(Error::rejected(command, "GenericError", "this connection carries no descriptors"))
     }
 
     /// Subscribes to all events from now on.
@@ -77,24 +81,37 @@ pub trait Qmp: Send + Sync {
 pub trait QmpExt {
     /// Executes a typed command.
     async fn execute<C: Command>(&self, command: C) -> Result<C::Ok, Error>;
+
+    /// Executes a typed command with an open file beside it; see [`Qmp::execute_raw_with`].
+    async fn execute_with<C: Command>(&self, command: C, descriptor: OwnedFd) -> Result<C::Ok, Error>;
 }
 
 #[async_trait]
 impl<Q: Qmp + ?Sized> QmpExt for Q {
     async fn execute<C: Command>(&self, command: C) -> Result<C::Ok, Error> {
-        let arguments = match serde_json::to_value(&command) {
-            Ok(Value::Object(map)) => map,
-            Ok(Value::Null) => Map::new(),
-            other => {
-                let why = other.err().map_or_else(|| "not an object".into(), |e| e.to_string());
-                let message = format!("{}: its arguments are no JSON object ({why})", C::NAME);
-                return Err(Error::new(Kind::Protocol, Effect::None, message));
-            }
-        };
-        let value = self.execute_raw(C::NAME, arguments).await?;
-        serde_json::from_value(value).map_err(|e| {
-            Error::new(Kind::Protocol, Effect::Done, format!("{}: its result is not understood", C::NAME))
-                .with_source(e)
-        })
+        result::<C>(self.execute_raw(C::NAME, arguments(&command)?).await?)
     }
+
+    async fn execute_with<C: Command>(&self, command: C, descriptor: OwnedFd) -> Result<C::Ok, Error> {
+        result::<C>(self.execute_raw_with(C::NAME, arguments(&command)?, descriptor).await?)
+    }
+}
+
+fn arguments<C: Command>(command: &C) -> Result<Map<String, Value>, Error> {
+    match serde_json::to_value(command) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(Value::Null) => Ok(Map::new()),
+        other => {
+            let why = other.err().map_or_else(|| "not an object".into(), |e| e.to_string());
+            let message = format!("{}: its arguments are no JSON object ({why})", C::NAME);
+            Err(Error::new(Kind::Protocol, Effect::None, message))
+        }
+    }
+}
+
+fn result<C: Command>(value: Value) -> Result<C::Ok, Error> {
+    serde_json::from_value(value).map_err(|e| {
+        Error::new(Kind::Protocol, Effect::Done, format!("{}: its result is not understood", C::NAME))
+            .with_source(e)
+    })
 }

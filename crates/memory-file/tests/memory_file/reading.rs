@@ -1,11 +1,12 @@
 //! What is not what was saved.
 
 use std::io::{Read, Write};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
+use std::time::Duration;
 
-use xlsnap_memory_file::{Checksum, Effect, Header, Kind, MemoryFile, Packing, Recorded, XL_MAGIC};
+use xlsnap_memory_file::{Checksum, Effect, Error, Header, Kind, MemoryFile, Packing, Recorded, XL_MAGIC};
 
 use crate::fixtures::{in_scratch, saved, stream, verify};
 
@@ -38,9 +39,9 @@ async fn what_was_saved_is_read() {
 
 /// What the other side gets.
 async fn fed(
-    feeding: impl Future<Output = Result<(), xlsnap_memory_file::Error>>,
+    feeding: impl Future<Output = Result<(), Error>>,
     mut theirs: UnixStream,
-) -> Result<Vec<u8>, xlsnap_memory_file::Error> {
+) -> Result<Vec<u8>, Error> {
     let reader = std::thread::spawn(move || {
         let mut got = Vec::new();
         theirs.read_to_end(&mut got).map(|_| got)
@@ -122,6 +123,59 @@ async fn only_a_regular_file_is_opened() {
     assert_eq!(Checksum::of(&std::fs::read(&away).unwrap()), recorded.checksum.unwrap());
 }
 
+/// What another program does with the descriptor, on a thread of its own: `half` happens when it has read half.
+async fn followed(
+    file: &MemoryFile,
+    recorded: &Recorded,
+    half: impl FnOnce() + Send + 'static,
+) -> Result<Vec<u8>, Error> {
+    let opened = file.open(recorded).await.unwrap();
+    opened.header().await.unwrap();
+    let mut theirs = std::fs::File::from(opened.descriptor().unwrap().unwrap());
+    assert!(theirs.write_all(b"x").is_err(), "it is there to be read");
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut read = vec![0; stream().len() / 2];
+        theirs.read_exact(&mut read).unwrap();
+        half();
+        theirs.read_to_end(&mut read).unwrap();
+        read
+    });
+    let mut told = Vec::new();
+    let read = opened.follow(reading, |bytes| told.push(bytes)).await?.unwrap();
+    assert!(told.is_sorted() && told.last() == Some(&recorded.bytes), "{told:?}");
+    Ok(read)
+}
+
+#[tokio::test]
+async fn a_file_that_another_program_reads_is_verified_behind_it() {
+    let (_scratch, file) = in_scratch("s.save");
+    let recorded = saved(&file, Packing::None).await;
+    assert_eq!(followed(&file, &recorded, || {}).await.unwrap(), stream(), "from its beginning on");
+    // Longer than it takes to tell how far it is.
+    let wait = || std::thread::sleep(Duration::from_millis(250));
+    assert_eq!(followed(&file, &recorded, wait).await.unwrap(), stream());
+
+    // It is changed after a half was read: in the other one, and at its end.
+    let good = std::fs::read(file.path()).unwrap();
+    for (at, byte) in [(good.len() as u64 / 2 + 9, good[good.len() / 2 + 9] ^ 1), (good.len() as u64, 7)] {
+        let writing = std::fs::OpenOptions::new().write(true).open(file.path()).unwrap();
+        let change = move || writing.write_all_at(&[byte], at).unwrap();
+        assert_eq!(followed(&file, &recorded, change).await.unwrap_err().kind(), Kind::Damaged);
+        std::fs::write(file.path(), &good).unwrap();
+    }
+
+    // A program that reads nothing, or leaves the end, is no reason not to.
+    let opened = file.open(&recorded).await.unwrap();
+    assert_eq!(opened.follow(async { 7 }, |_| {}).await.unwrap(), 7);
+    std::fs::write(file.path(), [&good[..good.len() - 1], b"x"].concat()).unwrap();
+    let opened = file.open(&recorded).await.unwrap();
+    assert_eq!(opened.follow(async {}, |_| {}).await.unwrap_err().kind(), Kind::Damaged);
+
+    let (_scratch, packed) = in_scratch("s.save");
+    let recorded = saved(&packed, Packing::Zstd).await;
+    assert!(packed.open(&recorded).await.unwrap().descriptor().unwrap().is_none(), "it has to be unpacked");
+}
+
 #[tokio::test]
 async fn a_side_that_takes_no_more_is_told() {
     let (_scratch, file) = in_scratch("s.save");
@@ -136,7 +190,7 @@ async fn a_side_that_takes_no_more_is_told() {
     // One that takes nothing, of a caller that does not wait.
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let feeding = file.open(&recorded).await.unwrap().feed(ours, |_| {});
-    let dropped = tokio::time::timeout(std::time::Duration::from_millis(20), feeding).await;
+    let dropped = tokio::time::timeout(Duration::from_millis(20), feeding).await;
     assert!(dropped.is_err());
     let mut got = Vec::new();
     let _ = theirs.read_to_end(&mut got);

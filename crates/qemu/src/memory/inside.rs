@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::time::sleep;
 use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
 use xlsnap_qmp_transport::commands::{JobDismiss, JobInfo, JobStatus, QueryJobs};
 use xlsnap_qmp_transport::{Client, Command, Error, Kind, QmpExt};
 
+use super::patient::Patient;
 use crate::error;
 
 /// How soon it is looked again. The job of a QEMU that answers is done, or about to be.
@@ -75,28 +75,6 @@ async fn follow(client: &Client, id: &str) -> Result<Option<JobInfo>, PortError>
 
 /// Executes a command without a time-out.
 async fn patiently<C: Command>(client: &Client, command: C) -> Result<C::Ok, Error> {
-    /// Forwards to a client, for as long as it takes.
-    struct Patient<'a>(&'a Client);
-
-    #[xlsnap_qmp_transport::async_trait]
-    impl xlsnap_qmp_transport::Qmp for Patient<'_> {
-        async fn execute_raw(
-            &self,
-            command: &str,
-            arguments: serde_json::Map<String, Value>,
-        ) -> Result<Value, Error> {
-            self.0.execute_within(command, arguments, Duration::MAX).await
-        }
-
-        fn events(&self) -> xlsnap_qmp_transport::EventStream {
-            xlsnap_qmp_transport::Qmp::events(self.0)
-        }
-
-        fn version(&self) -> (u32, u32, u32) {
-            xlsnap_qmp_transport::Qmp::version(self.0)
-        }
-    }
-
     Patient(client).execute(command).await
 }
 

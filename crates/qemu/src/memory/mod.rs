@@ -5,6 +5,7 @@ mod faults;
 mod files;
 pub(crate) mod inside;
 pub(crate) mod migration;
+mod patient;
 pub(crate) mod pause;
 pub(crate) mod restore;
 pub(crate) mod save;

@@ -4,9 +4,11 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use rustix::net::sockopt;
 use tokio::net::UnixListener;
 use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
-use xlsnap_qmp_transport::{Kind, Qmp};
+use xlsnap_qmp_transport::commands::Getfd;
+use xlsnap_qmp_transport::{Kind, Qmp, QmpExt};
 
 use crate::error;
 
@@ -32,10 +34,20 @@ async fn passed(qmp: &dyn Qmp) -> Result<Result<UnixStream, xlsnap_qmp_transport
     let (ours, theirs) = UnixStream::pair().map_err(|e| {
         PortError::new(PortErrorKind::Failed, Effect::None, "no pair of sockets can be made").with_source(e)
     })?;
-    match qmp.pass_descriptor(NAME, theirs.into()).await {
-        Ok(()) => Ok(Ok(ours)),
+    hold_more(&theirs);
+    match qmp.execute_with(Getfd { fdname: NAME.to_owned() }, theirs.into()).await {
+        Ok(_) => Ok(Ok(ours)),
         Err(error) if error.kind() == Kind::Rejected => Ok(Err(error)),
         Err(error) => Err(error::of_qmp("QEMU was not given a socket for the memory".into(), error)),
+    }
+}
+
+/// Lets QEMU go on when it is faster for a while than what reads it: on a busy machine they wait for each other less often.
+fn hold_more(theirs: &UnixStream) {
+    const BUFFER: usize = 4 << 20;
+    // Past the system's limit, as root may (socket(7), SO_SNDBUFFORCE); else as far as that. It is as well with what it is.
+    if sockopt::set_socket_send_buffer_size_force(theirs, BUFFER).is_err() {
+        let _ = sockopt::set_socket_send_buffer_size(theirs, BUFFER);
     }
 }
 

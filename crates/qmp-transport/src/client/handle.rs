@@ -17,9 +17,8 @@ use uuid::Uuid;
 
 use super::connect::{Options, connect};
 use super::driver::{Driver, Order};
-use crate::commands::Getfd;
 use crate::session::{Config, Greeting, Session};
-use crate::{Effect, Error, EventStream, Kind, Qmp, QmpExt, looks};
+use crate::{Effect, Error, EventStream, Kind, Qmp, looks};
 
 /// A connection to one QMP monitor.
 ///
@@ -37,7 +36,7 @@ pub struct Client {
     orders: mpsc::UnboundedSender<Order>,
     next_token: AtomicU64,
     events: broadcast::Sender<crate::Event>,
-    /// Held while a descriptor is on its way to its `getfd`, if this connection carries any.
+    /// Held while a descriptor is on its way to its command, if this connection carries any.
     passing: Option<Box<Mutex<()>>>,
     task: Task,
 }
@@ -187,16 +186,21 @@ impl Qmp for Client {
         answer.map_err(|error| error.with_effect(Effect::None))
     }
 
-    async fn pass_descriptor(&self, name: &str, descriptor: OwnedFd) -> Result<(), Error> {
+    async fn execute_raw_with(
+        &self,
+        command: &str,
+        arguments: Map<String, Value>,
+        descriptor: OwnedFd,
+    ) -> Result<Value, Error> {
         let Some(passing) = &self.passing else {
-            let why = format!("{name} is not passed: {} is no Unix socket", self.peer);
-            return Err(Error::rejected("getfd", "GenericError", &why));
+            let why = format!("no descriptor is passed: {} is no Unix socket", self.peer);
+            return Err(Error::rejected(command, "GenericError", &why));
         };
         // QEMU keeps the one that came last.
         let _alone = passing.lock().await;
         // A driver that is gone is told by the call.
         let _ = self.orders.send(Order::Pass(descriptor));
-        self.execute(Getfd { fdname: name.to_owned() }).await.map(drop)
+        self.execute_raw(command, arguments).await
     }
 
     fn events(&self) -> EventStream {

@@ -4,11 +4,37 @@ use serde::{Deserialize, Serialize};
 
 use super::{Nothing, command};
 
-/// Gives a name to the open file that came beside it: [`crate::Qmp::pass_descriptor`] sends both.
+/// Gives a name to the open file that came beside it ([`crate::QmpExt::execute_with`]), for the next command that takes one (`fd:NAME`).
+/// It takes the place of one that has this name already.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Getfd {
     /// The name.
     pub fdname: String,
+}
+
+/// Puts the open file that came beside it ([`crate::QmpExt::execute_with`]) into a new set, whose name is `/dev/fdset/ID`: what opens that
+/// name gets this file, with its position. How it is opened has to be how this one is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AddFd {
+    /// A text to know it by.
+    pub opaque: String,
+}
+
+/// The result of [`AddFd`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct AddedFd {
+    /// The set.
+    pub fdset_id: i64,
+}
+
+/// Closes the files of a set, as soon as nothing has them open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RemoveFd {
+    /// The set.
+    pub fdset_id: i64,
 }
 
 /// Starts to send the machine's state. It answers at once; [`QueryMigrate`] tells how it goes.
@@ -22,7 +48,7 @@ pub struct Migrate {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct MigrateIncoming {
-    /// Where from: `unix:PATH`, ... QEMU listens there.
+    /// Where from: `unix:PATH`, where QEMU listens, `file:PATH`, ...
     pub uri: String,
     /// Whether QEMU ends when it fails; its default is yes. QEMU 7.2 has no choice, and refuses the argument.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -202,6 +228,8 @@ pub struct MemorySize {
 
 command! {
     Getfd = "getfd" -> Nothing;
+    AddFd = "add-fd" -> AddedFd;
+    RemoveFd = "remove-fd" -> Nothing;
     Migrate = "migrate" -> Nothing;
     MigrateIncoming = "migrate-incoming" -> Nothing;
     MigrateContinue = "migrate-continue" -> Nothing;

@@ -49,10 +49,10 @@ pub use job::{
     JobFinalize, JobInfo, JobStatus, QueryBlockJobs, QueryJobs,
 };
 pub use migration::{
-    Getfd, MemorySize, Migrate, MigrateCancel, MigrateContinue, MigrateIncoming, MigrateSetCapabilities,
-    MigrateSetParameters, MigrationCapability, MigrationInfo, MigrationParameters, MigrationRam,
-    MigrationStatus, QueryMemorySizeSummary, QueryMigrate, QueryMigrateCapabilities, QueryMigrateParameters,
-    XenSaveDevicesState,
+    AddFd, AddedFd, Getfd, MemorySize, Migrate, MigrateCancel, MigrateContinue, MigrateIncoming,
+    MigrateSetCapabilities, MigrateSetParameters, MigrationCapability, MigrationInfo, MigrationParameters,
+    MigrationRam, MigrationStatus, QueryMemorySizeSummary, QueryMigrate, QueryMigrateCapabilities,
+    QueryMigrateParameters, RemoveFd, XenSaveDevicesState,
 };
 pub use node::{Backing, BlockdevAdd, BlockdevDel, BlockdevSetActive, BlockdevSetIothread, NodeRef};
 pub use snapshot::{

@@ -28,6 +28,7 @@ const MISSING: &[(&str, &[&[&str]])] = &[
 ];
 
 const OF_A_GUEST: &[&str] = &[
+    "add-fd",
     "cont",
     "getfd",
     "human-monitor-command",
@@ -45,6 +46,7 @@ const OF_A_GUEST: &[&str] = &[
     "query-name",
     "query-status",
     "query-uuid",
+    "remove-fd",
     "snapshot-delete",
     "snapshot-load",
     "snapshot-save",
@@ -175,6 +177,8 @@ fn samples() -> Vec<(&'static str, Map<String, Value>)> {
         sample(BlockExportDel { id: text("e"), mode: Some(RemovalMode::Hard) }),
         sample(BlockExportDel { id: text("e"), mode: Some(RemovalMode::Safe) }),
         sample(Getfd { fdname: text("m") }),
+        sample(AddFd { opaque: text("m") }),
+        sample(RemoveFd { fdset_id: 1 }),
         sample(Migrate { uri: text("unix:/m") }),
         sample(MigrateIncoming { uri: text("unix:/m"), exit_on_error: None }),
         sample(MigrateContinue { state: MigrationStatus::PreSwitchover }),

@@ -8,7 +8,8 @@ use std::time::Duration;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use xlsnap_qmp_transport::{Client, Effect, Error, Kind, Options, Qmp};
+use xlsnap_qmp_transport::commands::Getfd;
+use xlsnap_qmp_transport::{Client, Effect, Error, Kind, Options, Qmp, QmpExt};
 use xlsnap_testkit::wire::{GREETING, Script, WireServer, connect};
 
 fn impatient() -> Options {
@@ -228,7 +229,7 @@ async fn a_descriptor_comes_before_its_name() {
     });
     let client = Client::connect_unix(&path, Options::default()).await.unwrap();
     let (mut ours, theirs) = std::io::pipe().unwrap();
-    client.pass_descriptor("pipe", theirs.into()).await.unwrap();
+    client.execute_with(Getfd { fdname: "pipe".into() }, theirs.into()).await.unwrap();
     client.execute_raw("stop", serde_json::Map::new()).await.unwrap();
     let mut came = String::new();
     ours.read_to_string(&mut came).unwrap();
@@ -253,7 +254,7 @@ async fn another_stream_carries_no_descriptor() {
     });
     let client = Client::from_stream(ours, "a duplex", Options::default()).await.unwrap();
     let (_ours, theirs) = std::io::pipe().unwrap();
-    let error = client.pass_descriptor("pipe", theirs.into()).await.unwrap_err();
+    let error = client.execute_with(Getfd { fdname: "pipe".into() }, theirs.into()).await.unwrap_err();
     assert_eq!((error.kind(), error.effect()), (Kind::Rejected, Effect::None), "{error}");
     client.close().await;
     assert_eq!(server.await.unwrap(), "");

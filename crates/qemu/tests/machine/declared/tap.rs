@@ -12,8 +12,10 @@ use tracing::subscriber::NoSubscriber;
 use tracing::{Dispatch, Event, Metadata, Subscriber};
 use xlsnap_orchestrator::Command;
 
-/// Commands that only look, and the one that gives QEMU an end of a socket. Besides, what QEMU refuses has had no effect.
-const LOOKS: [&str; 5] = ["getfd", "qmp_capabilities", "qom-get", "qom-list", "x-debug-query-block-graph"];
+/// Commands that only look, and those that give QEMU an end of a socket or an open file, and take it back. Besides, what QEMU refuses has
+/// had no effect.
+const LOOKS: [&str; 7] =
+    ["add-fd", "getfd", "qmp_capabilities", "qom-get", "qom-list", "remove-fd", "x-debug-query-block-graph"];
 
 /// A line of the log.
 #[derive(Debug, Clone)]
