@@ -14,8 +14,8 @@ use crate::reading::{CHUNK, FromStart, Opened};
 use crate::worker::{Shared, TICK, Worker};
 use crate::{Error, Packing};
 
-/// How soon it is looked again how far the other program is.
-const SOON: Duration = Duration::from_millis(1);
+/// How soon it is looked again how far the other program is. A look waits for a read that goes on, and holds the next one up.
+const SOON: Duration = Duration::from_millis(10);
 
 impl Opened {
     /// The open file, for another program that reads it by itself, from its beginning on, as it is stored: `None` of a packed one, which
@@ -69,15 +69,22 @@ impl Opened {
 fn follow(mut file: File, has_ended: &AtomicBool, shared: &Shared) -> io::Result<Sum> {
     let mut summing = Summing::new();
     let mut buffer = vec![0; CHUNK];
+    let (mut all, mut until) = (false, 0);
     loop {
-        // First this: what is read after it was read by the other one, too.
-        let all = has_ended.load(Ordering::SeqCst);
-        let until = if all { u64::MAX } else { file.stream_position()? };
+        if summing.bytes() >= until {
+            // First this: what is read after it was read by the other one, too.
+            all = has_ended.load(Ordering::SeqCst);
+            until = if all { u64::MAX } else { file.stream_position()? };
+        }
         let room = until.saturating_sub(summing.bytes()).min(CHUNK as u64) as usize;
         let mut from = FromStart { file: &file, at: summing.bytes() };
         match from.read(&mut buffer[..room]) {
             Ok(0) if all => return Ok(summing.sum()),
-            Ok(0) => std::thread::sleep(SOON),
+            Ok(0) => {
+                // It may have become shorter than it was read.
+                until = 0;
+                std::thread::sleep(SOON);
+            }
             Ok(read) => summing.add(&buffer[..read]),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),

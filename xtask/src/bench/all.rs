@@ -11,6 +11,7 @@ use super::memory::{beside_qemu, memory, pause_beside_virsh};
 use super::promise::{Line, Promise, table};
 use super::revert::{revert, undo_points};
 use super::startup::startup;
+use super::used_memory::used_memory;
 use super::virsh::virsh;
 use crate::command::{cargo, run, target};
 use crate::{Done, Echo, Failure};
@@ -57,6 +58,7 @@ const SCENARIOS: &[Scenario] = &[
     ("create with memory", memory),
     ("create with memory, beside QEMU alone", beside_qemu),
     ("pause with memory, beside virsh", pause_beside_virsh),
+    ("a gibibyte of memory: save and restore", used_memory),
     ("list", list),
     ("revert, 8 disks", revert),
     ("revert with undo points, 8 full disks", undo_points),

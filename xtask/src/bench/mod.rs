@@ -18,6 +18,7 @@ mod promise;
 mod revert;
 mod sample;
 mod startup;
+mod used_memory;
 mod virsh;
 
 pub use all::{Options, bench};

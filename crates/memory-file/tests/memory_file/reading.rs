@@ -164,6 +164,12 @@ async fn a_file_that_another_program_reads_is_verified_behind_it() {
         std::fs::write(file.path(), &good).unwrap();
     }
 
+    // It is cut behind the reader.
+    let cut = std::fs::OpenOptions::new().write(true).open(file.path()).unwrap();
+    let change = move || cut.set_len(7).unwrap();
+    assert_eq!(followed(&file, &recorded, change).await.unwrap_err().kind(), Kind::Damaged);
+    std::fs::write(file.path(), &good).unwrap();
+
     // A program that reads nothing, or leaves the end, is no reason not to.
     let opened = file.open(&recorded).await.unwrap();
     assert_eq!(opened.follow(async { 7 }, |_| {}).await.unwrap(), 7);
