@@ -1,13 +1,16 @@
 //! A guest with a gibibyte of memory in use: how long it takes to save, and to restore.
 
+use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::all::Bench;
-use super::machine::{image, until};
+use super::machine::{Running, image, until};
 use super::monitor::Monitor;
 use super::paired::pairs;
 use super::process::{Run, run, scratch};
@@ -24,7 +27,8 @@ const DONE_AT: u32 = 2 << 20;
 const DONE: u32 = 0x600d_600d;
 
 /// `xlsnap create --memory`, stopped and at the switchover, beside `dd` of the same bytes to the same file system, made durable; and
-/// `xlsnap revert` of the domain while it is off, beside `dd` that reads the file. Before each reading the file leaves the page cache.
+/// `xlsnap revert` of the domain while it is off, beside `dd` that reads the file, and beside a QEMU that is started and told by hand to
+/// read it. Before each reading the file leaves the page cache.
 pub(super) fn used_memory(bench: &Bench) -> Result<Vec<Line>, Failure> {
     let scratch = scratch()?;
     let domain = Domain::start(bench, scratch.path(), if bench.smoke { 64 } else { 1024 })?;
@@ -130,18 +134,51 @@ impl<'a> Domain<'a> {
                 run(&mut dd(&save, Path::new("/dev/null")))
             },
         )?;
-        // What it takes beside the memory.
-        let mut rest = Vec::new();
+        // What it takes beside the memory, and what QEMU takes for that.
+        let words = self.command_line()?;
+        let (mut rest, mut alone) = (Vec::new(), Vec::new());
         for _ in 0..self.bench.rounds {
             self.stop()?;
+            alone.push(self.alone(&words, &save)?.milliseconds());
             rest.push(run(&mut self.xlsnap(["revert", "vm", "s", "--without-memory"]))?.milliseconds());
         }
         Ok(vec![
             line("xlsnap revert, with the memory (ms)", pairs.ours(Run::milliseconds)),
             line("dd that reads the file (ms)", pairs.theirs(Run::milliseconds)),
             Line::new("ratio", pairs.ratio(Run::milliseconds), Promise::AtMost(1.2)),
+            line("QEMU alone, by hand, not verified (ms)", Sample::new(alone)),
             line("xlsnap revert --without-memory (ms)", Sample::new(rest)),
         ])
+    }
+
+    /// How its process was started.
+    fn command_line(&self) -> Result<Vec<OsString>, Failure> {
+        let run = self.scratch.join("root/domains/vm.run");
+        let unread = |e: &dyn std::fmt::Display| Failure(format!("{}: {e}", run.display()));
+        let text = fs::read(&run).map_err(|e| unread(&e))?;
+        let run: Value = serde_json::from_slice(&text).map_err(|e| unread(&e))?;
+        let line = fs::read(format!("/proc/{}/cmdline", run["pid"])).map_err(|e| unread(&e))?;
+        let words = line.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+        Ok(words.map(|word| OsString::from_vec(word.to_vec())).collect())
+    }
+
+    /// Starts the domain's QEMU by hand, and has it read the file.
+    fn alone(&self, words: &[OsString], save: &Path) -> Result<Run, Failure> {
+        out_of_cache(save)?;
+        let (program, options) =
+            words.split_first().ok_or_else(|| Failure("it has no command line".into()))?;
+        let start = Instant::now();
+        let qemu = Running::start(Command::new(program).args(options).args(["-S", "-incoming", "defer"]))?;
+        let mut monitor = until(|| Monitor::connect(&self.socket()))?;
+        monitor.execute("migrate-incoming", &json!({"uri": format!("file:{}", save.display())}))?;
+        until(|| {
+            let info = monitor.execute("query-migrate", &json!({}))?;
+            let completed = info["status"] == "completed";
+            if completed { Ok(()) } else { Err(Failure(format!("QEMU has not read the memory: {info}"))) }
+        })?;
+        let measured = Run::of_wall(start.elapsed());
+        drop(qemu);
+        Ok(measured)
     }
 
     fn file(&self, name: &str) -> PathBuf {

@@ -108,7 +108,8 @@ async fn a_file_that_is_not_what_was_saved_leaves_the_domain_off() {
         assert_eq!(error.kind, PortErrorKind::Corrupt);
         assert!(error.to_string().contains(says), "{error}");
         let (_, told) = refused(&rig, &machine, &other).await;
-        assert!(told.contains("it said"), "{told}");
+        // In its log, or on its monitor: 11.1 may be ended before it has written it to both.
+        assert!(told.contains("it said") || told.contains("load of migration failed"), "{told}");
     }
     std::fs::remove_file(file).unwrap();
     let error = machine.restore(&meta, Run::Runs, &Unwatched).await.unwrap_err();
