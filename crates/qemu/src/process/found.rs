@@ -3,13 +3,18 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use tokio::time::sleep;
 use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
 use xlsnap_qmp_transport as qmp;
 
-use super::{Begun, Identity, Launch, Peer, Run, RunRecord, StartSpec, Written, mark};
+use super::{Begun, Identity, Launch, Peer, Run, RunRecord, StartSpec, Written, log, mark};
 use crate::DiskSpec;
+
+/// How long a process may be about to become its program, on a machine that is very busy.
+const BECOMING: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_millis(5);
 
 /// The process that a domain has, or may get.
 #[derive(Clone)]
@@ -119,6 +124,7 @@ impl Process {
     /// # Cancel safety
     /// It only looks.
     pub async fn find(&self) -> Result<Option<Found>, PortError> {
+        self.settle().await?;
         let ours = self.ours()?;
         let answer = self.ask().await;
         let Some(ours) = ours.filter(|ours| !ours.is_left_behind(&answer)) else {
@@ -154,6 +160,18 @@ impl Process {
             Answer::Other(e) => Err(NoMonitor::Other(e.to_string())),
         };
         Ok(Some(Found { process: Some(process), since: Some(ours.first.since), monitor }))
+    }
+
+    /// Waits until the process of a start that was cut off is known, or is not there: one that is about to become its program has no mark
+    /// for a moment, and has the log.
+    async fn settle(&self) -> Result<(), PortError> {
+        let Some(Written::Begun(begun)) = self.record.load()? else { return Ok(()) };
+        let begin = Instant::now();
+        let is_hidden = || mark::processes(begun.start).is_empty() && log::is_held(&self.domain.log);
+        while is_hidden() && begin.elapsed() < BECOMING {
+            sleep(SOON).await;
+        }
+        Ok(())
     }
 
     /// The processes of a start that did not come to its end, the oldest first.

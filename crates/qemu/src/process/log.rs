@@ -64,6 +64,13 @@ impl Log {
     }
 }
 
+/// Whether a process that was started for a domain has its log: it has not ended, or is about to become the program that it is to be.
+pub(super) fn is_held(path: &Path) -> bool {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let Ok(file) = OpenOptions::new().read(true).custom_flags(flags).open(path) else { return false };
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
+
 fn tail(path: &Path, start: u64) -> io::Result<String> {
     let mut file = File::open(path)?;
     let end = file.metadata()?.len();

@@ -1,6 +1,8 @@
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
-use xlsnap_orchestrator::PortErrorKind;
+use xlsnap_orchestrator::{PortError, PortErrorKind};
 use xlsnap_types::model::ImageFormat;
 
 use super::identity::start_of_living;
@@ -32,7 +34,7 @@ fn line(domain: &Launch, options: &StartOptions) -> Vec<String> {
     argv(domain, options, &|file| file.starts_with("/dev/")).unwrap()
 }
 
-fn argv_of(domain: &Launch) -> Result<Vec<String>, xlsnap_orchestrator::PortError> {
+fn argv_of(domain: &Launch) -> Result<Vec<String>, PortError> {
     argv(domain, &StartOptions::default(), &|_| false)
 }
 
@@ -209,4 +211,46 @@ fn a_process_is_known_again_and_not_taken_for_another() {
     assert!(!Identity { start_ticks: own.start_ticks + 1, ..own }.lives().unwrap());
     assert!(!Identity { boot: uuid::Uuid::nil(), ..own }.lives().unwrap());
     assert_eq!(Identity::of(u32::MAX).unwrap(), None);
+}
+
+/// A start that was begun, and no more.
+struct BegunOnly(Begun);
+
+impl RunRecord for BegunOnly {
+    fn load(&self) -> Result<Option<Written>, PortError> {
+        Ok(Some(Written::Begun(self.0)))
+    }
+
+    fn store(&self, _written: &Written) -> Result<(), PortError> {
+        unreachable!("it is only looked")
+    }
+
+    fn clear(&self) -> Result<(), PortError> {
+        unreachable!("it is only looked")
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_is_about_to_become_its_program_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let launch = Launch { qmp: path("qmp"), log: path("log"), ..domain(None, Vec::new()) };
+    let begun = Begun { start: uuid::Uuid::new_v4(), since: 7 };
+    let wait = Duration::from_secs(1);
+    let process = Process::new(launch.clone(), Arc::new(BegunOnly(begun)), wait);
+
+    let log = log::Log::open(&launch).unwrap();
+    let script = format!("sleep 0.5; XLSNAP_START={} exec sleep 60", begun.start);
+    let mut child = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .stdout(log.file.try_clone().unwrap())
+        .spawn()
+        .unwrap();
+    drop(log);
+    let found = process.find().await.unwrap().and_then(|found| found.process);
+    assert_eq!(found.map(|found| found.pid), Some(child.id()));
+
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(process.find().await.unwrap().is_none());
 }
