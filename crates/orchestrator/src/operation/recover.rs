@@ -11,7 +11,7 @@ use crate::error::from_store;
 use crate::execute::Execution;
 use crate::journal::Journal;
 use crate::session::{Session, chain, left_journal, pending};
-use crate::step::{Adoption, Does, Stage};
+use crate::step::{Adoption, Does, Look, Stage};
 use crate::{
     DomainRef, Effect, Error, GuestState, Kind, Operation, Outcome, Overlay, Ports, RecoverPlan, Recovered,
     SnapshotAction,
@@ -149,7 +149,7 @@ async fn end_journaled(
                 );
                 (journal.at, journal.stages) = (at, whole);
                 if begun != (Operation::Revert, true) {
-                    return Err(unadopted(&execution, journal, looked.guest, fault.error).await);
+                    return Err(unadopted(&execution, journal, &looked, fault.error).await);
                 }
                 // It cannot go on; so it goes back.
                 let stages = journal.stages.clone();
@@ -177,9 +177,10 @@ fn settling(domain: &DomainRef, journal: &Journal) -> Option<Stage> {
     Some(Stage::one(domain.uuid, Does::AbandonMemory(save)))
 }
 
-/// A description that names an overlay which cannot be opened would keep the domain from starting: it names the base again.
-async fn unadopted(execution: &Execution<'_>, journal: &Journal, guest: GuestState, cause: Error) -> Error {
-    if guest != GuestState::Off {
+/// A description that names an overlay which cannot be opened would keep the domain from starting: it names again what it named before,
+/// or, where that was the overlay already, its base.
+async fn unadopted(execution: &Execution<'_>, journal: &Journal, looked: &Look, cause: Error) -> Error {
+    if looked.guest != GuestState::Off {
         return cause;
     }
     let overlays = journal.does().filter_map(|does| match does {
@@ -187,7 +188,10 @@ async fn unadopted(execution: &Execution<'_>, journal: &Journal, guest: GuestSta
         _ => None,
     });
     let adopt = |overlay: &Overlay| {
-        let (disk, file, format) = (overlay.disk.clone(), overlay.base.clone(), overlay.base_format.clone());
+        let before = looked.inventory.disk(&overlay.disk).filter(|disk| disk.image != overlay.file);
+        let (file, format) =
+            before.map_or((&overlay.base, &overlay.base_format), |disk| (&disk.image, &disk.format));
+        let (disk, file, format) = (overlay.disk.clone(), file.clone(), format.clone());
         Stage::one(execution.session.domain.uuid, Does::Adopt(Adoption { disk, file, format, was: None }))
     };
     let stages: Vec<Stage> = overlays.map(adopt).collect();
