@@ -152,6 +152,14 @@ async fn plan(
     };
     let known = plan::named(&described, &stored.records, &stored.ledger);
     let moved = moved(ports, domain, request, &known).await?;
+    let adopts = ports.overlays.need(&about)?.adopts();
+    let top = described.iter().find_map(|(disk, image)| Some((disk, &image.file, moved.0.get(&image.file)?)));
+    if let (Some((disk, file, to)), Some(why)) = (top, adopts.why()) {
+        let message =
+            format!("{to} cannot be made the image of disk {disk} of domain {}: {why}", domain.name);
+        return Err(Error::new(Kind::Refused, Effect::None, message)
+            .with_advice(format!("move it back to {file}; files below it may be elsewhere")));
+    }
     let mut warnings = refuse_claimed(ports, domain, &moved, &described).await?;
     let tops = open.iter().flatten().map(|file: &String| file.as_str());
     let found = survey(ports, domain, &moved, &known, tops).await?;

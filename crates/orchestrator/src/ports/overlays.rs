@@ -54,4 +54,9 @@ pub trait Overlays: Send + Sync {
 
     /// Makes the domain's description name these files as the disks' images from its next start on: all, or none. Again is no error.
     async fn adopt(&self, images: &[(DiskName, ImageFile)]) -> Result<(), PortError>;
+
+    /// Whether [`Overlays::adopt`] can name another file than the description names now.
+    fn adopts(&self) -> Can {
+        Can::Yes
+    }
 }

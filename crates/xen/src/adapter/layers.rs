@@ -14,7 +14,7 @@ use xlsnap_types::model::DiskName;
 use crate::{usage, vbd};
 
 use super::XlDomain;
-use super::look::{LiveDisks, not_adopted, spec};
+use super::look::{LiveDisks, NO_ADOPT, not_adopted, spec};
 
 impl XlDomain {
     /// The files of its disks, whatever has them open.
@@ -65,6 +65,10 @@ impl Overlays for XlDomain {
 
     async fn described(&self) -> Result<Vec<(DiskName, ImageFile)>, PortError> {
         self.image_files().await?.described().await
+    }
+
+    fn adopts(&self) -> Can {
+        Can::no(NO_ADOPT)
     }
 
     /// What xl starts the domain from names the image already, or it stays as it is.

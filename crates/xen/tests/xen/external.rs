@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use xlsnap_orchestrator::{
-    Command, CreateRequest, DeleteRequest, DiskChoice, KeepName, Kind, create, plan_delete,
+    Command, CreateRequest, DeleteRequest, DiskChoice, FileMove, KeepName, Kind, RelocateRequest, create,
+    plan_delete, plan_relocate,
 };
 use xlsnap_testkit::real::{Data, LiveDisks, holds_offline, qemu_img};
 use xlsnap_types::model::{ImageFormat, XenRecord};
@@ -146,4 +147,24 @@ async fn no_other_name_is_planned_than_that_which_xl_has() {
     assert!(error.to_string().contains("xl starts the domain"), "{error}");
     assert!(error.advice().unwrap().contains("--keep-name"), "{:?}", error.advice());
     assert!(rig.trace.take().is_empty());
+}
+
+#[tokio::test]
+async fn an_image_that_xl_names_is_not_followed_to_another_place() {
+    let rig = Rig::running();
+    let kept = rig.domain(None).to_keep().await.unwrap();
+    let domain = rig.domain(kept.clone());
+    Op::create(external(disks_alone("d"))).run(&rig, &rig.ports(&domain)).await;
+    xlsnap_orchestrator::Power::end(&domain).await.unwrap();
+    let (old, new) = (rig.image("xvda"), rig.scratch.path("elsewhere.qcow2"));
+    std::fs::rename(&old, &new).unwrap();
+    let name = |file: &Path| file.to_str().unwrap().to_owned();
+    let request = RelocateRequest {
+        moves: vec![FileMove { old: name(&old), new: name(&new) }],
+        ..RelocateRequest::default()
+    };
+    let error = plan_relocate(&rig.ports(&rig.domain(kept)), &rig.reference(), &request).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Refused);
+    assert!(error.to_string().contains("xl starts the domain"), "{error}");
+    assert!(error.advice().unwrap().contains(&name(&old)), "{:?}", error.advice());
 }
