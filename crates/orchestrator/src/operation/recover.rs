@@ -191,8 +191,9 @@ async fn unadopted(execution: &Execution<'_>, journal: &Journal, looked: &Look, 
         let before = looked.inventory.disk(&overlay.disk).filter(|disk| disk.image != overlay.file);
         let (file, format) =
             before.map_or((&overlay.base, &overlay.base_format), |disk| (&disk.image, &disk.format));
-        let (disk, file, format) = (overlay.disk.clone(), file.clone(), format.clone());
-        Stage::one(execution.session.domain.uuid, Does::Adopt(Adoption { disk, file, format, was: None }))
+        let adoption =
+            Adoption { disk: overlay.disk.clone(), file: file.clone(), format: format.clone(), was: None };
+        Stage::one(execution.session.domain.uuid, Does::Adopt(adoption))
     };
     let stages: Vec<Stage> = overlays.map(adopt).collect();
     match execution.backward(&stages).await {

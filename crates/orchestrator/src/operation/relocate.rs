@@ -139,7 +139,8 @@ async fn plan(
     request: &RelocateRequest,
 ) -> Result<RelocatePlan, Error> {
     let about = format!("files of domain {} cannot be followed", domain.name);
-    let described = ports.overlays.need(&about)?.described().await;
+    let overlays = ports.overlays.need(&about)?;
+    let described = overlays.described().await;
     let described = described.map_err(|e| from_port(e, about.clone()))?;
     let stored = Stored::read(ports, domain).await?;
     // One that is off may lack an image, and then nothing tells more of its disks.
@@ -152,9 +153,8 @@ async fn plan(
     };
     let known = plan::named(&described, &stored.records, &stored.ledger);
     let moved = moved(ports, domain, request, &known).await?;
-    let adopts = ports.overlays.need(&about)?.adopts();
     let top = described.iter().find_map(|(disk, image)| Some((disk, &image.file, moved.0.get(&image.file)?)));
-    if let (Some((disk, file, to)), Some(why)) = (top, adopts.why()) {
+    if let (Some((disk, file, to)), Some(why)) = (top, overlays.adopts().why()) {
         let message =
             format!("{to} cannot be made the image of disk {disk} of domain {}: {why}", domain.name);
         return Err(Error::new(Kind::Refused, Effect::None, message)

@@ -24,13 +24,20 @@ impl XlDomain {
         Ok(self.images_of(vbds.iter().map(|vbd| spec(vbd, None)).collect()))
     }
 
-    /// The disks of a domain that is on, if its QEMU has them, once it is certain that no other domain and no other process has one of
-    /// these files open.
-    async fn serving(&self, files: &[&str]) -> Result<Option<Arc<LiveDisks>>, PortError> {
-        let Some(disks) = self.served().await? else { return Ok(None) };
+    /// What works on these files, once it is certain that no other domain and no other process than its QEMU has one of them open.
+    async fn hand_on(&self, files: &[&str]) -> Result<Hand, PortError> {
+        let Some(disks) = self.served().await? else { return Ok(Hand::Ours(self.at_rest(files).await?)) };
         let files: Vec<String> = files.iter().map(|file| (*file).to_owned()).collect();
         usage::must_be_of_domain(&*self.context.store, &files, disks.domain.domid).await?;
-        Ok(Some(disks))
+        Ok(Hand::Qemus(disks))
+    }
+
+    /// What looks at the files, and ends what works on them.
+    async fn hand(&self) -> Result<Hand, PortError> {
+        Ok(match self.served().await? {
+            Some(disks) => Hand::Qemus(disks),
+            None => Hand::Ours(self.image_files().await?),
+        })
     }
 
     /// The files of its disks, once it is certain that no domain and no process has one of these open.
@@ -38,6 +45,31 @@ impl XlDomain {
         let files: Vec<String> = files.iter().map(|file| (*file).to_owned()).collect();
         usage::must_be_closed(&*self.context.store, &files).await?;
         self.image_files().await
+    }
+}
+
+/// What works on the files of chains.
+enum Hand {
+    /// The domain's QEMU, which has the disks.
+    Qemus(Arc<LiveDisks>),
+    /// qemu-img, and this process.
+    Ours(Images),
+}
+
+impl Hand {
+    fn layers(&self) -> Result<&dyn Layers, PortError> {
+        Ok(match self {
+            Self::Qemus(disks) => disks.live()?,
+            Self::Ours(images) => images,
+        })
+    }
+
+    /// What was done; QEMU's monitor is left to other clients.
+    async fn left_with<T>(self, done: T) -> T {
+        if let Self::Qemus(disks) = self {
+            disks.leave().await;
+        }
+        done
     }
 }
 
@@ -110,39 +142,34 @@ impl Layers for XlDomain {
         let above = merge.above.iter().map(|layer| layer.file.as_str());
         let files: Vec<&str> =
             [merge.from.file.as_str(), merge.into.file.as_str()].into_iter().chain(above).collect();
-        match self.serving(&files).await? {
-            Some(disks) => disks.leaving(disks.live()?.merge(merge, progress)).await,
-            None => self.at_rest(&files).await?.merge(merge, progress).await,
-        }
+        let hand = self.hand_on(&files).await?;
+        let done = hand.layers()?.merge(merge, progress).await;
+        hand.left_with(done).await
     }
 
     async fn park(&self, merge: &Merge) -> Result<(), PortError> {
-        match self.served().await? {
-            Some(disks) => disks.leaving(disks.live()?.park(merge)).await,
-            None => self.image_files().await?.park(merge).await,
-        }
+        let hand = self.hand().await?;
+        let done = hand.layers()?.park(merge).await;
+        hand.left_with(done).await
     }
 
     async fn stream(&self, stream: &Stream, progress: &dyn Progress) -> Result<(), PortError> {
         let files = [stream.into.file.as_str()];
-        match self.serving(&files).await? {
-            Some(disks) => disks.leaving(disks.live()?.stream(stream, progress)).await,
-            None => self.at_rest(&files).await?.stream(stream, progress).await,
-        }
+        let hand = self.hand_on(&files).await?;
+        let done = hand.layers()?.stream(stream, progress).await;
+        hand.left_with(done).await
     }
 
     async fn limits(&self, stream: &Stream) -> Result<Can, PortError> {
-        match self.served().await? {
-            Some(disks) => disks.leaving(disks.live()?.limits(stream)).await,
-            None => self.image_files().await?.limits(stream).await,
-        }
+        let hand = self.hand().await?;
+        let done = hand.layers()?.limits(stream).await;
+        hand.left_with(done).await
     }
 
     async fn park_stream(&self, stream: &Stream) -> Result<bool, PortError> {
-        match self.served().await? {
-            Some(disks) => disks.leaving(disks.live()?.park_stream(stream)).await,
-            None => self.image_files().await?.park_stream(stream).await,
-        }
+        let hand = self.hand().await?;
+        let done = hand.layers()?.park_stream(stream).await;
+        hand.left_with(done).await
     }
 
     async fn copy_out(&self, copy: &CopyOut, progress: &dyn Progress) -> Result<(), PortError> {
@@ -151,44 +178,36 @@ impl Layers for XlDomain {
 
     async fn delete_inside(&self, target: &LayerSnapshot) -> Result<(), PortError> {
         let files = [target.layer.file.as_str()];
-        match self.serving(&files).await? {
-            Some(disks) => disks.leaving(disks.live()?.delete_inside(target)).await,
-            None => self.at_rest(&files).await?.delete_inside(target).await,
-        }
+        let hand = self.hand_on(&files).await?;
+        let done = hand.layers()?.delete_inside(target).await;
+        hand.left_with(done).await
     }
 
     async fn reheader(&self, child: &LayerFile, base: &LayerFile) -> Result<(), PortError> {
         let files = [child.file.as_str()];
-        match self.serving(&files).await? {
-            Some(disks) => disks.leaving(disks.live()?.reheader(child, base)).await,
-            None => self.at_rest(&files).await?.reheader(child, base).await,
-        }
+        let hand = self.hand_on(&files).await?;
+        let done = hand.layers()?.reheader(child, base).await;
+        hand.left_with(done).await
     }
 
     async fn unlink(&self, layer: &LayerFile) -> Result<(), PortError> {
         let files = [layer.file.as_str()];
-        match self.serving(&files).await? {
-            Some(disks) => disks.leaving(disks.live()?.unlink(layer)).await,
-            None => self.at_rest(&files).await?.unlink(layer).await,
-        }
+        let hand = self.hand_on(&files).await?;
+        let done = hand.layers()?.unlink(layer).await;
+        hand.left_with(done).await
     }
 
     async fn unlink_all(&self, layers: &[LayerFile]) -> Vec<Result<(), PortError>> {
         let files: Vec<&str> = layers.iter().map(|layer| layer.file.as_str()).collect();
-        let disks = match self.serving(&files).await {
-            Ok(disks) => disks,
+        let hand = match self.hand_on(&files).await {
+            Ok(hand) => hand,
             Err(error) => return vec![Err(error)],
         };
-        if let Some(disks) = disks {
-            return match disks.live() {
-                Ok(live) => disks.leaving(live.unlink_all(layers)).await,
-                Err(error) => vec![Err(error)],
-            };
-        }
-        match self.at_rest(&files).await {
-            Ok(images) => images.unlink_all(layers).await,
+        let done = match hand.layers() {
+            Ok(its) => its.unlink_all(layers).await,
             Err(error) => vec![Err(error)],
-        }
+        };
+        hand.left_with(done).await
     }
 
     async fn swap(&self, disk: &DiskName, to: &LayerFile) -> Result<(), PortError> {
