@@ -238,6 +238,10 @@ typedef struct xlsnap_delete_options {
   int no_merge;
   // The most bytes that a merge moves in a second; 0: as many as can be.
   uint64_t rate;
+  // Files below the disks' images, absolute, `num_into_base` of them, that are not the domain's and are written to all the same.
+  const char *const *into_base;
+  // How many `into_base` there are.
+  size_t num_into_base;
 } xlsnap_delete_options;
 
 // Options of xlsnap_flatten. Zero is the default of each.
@@ -254,6 +258,10 @@ typedef struct xlsnap_flatten_options {
   size_t keep;
   // The most bytes that are copied in a second; 0: as many as can be.
   uint64_t rate;
+  // Files below the disks' images, absolute, `num_into_base` of them, that are not the domain's: the data above goes down into them.
+  const char *const *into_base;
+  // How many `into_base` there are.
+  size_t num_into_base;
 } xlsnap_flatten_options;
 
 #ifdef __cplusplus

@@ -111,11 +111,14 @@ pub unsafe extern "C" fn xlsnap_delete(
         // SAFETY: the caller's promise.
         let (call, name, options) =
             unsafe { (Call::new(host, domain, cancel)?, snapshot(name)?, read(options)?) };
+        // SAFETY: the caller's promise.
+        let into_base = unsafe { files(options.into_base, options.num_into_base)? };
         let request = DeleteRequest {
             children: options.children != 0,
             metadata_only: options.metadata_only != 0,
             no_merge: options.no_merge != 0,
             rate: NonZeroU64::new(options.rate),
+            into_base,
             ..DeleteRequest::new(name)
         };
         call.run(async |host, domain| host.host.delete(domain, &request, host.call()).await).map(drop)
@@ -144,10 +147,13 @@ pub unsafe extern "C" fn xlsnap_flatten(
         let (call, options) = unsafe { (Call::new(host, domain, cancel)?, read(options)?) };
         // SAFETY: the caller's promise.
         let disks = unsafe { disk_names(options.disks, options.num_disks)? };
+        // SAFETY: the caller's promise.
+        let into_base = unsafe { files(options.into_base, options.num_into_base)? };
         let request = FlattenRequest {
             disks,
             keep: (options.delete_older != 0).then_some(options.keep),
             rate: NonZeroU64::new(options.rate),
+            into_base,
         };
         call.run(async |host, domain| host.host.flatten(domain, &request, host.call()).await).map(drop)
     };
@@ -282,6 +288,14 @@ unsafe fn disk_names(disks: *const *const c_char, count: usize) -> Result<BTreeS
         }
     }
     Ok(names)
+}
+
+/// # Safety
+/// There are `count` strings in `files`.
+unsafe fn files(files: *const *const c_char, count: usize) -> Result<BTreeSet<String>, XlsnapError> {
+    // SAFETY: the caller's promise.
+    let files = unsafe { texts(("into_base", "num_into_base"), files, count)? };
+    files.map(|file| file.map(str::to_owned)).collect()
 }
 
 /// # Safety

@@ -91,6 +91,10 @@ pub struct XlsnapDeleteOptions {
     pub no_merge: c_int,
     /// The most bytes that a merge moves in a second; 0: as many as can be.
     pub rate: u64,
+    /// Files below the disks' images, absolute, `num_into_base` of them, that are not the domain's and are written to all the same.
+    pub into_base: *const *const c_char,
+    /// How many `into_base` there are.
+    pub num_into_base: usize,
 }
 
 /// Options of xlsnap_flatten. Zero is the default of each.
@@ -109,6 +113,10 @@ pub struct XlsnapFlattenOptions {
     pub keep: usize,
     /// The most bytes that are copied in a second; 0: as many as can be.
     pub rate: u64,
+    /// Files below the disks' images, absolute, `num_into_base` of them, that are not the domain's: the data above goes down into them.
+    pub into_base: *const *const c_char,
+    /// How many `into_base` there are.
+    pub num_into_base: usize,
 }
 
 /// A struct of options.

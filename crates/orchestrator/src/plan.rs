@@ -6,6 +6,7 @@ mod flatten;
 mod in_layers;
 mod keep;
 mod layers;
+mod lent;
 mod memory;
 mod names;
 mod orphan;

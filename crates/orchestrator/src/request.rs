@@ -158,12 +158,22 @@ pub struct DeleteRequest {
     pub no_merge: bool,
     /// The most bytes a second that are moved between layers; `None` for as many as can be.
     pub rate: Option<NonZeroU64>,
+    /// Files below the domain's images that are not the domain's, and that it may write to all the same: data goes down into them, and internal
+    /// snapshots are deleted from them. No other file that is not the domain's is written to.
+    pub into_base: BTreeSet<String>,
 }
 
 impl DeleteRequest {
     /// This snapshot alone, with its data.
     pub fn new(name: SnapshotName) -> Self {
-        Self { name, children: false, metadata_only: false, no_merge: false, rate: None }
+        Self {
+            name,
+            children: false,
+            metadata_only: false,
+            no_merge: false,
+            rate: None,
+            into_base: BTreeSet::new(),
+        }
     }
 }
 
@@ -176,6 +186,8 @@ pub struct FlattenRequest {
     pub keep: Option<usize>,
     /// The most bytes a second that are moved between layers; `None` for as many as can be.
     pub rate: Option<NonZeroU64>,
+    /// As [`DeleteRequest::into_base`]: the data above such a file goes down into it, where else all of it would be copied up.
+    pub into_base: BTreeSet<String>,
 }
 
 /// A snapshot in images that is to get a record.
@@ -252,4 +264,13 @@ pub struct CheckRequest {
     /// Of these disks, take the layers that were written to, or replaced, for what they are now: from then on the snapshots in them
     /// hold that.
     pub keep_base: BTreeSet<DiskName>,
+    /// The same of these disks, which go on with what their images hold above the files that were written to.
+    pub keep_overlay: BTreeSet<DiskName>,
+}
+
+impl CheckRequest {
+    /// Whether it takes layers for what they are now.
+    pub(crate) fn accepts(&self) -> bool {
+        !self.keep_base.is_empty() || !self.keep_overlay.is_empty()
+    }
 }

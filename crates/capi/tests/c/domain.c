@@ -221,6 +221,11 @@ static void moved(const xlsnap_host *host, const char *image)
     flatten.disks = disks;
     flatten.num_disks = 1;
     flatten.rate = 1 << 30;
+    flatten.num_into_base = 1;
+    FAILS(xlsnap_flatten(host, DOMAIN, &flatten, NULL, &error), XLSNAP_STATUS_INVALID);    /* no files */
+    flatten.into_base = was;
+    FAILS(xlsnap_flatten(host, DOMAIN, &flatten, NULL, &error), XLSNAP_STATUS_NOT_FOUND);
+    flatten.num_into_base = 0;
     WORKS(xlsnap_flatten(host, DOMAIN, &flatten, NULL, &error));
     memset(&options, 0, sizeof(options));
     options.size = sizeof(options);

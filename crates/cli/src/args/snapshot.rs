@@ -275,6 +275,11 @@ pub(crate) struct Delete {
     #[arg(long, value_name = "LIMIT", value_parser = bytes_a_second, conflicts_with_all = ["metadata_only", "no_merge"])]
     pub(crate) rate: Option<NonZeroU64>,
 
+    /// Write to this file below a disk's image too, although it is not the domain's: data goes down into it, and a snapshot inside it is
+    /// deleted; may be repeated.
+    #[arg(long, value_name = "FILE", conflicts_with = "metadata_only")]
+    pub(crate) into_base: Vec<String>,
+
     /// Only say what would be done, and to which images and files.
     #[arg(short = 'n', long, visible_short_alias = 'N')]
     pub(crate) dry_run: bool,
@@ -297,6 +302,11 @@ pub(crate) struct Flatten {
     #[arg(long, value_name = "LIMIT", value_parser = bytes_a_second)]
     pub(crate) rate: Option<NonZeroU64>,
 
+    /// Write to this file below a disk's image, although it is not the domain's: the data above it goes down into it, and is not copied up;
+    /// may be repeated.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) into_base: Vec<String>,
+
     /// Only say what would be done, and to which images and files.
     #[arg(short = 'n', long, visible_short_alias = 'N')]
     pub(crate) dry_run: bool,
@@ -304,7 +314,7 @@ pub(crate) struct Flatten {
 
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("orphan").args(["adopt", "delete_orphan"])))]
-#[command(group(ArgGroup::new("change").args(["repair", "keep_base", "relocate", "adopt", "delete_orphan"]).multiple(true)))]
+#[command(group(ArgGroup::new("change").args(["repair", "keep_base", "keep_overlay", "relocate", "adopt", "delete_orphan"]).multiple(true)))]
 pub(crate) struct Check {
     #[command(flatten)]
     pub(crate) domain: MaybeDomain,
@@ -320,6 +330,10 @@ pub(crate) struct Check {
     /// Take the files below this disk for what they hold now, although they were written to or replaced; may be repeated.
     #[arg(long, value_name = "DISK", value_delimiter = ',', requires = "domain", conflicts_with_all = ["adopt", "delete_orphan"])]
     pub(crate) keep_base: Vec<DiskName>,
+
+    /// The same, where the disk goes on with what its image holds above them; may be repeated.
+    #[arg(long, value_name = "DISK", value_delimiter = ',', requires = "domain", conflicts_with_all = ["keep_base", "relocate", "adopt", "delete_orphan"])]
+    pub(crate) keep_overlay: Vec<DiskName>,
 
     /// Follow a file of the domain's that was moved or renamed, or a directory with such files: headers, records and the domain's file name
     /// it NEW from then on; may be repeated. A name with `=` in it is given absolute.

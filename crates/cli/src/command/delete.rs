@@ -5,7 +5,7 @@ use xlsnap::{DeleteRequest, Operation, Selector};
 use super::plan::Plan;
 use crate::answer::DeleteAnswer;
 use crate::args::Delete;
-use crate::context::Context;
+use crate::context::{Context, absolute_text};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::render::text::visible;
@@ -18,6 +18,7 @@ pub(crate) fn run(context: &Context, args: &Delete) -> Result<Exit, Failure> {
         metadata_only: args.metadata_only,
         no_merge: args.no_merge,
         rate: args.rate,
+        into_base: args.into_base.iter().map(|file| absolute_text(file)).collect::<Result<_, _>>()?,
     };
     remove(context, &args.domain.selector()?, &request, args.dry_run)
 }

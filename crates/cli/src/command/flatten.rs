@@ -5,15 +5,19 @@ use xlsnap::{FlattenRequest, Operation};
 use super::plan::Plan;
 use crate::answer::FlattenAnswer;
 use crate::args::Flatten;
-use crate::context::Context;
+use crate::context::{Context, absolute_text};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::render::text::visible;
 use crate::render::words::notes;
 
 pub(crate) fn run(context: &Context, args: &Flatten) -> Result<Exit, Failure> {
-    let request =
-        FlattenRequest { disks: args.disks.iter().cloned().collect(), keep: args.keep, rate: args.rate };
+    let request = FlattenRequest {
+        disks: args.disks.iter().cloned().collect(),
+        keep: args.keep,
+        rate: args.rate,
+        into_base: args.into_base.iter().map(|file| absolute_text(file)).collect::<Result<_, _>>()?,
+    };
     let selector = args.domain.selector()?;
     let host = context.host()?;
     let domain = selector.domain.as_str();

@@ -27,7 +27,8 @@ pub(crate) fn check(context: &Context, args: &Check) -> Result<Exit, Failure> {
     let host = context.host()?;
     let watch = context.watch();
     let keep_base = args.keep_base.iter().cloned().collect();
-    let request = CheckRequest { repair: args.repair, deep: args.deep, keep_base };
+    let keep_overlay = args.keep_overlay.iter().cloned().collect();
+    let request = CheckRequest { repair: args.repair, deep: args.deep, keep_base, keep_overlay };
     if args.dry_run {
         return plan_check(context, &host, args, &request);
     }

@@ -14,6 +14,7 @@ mod flow;
 mod guest;
 mod host;
 mod interface;
+mod into_base;
 mod json;
 mod kills;
 mod layers_crash;

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use xlsnap_conf_store::{ConfStore, Entry, Record};
 use xlsnap_types::model::{Owner, SnapshotName};
 
-use super::layers::layer_facts;
+use super::layers::{is_elsewhere, layers_of_tops};
 use super::{abilities, finish, inventory, refuse_pending};
 use crate::error::from_store;
 use crate::execute::{Execution, Fault};
@@ -161,9 +161,11 @@ async fn plan(
         inventory = self::inventory(ports, domain).await?;
         let external =
             records.values().any(|record| record.snapshot.disks.iter().any(|disk| disk.is_external()));
-        // An internal snapshot may be all that keeps a layer from being merged.
-        if external || !of_domain.layers.is_empty() {
-            layers = layer_facts(ports, domain, &inventory).await?;
+        let elsewhere = records.values().any(|record| is_elsewhere(record, &inventory));
+        // An internal snapshot may be all that keeps a layer from being merged, and one may be below what its disk writes to now.
+        if external || elsewhere || !of_domain.layers.is_empty() || !request.into_base.is_empty() {
+            layers = layers_of_tops(ports, domain, &inventory).await?;
+            layers.lend(domain, &request.into_base)?;
             Abilities { restart, release, .. } = abilities(ports, domain).await?;
         }
     }

@@ -103,6 +103,7 @@ async fn plan(
     }
     let inventory = inventory(ports, domain).await?;
     let mut layers = layers_of_tops(ports, domain, &inventory).await?;
+    layers.lend(domain, &request.into_base)?;
     let abilities = abilities(ports, domain).await?;
     let mut plan = loop {
         let facts = DeleteFacts {

@@ -53,13 +53,18 @@ pub(crate) async fn layers_of_record(
     inventory: &Inventory,
     record: &Record,
 ) -> Result<LayerFacts, Error> {
-    let is_elsewhere =
-        |meta: &DiskMeta| inventory.disk(&meta.disk).is_none_or(|disk| disk.image != meta.image);
     let external = record.snapshot.disks.iter().any(|disk| disk.is_external());
-    if !external && !record.meta.iter().flat_map(|meta| &meta.disks).any(is_elsewhere) {
+    if !external && !is_elsewhere(record, inventory) {
         return Ok(LayerFacts::default());
     }
     layer_facts(ports, domain, inventory).await
+}
+
+/// Whether a part of the record is in another file than its disk writes to.
+pub(super) fn is_elsewhere(record: &Record, inventory: &Inventory) -> bool {
+    let is_elsewhere =
+        |meta: &DiskMeta| inventory.disk(&meta.disk).is_none_or(|disk| disk.image != meta.image);
+    record.meta.iter().flat_map(|meta| &meta.disks).any(is_elsewhere)
 }
 
 /// The same, of a domain without external snapshots too.
@@ -96,6 +101,7 @@ async fn facts_of(
         served: state == GuestState::Serving,
         no_pause: ports.pause.can().why().map(str::to_owned),
         closed: BTreeMap::new(),
+        lent: BTreeSet::new(),
         taken: BTreeSet::new(),
         strays: Vec::new(),
     };

@@ -6,6 +6,7 @@ use xlsnap_types::model::Owner;
 
 use super::{LayerFacts, layer_deletion_stages, note, refused};
 use crate::layers::{Guard, LayerNode};
+use crate::orphan::word;
 use crate::step::Stage;
 use crate::{Can, DomainRef, Error, Inventory, LayerSnapshot, Run, SnapshotId};
 
@@ -40,8 +41,8 @@ impl InLayers<'_> {
             Guard::Replaced => return refuse("another file has its name now", &check),
         }
         if node.owner == Owner::Foreign {
-            let advice = "delete it with the program that made it";
-            return refuse("the file is not the domain's, and what is not is not written", advice);
+            let advice = format!("if that may be written to: --into-base {}", word(file));
+            return refuse("the file is not the domain's, and what is not is not written", &advice);
         }
         if let Some(why) = self.layers.closed.get(file) {
             return refuse(why, "give the file up there first");

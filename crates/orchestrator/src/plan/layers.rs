@@ -29,6 +29,8 @@ pub(crate) struct LayerFacts {
     pub(crate) no_pause: Option<String>,
     /// The layers that are not written to and not removed, and why, as a clause.
     pub(crate) closed: BTreeMap<String, String>,
+    /// The files that are not the domain's and may be written to, since the user said so of each: their `owner` is the domain.
+    pub(crate) lent: BTreeSet<String>,
     /// The names that something has which is no layer.
     pub(crate) taken: BTreeSet<String>,
     /// The overlays beside the layers that nothing recorded names.
@@ -76,6 +78,7 @@ impl LayerFacts {
             no_pause: self.no_pause.clone(),
             merges: merges == Merges::Done,
             closed: self.closed.clone(),
+            lent: self.lent.clone(),
             domain: domain.uuid,
             id,
             rate,

@@ -6,7 +6,7 @@ use xlsnap_orchestrator::{CheckRequest, Claims, DeleteRequest, Port, PortError, 
 use xlsnap_testkit::fake::{FakeBackend, Image};
 use xlsnap_types::model::{ImageFormat, Owner, SnapshotName};
 
-use crate::common::{Op, assert_whole, disk, name, refused, see, told};
+use crate::common::{ORPHAN, Op, assert_whole, disk, name, refused, see, told};
 use crate::sweep::{Power, sweep_from, write};
 
 /// A machine whose disks read 4, with the external snapshots a (1), b (2) and c (3), each on the one before.
@@ -514,6 +514,31 @@ async fn a_shared_base_is_left_only_by_flattening() {
         assert_eq!((base_of(&backend, "vda"), backend.read("vda")), (None, 7), "{power:?}");
         assert_eq!(backend.disk("vda").top, "/images/vda.qcow2");
         assert!(backend.files().contains("/golden.qcow2"));
+    }
+}
+
+/// What the disk has written goes down into a base that somebody else made, where that is asked for, and whatever cuts it off.
+#[tokio::test]
+async fn a_named_base_takes_what_the_disk_has_written() {
+    // The image that was the domain's stands on it still, and nothing names that any more.
+    let base = format!("/{ORPHAN}.qcow2");
+    for power in POWERS {
+        let backend = FakeBackend::qcow2(&["vda", "vdb"]).with_machine();
+        let mut golden = Image::new(ImageFormat::Qcow2);
+        golden.content = Some(7);
+        golden.take(ORPHAN, 1);
+        backend.add_file(&base, golden);
+        backend.change_disk("vda", |image| image.base = Some(base.clone()));
+        backend.power(power.guest());
+        write(&backend, 1);
+        sweep_from(&format!("{power:?}"), &backend, &Op::flatten_into("vda", &base), &[]).await;
+
+        run(&backend, &Op::flatten_into("vda", &base)).await;
+        assert_eq!((backend.disk("vda").top.as_str(), backend.read("vda")), (base.as_str(), 1), "{power:?}");
+        assert_eq!(backend.read_inside(&base, ORPHAN), 7);
+        // What was the domain's image has no data that gets old.
+        write(&backend, 2);
+        assert_eq!(backend.read_image("/images/vda.qcow2"), 2);
     }
 }
 

@@ -1,0 +1,163 @@
+//! Which two layers can become one, and why others cannot.
+
+use xlsnap_types::model::{ImageFormat, Owner};
+
+use super::Tidy;
+use crate::layers::{Guard, LayerNode};
+use crate::orphan::word;
+use crate::{Below, Layer};
+
+/// Two layers that can become one.
+pub(super) struct Pair {
+    pub(super) base: LayerNode,
+    /// Its only child.
+    pub(super) child: LayerNode,
+    pub(super) way: Way,
+}
+
+/// Where the data goes.
+pub(super) enum Way {
+    /// The child's into the base.
+    Down,
+    /// The base's into the child.
+    Up,
+}
+
+impl Tidy {
+    /// The only child of an unnamed layer, if they can become one.
+    pub(super) fn pair(&self, file: &str) -> Result<Option<Pair>, String> {
+        if !self.is_unnamed(file) {
+            return Ok(None);
+        }
+        let mut children = self.tree.children(file);
+        let (Some(base), Some(child), None) = (self.tree.get(file), children.next(), children.next()) else {
+            return Ok(None);
+        };
+        let (below, above) = (&base.layer, &child.layer);
+        let why = match base.owner {
+            // Of a base that is not the domain's nothing is said: that it stays is what it is for.
+            Owner::Foreign if base.guard == Guard::Same && !self.left.contains(file) => return Ok(None),
+            Owner::Foreign if base.guard == Guard::Same => "it is not the domain's".to_owned(),
+            _ if base.guard == Guard::Replaced || child.guard == Guard::Replaced => {
+                "another file has its name now, see what check says".to_owned()
+            }
+            _ if base.guard == Guard::Written => "it was written to, see what check says".to_owned(),
+            _ if child.guard == Guard::Written => {
+                format!("{} was written to, see what check says", above.file)
+            }
+            _ if child.owner != Owner::Made && !self.empties(base, child) => {
+                format!("{} above it was not made for a snapshot", above.file)
+            }
+            _ if !above.snapshots.is_empty() => {
+                format!("{} above it holds internal snapshots, which are read through it", above.file)
+            }
+            _ if above.encrypted != below.encrypted => {
+                format!("{} above it is not encrypted as it is", above.file)
+            }
+            _ if above.virtual_size < below.virtual_size => {
+                format!("the disk is smaller in {} above it", above.file)
+            }
+            _ if above.virtual_size > below.virtual_size && below.format != ImageFormat::Qcow2 => {
+                format!("the disk is larger in {} above it, and it cannot grow", above.file)
+            }
+            _ if self.runs
+                && self.is_top(&above.file)
+                && let Some(why) = &self.no_pause =>
+            {
+                format!("the guest cannot be stopped while {} goes down into it: {why}", above.file)
+            }
+            _ if let Some(why) = self.closed.get(file).or_else(|| self.closed.get(&above.file)) => {
+                why.clone()
+            }
+            _ if let Some(why) = self.no_job(above) => return Err(why),
+            _ if self.is_top(&above.file)
+                && !self.renames_into(base, child)
+                && let Some(why) = self.named_for_good.get(&child.disk) =>
+            {
+                format!("disk {} cannot be made to write to it: {why}", child.disk)
+            }
+            _ => return Ok(Some(Pair { base: base.clone(), child: child.clone(), way: Way::Down })),
+        };
+        // What was asked for is to write to it: to copy all of it is another thing.
+        let up = !self.lent.contains(file) || self.left.contains(file);
+        match up && self.goes_up(base, child) {
+            true => Ok(Some(Pair { base: base.clone(), child: child.clone(), way: Way::Up })),
+            false => Err(why),
+        }
+    }
+
+    /// Whether a layer that was not made for a snapshot may be merged all the same, into a file that was lent for that: it stays, without data.
+    pub(super) fn empties(&self, base: &LayerNode, child: &LayerNode) -> bool {
+        self.lent.contains(&base.layer.file)
+            && child.owner == Owner::Domain
+            && child.layer.format == ImageFormat::Qcow2
+    }
+
+    /// Why nothing goes down into a file that was lent for that, as a clause.
+    pub(super) fn why_not_into(&self, file: &str) -> String {
+        match self.pair(file) {
+            Err(why) => why,
+            Ok(_) if self.is_state(file) => "a snapshot has its state there".to_owned(),
+            Ok(_) if self.tree.children(file).count() > 1 => "several files stand on it".to_owned(),
+            Ok(_) => "no data is to go there".to_owned(),
+        }
+    }
+
+    /// Why the process that has a layer open does not move data into it or out of it, as a clause.
+    fn no_job(&self, layer: &Layer) -> Option<String> {
+        let is_read = |top: &String| self.tree.chain(top).iter().any(|node| node.layer.file == layer.file);
+        let (disk, _) = self.tops.iter().filter(|_| self.on).find(|(_, top)| is_read(top))?;
+        self.no_jobs.get(disk).cloned()
+    }
+
+    /// Whether a layer takes the name of the disk's image when that is merged into it: the name by which others start it.
+    pub(super) fn renames_into(&self, base: &LayerNode, child: &LayerNode) -> bool {
+        let file = &child.layer.file;
+        let is_followed = self.tree.children(file).next().is_none() && base.named.as_ref() == Some(file);
+        self.is_top(file) && is_followed && self.renames.contains(&base.disk)
+    }
+
+    /// Whether the data of a layer can go up into its only child, since the child's may not go down.
+    fn goes_up(&self, base: &LayerNode, child: &LayerNode) -> bool {
+        let is_sound = base.guard == Guard::Same && child.guard == Guard::Same;
+        is_sound
+            && child.owner != Owner::Foreign
+            && child.layer.format == ImageFormat::Qcow2
+            && child.layer.snapshots.is_empty()
+            && (child.layer.encrypted || !base.layer.encrypted)
+            && !self.closed.contains_key(&child.layer.file)
+            && self.no_job(&child.layer).is_none()
+            && !matches!(base.layer.base, Below::Foreign(_))
+            && !self.served
+    }
+
+    /// Why a file stays on which nothing stands any more, as a sentence; `None` where that is not worth a word.
+    pub(super) fn why_left(&self, file: &str) -> Option<String> {
+        let node = self.tree.get(file).filter(|_| !self.is_top(file) && !self.is_state(file))?;
+        let disk = &node.disk;
+        let said = format!("{file} (disk {disk}) stays, and nothing is read from it any more");
+        if let Some(why) = self.closed.get(file) {
+            return Some(format!("{said}: {why}"));
+        }
+        match node.owner {
+            Owner::Domain if node.layer.snapshots.is_empty() => Some(format!(
+                "{said}: it was the domain's image, which xlsnap never removes; when you do not need it: rm {}",
+                word(file)
+            )),
+            Owner::Foreign if self.left.contains(file) => {
+                Some(format!("{said}: it was not made for a snapshot"))
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn why_kept(&self, file: &str) -> Option<String> {
+        let disk = &self.tree.get(file)?.disk;
+        match self.pair(file) {
+            Err(why) => {
+                Some(format!("{file} (disk {disk}) stays, although no snapshot needs it any more: {why}"))
+            }
+            Ok(_) => None,
+        }
+    }
+}
