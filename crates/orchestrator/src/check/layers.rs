@@ -68,7 +68,10 @@ fn of_layer(
 ) -> Option<(Finding, Option<Does>)> {
     let file = &node.layer.file;
     let snapshot = parts.iter().find(|part| part.files.image == *file).map(|part| part.snapshot.to_string());
-    let back = snapshot.as_ref().map(|name| format!("xlsnap revert {} {}", domain.name, word(name)));
+    let back = snapshot
+        .as_ref()
+        .map(|name| format!(", and, to go on from that: xlsnap revert {} {}", domain.name, word(name)));
+    let back = back.unwrap_or_default();
     let disk = &node.disk;
     let command = format!("xlsnap check {}", domain.name);
     let (code, what, risk) = match node.guard {
@@ -84,8 +87,7 @@ fn of_layer(
             "it is neither written to nor removed; what stands on it may read wrong data",
         ),
     };
-    let goes_on = request.keep_overlay.contains(disk);
-    let is_accepted = goes_on || request.keep_base.contains(disk);
+    let is_accepted = request.keep_base.contains(disk) || request.keep_overlay.contains(disk);
     let finding = Finding {
         code,
         disk: Some(disk.clone()),
@@ -93,16 +95,12 @@ fn of_layer(
         what,
         risk: risk.to_owned(),
         repair: if is_accepted { Repair::Possible } else { Repair::ByHand },
-        advice: match (is_accepted, &back) {
-            (false, _) => format!(
-                "put the file of before back; or, if what it holds now is right: {command} --keep-base {disk}; or, if what the disk's image holds above it is: {command} --keep-overlay {disk}"
-            ),
-            (true, Some(back)) if !goes_on => {
-                format!(
-                    "the ledger takes it for what it holds now; to go on from that, and lose what the disk's image holds above it: {back}"
-                )
-            }
-            (true, _) => "the ledger takes it for what it holds now".to_owned(),
+        advice: if is_accepted {
+            "the ledger takes it for what it holds now".to_owned()
+        } else {
+            format!(
+                "put the file of before back; or, if what it holds now is right: {command} --keep-base {disk}{back}; or, if what the disk's image holds above it is: {command} --keep-overlay {disk}"
+            )
         },
     };
     let fix = is_accepted.then(|| Does::NoteLayers { add: vec![note(node, !is_top)], remove: Vec::new() });

@@ -129,7 +129,7 @@ const SHOWN: [Shown; 28] = [
             Example("xlsnap flatten app -n", "What is copied into which file."),
             Example("xlsnap flatten app --disk vda", "One disk."),
             Example(
-                "xlsnap flatten app --into-base /srv/vm/base.qcow2",
+                "xlsnap flatten clone --into-base /srv/vm/clone/base.qcow2",
                 "What the image has goes down into the file below it, which is not the domain's.",
             ),
             Example(
