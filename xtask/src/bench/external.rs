@@ -24,7 +24,7 @@ const MERGED: [u32; 2] = [64, 1024];
 /// `xlsnap create --external` beside `virsh snapshot-create-as --disk-only`, each of two disks of a running machine of its own, since
 /// libvirt does not look at what others put on its disks. What a round made is deleted after it.
 pub(super) fn beside_virsh(bench: &Bench) -> Result<Vec<Line>, Failure> {
-    if !Libvirt::is_installed() {
+    if !Libvirt::is_installed()? {
         return Ok(Vec::new());
     }
     let (ours, theirs) = (scratch()?, scratch()?);
@@ -61,7 +61,7 @@ pub(super) fn beside_virsh(bench: &Bench) -> Result<Vec<Line>, Failure> {
 /// `xlsnap delete` of an external snapshot of a running machine, with so much data above it, beside `virsh snapshot-delete` of the same
 /// chain on a machine of libvirt's.
 pub(super) fn merge_beside_virsh(bench: &Bench) -> Result<Vec<Line>, Failure> {
-    if !Libvirt::is_installed() {
+    if !Libvirt::is_installed()? {
         return Ok(Vec::new());
     }
     let (ours, theirs) = (scratch()?, scratch()?);
@@ -103,7 +103,7 @@ pub(super) fn merge_beside_virsh(bench: &Bench) -> Result<Vec<Line>, Failure> {
 
 /// `xlsnap revert` of 8 disks that are off to an external snapshot, beside `virsh snapshot-revert` of as many.
 pub(super) fn revert_beside_virsh(bench: &Bench) -> Result<Vec<Line>, Failure> {
-    if !Libvirt::is_installed() {
+    if !Libvirt::is_installed()? {
         return Ok(Vec::new());
     }
     let (ours, theirs) = (scratch()?, scratch()?);

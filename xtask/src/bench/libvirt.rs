@@ -9,11 +9,13 @@ use std::process::Command;
 use super::machine::{Running, image_of, loader, until, write_memory};
 use super::process::run;
 use crate::Failure;
+use crate::command::target;
 
 /// A user's daemon, all of whose files are in one directory, and a machine `bench` that it runs.
 #[derive(Debug)]
 pub(super) struct Libvirt {
     home: PathBuf,
+    programs: Programs,
     /// A monitor of the machine beside libvirt's.
     pub(super) qmp: PathBuf,
     /// One more, to listen to its events.
@@ -22,14 +24,18 @@ pub(super) struct Libvirt {
 }
 
 impl Libvirt {
-    /// Whether there is one to compare with; where there is none, that is told.
-    pub(super) fn is_installed() -> bool {
-        let is_there =
-            ["libvirtd", "virsh"].iter().all(|program| run(Command::new(program).arg("--version")).is_ok());
-        if !is_there {
-            eprintln!("libvirt is not installed: not compared with it (ci/setup libvirt)");
+    /// Whether there is one to compare with; which, or that there is none, is told.
+    pub(super) fn is_installed() -> Result<bool, Failure> {
+        let programs = Programs::found()?;
+        let is_there = ["libvirtd", "virsh"]
+            .iter()
+            .all(|program| run(programs.command(program).arg("--version")).is_ok());
+        match (is_there, &programs) {
+            (false, _) => eprintln!("libvirt is not installed: not compared with it (ci/setup libvirt)"),
+            (true, Programs::Installed) => eprintln!("libvirt: the installed one"),
+            (true, Programs::Unpacked(root)) => eprintln!("libvirt: {}", root.display()),
         }
-        is_there
+        Ok(is_there)
     }
 
     /// Starts both below `home`, with disks `vda` and `vdb`.
@@ -73,9 +79,11 @@ impl Libvirt {
             run(Command::new("chown").args(["-R", "nobody"]).arg(home))?;
             fs::set_permissions(home, fs::Permissions::from_mode(0o755)).map_err(failed)?;
         }
-        let daemon = Running::start(&mut as_user(home, "libvirtd")?)?;
+        let programs = Programs::found()?;
+        let daemon = Running::start(&mut programs.daemon(home)?)?;
         let libvirt = Self {
             home: home.to_owned(),
+            programs,
             qmp: home.join("qmp"),
             events: home.join("events"),
             _daemon: daemon,
@@ -97,7 +105,7 @@ impl Libvirt {
     }
 
     pub(super) fn virsh<const N: usize>(&self, arguments: [&str; N]) -> Result<Command, Failure> {
-        let mut command = as_user(&self.home, "virsh")?;
+        let mut command = as_user(&self.home, self.programs.path("virsh"))?;
         command.args(["--quiet", "--connect", "qemu:///session"]).args(arguments);
         Ok(command)
     }
@@ -109,6 +117,54 @@ impl Drop for Libvirt {
         let _ = self.virsh(["destroy", "bench"]).and_then(|mut virsh| run(&mut virsh));
     }
 }
+
+/// The newest libvirt that `ci/setup` unpacks, below the target directory.
+const UNPACKED: &str = "tools/libvirt-12.9";
+
+/// Which libvirt it is.
+#[derive(Debug)]
+enum Programs {
+    /// That of this machine.
+    Installed,
+    /// One that is unpacked in this directory (`ci/setup libvirt-12.9`).
+    Unpacked(PathBuf),
+}
+
+impl Programs {
+    /// The unpacked one, where it is there. Its data is looked for where it would be installed, and only root can show it there.
+    fn found() -> Result<Self, Failure> {
+        let unpacked = target().join(UNPACKED);
+        Ok(if unpacked.is_dir() && is_root()? { Self::Unpacked(unpacked) } else { Self::Installed })
+    }
+
+    fn path(&self, program: &str) -> PathBuf {
+        match self {
+            Self::Installed => program.into(),
+            Self::Unpacked(root) => root.join("usr/bin").join(program),
+        }
+    }
+
+    fn command(&self, program: &str) -> Command {
+        Command::new(self.path(program))
+    }
+
+    /// The daemon, as the user of its machine.
+    fn daemon(&self, home: &Path) -> Result<Command, Failure> {
+        let daemon = as_user(home, self.path("libvirtd"))?;
+        let Self::Unpacked(root) = self else { return Ok(daemon) };
+        let mut apart = Command::new("unshare");
+        apart.args(["--mount", "sh", "-c", SHOW_DATA, "sh"]).arg(root.join("usr/share"));
+        apart.arg(daemon.get_program()).args(daemon.get_args());
+        apart.current_dir(home).envs(daemon.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let libraries = root.join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH));
+        apart.env("LIBVIRT_DRIVER_DIR", libraries.join("libvirt/connection-driver"));
+        Ok(apart)
+    }
+}
+
+/// What the daemon is started by that looks for its data in a fixed place: this and what is there are one for it, and for nobody else.
+const SHOW_DATA: &str =
+    r#"mount -t overlay -o lowerdir="$1:/usr/share" overlay /usr/share && shift && exec "$@""#;
 
 /// `program` as a user without privileges, for whom libvirt keeps all that it has in the user's directories: as root it
 /// would be the system's.

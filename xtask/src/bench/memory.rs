@@ -167,7 +167,7 @@ fn background(monitor: &mut Monitor, on: bool) -> Result<(), Failure> {
 
 /// The pause beside that of `virsh snapshot-create-as`, internal and with memory, of the same machine.
 pub(super) fn pause_beside_virsh(bench: &Bench) -> Result<Vec<Line>, Failure> {
-    if !Libvirt::is_installed() {
+    if !Libvirt::is_installed()? {
         return Ok(Vec::new());
     }
     let home = scratch()?;

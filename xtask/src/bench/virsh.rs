@@ -11,7 +11,7 @@ use crate::Failure;
 /// that is quite the same: of a running machine it takes internal snapshots with the memory only, and disks alone only
 /// as new files on top of them. So both are measured; what a round made is deleted after it.
 pub(super) fn virsh(bench: &Bench) -> Result<Vec<Line>, Failure> {
-    if !Libvirt::is_installed() {
+    if !Libvirt::is_installed()? {
         return Ok(Vec::new());
     }
     let (ours, theirs) = (scratch()?, scratch()?);
