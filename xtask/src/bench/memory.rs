@@ -20,6 +20,12 @@ use crate::Failure;
 /// The memory of the machine, of which a quarter is in use.
 const MEMORY_MIB: u32 = 256;
 
+/// That of a larger one, of which as large a part is in use: its guest is to stand still no longer.
+const LARGE_MIB: u32 = 2048;
+
+/// How long a guest is to stand still at most while its memory is saved in the background, in milliseconds, in the median.
+const PAUSE: f64 = 20.0;
+
 /// `xlsnap create --memory` beside `dd` of the same bytes to the same file system: the whole, made durable; and the pause of the
 /// guest, as QEMU's own events tell it on a second monitor. What a round made is deleted after it.
 pub(super) fn memory(bench: &Bench) -> Result<Vec<Line>, Failure> {
@@ -30,14 +36,27 @@ pub(super) fn memory(bench: &Bench) -> Result<Vec<Line>, Failure> {
     machine.bare.execute("cont", &json!({}))?;
     let mut lines = Vec::new();
     for (mode, promise) in
-        [("background", Promise::AtMost(100.0)), ("switchover", Promise::None), ("stop", Promise::None)]
+        [("background", Promise::AtMost(PAUSE)), ("switchover", Promise::None), ("stop", Promise::None)]
     {
         let way = Way { options: &["--memory-mode", mode], pause: promise };
         lines.extend(way.lines(bench, directory.path(), &mut machine.bare, mode)?);
     }
     let packed = Way { options: &["--compress", "zstd"], pause: Promise::None };
     lines.extend(packed.lines(bench, directory.path(), &mut machine.bare, "zstd")?);
+    drop(machine);
+    lines.extend(of_a_large_one(bench)?);
     Ok(lines)
+}
+
+/// In the background, with much more memory.
+fn of_a_large_one(bench: &Bench) -> Result<Vec<Line>, Failure> {
+    let directory = scratch()?;
+    let mut machine = Machine::with_memory(directory.path(), LARGE_MIB)?;
+    let socket = machine.qmp.display().to_string();
+    run(&mut bench.xlsnap(directory.path(), ["domain", "add", "vm", "--qmp", &socket]))?;
+    machine.bare.execute("cont", &json!({}))?;
+    let way = Way { options: &["--memory-mode", "background"], pause: Promise::AtMost(PAUSE) };
+    way.lines(bench, directory.path(), &mut machine.bare, "background, 2 GiB")
 }
 
 struct Way<'a> {
