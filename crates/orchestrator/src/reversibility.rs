@@ -8,7 +8,7 @@ use xlsnap_types::model::{MemoryMeta, MemoryWay, SnapshotName};
 
 use crate::error::from_port;
 use crate::operation::{abilities, guest, inventory, layers_of_record, naming_with};
-use crate::plan::{self, Marks, RevertFacts};
+use crate::plan::{self, LayerFacts, Marks, RevertFacts};
 use crate::session::chain;
 use crate::{Abilities, Can, DomainRef, Error, GuestState, Inventory, Kind, Ports, RevertRequest, RevertWay};
 
@@ -134,22 +134,25 @@ impl Reversibility {
         let (guest, inventory, abilities) =
             try_join3(guest(ports, domain), inventory(ports, domain), abilities(ports, domain)).await?;
         let now = Now::new(ports, guest, abilities);
-        Self::of_now(ports, domain, record, &inventory, &now).await
+        Self::of_now(ports, domain, record, (&inventory, None), &now).await
     }
 
-    /// The same, of what was looked at.
+    /// The same, of what was looked at; the layers are looked at where they are not given.
     pub(crate) async fn of_now(
         ports: &Ports<'_>,
         domain: &DomainRef,
         record: &Record,
-        inventory: &Inventory,
+        (inventory, layers): (&Inventory, Option<LayerFacts>),
         now: &Now,
     ) -> Result<Self, Error> {
         let mut promise = Self { basis: Basis::Now, ..Self::of(record, "") };
         let name = record.snapshot.name.as_deref().and_then(|name| SnapshotName::new(name).ok());
         // What the record forbids stays forbidden, whatever the domain is.
         let Some(name) = name.filter(|_| promise.revert.is_possible()) else { return Ok(promise) };
-        let layers = layers_of_record(ports, domain, inventory, record).await?;
+        let layers = match layers {
+            Some(known) => known,
+            None => layers_of_record(ports, domain, inventory, record).await?,
+        };
         let known = (now.guest, now.abilities.restart.clone());
         let facts = RevertFacts {
             naming: &naming_with(ports, &layers, known, inventory).await?,

@@ -103,12 +103,12 @@ impl Execution<'_> {
         let mut entries = Vec::with_capacity(add.len());
         for note in add {
             let layers = self.ports.layers.need(&does.failure())?;
-            let found = match &note.base {
-                Some(base) => {
+            let found = match (&note.base, note.looked) {
+                (Some(_), _) | (None, true) => {
                     let found = layers.stat(&note.file).await.map_err(|e| does.failed(e))?;
-                    found.map(|LayerStat { identity, stamp }| (identity, stamp, Some(base.clone())))
+                    found.map(|LayerStat { identity, stamp }| (identity, stamp, note.base.clone()))
                 }
-                None => {
+                (None, false) => {
                     let found = layers.look(&note.file).await.map_err(|e| does.failed(e))?;
                     found.map(|found| (found.identity, found.stamp, found.base.file().map(str::to_owned)))
                 }

@@ -97,6 +97,8 @@ pub(super) struct Creation {
     guest: GuestState,
     /// What can be done with the domain's process; `None` where saving its memory changes that.
     abilities: Option<Result<Abilities, Error>>,
+    /// The layers when it is made; `None` where they were not looked at.
+    layers: Option<LayerFacts>,
 }
 
 impl Creation {
@@ -162,7 +164,8 @@ impl Creation {
         let (notes, followed) = new_layers(domain, &layers, &mut plan)?;
         let naming = Naming { swaps: plan.names.clone(), was: guest.run(), followed };
         plan.stages = creation_stages(domain.uuid, draft, naming, notes);
-        Ok(Self { plan, id, guest, abilities })
+        let layers = (!layers.tree.nodes().is_empty()).then(|| supposed(domain, layers, &plan, inventory));
+        Ok(Self { plan, id, guest, abilities, layers })
     }
 
     /// The effects, after their journal entry.
@@ -171,7 +174,7 @@ impl Creation {
         session: &Session<'_>,
         ports: &Ports<'_>,
     ) -> Result<CreateReport, Error> {
-        let Self { plan, id, guest, abilities } = self;
+        let Self { plan, id, guest, abilities, layers } = self;
         let domain = session.domain;
         let mut journal = Journal::new(id, Operation::Create, plan.name.clone(), plan.stages);
         session.intend(&journal).await?;
@@ -234,7 +237,9 @@ impl Creation {
         let record = found.record.expect("a creation that went through its list stored its record");
         warnings.extend(found.warnings);
         let reversibility = match (now, &found.looked) {
-            (Ok(now), Some(looked)) => Reversibility::of_now(ports, domain, &record, looked, &now).await,
+            (Ok(now), Some(looked)) => {
+                Reversibility::of_now(ports, domain, &record, (looked, layers), &now).await
+            }
             (Err(error), _) => Err(error),
             (Ok(_), None) => Reversibility::look(ports, domain, &record).await,
         };
@@ -349,6 +354,20 @@ fn new_layers(
         }
     }
     Ok((notes, followed))
+}
+
+/// The layers when the plan is carried out.
+fn supposed(
+    domain: &DomainRef,
+    mut layers: LayerFacts,
+    plan: &CreatePlan,
+    mut inventory: Inventory,
+) -> LayerFacts {
+    for overlay in plan.overlays() {
+        let names = plan.names_of(&overlay.disk);
+        layers.suppose(domain.uuid, &plan.name, (overlay, names), &mut inventory);
+    }
+    layers
 }
 
 /// What can be done with the names of the disks' images.

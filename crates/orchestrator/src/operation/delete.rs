@@ -260,6 +260,7 @@ fn without_name(journal: &Journal, fault: &Fault) -> Option<Vec<Stage>> {
         // The ledger has it, and says whose it is.
         owner: Owner::Domain,
         base: None,
+        looked: false,
         frozen: false,
         named: None,
     };

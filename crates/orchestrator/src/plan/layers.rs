@@ -220,6 +220,7 @@ pub(crate) fn note(node: &LayerNode, frozen: bool) -> LayerNote {
         file: LayerFile { identity: None, ..node.file() },
         owner: node.owner,
         base: node.layer.base.file().map(str::to_owned),
+        looked: true,
         frozen,
         named: node.named.clone(),
     }

@@ -319,6 +319,7 @@ impl RelocateFacts<'_> {
                 },
                 owner: entry.owner,
                 base: self.base(layer).or(base),
+                looked: false,
                 frozen: !tops.contains(file),
                 named,
             });

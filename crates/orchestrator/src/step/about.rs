@@ -49,9 +49,12 @@ pub struct LayerNote {
     pub file: LayerFile,
     /// Whose it is, unless the ledger knows it already.
     pub owner: Owner,
-    /// The file below it; without one, what its header says.
+    /// The file below it; without one, what its header says, unless it was looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<String>,
+    /// Whether a look has found what is below it: without a `base` it stands on no file.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub looked: bool,
     /// Whether it is read-only from then on.
     pub frozen: bool,
     /// The name that it had as the disk's image, where another file has that now; without one, what the ledger says.
@@ -71,6 +74,7 @@ impl LayerNote {
             },
             owner: Owner::Made,
             base: Some(base.to_owned()),
+            looked: false,
             frozen: false,
             named: None,
         }
@@ -86,6 +90,7 @@ impl LayerNote {
             file: LayerFile { disk: disk.clone(), file: base_file, format: base_format, identity: None },
             owner: Owner::Domain,
             base: None,
+            looked: false,
             frozen: true,
             named: None,
         };

@@ -273,6 +273,7 @@ impl Planner<'_> {
             file: LayerFile { identity: None, ..moved },
             owner: Owner::Domain,
             base: None,
+            looked: false,
             frozen: true,
             named: Some(top.file.clone()),
         };

@@ -166,6 +166,7 @@ impl Tidy {
                 file: LayerFile { identity: None, ..child.clone() },
                 owner: Owner::Made,
                 base: Some(into.file.clone()),
+                looked: false,
                 named: None,
             });
             self.push(done, Does::Reheader { child, base: into.clone() });

@@ -291,6 +291,7 @@ pub(super) fn tidying(facts: &RevertFacts<'_>, tops: &[NewTop], names: &[NameSwa
                 MadeTop::Overlay(overlay) => Some(overlay.base.clone()),
                 MadeTop::Copy(_) => None,
             },
+            looked: false,
             frozen: false,
             named: None,
         });
