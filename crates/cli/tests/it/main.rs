@@ -30,5 +30,6 @@ mod power_cut;
 mod process;
 mod quiesce;
 mod relocate;
+mod relocate_memory;
 mod schema;
 mod start_needs;

@@ -1,5 +1,6 @@
 //! What follows files of chains that were moved or renamed: the headers above them, the records, the ledger, the description.
 
+mod memory;
 mod sameness;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,10 +14,12 @@ use crate::orphan::word;
 use crate::step::{Adoption, Does, ImageFile, LayerNote, Stage};
 use crate::{
     Below, DomainRef, Effect, Error, FileMove, Kind, Layer, LayerFile, RelocatePlan, RelocateRequest,
-    RelocatedFile,
+    RelocatedFile, RelocatedMemory,
 };
 
-/// Where files of a domain are now, by the names that they had.
+pub(crate) use memory::{MovedMemory, NamedMemory, memories};
+
+/// Where files of a domain's chains are now, by the names that they had.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Moved(pub(crate) BTreeMap<String, String>);
 
@@ -107,6 +110,8 @@ pub(crate) struct RelocateFacts<'a> {
     pub(crate) records: &'a BTreeMap<SnapshotName, Record>,
     pub(crate) ledger: &'a [LayerRecord],
     pub(crate) moved: &'a Moved,
+    /// The memory files that were moved.
+    pub(crate) memory: &'a [MovedMemory],
     /// The files that are there, by the names that they have now.
     pub(crate) found: &'a BTreeMap<String, (DiskName, Layer)>,
     /// The images that a process of the domain writes to, by the names that it knows; `None` of a domain that is off.
@@ -134,10 +139,18 @@ pub(crate) fn relocate(facts: &RelocateFacts<'_>, request: &RelocateRequest) -> 
         headers.iter().map(|(child, base)| Does::Reheader { child: child.clone(), base: base.clone() }),
     );
     does.extend(facts.records());
+    let (of_memory, told) = facts.memory()?;
+    does.extend(of_memory);
+    warnings.extend(told);
     does.extend(facts.ledger(&headers, request)?);
     does.extend(facts.description());
     let stages = does.into_iter().map(|does| Stage::one(facts.domain.uuid, does)).collect();
-    Ok(RelocatePlan { files, warnings, stages })
+    let memory = facts.memory.iter().map(|MovedMemory { snapshot, from, to, .. }| RelocatedMemory {
+        snapshot: snapshot.clone(),
+        from: from.clone(),
+        to: to.clone(),
+    });
+    Ok(RelocatePlan { files, memory: memory.collect(), warnings, stages })
 }
 
 impl RelocateFacts<'_> {

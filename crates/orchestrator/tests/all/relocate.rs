@@ -7,20 +7,22 @@ use xlsnap_orchestrator::{
     recover,
 };
 use xlsnap_testkit::fake::{FakeBackend, Fault, Moment};
-use xlsnap_types::model::{LayerRecord, SnapshotName};
+use xlsnap_types::model::{LayerRecord, MemoryWay, SnapshotName};
 
 use crate::common::{Op, assert_whole, refused, told};
 use crate::sweep::{Power, write};
 
-/// Disks that read 3, with the external snapshots a (1) and b (2) of both, and c inside what `vda` writes to; off.
+/// Disks that read 3, with the external snapshots a (1) and b (2) of both, and c inside what they write to, with memory in a file;
+/// off.
 async fn chains() -> FakeBackend {
-    let backend = FakeBackend::qcow2(&["vda", "vdb"]);
+    let backend = FakeBackend::qcow2(&["vda", "vdb"]).with_machine();
+    backend.start();
     for (content, given) in [(1, "a"), (2, "b")] {
         write(&backend, content);
         Op::external(given, &["vda", "vdb"]).run(&backend).await.unwrap();
     }
     write(&backend, 3);
-    Op::create("c").run(&backend).await.unwrap();
+    Op::memory("c", MemoryWay::Background).run(&backend).await.unwrap();
     backend.power(Power::Off.guest());
     backend.faults().clear();
     backend
@@ -46,6 +48,8 @@ struct Names {
     described: Vec<String>,
     headers: BTreeMap<String, Option<String>>,
     records: BTreeMap<SnapshotName, Vec<Part>>,
+    /// The memory file in both parts of each record.
+    memory: BTreeMap<SnapshotName, [Option<String>; 2]>,
     ledger: Vec<LayerRecord>,
 }
 
@@ -55,7 +59,14 @@ fn names(backend: &FakeBackend) -> Names {
         let base = backend.change(&file, |image| image.base.clone());
         (file, base)
     });
-    let records = backend.store().records(FakeBackend::UUID).into_iter().map(|(name, record)| {
+    let all = backend.store().records(FakeBackend::UUID);
+    let memory = all.iter().map(|(name, record)| {
+        let meta = record.meta.as_ref().unwrap().memory.as_ref();
+        let in_meta = meta.and_then(|memory| memory.file().map(str::to_owned));
+        (name.clone(), [record.snapshot.memory.clone().filter(|file| !file.is_empty()), in_meta])
+    });
+    let memory = memory.collect();
+    let records = all.into_iter().map(|(name, record)| {
         let meta = record.meta.unwrap();
         let parts = record.snapshot.disks.into_iter().zip(meta.disks);
         (name, parts.map(|(part, meta)| (part.file, meta.image, meta.made)).collect())
@@ -66,17 +77,19 @@ fn names(backend: &FakeBackend) -> Names {
         described: described.iter().map(|disk| backend.disk(disk.as_str()).described).collect(),
         headers: headers.collect(),
         records: records.collect(),
+        memory,
         ledger,
     }
 }
 
-/// A base of `vda`, what `vdb` writes to, and the layer between, by its directory.
+/// A base of `vda`, what `vdb` writes to, and the memory file of c, by its directory.
 fn move_files(backend: &FakeBackend) -> RelocateRequest {
     let base = "/images/vda.qcow2";
     let top = backend.disk("vdb").described;
     backend.move_file(base, "/images/base");
     backend.move_file(&top, "/new/top");
-    request(&[(base, "/images/base"), (&top, "/new/top")])
+    backend.move_memory_file("/saves/c.save", "/kept/c.save");
+    request(&[(base, "/images/base"), (&top, "/new/top"), ("/saves", "/kept")])
 }
 
 #[tokio::test]
@@ -138,6 +151,8 @@ async fn what_was_followed_is_as_any_other() {
     let report = relocate(&backend, &move_files(&backend)).await.unwrap();
     let files: Vec<&str> = report.files.iter().map(|file| file.to.as_str()).collect();
     assert_eq!(files, ["/images/base", "/new/top"]);
+    let memory: Vec<_> = report.memory.iter().map(|file| (file.from.as_str(), file.to.as_str())).collect();
+    assert_eq!(memory, [("/saves/c.save", "/kept/c.save")]);
     for (given, content) in [("a", 1), ("b", 2), ("c", 3)] {
         Op::revert(given).run(&backend).await.unwrap();
         assert_eq!((backend.read("vda"), backend.read("vdb")), (content, content), "{given}");
@@ -147,6 +162,7 @@ async fn what_was_followed_is_as_any_other() {
         Op::delete(given).run(&backend).await.unwrap();
         assert_whole(&backend, given).await;
     }
+    assert!(backend.memory_files().is_empty());
 }
 
 #[tokio::test]
@@ -208,4 +224,45 @@ async fn what_cannot_be_followed_is_refused_by_name() {
         assert_eq!(error.kind(), Kind::Busy, "{}", told(&error));
         assert!(told(&error).contains("/images/vda.qcow2 open"), "{}", told(&error));
     }
+}
+
+/// The memory file alone: of a domain that is on, too, since no process has it open.
+#[tokio::test]
+async fn a_memory_file_is_followed_or_refused_by_name() {
+    let start = chains().await;
+    let (old, new) = ("/saves/c.save", "/kept/c.save");
+    let given = request(&[(old, new)]);
+    refused(relocate(&start.fork(), &given).await, &[old, "the memory of snapshot c", "is there still"]);
+    let backend = start.fork();
+    backend.lose_memory_file(old);
+    refused(relocate(&backend, &given).await, &[old, "is not at /kept/c.save"]);
+    backend.add_memory_file(new);
+    refused(relocate(&backend, &given).await, &["/kept/c.save is not /saves/c.save"]);
+
+    for power in [Power::Off, Power::Running, Power::Paused] {
+        let backend = start.fork();
+        backend.move_memory_file(old, new);
+        backend.power(power.guest());
+        let before = names(&backend);
+        relocate(&backend, &given).await.unwrap();
+        let after = names(&backend);
+        assert_eq!(
+            after.memory[&SnapshotName::new("c").unwrap()],
+            [Some(new.to_owned()), Some(new.to_owned())]
+        );
+        assert_eq!(Names { memory: before.memory.clone(), ..after }, before);
+        assert_whole(&backend, "followed").await;
+        let error = relocate(&backend, &given).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::NotFound, "{}", told(&error));
+    }
+
+    // Another snapshot's.
+    let backend = start.fork();
+    backend.power(Power::Running.guest());
+    Op::memory("d", MemoryWay::Background).run(&backend).await.unwrap();
+    backend.lose_memory_file(old);
+    refused(
+        relocate(&backend, &request(&[(old, "/saves/d.save")])).await,
+        &["/saves/d.save", "it is that of snapshot d"],
+    );
 }
