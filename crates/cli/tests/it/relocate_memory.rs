@@ -127,3 +127,29 @@ fn a_copy_is_known_by_its_checksum() {
     is_well_at(host, "a", &new);
     host.run(["revert", "web", "a"]).ok();
 }
+
+/// Each is known by its mark, or by what it holds.
+#[test]
+fn memory_files_that_exchanged_their_names_are_followed() {
+    let (mut web, a) = saved("a.save");
+    let b = web.host.scratch.path("b.save");
+    web.host.run(["create", "web", "b", &format!("--memory={}", b.display())]).ok();
+    web.write(3);
+    let host = &web.host;
+    let aside = host.scratch.path("aside");
+    let [there, back] = [(&a, &b), (&b, &a)].map(|(old, new)| pair(old, new));
+    let words = ["check", "web", "--relocate", &there, "--relocate", &back];
+    host.refuses(3, words).tells("is there still");
+    fs::rename(&a, &aside).unwrap();
+    fs::rename(&b, &a).unwrap();
+    fs::copy(&aside, &b).unwrap();
+    fs::remove_file(&aside).unwrap();
+    host.refuses(5, ["check", "web", "--relocate", &there]).tells("is there still");
+    host.run(words).ok();
+    is_well_at(host, "a", &b);
+    is_well_at(host, "b", &a);
+    host.refuses(3, words).tells("is there still");
+    for name in ["a", "b"] {
+        host.run(["revert", "web", name]).ok();
+    }
+}

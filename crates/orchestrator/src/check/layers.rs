@@ -2,7 +2,7 @@
 //! names.
 
 use crate::layers::{Guard, LayerNode, Stray};
-use crate::orphan::deleting;
+use crate::orphan::{deleting, word};
 use crate::plan::{LayerFacts, note, relocating};
 use crate::step::Does;
 use crate::{CheckRequest, DomainRef, Finding, FindingCode, Inventory, Repair};
@@ -94,7 +94,15 @@ fn of_layer(
         advice: if is_accepted {
             "the ledger takes it for what it holds now".to_owned()
         } else {
-            format!("put the file of before back; or, if what it holds now is right: {accept}")
+            let exchanged = match node.guard {
+                Guard::Replaced => format!(
+                    "; if it exchanged its name with another one, name both: {} --relocate NEW={}",
+                    relocating(domain, file),
+                    word(file)
+                ),
+                _ => String::new(),
+            };
+            format!("put the file of before back{exchanged}; or, if what it holds now is right: {accept}")
         },
     };
     let fix = is_accepted.then(|| Does::NoteLayers { add: vec![note(node, !is_top)], remove: Vec::new() });

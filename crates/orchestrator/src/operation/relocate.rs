@@ -155,7 +155,14 @@ async fn plan(
         }
     };
     let known = plan::named(&described, &stored.records, &stored.ledger);
-    let places = places::Places { ports, domain, request, known: &known, records: &stored.records };
+    let places = places::Places {
+        ports,
+        domain,
+        request,
+        known: &known,
+        records: &stored.records,
+        ledger: &stored.ledger,
+    };
     let (moved, memory) = places.look().await?;
     let top = described.iter().find_map(|(disk, image)| Some((disk, &image.file, moved.0.get(&image.file)?)));
     if let (Some((disk, file, to)), Some(why)) = (top, overlays.adopts().why()) {

@@ -1,5 +1,6 @@
 //! What follows files of chains that were moved or renamed: the headers above them, the records, the ledger, the description.
 
+mod exchange;
 mod memory;
 mod sameness;
 
@@ -132,6 +133,7 @@ pub(crate) fn relocate(facts: &RelocateFacts<'_>, request: &RelocateRequest) -> 
         warnings.extend(facts.same_file(from, (disk, layer), request)?);
         files.push(RelocatedFile { disk: disk.clone(), from: from.clone(), to: to.clone() });
     }
+    facts.refuse_unclear()?;
     let headers = facts.headers()?;
     facts.refuse_open(&headers)?;
     let mut does: Vec<Does> = Vec::new();
@@ -145,6 +147,8 @@ pub(crate) fn relocate(facts: &RelocateFacts<'_>, request: &RelocateRequest) -> 
     does.extend(facts.ledger(&headers, request)?);
     does.extend(facts.description());
     let stages = does.into_iter().map(|does| Stage::one(facts.domain.uuid, does)).collect();
+    // Of images that exchanged their names, no disk may be described with the other one's meanwhile.
+    let stages = Stage::gathered(stages);
     let memory = facts.memory.iter().map(|MovedMemory { snapshot, from, to, .. }| RelocatedMemory {
         snapshot: snapshot.clone(),
         from: from.clone(),
@@ -165,6 +169,9 @@ impl RelocateFacts<'_> {
     /// The file that a layer stands on, by the name that it has now.
     fn base(&self, layer: &Layer) -> Option<String> {
         let seen = layer.base.file()?;
+        if self.moved.is_exchanged(seen) {
+            return self.base_of_two(layer).map(str::to_owned);
+        }
         let now = self.moved.now(seen);
         let Some(before) = self.moved.before(&layer.file) else { return Some(now.to_owned()) };
         // A relative name leads elsewhere from another directory.
@@ -193,7 +200,8 @@ impl RelocateFacts<'_> {
         let known = named(self.described, self.records, self.ledger);
         let is_it = |file: &&LayerFile| {
             let now = self.moved.now(&file.file);
-            self.moved.now(&file.file) != to && self.is_one(now, to) || file.file == to
+            let has_left = self.moved.is_exchanged(&file.file);
+            now != to && self.is_one(now, to) || file.file == to && !has_left
         };
         let Some(LayerFile { disk, file, .. }) = known.iter().find(is_it) else { return Ok(()) };
         let message = format!("{to} is a file of domain {} already: {file} (disk {disk})", self.domain.name);

@@ -19,6 +19,10 @@ async fn chains() -> FakeBackend {
     backend.start();
     for (content, given) in [(1, "a"), (2, "b")] {
         write(&backend, content);
+        // Each layer of a disk has a stamp of its own.
+        ["vda", "vdb"]
+            .into_iter()
+            .for_each(|disk| backend.change_disk(disk, |image| image.modified += content));
         Op::external(given, &["vda", "vdb"]).run(&backend).await.unwrap();
     }
     write(&backend, 3);
@@ -92,14 +96,154 @@ fn move_files(backend: &FakeBackend) -> RelocateRequest {
     request(&[(base, "/images/base"), (&top, "/new/top"), ("/saves", "/kept")])
 }
 
+/// Files that get the names of others: the user renamed each aside, and then to its new name.
+fn rename_in_a_ring(backend: &FakeBackend, ring: &[&str]) -> RelocateRequest {
+    let aside = |file: &str| format!("{file}.aside");
+    for file in ring {
+        backend.move_file(file, &aside(file));
+    }
+    let pairs: Vec<(&str, &str)> = ring.iter().copied().zip(ring.iter().copied().cycle().skip(1)).collect();
+    for (old, new) in &pairs {
+        backend.move_file(&aside(old), new);
+    }
+    request(&pairs)
+}
+
+/// The same of two memory files.
+fn exchange_memory(backend: &FakeBackend, (a, b): (&str, &str)) -> RelocateRequest {
+    backend.move_memory_file(a, "/saves/aside");
+    backend.move_memory_file(b, a);
+    backend.move_memory_file("/saves/aside", b);
+    request(&[(a, b), (b, a)])
+}
+
 #[tokio::test]
 async fn everything_follows_or_nothing_whatever_fails() {
     let start = chains().await;
     let request = move_files(&start);
+    follows_or_not(&start, &request).await;
+}
+
+#[tokio::test]
+async fn exchanged_names_follow_or_nothing_whatever_fails() {
+    let [base, other] = ["/images/vda.qcow2", "/images/vdb.qcow2"];
+    let chains = chains().await;
+    let [vda, vdb] = ["vda", "vdb"].map(|disk| chains.disk(disk).described);
+    let below = chains.change(&vda, |image| image.base.clone()).unwrap();
+    for ring in [
+        // Of one chain: what stands on one of both, and what stands on the other.
+        [base, below.as_str()].as_slice(),
+        &[base, vda.as_str()],
+        &[below.as_str(), vda.as_str()],
+        // Of two disks: what both write to, and a rotation.
+        &[vda.as_str(), vdb.as_str()],
+        &[base, other, vdb.as_str()],
+        &[base, below.as_str(), vda.as_str()],
+    ] {
+        let start = chains.fork();
+        let request = rename_in_a_ring(&start, ring);
+        follows_or_not(&start, &request).await;
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_another_file_left_is_taken() {
+    let start = chains().await;
+    let (base, vda) = ("/images/vda.qcow2", start.disk("vda").described);
+    start.move_file(base, "/images/away");
+    start.move_file(&vda, base);
+    follows_or_not(&start, &request(&[(base, "/images/away"), (&vda, base)])).await;
+}
+
+#[tokio::test]
+async fn memory_files_that_exchanged_their_names_are_followed() {
+    let start = chains().await;
+    start.power(Power::Running.guest());
+    write(&start, 4);
+    Op::memory("d", MemoryWay::Background).run(&start).await.unwrap();
+    start.power(Power::Off.guest());
+    start.faults().clear();
+    let request = exchange_memory(&start, ("/saves/c.save", "/saves/d.save"));
+    let backend = start.fork();
+    relocate(&backend, &request).await.unwrap();
+    for (given, content) in [("c", 3), ("d", 4)] {
+        Op::revert(given).run(&backend).await.unwrap();
+        assert_eq!(backend.read("vda"), content, "{given}");
+    }
+    let error = relocate(&backend, &request).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::NotFound, "{}", told(&error));
+}
+
+/// Each is proved by what is known of it, or all stay.
+#[tokio::test]
+async fn an_exchange_that_nothing_proves_is_refused_by_name() {
+    let chains = chains().await;
+    let (base, vda) = ("/images/vda.qcow2", chains.disk("vda").described);
+    let below = chains.change(&vda, |image| image.base.clone()).unwrap();
+    let given = request(&[(base, &below), (&below, base)]);
+    // They are where they were.
+    let error = relocate(&chains.fork(), &given).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::NotFound, "{}", told(&error));
+    assert!(told(&error).contains("is there still"), "{}", told(&error));
+    // One of both is not named.
+    let backend = chains.fork();
+    rename_in_a_ring(&backend, &[base, &below]);
+    refused(relocate(&backend, &request(&[(base, &below)])).await, &[base, "is there still"]);
+    // A copy with its times, and one whose times tell nothing.
+    backend.change(base, |image| image.inode += 1000);
+    relocate(&backend.fork(), &given).await.unwrap();
+    backend.change(base, |image| image.modified += 1);
+    refused(relocate(&backend, &given).await, &[base, "nothing proves that", &below]);
+    let kept = RelocateRequest { keep_base: ["vda".parse().unwrap()].into(), ..given };
+    refused(relocate(&backend, &kept).await, &[base, "nothing proves that", "a name that none of them had"]);
+    // Two of one length, written to at one time.
+    let backend = chains.fork();
+    let given = rename_in_a_ring(&backend, &[base, "/images/vdb.qcow2"]);
+    relocate(&backend.fork(), &given).await.unwrap();
+    backend.change(base, |image| image.inode += 1000);
+    refused(relocate(&backend, &given).await, &[base, "nothing proves that", "/images/vdb.qcow2"]);
+    // What a disk writes to has no stamp.
+    let backend = chains.fork();
+    let given = rename_in_a_ring(&backend, &[base, &vda]);
+    backend.change(base, |image| image.inode += 1000);
+    refused(relocate(&backend, &given).await, &[base, "nothing proves that", &vda]);
+}
+
+/// What a header names may be one file or the other: the ledger says which.
+#[tokio::test]
+async fn a_header_that_names_an_exchanged_file_is_read_by_the_ledger() {
+    let chains = chains().await;
+    let [vda, vdb] = ["vda", "vdb"].map(|disk| chains.disk(disk).described);
+    let below = |top: &str| chains.change(top, |image| image.base.clone()).unwrap();
+    let base = "/images/vda.qcow2";
+    // The user has put it right.
+    let backend = chains.fork();
+    let given = rename_in_a_ring(&backend, &[base, &below(&vda)]);
+    backend.change(&vda, |image| image.base = Some(base.to_owned()));
+    follows_or_not(&backend, &given).await;
+    // The user has made it stand on a file of another disk.
+    let backend = chains.fork();
+    let given = rename_in_a_ring(&backend, &["/images/vdb.qcow2", &below(&vdb)]);
+    backend.change(&vda, |image| image.base = Some("/images/vdb.qcow2".to_owned()));
+    refused(relocate(&backend, &given).await, &["which of the files", &vda, "/images/vdb.qcow2"]);
+}
+
+/// Without a ledger there is nothing that tells one image from another.
+#[tokio::test]
+async fn images_without_a_ledger_exchange_no_names() {
+    let backend = FakeBackend::qcow2(&["vda", "vdb"]);
+    Op::create("a").run(&backend).await.unwrap();
+    backend.power(Power::Off.guest());
+    let request = rename_in_a_ring(&backend, &["/images/vda.qcow2", "/images/vdb.qcow2"]);
+    refused(relocate(&backend, &request).await, &["nothing proves that", "the ledger does not have it"]);
+}
+
+/// Cuts a relocation short at each call, and recovers.
+async fn follows_or_not(start: &FakeBackend, request: &RelocateRequest) {
     let clean = start.fork();
-    relocate(&clean, &request).await.unwrap();
+    relocate(&clean, request).await.unwrap_or_else(|e| panic!("{request:?}: {}", told(&e)));
     assert_whole(&clean, "sound").await;
-    let (before, after) = (names(&start), names(&clean));
+    let (before, after) = (names(start), names(&clean));
     assert_ne!(before, after);
     let calls = clean.faults().calls();
     let mut completed = 0;
@@ -114,7 +258,7 @@ async fn everything_follows_or_nothing_whatever_fails() {
             let about = format!("call {at} ({}) meets {fault:?}", call.method);
             let backend = start.fork();
             backend.faults().plan(at, fault);
-            let result = relocate(&backend, &request).await;
+            let result = relocate(&backend, request).await;
             if let Err(error) = &result
                 && !backend.faults().crashed()
                 && error.kind() != Kind::RecoveryPending
@@ -130,7 +274,7 @@ async fn everything_follows_or_nothing_whatever_fails() {
             let now = names(&backend);
             assert!(now == before || now == after, "{about}: {now:#?}");
             // The repeat finishes it.
-            match relocate(&left, &request).await {
+            match relocate(&left, request).await {
                 Ok(_) => {}
                 Err(error) => assert_eq!(error.kind(), Kind::NotFound, "{about}: {}", told(&error)),
             }

@@ -1,15 +1,18 @@
 //! Which files a request means, and whether they are where it says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::{Either, select};
 use xlsnap_conf_store::Record;
-use xlsnap_types::model::{DiskName, SnapshotName};
+use xlsnap_types::model::{DiskName, LayerRecord, SnapshotName};
 
 use crate::error::from_port;
 use crate::execute::interrupted;
 use crate::plan::{self, Moved, MovedMemory, NamedMemory};
-use crate::{DomainRef, Effect, Error, Kind, LayerFile, MemoryFiles, PortErrorKind, Ports, RelocateRequest};
+use crate::{
+    DomainRef, Effect, Error, FileIdentity, Kind, LayerFile, LayerStat, MemorySign, PortError, PortErrorKind,
+    Ports, RelocateRequest,
+};
 
 /// A request, and what it may mean.
 pub(super) struct Places<'a> {
@@ -19,6 +22,7 @@ pub(super) struct Places<'a> {
     /// The files of chains that something names.
     pub(super) known: &'a [LayerFile],
     pub(super) records: &'a BTreeMap<SnapshotName, Record>,
+    pub(super) ledger: &'a [LayerRecord],
 }
 
 /// A file that a request gives another name.
@@ -33,7 +37,7 @@ struct Meant<'a> {
 /// Whose a file is.
 enum Of<'a> {
     Disk(&'a DiskName),
-    Memory(&'a SnapshotName),
+    Memory(&'a NamedMemory<'a>),
 }
 
 /// What was found of one.
@@ -42,30 +46,53 @@ enum Place {
     There,
     /// It is under its old name still: a sentence. It was not named itself.
     Still(String),
+    /// It is under its old name still, which the request gives another file: a sentence.
+    Kept(String),
 }
 
 impl Places<'_> {
     /// The files that the request means, of those that something names.
     pub(super) async fn look(&self) -> Result<(Moved, Vec<MovedMemory>), Error> {
         let (mut moved, mut memory) = (Moved::default(), Vec::new());
-        let mut still_there = None;
+        let (mut still_there, mut kept) = (None, None);
+        let memories = plan::memories(self.records);
+        let taken = self.taken(&memories);
         for LayerFile { disk, file, .. } in self.known {
             let Some(meant) = self.meant(file, Of::Disk(disk)) else { continue };
-            match self.place(&meant).await? {
+            match self.place(&meant, &taken).await? {
                 Place::Still(message) => still_there = still_there.or(Some(message)),
+                Place::Kept(message) => kept = kept.or(Some(message)),
                 Place::There => self.add(&mut moved, meant)?,
             }
         }
-        for named in plan::memories(self.records) {
-            let Some(meant) = self.meant(named.file, Of::Memory(named.snapshot)) else { continue };
-            let files = self.ports.memory_files.need(&self.about())?;
-            match self.place(&meant).await? {
+        for named in &memories {
+            let Some(meant) = self.meant(named.file, Of::Memory(named)) else { continue };
+            match self.place(&meant, &taken).await? {
                 Place::Still(message) => still_there = still_there.or(Some(message)),
-                Place::There => memory.push(self.recognized(files, &named, &meant).await?),
+                Place::Kept(message) => kept = kept.or(Some(message)),
+                Place::There => memory.push(self.recognized(named, &meant).await?),
             }
+        }
+        if let Some(message) = kept {
+            // As after one that was done: there is nothing to follow.
+            let is_all = moved.0.is_empty() && memory.is_empty();
+            let kind = if is_all { Kind::NotFound } else { Kind::Refused };
+            return Err(Error::new(kind, Effect::None, message)
+                .with_advice("name the files that were moved; this one has the name that the domain knows"));
         }
         self.refuse_unmet(&moved, &memory, still_there)?;
         Ok((moved, memory))
+    }
+
+    /// The names that the request gives to files, plain.
+    fn taken(&self, memories: &[NamedMemory<'_>]) -> BTreeSet<String> {
+        let files = self.known.iter().map(|known| known.file.as_str());
+        let files = files.chain(memories.iter().map(|named| named.file));
+        let given = files.filter_map(|file| {
+            let (to, _) = plan::new_name(&self.request.moves, file)?;
+            Some(plan::plain(&to)).filter(|to| *to != plan::plain(file))
+        });
+        given.chain(self.request.moves.iter().map(|moved| plan::plain(&moved.new))).collect()
     }
 
     fn about(&self) -> String {
@@ -81,7 +108,7 @@ impl Places<'_> {
     fn whose(&self, meant: &Meant<'_>) -> String {
         match meant.of {
             Of::Disk(disk) => format!("disk {disk} of domain {}", self.domain.name),
-            Of::Memory(snapshot) => {
+            Of::Memory(NamedMemory { snapshot, .. }) => {
                 format!("the memory of snapshot {snapshot} of domain {}", self.domain.name)
             }
         }
@@ -101,19 +128,49 @@ impl Places<'_> {
         }
     }
 
-    /// Whether a file has left its old name and has its new one.
-    async fn place(&self, meant: &Meant<'_>) -> Result<Place, Error> {
+    /// Whether a file has left its old name and has its new one. Its old name may be another one's, where the request says so.
+    async fn place(&self, meant: &Meant<'_>, taken: &BTreeSet<String>) -> Result<Place, Error> {
         let Meant { file, to, is_itself, of } = meant;
         let whose = self.whose(meant);
         if self.is_there(of, file).await? {
             let message = format!("{file} ({whose}) is there still");
-            return if *is_itself || to == file { Err(still(message)) } else { Ok(Place::Still(message)) };
+            let is_kept = plan::plain(to) == plan::plain(file);
+            if is_kept || !taken.contains(&plan::plain(file)) {
+                return if *is_itself || is_kept { Err(still(message)) } else { Ok(Place::Still(message)) };
+            }
+            if self.is_the_one(meant).await? {
+                return Ok(Place::Kept(message));
+            }
         }
         if !self.is_there(of, to).await? {
             let message = format!("{file} ({whose}) is not at {to}");
             return Err(refused(message, "name the place where it is"));
         }
         Ok(Place::There)
+    }
+
+    /// Whether what has the old name of a file is that file, as far as can be told.
+    async fn is_the_one(&self, meant: &Meant<'_>) -> Result<bool, Error> {
+        match meant.of {
+            Of::Disk(disk) => {
+                let Some(entry) = self.ledger.iter().find(|entry| entry.file == meant.file) else {
+                    return Ok(false);
+                };
+                let (disk, file, format) = (disk.clone(), meant.file.to_owned(), entry.format.clone());
+                let file = LayerFile { disk, file, format, identity: None };
+                let found = self.ports.layers.need(&self.about())?.stat(&file).await;
+                let found = found.map_err(|e| from_port(e, format!("{} cannot be looked at", meant.file)))?;
+                let noted = FileIdentity { device: entry.device, inode: entry.inode };
+                Ok(found.is_some_and(|LayerStat { identity, stamp }| {
+                    noted.is_still(identity) && (entry.stamp.is_none() || entry.stamp == stamp)
+                }))
+            }
+            Of::Memory(named) => match self.sign(named, named.file).await {
+                Ok(sign) => Ok(sign != MemorySign::Size),
+                Err(e) if is_another(&e) => Ok(false),
+                Err(e) => Err(from_port(e, format!("{} cannot be read", meant.file))),
+            },
+        }
     }
 
     fn add(&self, moved: &mut Moved, Meant { file, to, .. }: Meant<'_>) -> Result<(), Error> {
@@ -128,16 +185,17 @@ impl Places<'_> {
         Ok(())
     }
 
+    /// What tells that a file is the memory file of a record.
+    async fn sign(&self, named: &NamedMemory<'_>, file: &str) -> Result<MemorySign, PortError> {
+        let refused = |e: Error| PortError::new(PortErrorKind::Refused, Effect::None, e.to_string());
+        let files = self.ports.memory_files.need(&self.about()).map_err(refused)?;
+        files.recognize(&named.memory.renamed(file), named.token.as_deref(), self.ports.progress).await
+    }
+
     /// Refuses a file that is not the memory file which the record has under its old name.
-    async fn recognized(
-        &self,
-        files: &dyn MemoryFiles,
-        named: &NamedMemory<'_>,
-        meant: &Meant<'_>,
-    ) -> Result<MovedMemory, Error> {
+    async fn recognized(&self, named: &NamedMemory<'_>, meant: &Meant<'_>) -> Result<MovedMemory, Error> {
         let (Meant { file, to, .. }, whose) = (meant, self.whose(meant));
-        let memory = named.memory.renamed(to);
-        let looking = files.recognize(&memory, named.token.as_deref(), self.ports.progress);
+        let looking = Box::pin(self.sign(named, to));
         let looked = match self.ports.interrupt.get() {
             None => looking.await,
             Some(interrupt) => match select(looking, interrupt.requested()).await {
@@ -146,8 +204,7 @@ impl Places<'_> {
             },
         };
         let sign = looked.map_err(|e| {
-            let is_other = matches!(e.kind, PortErrorKind::Corrupt | PortErrorKind::Refused);
-            if is_other {
+            if is_another(&e) {
                 from_port(e, format!("{to} is not {file} ({whose})"))
                     .ended_as(Kind::Refused, Effect::None)
                     .with_advice("name the file that was moved")
@@ -186,6 +243,11 @@ impl Places<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether a memory file was read, and is not the one.
+fn is_another(error: &PortError) -> bool {
+    matches!(error.kind, PortErrorKind::Corrupt | PortErrorKind::Refused)
 }
 
 fn still(message: String) -> Error {

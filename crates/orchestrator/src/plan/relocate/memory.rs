@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use xlsnap_conf_store::Record;
 use xlsnap_types::model::{MemoryMeta, SnapshotName};
 
+use super::exchange::NAMES_OF_THEIR_OWN;
 use super::{RelocateFacts, plain};
 use crate::plan::create::token_start;
 use crate::plan::refused;
@@ -48,6 +49,14 @@ impl RelocateFacts<'_> {
         let (mut changes, mut warnings) = (Vec::new(), Vec::new());
         for MovedMemory { snapshot, from, to, sign } in self.memory {
             self.refuse_taken(snapshot, to)?;
+            let was_another = self.memory.iter().any(|moved| plain(&moved.from) == plain(to));
+            if *sign == MemorySign::Size && was_another {
+                let message = format!(
+                    "{to} was the name of another file, and nothing proves that {from} (the memory of snapshot {snapshot} of domain {}) has it now: no checksum of it was recorded",
+                    self.domain.name
+                );
+                return Err(refused(message).with_advice(NAMES_OF_THEIR_OWN));
+            }
             if *sign == MemorySign::Size {
                 warnings.push(format!(
                     "that {to} is the memory file of snapshot {snapshot} is told by its size and its beginning alone: no checksum of it was recorded"
