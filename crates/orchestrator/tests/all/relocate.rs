@@ -86,6 +86,30 @@ fn names(backend: &FakeBackend) -> Names {
     }
 }
 
+/// What stands on what, is described and is recorded, whatever the files are called: by their inodes.
+fn structure(backend: &FakeBackend) -> impl PartialEq + std::fmt::Debug {
+    let inode = |file: &str| backend.change(file, |image| image.inode);
+    let Names { described, headers, records, ledger, .. } = names(backend);
+    let mut headers: Vec<_> =
+        headers.iter().map(|(file, base)| (inode(file), base.as_deref().map(inode))).collect();
+    headers.sort_unstable();
+    let mut ledger: Vec<_> =
+        ledger.iter().map(|entry| (inode(&entry.file), entry.base.as_deref().map(inode))).collect();
+    ledger.sort_unstable();
+    let part = |(overlay, image, made): Part| {
+        (
+            overlay.as_deref().filter(|file| !file.is_empty()).map(inode),
+            inode(&image),
+            made.as_deref().map(inode),
+        )
+    };
+    let records: Vec<_> = records
+        .into_iter()
+        .map(|(name, parts)| (name, parts.into_iter().map(part).collect::<Vec<_>>()))
+        .collect();
+    (described.iter().map(|file| inode(file)).collect::<Vec<_>>(), headers, records, ledger)
+}
+
 /// A base of `vda`, what `vdb` writes to, and the memory file of c, by its directory.
 fn move_files(backend: &FakeBackend) -> RelocateRequest {
     let base = "/images/vda.qcow2";
@@ -119,9 +143,11 @@ fn exchange_memory(backend: &FakeBackend, (a, b): (&str, &str)) -> RelocateReque
 
 #[tokio::test]
 async fn everything_follows_or_nothing_whatever_fails() {
-    let start = chains().await;
+    let chains = chains().await;
+    let start = chains.fork();
     let request = move_files(&start);
-    follows_or_not(&start, &request).await;
+    let followed = follows_or_not(&start, &request).await;
+    assert_eq!(structure(&followed), structure(&chains));
 }
 
 #[tokio::test]
@@ -142,17 +168,20 @@ async fn exchanged_names_follow_or_nothing_whatever_fails() {
     ] {
         let start = chains.fork();
         let request = rename_in_a_ring(&start, ring);
-        follows_or_not(&start, &request).await;
+        let followed = follows_or_not(&start, &request).await;
+        assert_eq!(structure(&followed), structure(&chains), "{ring:?}");
     }
 }
 
 #[tokio::test]
 async fn a_name_that_another_file_left_is_taken() {
-    let start = chains().await;
+    let chains = chains().await;
+    let start = chains.fork();
     let (base, vda) = ("/images/vda.qcow2", start.disk("vda").described);
     start.move_file(base, "/images/away");
     start.move_file(&vda, base);
-    follows_or_not(&start, &request(&[(base, "/images/away"), (&vda, base)])).await;
+    let followed = follows_or_not(&start, &request(&[(base, "/images/away"), (&vda, base)])).await;
+    assert_eq!(structure(&followed), structure(&chains));
 }
 
 #[tokio::test]
@@ -220,7 +249,8 @@ async fn a_header_that_names_an_exchanged_file_is_read_by_the_ledger() {
     let backend = chains.fork();
     let given = rename_in_a_ring(&backend, &[base, &below(&vda)]);
     backend.change(&vda, |image| image.base = Some(base.to_owned()));
-    follows_or_not(&backend, &given).await;
+    let followed = follows_or_not(&backend, &given).await;
+    assert_eq!(structure(&followed), structure(&chains));
     // The user has made it stand on a file of another disk.
     let backend = chains.fork();
     let given = rename_in_a_ring(&backend, &["/images/vdb.qcow2", &below(&vdb)]);
@@ -239,7 +269,7 @@ async fn images_without_a_ledger_exchange_no_names() {
 }
 
 /// Cuts a relocation short at each call, and recovers.
-async fn follows_or_not(start: &FakeBackend, request: &RelocateRequest) {
+async fn follows_or_not(start: &FakeBackend, request: &RelocateRequest) -> FakeBackend {
     let clean = start.fork();
     relocate(&clean, request).await.unwrap_or_else(|e| panic!("{request:?}: {}", told(&e)));
     assert_whole(&clean, "sound").await;
@@ -286,6 +316,7 @@ async fn follows_or_not(start: &FakeBackend, request: &RelocateRequest) {
         }
     }
     assert!(completed > 5, "{completed}");
+    clean
 }
 
 /// The domain goes on: each snapshot is gone back to, and all go.
