@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use crate::checksum::{Checksum, Sum, Summed, Summing};
 use crate::header::{self, Header};
+use crate::mark::{self, Mark};
 use crate::pack::{Packing, unpacker};
 use crate::worker::{self, Shared, Worker};
 use crate::{Error, Kind, MemoryFile};
@@ -105,6 +106,24 @@ impl Opened {
     pub async fn header(&self) -> Result<Header, Error> {
         let (path, handle, packing) = (self.path().to_owned(), self.handle()?, self.recorded.packing);
         worker::run(self.path(), move |_| header(&handle, packing, &path)).await
+    }
+
+    /// Whether the file has the mark of an operation whose token begins with `start`. A copy has no mark, and where the file system
+    /// cannot mark files, none has.
+    ///
+    /// # Errors
+    /// The mark cannot be read.
+    ///
+    /// # Cancel safety
+    /// It only looks.
+    pub async fn is_marked(&self, start: &str) -> Result<bool, Error> {
+        let (path, handle, start) = (self.path().to_owned(), self.handle()?, start.to_owned());
+        worker::run(self.path(), move |_| match mark::read(&handle) {
+            Ok(Mark::Of(token)) => Ok(token.starts_with(start.as_bytes())),
+            Ok(Mark::Missing | Mark::Unsupported) => Ok(false),
+            Err(e) => Err(Error::io(&path, "cannot be looked at", e)),
+        })
+        .await
     }
 
     /// Reads the whole file, and compares size and checksum with what was recorded. `progress` is told how many bytes were read.

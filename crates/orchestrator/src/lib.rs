@@ -35,16 +35,16 @@ pub use operation::{
 };
 pub use plan::{
     AdoptPlan, CreatePlan, DeletePlan, DiskPlan, FlattenPlan, FlattenedDisk, MadeTop, NewTop, OrphanDeletion,
-    PlannedStage, RecoverPlan, RelocatePlan, RelocatedFile, RevertPlan, RevertWay, SnapshotDeletion,
-    planned_stages,
+    PlannedStage, RecoverPlan, RelocatePlan, RelocatedFile, RelocatedMemory, RevertPlan, RevertWay,
+    SnapshotDeletion, planned_stages,
 };
 pub use ports::{
     Abilities, Agent, Below, Bitmap, Claims, Clock, Command, Commands, CopyOut, Disk, Disks, FileIdentity,
     FoundMemory, Guest, GuestState, Health, ImageHealth, ImageSnapshot, InsideMemory, Interrupt, Inventory,
     Layer, LayerFile, LayerSnapshot, LayerStat, Layers, Memory, MemoryFiles, MemoryHeader, MemoryInside,
-    MemorySave, MemorySurvey, Merge, NameSwap, Names, Overlay, Overlays, Pause, Ports, Power, Progress,
-    Release, Run, SaveTo, SavedMemory, SnapshotAction, SnapshotId, StoppedGuest, Stream, Undescribed,
-    UndescribedKind, UnfinishedMemory,
+    MemorySave, MemorySign, MemorySurvey, Merge, NameSwap, Names, Overlay, Overlays, Pause, Ports, Power,
+    Progress, Release, Run, SaveTo, SavedMemory, SnapshotAction, SnapshotId, StoppedGuest, Stream,
+    Undescribed, UndescribedKind, UnfinishedMemory,
 };
 pub use report::{
     AdoptReport, CheckReport, CreateReport, DeleteReport, Finding, FindingCode, FlattenReport, Operation,

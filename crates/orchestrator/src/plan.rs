@@ -25,7 +25,9 @@ pub(crate) use memory::{MemoryFacts, left_out, memory, run_to_save};
 pub(crate) use names::first_unused;
 pub(crate) use orphan::{OrphanFacts, adopt, delete_orphan, stray};
 pub(crate) use quiesce::quiesce;
-pub(crate) use relocate::{Moved, RelocateFacts, named, new_name, plain, relocate, relocating};
+pub(crate) use relocate::{
+    Moved, MovedMemory, NamedMemory, RelocateFacts, memories, named, new_name, plain, relocate, relocating,
+};
 pub(crate) use revert::{Marks, RevertFacts, Reverting, header, revert};
 pub(crate) use stages::{
     Naming, adopting_stages, creation_stages, deletion_stages, disk_stages, layer_deletion_stages,
@@ -194,8 +196,10 @@ pub struct OrphanDeletion {
 /// How what names files that were moved will follow them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RelocatePlan {
-    /// The files.
+    /// The files of disks' chains.
     pub files: Vec<RelocatedFile>,
+    /// The memory files.
+    pub memory: Vec<RelocatedMemory>,
     /// Sentences for people: what is not followed, and what little tells that a file is the one that was moved.
     pub warnings: Vec<String>,
     /// What is done, in this order.
@@ -207,6 +211,17 @@ pub struct RelocatePlan {
 pub struct RelocatedFile {
     /// The disk whose chain it is of.
     pub disk: DiskName,
+    /// The name that it had.
+    pub from: String,
+    /// The name that it has now.
+    pub to: String,
+}
+
+/// A memory file that was moved or renamed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RelocatedMemory {
+    /// The snapshot whose memory it has.
+    pub snapshot: SnapshotName,
     /// The name that it had.
     pub from: String,
     /// The name that it has now.

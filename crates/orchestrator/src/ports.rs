@@ -24,8 +24,8 @@ pub use guest::{Guest, GuestState, Pause, Run};
 pub use health::{Health, ImageHealth};
 pub use layers::{Below, CopyOut, Layer, LayerFile, LayerSnapshot, LayerStat, Layers, Merge, Stream};
 pub use memory::{
-    FoundMemory, InsideMemory, Memory, MemoryFiles, MemoryHeader, MemoryInside, MemorySave, MemorySurvey,
-    SaveTo, SavedMemory, StoppedGuest, UnfinishedMemory,
+    FoundMemory, InsideMemory, Memory, MemoryFiles, MemoryHeader, MemoryInside, MemorySave, MemorySign,
+    MemorySurvey, SaveTo, SavedMemory, StoppedGuest, UnfinishedMemory,
 };
 pub use names::{NameSwap, Names};
 pub use overlays::{Overlay, Overlays};

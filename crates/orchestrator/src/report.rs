@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use xlsnap_conf_store::Record;
 use xlsnap_types::model::{DiskName, PassedOver, SnapshotName};
 
-use crate::{ImageTarget, RelocatedFile, Reversibility, RevertWay};
+use crate::{ImageTarget, RelocatedFile, RelocatedMemory, Reversibility, RevertWay};
 
 /// A snapshot was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,8 +87,10 @@ pub struct OrphanReport {
 /// What names files that were moved follows them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RelocateReport {
-    /// The files; none when recovery had finished it before.
+    /// The files of disks' chains; none when recovery had finished it before.
     pub files: Vec<RelocatedFile>,
+    /// The memory files; none when recovery had finished it before.
+    pub memory: Vec<RelocatedMemory>,
     /// Sentences for people: what is not followed, and what little tells that a file is the one that was moved.
     pub warnings: Vec<String>,
     /// What was finished or undone before.

@@ -8,7 +8,7 @@ use xlsnap_types::model::{MemoryMeta, MemoryWay, SnapshotName};
 
 use crate::error::from_port;
 use crate::operation::{abilities, guest, inventory, layers_of_record, naming_with};
-use crate::plan::{self, LayerFacts, Marks, RevertFacts};
+use crate::plan::{self, LayerFacts, Marks, RevertFacts, relocating};
 use crate::session::chain;
 use crate::{Abilities, Can, DomainRef, Error, GuestState, Inventory, Kind, Ports, RevertRequest, RevertWay};
 
@@ -202,12 +202,17 @@ async fn lost(ports: &Ports<'_>, domain: &DomainRef, memory: &MemoryMeta) -> Res
     let file = memory.file().unwrap_or_default();
     let subject = format!("the memory file {file} of domain {} cannot be looked at", domain.name);
     let size = ports.memory_files.need(&subject)?.size(file).await.map_err(|e| from_port(e, subject))?;
-    let why = match size {
+    let alone = "revert --without-memory brings the disks back alone";
+    let (why, instead) = match size {
         Some(size) if size == memory.bytes => return Ok(None),
-        Some(size) => format!("its memory file {file} has {size} bytes, and had {}", memory.bytes),
-        None => format!("its memory file {file} is gone"),
+        Some(size) => {
+            (format!("its memory file {file} has {size} bytes, and had {}", memory.bytes), alone.to_owned())
+        }
+        None => (
+            format!("its memory file {file} is gone"),
+            format!("if it was moved or renamed: {}; else {alone}", relocating(domain, file)),
+        ),
     };
-    let instead = "revert --without-memory brings the disks back alone".to_owned();
     Ok(Some(Undo::Impossible { why, instead }))
 }
 

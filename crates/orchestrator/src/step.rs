@@ -70,6 +70,15 @@ pub enum Does {
         /// The file from then on.
         to: String,
     },
+    /// Changes the memory file that a record names.
+    SetMemory {
+        /// The snapshot.
+        snapshot: SnapshotName,
+        /// The file before.
+        from: String,
+        /// The file from then on.
+        to: String,
+    },
     /// Moves what a layer holds down into the one below it.
     Merge(Merge),
     /// Copies into a layer what is read through it from below.

@@ -21,5 +21,5 @@ pub use images::Images;
 pub use inventory::swapped::is_given;
 pub use live::{GuestElsewhere, Live};
 pub use machine::{Machine, MachineParts};
-pub use memory::{Saves, found_memory, recorded_memory};
+pub use memory::{Saves, found_memory, memory_sign, recorded_memory};
 pub use spec::{Description, DiskSpec};

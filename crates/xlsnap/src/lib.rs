@@ -45,8 +45,8 @@ pub use xlsnap_orchestrator::{
     Effect, Error, FileMove, Finding, FindingCode, FlattenPlan, FlattenReport, FlattenRequest, FlattenedDisk,
     ImageTarget, Interrupt, KeepName, Kind, Listing, MemoryInside, MemoryPlace, MemoryRequest, MemorySave,
     Node, Operation, OrphanDeletion, OrphanReport, OrphanRequest, Outcome, PlannedStage, Progress,
-    RecoverPlan, Recovered, RelocatePlan, RelocateReport, RelocateRequest, RelocatedFile, Repair,
-    Reversibility, RevertPlan, RevertReport, RevertRequest, RevertWay, Row, Run, SaveTo, Selection,
+    RecoverPlan, Recovered, RelocatePlan, RelocateReport, RelocateRequest, RelocatedFile, RelocatedMemory,
+    Repair, Reversibility, RevertPlan, RevertReport, RevertRequest, RevertWay, Row, Run, SaveTo, Selection,
     SnapshotAction, SnapshotDeletion, StepText, Undo, async_trait, tree,
 };
 pub use xlsnap_qemu::DiskSpec;

@@ -21,6 +21,7 @@ impl OwnFiles<'_> {
             Does::StoreRecord(_)
             | Does::SetPart { .. }
             | Does::SetImage { .. }
+            | Does::SetMemory { .. }
             | Does::NoteLayers { .. }
             | Does::SetParent { .. }
             | Does::SetSnapshotId { .. }

@@ -4,7 +4,8 @@
 use serde::Serialize;
 use xlsnap::{
     AdoptReport, CheckReport, Command, CreateReport, DeleteReport, FlattenReport, Operation, OrphanReport,
-    Outcome, Planned, PlannedStage, RecoverPlan, Recovered, RelocateReport, RelocatedFile, RevertReport,
+    Outcome, Planned, PlannedStage, RecoverPlan, Recovered, RelocateReport, RelocatedFile, RelocatedMemory,
+    RevertReport,
 };
 use xlsnap_types::model::{DiskName, PassedOver, SnapshotName};
 
@@ -187,6 +188,7 @@ pub(crate) struct RelocateAnswer<'a> {
     schema: &'static str,
     domain: &'a str,
     files: &'a [RelocatedFile],
+    memory: &'a [RelocatedMemory],
     warnings: &'a [String],
     recovered: Option<&'a Recovered>,
 }
@@ -197,6 +199,7 @@ impl<'a> RelocateAnswer<'a> {
             schema: "xlsnap.relocate/1",
             domain,
             files: &report.files,
+            memory: &report.memory,
             warnings: &report.warnings,
             recovered: report.recovered.as_ref(),
         }

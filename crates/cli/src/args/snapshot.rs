@@ -335,8 +335,9 @@ pub(crate) struct Check {
     #[arg(long, value_name = "DISK", value_delimiter = ',', requires = "domain", conflicts_with_all = ["keep_base", "relocate", "adopt", "delete_orphan"])]
     pub(crate) keep_overlay: Vec<DiskName>,
 
-    /// Follow a file of the domain's that was moved or renamed, or a directory with such files: headers, records and the domain's file name
-    /// it NEW from then on; may be repeated. A name with `=` in it is given absolute.
+    /// Follow a file of the domain's, of a disk or with memory, that was moved or renamed, or a directory with such files: headers, records
+    /// and the domain's file name it NEW from then on; may be repeated, and files that exchanged their names are named together. A name
+    /// with `=` in it is given absolute.
     #[arg(long, value_name = "OLD=NEW", requires = "domain", conflicts_with_all = ["repair", "deep", "adopt", "delete_orphan"])]
     pub(crate) relocate: Vec<Relocated>,
 

@@ -42,6 +42,15 @@ pub(crate) fn run(context: &Context, args: &Check) -> Result<Exit, Failure> {
                 style.strong(&to)
             )?;
         }
+        for file in &report.memory {
+            let (snapshot, from, to) = (file.snapshot.as_str(), visible(&file.from), visible(&file.to));
+            writeln!(
+                out,
+                "memory of snapshot {snapshot} of domain {}: {from} is {} now",
+                visible(domain),
+                style.strong(&to)
+            )?;
+        }
         Ok(())
     })?;
     Ok(Exit::Done)

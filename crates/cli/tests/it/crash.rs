@@ -118,6 +118,48 @@ fn a_relocation_that_is_killed_is_finished_or_done_again() {
     assert!(finished > 0, "no recovery finished it");
 }
 
+/// Two disks whose images exchanged their names: no moment leaves a header, a record or the description with one of both.
+#[test]
+fn an_exchange_of_names_that_is_killed_is_finished_or_done_again() {
+    let (host, _) = Host::with_two_disks();
+    host.run(["create", "web", "s", "--external", "vda,vdb", "--no-keep-name"]).ok();
+    let disks = || {
+        let shown = host.json(&["domain", "show", "web"]);
+        [0, 1].map(|at| shown["domain"]["disks"][at]["image"].as_str().unwrap().to_owned())
+    };
+    let names = disks();
+    let exchange = || {
+        let aside = host.scratch.path("aside");
+        fs::rename(&names[0], &aside).unwrap();
+        fs::rename(&names[1], &names[0]).unwrap();
+        fs::rename(&aside, &names[1]).unwrap();
+    };
+    let [there, back] =
+        [[0, 1], [1, 0]].map(|[old, new]: [usize; 2]| format!("{}={}", names[old], names[new]));
+    let words = ["check", "web", "--relocate", &there, "--relocate", &back];
+    exchange();
+    let whole = Whole::of(&host, &words);
+    let moments = Moments::new(MOMENTS);
+    let mut finished = 0;
+    for moment in 1..=moments.count {
+        let before = disks();
+        exchange();
+        kill_and_recover(&host, &words, &moments.call(&whole, moment));
+        match host.run(["check", "web"]).code {
+            0 => finished += 1,
+            7 => drop(host.run(words).ok()),
+            code => panic!("{code}"),
+        }
+        host.run(["check", "web"]).ok();
+        let now = disks();
+        assert_eq!([&now[0], &now[1]], [&before[1], &before[0]], "moment {moment}");
+        for (image, byte) in now.iter().zip([1, 2]) {
+            assert!(holds_offline(Path::new(image), "qcow2", Data::of(byte)), "moment {moment}: {image}");
+        }
+    }
+    assert!(finished > 0, "no recovery finished it");
+}
+
 #[test]
 fn a_qemu_img_that_outlives_its_caller_keeps_the_domain_locked() {
     let (host, images) = Host::with_two_disks();

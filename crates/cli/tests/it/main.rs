@@ -31,5 +31,7 @@ mod power_cut;
 mod process;
 mod quiesce;
 mod relocate;
+mod relocate_exchange;
+mod relocate_memory;
 mod schema;
 mod start_needs;

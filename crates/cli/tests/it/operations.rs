@@ -18,7 +18,7 @@ pub(crate) enum Domain {
 }
 
 /// Makes a test of each line, which calls a function with it. A line has its name, the domain, what comes before, and the operation. `write`
-/// gives both disks the next byte, `move` renames a file; all else are words of xlsnap.
+/// gives both disks the next byte, `move` renames a file, `exchange` two; all else are words of xlsnap.
 macro_rules! operations {
     (@tests $check:ident, $($name:ident: $domain:ident, [$($before:literal),*], $words:literal;)*) => {
         $(#[test]
@@ -51,6 +51,9 @@ macro_rules! operations {
                 flatten: Off, ["create web a --external vda,vdb --keep-name", "write"], "flatten web";
                 relocate: Off, ["create web a --external vda --no-keep-name", "write", "move vda.qcow2 moved.qcow2"],
                     "check web --relocate vda.qcow2=moved.qcow2";
+                relocate_exchanged: Off, ["create web a --external vda --no-keep-name", "write",
+                    "create web b --external vda --no-keep-name", "write", "exchange vda.qcow2 vda.a-1.qcow2"],
+                    "check web --relocate vda.qcow2=vda.a-1.qcow2 --relocate vda.a-1.qcow2=vda.qcow2";
                 create_live: Runs, ["create web a", "write"], "create web new";
                 create_external_live: Runs, ["create web a", "write"], "create web new --external vda,vdb --no-keep-name";
                 create_external_kept_live: Runs, ["create web a", "write"], "create web new --external vda,vdb --keep-name";
@@ -68,6 +71,8 @@ macro_rules! operations {
                     "create web b --external vda,vdb --no-keep-name", "write",
                     "create web c --external vda,vdb --no-keep-name", "write"], "delete web b";
                 delete_memory_live: Runs, ["create web a --memory", "write"], "delete web a";
+                relocate_memory_live: Runs, ["create web a --memory=./saved", "write", "move saved moved"],
+                    "check web --relocate saved=moved";
                 flatten_live: Runs, ["create web a --external vda,vdb --keep-name", "write"], "flatten web";
         }
     };
@@ -107,6 +112,12 @@ impl Operation {
                 }
                 ["move", from, to] => {
                     std::fs::rename(web.host.scratch.path(from), web.host.scratch.path(to)).unwrap();
+                }
+                ["exchange", one, other] => {
+                    let [one, other, aside] = [one, other, "aside"].map(|name| web.host.scratch.path(name));
+                    std::fs::rename(&one, &aside).unwrap();
+                    std::fs::rename(&other, &one).unwrap();
+                    std::fs::rename(&aside, &other).unwrap();
                 }
                 ref words => run(&mut web, words),
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use xlsnap_memory_file::{Checksum, Effect, Error, Header, Kind, MemoryFile, Packing, Recorded, XL_MAGIC};
 
-use crate::fixtures::{in_scratch, saved, stream, verify};
+use crate::fixtures::{OTHER, TOKEN, in_scratch, saved, stream, verify};
 
 async fn refused(file: &MemoryFile, recorded: &Recorded) -> (Kind, String) {
     let error = verify(file, recorded).await.unwrap_err();
@@ -35,6 +35,20 @@ async fn what_was_saved_is_read() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         assert_eq!(fed(opened.feed(ours, |_| {}), theirs).await.unwrap(), stream());
     }
+}
+
+#[tokio::test]
+async fn a_file_keeps_its_mark_under_another_name_and_a_copy_has_none() {
+    let (_scratch, file) = in_scratch("s.save");
+    let recorded = saved(&file, Packing::None).await;
+    let moved = MemoryFile::new(file.path().with_extension("moved")).unwrap();
+    std::fs::rename(file.path(), moved.path()).unwrap();
+    let opened = moved.open(&recorded).await.unwrap();
+    for (start, is_it) in [(TOKEN, true), (&TOKEN[..20], true), (OTHER, false), (&OTHER[..20], false)] {
+        assert_eq!(opened.is_marked(start).await.unwrap(), is_it, "{start}");
+    }
+    std::fs::write(file.path(), std::fs::read(moved.path()).unwrap()).unwrap();
+    assert!(!file.open(&recorded).await.unwrap().is_marked(TOKEN).await.unwrap());
 }
 
 /// What the other side gets.
@@ -112,7 +126,7 @@ async fn only_a_regular_file_is_opened() {
         assert_eq!(error.to_string().contains("link"), what.contains("link"), "{what}: {error}");
         assert_eq!(file.size().await.unwrap_err().kind(), Kind::Foreign, "{what}");
         assert_eq!(file.remove().await.unwrap_err().kind(), Kind::Foreign, "{what}");
-        file.discard(crate::fixtures::TOKEN).await.unwrap();
+        file.discard(TOKEN).await.unwrap();
         assert!(file.path().symlink_metadata().is_ok(), "{what} stays");
         if what == "directory" {
             std::fs::remove_dir(file.path()).unwrap();

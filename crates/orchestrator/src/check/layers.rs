@@ -98,8 +98,16 @@ fn of_layer(
         advice: if is_accepted {
             "the ledger takes it for what it holds now".to_owned()
         } else {
+            let exchanged = match node.guard {
+                Guard::Replaced => format!(
+                    "; if it exchanged its name with another one, name both: {} --relocate NEW={}",
+                    relocating(domain, file),
+                    word(file)
+                ),
+                _ => String::new(),
+            };
             format!(
-                "put the file of before back; or, if what it holds now is right: {command} --keep-base {disk}{back}; or, if what the disk's image holds above it is: {command} --keep-overlay {disk}"
+                "put the file of before back{exchanged}; or, if what it holds now is right: {command} --keep-base {disk}{back}; or, if what the disk's image holds above it is: {command} --keep-overlay {disk}"
             )
         },
     };

@@ -6,6 +6,7 @@ use xlsnap_types::model::{MemoryMeta, MemoryWay, SnapshotName};
 use crate::error::from_port;
 use crate::layers::LayerTree;
 use crate::orphan::{Named, adopting, deleting};
+use crate::plan::relocating;
 use crate::{DomainRef, Error, Finding, FindingCode, Inventory, PortErrorKind, Ports, Repair};
 
 /// A memory file that a record names, to be looked for.
@@ -68,7 +69,13 @@ impl RecordedMemory {
             }
             None => {
                 let what = format!("the memory file {file} is not there");
-                Some(finding(FindingCode::MemoryMissing, &self.name, what))
+                let missing = finding(FindingCode::MemoryMissing, &self.name, what);
+                let advice = format!(
+                    "if it was moved or renamed: {}; else {}",
+                    relocating(domain, file),
+                    missing.advice
+                );
+                Some(Finding { advice, ..missing })
             }
         })
     }

@@ -1,6 +1,6 @@
 //! The steps on records that layers need.
 
-use xlsnap_types::model::{DiskName, LayerRecord, SnapshotName};
+use xlsnap_types::model::{DiskName, LayerRecord, SavedIn, SnapshotName};
 
 use super::{Execution, Failed};
 use crate::layers::PartFiles;
@@ -32,6 +32,27 @@ impl Execution<'_> {
                         meta.made = Some(to.overlay.clone());
                     }
                 }
+            }
+        })
+        .await
+    }
+
+    /// Changes the memory file in a record, in both parts of it.
+    pub(super) async fn set_memory(
+        &self,
+        does: &Does,
+        snapshot: &SnapshotName,
+        (from, to): (&str, &str),
+    ) -> Result<(), Error> {
+        self.change_record(does, snapshot, |record| {
+            if let Some(file) = record.snapshot.memory.as_mut().filter(|file| *file == from) {
+                to.clone_into(file);
+            }
+            let memory = record.meta.as_mut().and_then(|meta| meta.memory.as_mut());
+            if let Some(SavedIn::File { file, .. }) = memory.map(|memory| &mut memory.place)
+                && file == from
+            {
+                to.clone_into(file);
             }
         })
         .await

@@ -90,6 +90,7 @@ impl<'e> Execution<'e> {
             Does::SetImage { snapshot, disk, from, to } => {
                 self.set_images(does, snapshot, &[(disk, from.as_str(), to.as_str())]).await
             }
+            Does::SetMemory { snapshot, from, to } => self.set_memory(does, snapshot, (from, to)).await,
             Does::Merge(merge) => port(ports.layers.need(&subject)?.merge(merge, telling).await),
             Does::Stream(stream) => port(ports.layers.need(&subject)?.stream(stream, telling).await),
             Does::Reheader { child, base } => port(ports.layers.need(&subject)?.reheader(child, base).await),

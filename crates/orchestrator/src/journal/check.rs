@@ -126,7 +126,9 @@ fn of_step(does: &Does) -> Verdict {
         Does::DeleteInLayer(target) if !target.layer.file.starts_with('/') => {
             Err("the layer of a snapshot is not absolute")
         }
-        Does::RemoveMemory { file, .. } if AbsoluteFile::new(file.as_str()).is_err() => {
+        Does::RemoveMemory { file, .. } | Does::SetMemory { to: file, .. }
+            if AbsoluteFile::new(file.as_str()).is_err() =>
+        {
             Err("the memory's file is not absolute")
         }
         _ => Ok(()),

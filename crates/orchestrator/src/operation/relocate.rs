@@ -1,4 +1,6 @@
-//! Following files of chains that the user moved or renamed.
+//! Following files of chains, and memory files, that the user moved or renamed.
+
+mod places;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -69,7 +71,8 @@ impl Session<'_> {
                                 && recovered.outcome == Outcome::Completed
                         }) =>
                 {
-                    Ok(RelocateReport { files: Vec::new(), warnings: Vec::new(), recovered })
+                    let (files, memory, warnings) = (Vec::new(), Vec::new(), Vec::new());
+                    Ok(RelocateReport { files, memory, warnings, recovered })
                 }
                 Err(error) => Err(error.with_recovered(recovered)),
             }
@@ -84,7 +87,7 @@ async fn relocate_in(
     request: &RelocateRequest,
     id: Uuid,
 ) -> Result<RelocateReport, Error> {
-    let RelocatePlan { files, mut warnings, stages } = plan(ports, session.domain, request).await?;
+    let RelocatePlan { files, memory, mut warnings, stages } = plan(ports, session.domain, request).await?;
     let name = SnapshotName::new("relocate").expect("it is a word");
     let mut journal = Journal::new(id, Operation::Relocate, name, stages);
     session.intend(&journal).await?;
@@ -107,7 +110,7 @@ async fn relocate_in(
     }
     session.close_journal(&mut warnings).await;
     warnings.extend(execution.into_found().warnings);
-    Ok(RelocateReport { files, warnings, recovered: None })
+    Ok(RelocateReport { files, memory, warnings, recovered: None })
 }
 
 /// What the store has of the domain.
@@ -152,7 +155,15 @@ async fn plan(
         }
     };
     let known = plan::named(&described, &stored.records, &stored.ledger);
-    let moved = moved(ports, domain, request, &known).await?;
+    let places = places::Places {
+        ports,
+        domain,
+        request,
+        known: &known,
+        records: &stored.records,
+        ledger: &stored.ledger,
+    };
+    let (moved, memory) = places.look().await?;
     let top = described.iter().find_map(|(disk, image)| Some((disk, &image.file, moved.0.get(&image.file)?)));
     if let (Some((disk, file, to)), Some(why)) = (top, overlays.adopts().why()) {
         let message =
@@ -169,6 +180,7 @@ async fn plan(
         records: &stored.records,
         ledger: &stored.ledger,
         moved: &moved,
+        memory: &memory,
         found: &found,
         open: open.as_ref(),
     };
@@ -179,73 +191,6 @@ async fn plan(
     warnings.extend(spoilt);
     warnings.append(&mut plan.warnings);
     Ok(RelocatePlan { warnings, ..plan })
-}
-
-/// The files that a request means, of those that something names.
-async fn moved(
-    ports: &Ports<'_>,
-    domain: &DomainRef,
-    request: &RelocateRequest,
-    known: &[LayerFile],
-) -> Result<Moved, Error> {
-    let refuse = |kind, message: String, advice: &str| {
-        Err(Error::new(kind, Effect::None, message).with_advice(advice.to_owned()))
-    };
-    let about = format!("files of domain {} cannot be followed", domain.name);
-    let overlays = ports.overlays.need(&about)?;
-    let exists = async |file: &str| {
-        let found = overlays.exists(file).await;
-        found.map_err(|e| from_port(e, format!("whether {file} is there cannot be told")))
-    };
-    let (mut moved, mut still_there) = (Moved::default(), None);
-    for LayerFile { disk, file, .. } in known {
-        let Some((to, is_itself)) = plan::new_name(&request.moves, file) else { continue };
-        if exists(file).await? {
-            let message = format!("{file} (disk {disk} of domain {}) is there still", domain.name);
-            if is_itself || to == *file {
-                return refuse(
-                    Kind::Refused,
-                    message,
-                    "move it first; a copy is no move until the file is gone from its old place",
-                );
-            }
-            still_there = still_there.or(Some(message));
-            continue;
-        }
-        if !exists(&to).await? {
-            let message = format!("{file} (disk {disk} of domain {}) is not at {to}", domain.name);
-            return refuse(Kind::Refused, message, "name the place where it is");
-        }
-        if let Some((other, _)) = moved.0.iter().find(|(_, now)| **now == to) {
-            if plan::plain(other) == plan::plain(file) {
-                continue;
-            }
-            let message = format!("{other} and {file} cannot both be {to} (domain {})", domain.name);
-            return refuse(Kind::Refused, message, "name the file of each");
-        }
-        moved.0.insert(file.clone(), to);
-    }
-    for wanted in &request.moves {
-        let is_met = moved.0.keys().any(|file| plan::new_name(std::slice::from_ref(wanted), file).is_some());
-        if is_met {
-            continue;
-        }
-        if let Some(message) = still_there {
-            return refuse(
-                Kind::Refused,
-                message,
-                "move it first; a copy is no move until the file is gone from its old place",
-            );
-        }
-        let message = format!("nothing of domain {} names a file {}", domain.name, wanted.old);
-        let names: Vec<&str> = known.iter().map(|known| known.file.as_str()).collect();
-        let advice = format!(
-            "its files are: {}; the header of another one is changed by qemu-img rebase -u",
-            names.join(", ")
-        );
-        return refuse(Kind::NotFound, message, &advice);
-    }
-    Ok(moved)
 }
 
 /// Refuses a file that another domain uses as the image of a disk. A sentence for each old name that other domains have still.

@@ -244,9 +244,14 @@ impl Reverting {
                 },
             };
             let header = verified.map_err(|e| {
-                from_port(e, format!("{about}: the guest's memory cannot be restored")).with_advice(
-                    "see what check --deep says; revert --without-memory brings the disks back alone",
-                )
+                let first = match memory.file().filter(|_| e.kind == PortErrorKind::NotFound) {
+                    Some(file) => {
+                        format!("if the file was moved or renamed: {}", plan::relocating(domain, file))
+                    }
+                    None => "see what check --deep says".to_owned(),
+                };
+                from_port(e, format!("{about}: the guest's memory cannot be restored"))
+                    .with_advice(format!("{first}; revert --without-memory brings the disks back alone"))
             })?;
             plan::header(&facts, request, memory, &header)?;
         }

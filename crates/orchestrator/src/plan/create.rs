@@ -360,9 +360,14 @@ fn out_of_reach(disk: &Disk) -> Option<String> {
 
 /// 24 letters and digits that no other overlay has.
 pub(crate) fn token(id: Uuid, disk: usize) -> String {
+    format!("{}{disk:04x}", token_start(id))
+}
+
+/// How the tokens of an operation begin.
+pub(crate) fn token_start(id: Uuid) -> String {
     let mut token = id.simple().to_string();
     token.truncate(20);
-    format!("{token}{disk:04x}")
+    token
 }
 
 /// The snapshot's name: unique among the records and in every image, and no image's id, because `qemu-img snapshot -a`

@@ -1,5 +1,7 @@
 //! What follows files of chains that were moved or renamed: the headers above them, the records, the ledger, the description.
 
+mod exchange;
+mod memory;
 mod sameness;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,10 +15,12 @@ use crate::orphan::word;
 use crate::step::{Adoption, Does, ImageFile, LayerNote, Stage};
 use crate::{
     Below, DomainRef, Effect, Error, FileMove, Kind, Layer, LayerFile, RelocatePlan, RelocateRequest,
-    RelocatedFile,
+    RelocatedFile, RelocatedMemory,
 };
 
-/// Where files of a domain are now, by the names that they had.
+pub(crate) use memory::{MovedMemory, NamedMemory, memories};
+
+/// Where files of a domain's chains are now, by the names that they had.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Moved(pub(crate) BTreeMap<String, String>);
 
@@ -107,6 +111,8 @@ pub(crate) struct RelocateFacts<'a> {
     pub(crate) records: &'a BTreeMap<SnapshotName, Record>,
     pub(crate) ledger: &'a [LayerRecord],
     pub(crate) moved: &'a Moved,
+    /// The memory files that were moved.
+    pub(crate) memory: &'a [MovedMemory],
     /// The files that are there, by the names that they have now.
     pub(crate) found: &'a BTreeMap<String, (DiskName, Layer)>,
     /// The images that a process of the domain writes to, by the names that it knows; `None` of a domain that is off.
@@ -127,6 +133,7 @@ pub(crate) fn relocate(facts: &RelocateFacts<'_>, request: &RelocateRequest) -> 
         warnings.extend(facts.same_file(from, (disk, layer), request)?);
         files.push(RelocatedFile { disk: disk.clone(), from: from.clone(), to: to.clone() });
     }
+    facts.refuse_unclear()?;
     let headers = facts.headers()?;
     facts.refuse_open(&headers)?;
     let mut does: Vec<Does> = Vec::new();
@@ -134,10 +141,20 @@ pub(crate) fn relocate(facts: &RelocateFacts<'_>, request: &RelocateRequest) -> 
         headers.iter().map(|(child, base)| Does::Reheader { child: child.clone(), base: base.clone() }),
     );
     does.extend(facts.records());
+    let (of_memory, told) = facts.memory()?;
+    does.extend(of_memory);
+    warnings.extend(told);
     does.extend(facts.ledger(&headers, request)?);
     does.extend(facts.description());
     let stages = does.into_iter().map(|does| Stage::one(facts.domain.uuid, does)).collect();
-    Ok(RelocatePlan { files, warnings, stages })
+    // Of images that exchanged their names, no disk may be described with the other one's meanwhile.
+    let stages = Stage::gathered(stages);
+    let memory = facts.memory.iter().map(|MovedMemory { snapshot, from, to, .. }| RelocatedMemory {
+        snapshot: snapshot.clone(),
+        from: from.clone(),
+        to: to.clone(),
+    });
+    Ok(RelocatePlan { files, memory: memory.collect(), warnings, stages })
 }
 
 impl RelocateFacts<'_> {
@@ -152,6 +169,9 @@ impl RelocateFacts<'_> {
     /// The file that a layer stands on, by the name that it has now.
     fn base(&self, layer: &Layer) -> Option<String> {
         let seen = layer.base.file()?;
+        if self.moved.is_exchanged(seen) {
+            return self.base_of_two(layer).map(str::to_owned);
+        }
         let now = self.moved.now(seen);
         let Some(before) = self.moved.before(&layer.file) else { return Some(now.to_owned()) };
         // A relative name leads elsewhere from another directory.
@@ -180,7 +200,8 @@ impl RelocateFacts<'_> {
         let known = named(self.described, self.records, self.ledger);
         let is_it = |file: &&LayerFile| {
             let now = self.moved.now(&file.file);
-            self.moved.now(&file.file) != to && self.is_one(now, to) || file.file == to
+            let has_left = self.moved.is_exchanged(&file.file);
+            now != to && self.is_one(now, to) || file.file == to && !has_left
         };
         let Some(LayerFile { disk, file, .. }) = known.iter().find(is_it) else { return Ok(()) };
         let message = format!("{to} is a file of domain {} already: {file} (disk {disk})", self.domain.name);

@@ -194,6 +194,17 @@ pub struct FoundMemory {
     pub written: u64,
 }
 
+/// What tells that a memory file is the one that was saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemorySign {
+    /// The mark of the operation that made it: it was renamed, or copied with all that belongs to it.
+    Mark,
+    /// Its checksum: it was copied, without the mark.
+    Checksum,
+    /// Its size and its beginning alone: no checksum was recorded.
+    Size,
+}
+
 /// The files that memory is saved in; they are there whether the domain runs or not.
 ///
 /// # Cancel safety
@@ -212,6 +223,16 @@ pub trait MemoryFiles: Send + Sync {
     /// Reads the whole file of `memory`, compares size and checksum, and gives what its beginning says.
     /// [`crate::PortErrorKind::Corrupt`] when it is not what was recorded.
     async fn verify(&self, memory: &MemoryMeta, progress: &dyn Progress) -> Result<MemoryHeader, PortError>;
+
+    /// What tells that the file of `memory` is the one that was saved: a regular file of the recorded size that begins as memory of this
+    /// domain, with the mark of a save whose token begins with `token`; without that mark it is read as a whole.
+    /// [`crate::PortErrorKind::Corrupt`] when it is another one.
+    async fn recognize(
+        &self,
+        memory: &MemoryMeta,
+        token: Option<&str>,
+        progress: &dyn Progress,
+    ) -> Result<MemorySign, PortError>;
 
     /// Reads a whole memory file that xlsnap made and no record names. [`crate::PortErrorKind::NotFound`] when it is not there;
     /// [`crate::PortErrorKind::Corrupt`] when it is not whole, not of this domain, or another program's.

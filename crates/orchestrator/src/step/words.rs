@@ -88,6 +88,10 @@ impl Step {
                 ),
                 Vec::new(),
             ),
+            Does::SetMemory { snapshot, to, .. } => (
+                format!("note in the record of snapshot {snapshot} that its memory file is {to}"),
+                Vec::new(),
+            ),
             Does::Merge(Merge { from, into, rate, .. }) => (
                 format!(
                     "merge what {} holds of disk {} into {}{}",
@@ -343,6 +347,9 @@ impl Does {
             }
             Self::SetImage { snapshot, disk, .. } => {
                 format!("the image of disk {disk} in the record of snapshot {snapshot} cannot be changed")
+            }
+            Self::SetMemory { snapshot, .. } => {
+                format!("the memory file in the record of snapshot {snapshot} cannot be changed")
             }
             Self::Merge(Merge { from, into, .. }) => {
                 format!("{} (disk {}) cannot be merged into {}", from.file, from.disk, into.file)

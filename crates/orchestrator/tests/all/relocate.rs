@@ -7,20 +7,26 @@ use xlsnap_orchestrator::{
     recover,
 };
 use xlsnap_testkit::fake::{FakeBackend, Fault, Moment};
-use xlsnap_types::model::{LayerRecord, SnapshotName};
+use xlsnap_types::model::{LayerRecord, MemoryWay, SnapshotName};
 
 use crate::common::{Op, assert_whole, refused, told};
 use crate::sweep::{Power, write};
 
-/// Disks that read 3, with the external snapshots a (1) and b (2) of both, and c inside what `vda` writes to; off.
+/// Disks that read 3, with the external snapshots a (1) and b (2) of both, and c inside what they write to, with memory in a file;
+/// off.
 async fn chains() -> FakeBackend {
-    let backend = FakeBackend::qcow2(&["vda", "vdb"]);
+    let backend = FakeBackend::qcow2(&["vda", "vdb"]).with_machine();
+    backend.start();
     for (content, given) in [(1, "a"), (2, "b")] {
         write(&backend, content);
+        // Each layer of a disk has a stamp of its own.
+        ["vda", "vdb"]
+            .into_iter()
+            .for_each(|disk| backend.change_disk(disk, |image| image.modified += content));
         Op::external(given, &["vda", "vdb"]).run(&backend).await.unwrap();
     }
     write(&backend, 3);
-    Op::create("c").run(&backend).await.unwrap();
+    Op::memory("c", MemoryWay::Background).run(&backend).await.unwrap();
     backend.power(Power::Off.guest());
     backend.faults().clear();
     backend
@@ -46,6 +52,8 @@ struct Names {
     described: Vec<String>,
     headers: BTreeMap<String, Option<String>>,
     records: BTreeMap<SnapshotName, Vec<Part>>,
+    /// The memory file in both parts of each record.
+    memory: BTreeMap<SnapshotName, [Option<String>; 2]>,
     ledger: Vec<LayerRecord>,
 }
 
@@ -55,7 +63,14 @@ fn names(backend: &FakeBackend) -> Names {
         let base = backend.change(&file, |image| image.base.clone());
         (file, base)
     });
-    let records = backend.store().records(FakeBackend::UUID).into_iter().map(|(name, record)| {
+    let all = backend.store().records(FakeBackend::UUID);
+    let memory = all.iter().map(|(name, record)| {
+        let meta = record.meta.as_ref().unwrap().memory.as_ref();
+        let in_meta = meta.and_then(|memory| memory.file().map(str::to_owned));
+        (name.clone(), [record.snapshot.memory.clone().filter(|file| !file.is_empty()), in_meta])
+    });
+    let memory = memory.collect();
+    let records = all.into_iter().map(|(name, record)| {
         let meta = record.meta.unwrap();
         let parts = record.snapshot.disks.into_iter().zip(meta.disks);
         (name, parts.map(|(part, meta)| (part.file, meta.image, meta.made)).collect())
@@ -66,27 +81,199 @@ fn names(backend: &FakeBackend) -> Names {
         described: described.iter().map(|disk| backend.disk(disk.as_str()).described).collect(),
         headers: headers.collect(),
         records: records.collect(),
+        memory,
         ledger,
     }
 }
 
-/// A base of `vda`, what `vdb` writes to, and the layer between, by its directory.
+/// What stands on what, is described and is recorded, whatever the files are called: by their inodes.
+fn structure(backend: &FakeBackend) -> impl PartialEq + std::fmt::Debug {
+    let inode = |file: &str| backend.change(file, |image| image.inode);
+    let Names { described, headers, records, ledger, .. } = names(backend);
+    let mut headers: Vec<_> =
+        headers.iter().map(|(file, base)| (inode(file), base.as_deref().map(inode))).collect();
+    headers.sort_unstable();
+    let mut ledger: Vec<_> =
+        ledger.iter().map(|entry| (inode(&entry.file), entry.base.as_deref().map(inode))).collect();
+    ledger.sort_unstable();
+    let part = |(overlay, image, made): Part| {
+        (
+            overlay.as_deref().filter(|file| !file.is_empty()).map(inode),
+            inode(&image),
+            made.as_deref().map(inode),
+        )
+    };
+    let records: Vec<_> = records
+        .into_iter()
+        .map(|(name, parts)| (name, parts.into_iter().map(part).collect::<Vec<_>>()))
+        .collect();
+    (described.iter().map(|file| inode(file)).collect::<Vec<_>>(), headers, records, ledger)
+}
+
+/// A base of `vda`, what `vdb` writes to, and the memory file of c, by its directory.
 fn move_files(backend: &FakeBackend) -> RelocateRequest {
     let base = "/images/vda.qcow2";
     let top = backend.disk("vdb").described;
     backend.move_file(base, "/images/base");
     backend.move_file(&top, "/new/top");
-    request(&[(base, "/images/base"), (&top, "/new/top")])
+    backend.move_memory_file("/saves/c.save", "/kept/c.save");
+    request(&[(base, "/images/base"), (&top, "/new/top"), ("/saves", "/kept")])
+}
+
+/// Files that get the names of others: the user renamed each aside, and then to its new name.
+fn rename_in_a_ring(backend: &FakeBackend, ring: &[&str]) -> RelocateRequest {
+    let aside = |file: &str| format!("{file}.aside");
+    for file in ring {
+        backend.move_file(file, &aside(file));
+    }
+    let pairs: Vec<(&str, &str)> = ring.iter().copied().zip(ring.iter().copied().cycle().skip(1)).collect();
+    for (old, new) in &pairs {
+        backend.move_file(&aside(old), new);
+    }
+    request(&pairs)
+}
+
+/// The same of two memory files.
+fn exchange_memory(backend: &FakeBackend, (a, b): (&str, &str)) -> RelocateRequest {
+    backend.move_memory_file(a, "/saves/aside");
+    backend.move_memory_file(b, a);
+    backend.move_memory_file("/saves/aside", b);
+    request(&[(a, b), (b, a)])
 }
 
 #[tokio::test]
 async fn everything_follows_or_nothing_whatever_fails() {
-    let start = chains().await;
+    let chains = chains().await;
+    let start = chains.fork();
     let request = move_files(&start);
+    let followed = follows_or_not(&start, &request).await;
+    assert_eq!(structure(&followed), structure(&chains));
+}
+
+#[tokio::test]
+async fn exchanged_names_follow_or_nothing_whatever_fails() {
+    let [base, other] = ["/images/vda.qcow2", "/images/vdb.qcow2"];
+    let chains = chains().await;
+    let [vda, vdb] = ["vda", "vdb"].map(|disk| chains.disk(disk).described);
+    let below = chains.change(&vda, |image| image.base.clone()).unwrap();
+    for ring in [
+        // Of one chain: what stands on one of both, and what stands on the other.
+        [base, below.as_str()].as_slice(),
+        &[base, vda.as_str()],
+        &[below.as_str(), vda.as_str()],
+        // Of two disks: what both write to, and a rotation.
+        &[vda.as_str(), vdb.as_str()],
+        &[base, other, vdb.as_str()],
+        &[base, below.as_str(), vda.as_str()],
+    ] {
+        let start = chains.fork();
+        let request = rename_in_a_ring(&start, ring);
+        let followed = follows_or_not(&start, &request).await;
+        assert_eq!(structure(&followed), structure(&chains), "{ring:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_another_file_left_is_taken() {
+    let chains = chains().await;
+    let start = chains.fork();
+    let (base, vda) = ("/images/vda.qcow2", start.disk("vda").described);
+    start.move_file(base, "/images/away");
+    start.move_file(&vda, base);
+    let followed = follows_or_not(&start, &request(&[(base, "/images/away"), (&vda, base)])).await;
+    assert_eq!(structure(&followed), structure(&chains));
+}
+
+#[tokio::test]
+async fn memory_files_that_exchanged_their_names_are_followed() {
+    let start = chains().await;
+    start.power(Power::Running.guest());
+    write(&start, 4);
+    Op::memory("d", MemoryWay::Background).run(&start).await.unwrap();
+    start.power(Power::Off.guest());
+    start.faults().clear();
+    let request = exchange_memory(&start, ("/saves/c.save", "/saves/d.save"));
+    let backend = start.fork();
+    relocate(&backend, &request).await.unwrap();
+    for (given, content) in [("c", 3), ("d", 4)] {
+        Op::revert(given).run(&backend).await.unwrap();
+        assert_eq!(backend.read("vda"), content, "{given}");
+    }
+    let error = relocate(&backend, &request).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::NotFound, "{}", told(&error));
+}
+
+/// Each is proved by what is known of it, or all stay.
+#[tokio::test]
+async fn an_exchange_that_nothing_proves_is_refused_by_name() {
+    let chains = chains().await;
+    let (base, vda) = ("/images/vda.qcow2", chains.disk("vda").described);
+    let below = chains.change(&vda, |image| image.base.clone()).unwrap();
+    let given = request(&[(base, &below), (&below, base)]);
+    // They are where they were.
+    let error = relocate(&chains.fork(), &given).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::NotFound, "{}", told(&error));
+    assert!(told(&error).contains("is there still"), "{}", told(&error));
+    // One of both is not named.
+    let backend = chains.fork();
+    rename_in_a_ring(&backend, &[base, &below]);
+    refused(relocate(&backend, &request(&[(base, &below)])).await, &[base, "is there still"]);
+    // A copy with its times, and one whose times tell nothing.
+    backend.change(base, |image| image.inode += 1000);
+    relocate(&backend.fork(), &given).await.unwrap();
+    backend.change(base, |image| image.modified += 1);
+    refused(relocate(&backend, &given).await, &[base, "nothing proves that", &below]);
+    let kept = RelocateRequest { keep_base: ["vda".parse().unwrap()].into(), ..given };
+    refused(relocate(&backend, &kept).await, &[base, "nothing proves that", "a name that none of them had"]);
+    // Two of one length, written to at one time.
+    let backend = chains.fork();
+    let given = rename_in_a_ring(&backend, &[base, "/images/vdb.qcow2"]);
+    relocate(&backend.fork(), &given).await.unwrap();
+    backend.change(base, |image| image.inode += 1000);
+    refused(relocate(&backend, &given).await, &[base, "nothing proves that", "/images/vdb.qcow2"]);
+    // What a disk writes to has no stamp.
+    let backend = chains.fork();
+    let given = rename_in_a_ring(&backend, &[base, &vda]);
+    backend.change(base, |image| image.inode += 1000);
+    refused(relocate(&backend, &given).await, &[base, "nothing proves that", &vda]);
+}
+
+/// What a header names may be one file or the other: the ledger says which.
+#[tokio::test]
+async fn a_header_that_names_an_exchanged_file_is_read_by_the_ledger() {
+    let chains = chains().await;
+    let [vda, vdb] = ["vda", "vdb"].map(|disk| chains.disk(disk).described);
+    let below = |top: &str| chains.change(top, |image| image.base.clone()).unwrap();
+    let base = "/images/vda.qcow2";
+    // The user has put it right.
+    let backend = chains.fork();
+    let given = rename_in_a_ring(&backend, &[base, &below(&vda)]);
+    backend.change(&vda, |image| image.base = Some(base.to_owned()));
+    let followed = follows_or_not(&backend, &given).await;
+    assert_eq!(structure(&followed), structure(&chains));
+    // The user has made it stand on a file of another disk.
+    let backend = chains.fork();
+    let given = rename_in_a_ring(&backend, &["/images/vdb.qcow2", &below(&vdb)]);
+    backend.change(&vda, |image| image.base = Some("/images/vdb.qcow2".to_owned()));
+    refused(relocate(&backend, &given).await, &["which of the files", &vda, "/images/vdb.qcow2"]);
+}
+
+/// Without a ledger there is nothing that tells one image from another.
+#[tokio::test]
+async fn images_without_a_ledger_exchange_no_names() {
+    let backend = FakeBackend::qcow2(&["vda", "vdb"]);
+    Op::create("a").run(&backend).await.unwrap();
+    backend.power(Power::Off.guest());
+    let request = rename_in_a_ring(&backend, &["/images/vda.qcow2", "/images/vdb.qcow2"]);
+    refused(relocate(&backend, &request).await, &["nothing proves that", "the ledger does not have it"]);
+}
+
+/// Cuts a relocation short at each call, and recovers.
+async fn follows_or_not(start: &FakeBackend, request: &RelocateRequest) -> FakeBackend {
     let clean = start.fork();
-    relocate(&clean, &request).await.unwrap();
+    relocate(&clean, request).await.unwrap_or_else(|e| panic!("{request:?}: {}", told(&e)));
     assert_whole(&clean, "sound").await;
-    let (before, after) = (names(&start), names(&clean));
+    let (before, after) = (names(start), names(&clean));
     assert_ne!(before, after);
     let calls = clean.faults().calls();
     let mut completed = 0;
@@ -101,7 +288,7 @@ async fn everything_follows_or_nothing_whatever_fails() {
             let about = format!("call {at} ({}) meets {fault:?}", call.method);
             let backend = start.fork();
             backend.faults().plan(at, fault);
-            let result = relocate(&backend, &request).await;
+            let result = relocate(&backend, request).await;
             if let Err(error) = &result
                 && !backend.faults().crashed()
                 && error.kind() != Kind::RecoveryPending
@@ -117,7 +304,7 @@ async fn everything_follows_or_nothing_whatever_fails() {
             let now = names(&backend);
             assert!(now == before || now == after, "{about}: {now:#?}");
             // The repeat finishes it.
-            match relocate(&left, &request).await {
+            match relocate(&left, request).await {
                 Ok(_) => {}
                 Err(error) => assert_eq!(error.kind(), Kind::NotFound, "{about}: {}", told(&error)),
             }
@@ -129,6 +316,7 @@ async fn everything_follows_or_nothing_whatever_fails() {
         }
     }
     assert!(completed > 5, "{completed}");
+    clean
 }
 
 /// The domain goes on: each snapshot is gone back to, and all go.
@@ -138,6 +326,8 @@ async fn what_was_followed_is_as_any_other() {
     let report = relocate(&backend, &move_files(&backend)).await.unwrap();
     let files: Vec<&str> = report.files.iter().map(|file| file.to.as_str()).collect();
     assert_eq!(files, ["/images/base", "/new/top"]);
+    let memory: Vec<_> = report.memory.iter().map(|file| (file.from.as_str(), file.to.as_str())).collect();
+    assert_eq!(memory, [("/saves/c.save", "/kept/c.save")]);
     for (given, content) in [("a", 1), ("b", 2), ("c", 3)] {
         Op::revert(given).run(&backend).await.unwrap();
         assert_eq!((backend.read("vda"), backend.read("vdb")), (content, content), "{given}");
@@ -147,6 +337,7 @@ async fn what_was_followed_is_as_any_other() {
         Op::delete(given).run(&backend).await.unwrap();
         assert_whole(&backend, given).await;
     }
+    assert!(backend.memory_files().is_empty());
 }
 
 #[tokio::test]
@@ -208,4 +399,45 @@ async fn what_cannot_be_followed_is_refused_by_name() {
         assert_eq!(error.kind(), Kind::Busy, "{}", told(&error));
         assert!(told(&error).contains("/images/vda.qcow2 open"), "{}", told(&error));
     }
+}
+
+/// The memory file alone: of a domain that is on, too, since no process has it open.
+#[tokio::test]
+async fn a_memory_file_is_followed_or_refused_by_name() {
+    let start = chains().await;
+    let (old, new) = ("/saves/c.save", "/kept/c.save");
+    let given = request(&[(old, new)]);
+    refused(relocate(&start.fork(), &given).await, &[old, "the memory of snapshot c", "is there still"]);
+    let backend = start.fork();
+    backend.lose_memory_file(old);
+    refused(relocate(&backend, &given).await, &[old, "is not at /kept/c.save"]);
+    backend.add_memory_file(new);
+    refused(relocate(&backend, &given).await, &["/kept/c.save is not /saves/c.save"]);
+
+    for power in [Power::Off, Power::Running, Power::Paused] {
+        let backend = start.fork();
+        backend.move_memory_file(old, new);
+        backend.power(power.guest());
+        let before = names(&backend);
+        relocate(&backend, &given).await.unwrap();
+        let after = names(&backend);
+        assert_eq!(
+            after.memory[&SnapshotName::new("c").unwrap()],
+            [Some(new.to_owned()), Some(new.to_owned())]
+        );
+        assert_eq!(Names { memory: before.memory.clone(), ..after }, before);
+        assert_whole(&backend, "followed").await;
+        let error = relocate(&backend, &given).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::NotFound, "{}", told(&error));
+    }
+
+    // Another snapshot's.
+    let backend = start.fork();
+    backend.power(Power::Running.guest());
+    Op::memory("d", MemoryWay::Background).run(&backend).await.unwrap();
+    backend.lose_memory_file(old);
+    refused(
+        relocate(&backend, &request(&[(old, "/saves/d.save")])).await,
+        &["/saves/d.save", "it is that of snapshot d"],
+    );
 }

@@ -100,6 +100,7 @@ pub(crate) fn of(does: &Does) -> Vec<Command> {
         Does::StoreRecord(_)
         | Does::SetPart { .. }
         | Does::SetImage { .. }
+        | Does::SetMemory { .. }
         | Does::NoteLayers { .. }
         | Does::SetParent { .. }
         | Does::SetSnapshotId { .. }

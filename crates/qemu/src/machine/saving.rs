@@ -5,8 +5,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
     Effect, FoundMemory, InsideMemory, Memory, MemoryFiles, MemoryHeader, MemoryInside, MemorySave,
-    MemorySurvey, PortError, PortErrorKind, Progress, Run, SavedMemory, SnapshotAction, StoppedGuest,
-    UnfinishedMemory,
+    MemorySign, MemorySurvey, PortError, PortErrorKind, Progress, Run, SavedMemory, SnapshotAction,
+    StoppedGuest, UnfinishedMemory,
 };
 use xlsnap_qmp_transport::Qmp;
 use xlsnap_qmp_transport::commands::SnapshotSave;
@@ -280,6 +280,15 @@ impl MemoryFiles for Machine {
 
     async fn verify(&self, memory: &MemoryMeta, progress: &dyn Progress) -> Result<MemoryHeader, PortError> {
         self.saves.verify(memory, progress).await
+    }
+
+    async fn recognize(
+        &self,
+        memory: &MemoryMeta,
+        token: Option<&str>,
+        progress: &dyn Progress,
+    ) -> Result<MemorySign, PortError> {
+        self.saves.recognize(memory, token, progress).await
     }
 
     async fn examine(&self, file: &str, progress: &dyn Progress) -> Result<FoundMemory, PortError> {

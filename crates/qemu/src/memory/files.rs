@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use xlsnap_memory_file::{Examined, Header, MemoryFile, Packing, Recorded};
+use xlsnap_memory_file::{Examined, Header, MemoryFile, Opened, Packing, Recorded};
 use xlsnap_orchestrator::{
-    Effect, FoundMemory, MemoryFiles, MemoryHeader, PortError, PortErrorKind, Progress,
+    Effect, FoundMemory, MemoryFiles, MemoryHeader, MemorySign, PortError, PortErrorKind, Progress,
 };
 use xlsnap_types::model::{Compression, MemoryMeta, MemoryWay, SavedIn, SnapshotName};
 
@@ -56,6 +56,20 @@ impl MemoryFiles for Saves {
         Ok(MemoryHeader { machine, domain: None })
     }
 
+    async fn recognize(
+        &self,
+        memory: &MemoryMeta,
+        token: Option<&str>,
+        progress: &dyn Progress,
+    ) -> Result<MemorySign, PortError> {
+        let (file, recorded) = recorded_memory(memory)?;
+        let opened = file.open(&recorded).await.map_err(of_memory_file)?;
+        if let Header::Xl { .. } = opened.header().await.map_err(of_memory_file)? {
+            return Err(of_xen(&file.path().display().to_string()));
+        }
+        memory_sign(&opened, &recorded, token, progress).await
+    }
+
     async fn examine(&self, file: &str, progress: &dyn Progress) -> Result<FoundMemory, PortError> {
         let of_qemu = MemoryFile::new(file).map_err(of_memory_file)?;
         let examined = of_qemu.examine(|done| progress.bytes(done, None)).await.map_err(of_memory_file)?;
@@ -67,6 +81,29 @@ impl MemoryFiles for Saves {
     async fn remove(&self, file: &str) -> Result<(), PortError> {
         MemoryFile::new(file).map_err(of_memory_file)?.remove().await.map_err(of_memory_file)
     }
+}
+
+/// What tells that a file which begins as it should is the one that was recorded: its mark, else all that it holds.
+///
+/// # Errors
+/// [`PortErrorKind::Corrupt`] when its checksum is another one.
+pub async fn memory_sign(
+    opened: &Opened,
+    recorded: &Recorded,
+    token: Option<&str>,
+    progress: &dyn Progress,
+) -> Result<MemorySign, PortError> {
+    if let Some(token) = token
+        && opened.is_marked(token).await.map_err(of_memory_file)?
+    {
+        return Ok(MemorySign::Mark);
+    }
+    if recorded.checksum.is_none() {
+        return Ok(MemorySign::Size);
+    }
+    let report = |done| progress.bytes(done, Some(recorded.bytes));
+    opened.verify(report).await.map_err(of_memory_file)?;
+    Ok(MemorySign::Checksum)
 }
 
 fn of_xen(file: &str) -> PortError {

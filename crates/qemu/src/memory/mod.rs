@@ -14,4 +14,4 @@ pub(crate) mod socket;
 pub(crate) mod stream;
 pub(crate) mod survey;
 
-pub use files::{Saves, found_memory, recorded_memory};
+pub use files::{Saves, found_memory, memory_sign, recorded_memory};

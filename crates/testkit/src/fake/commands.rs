@@ -80,6 +80,7 @@ fn call(does: &Does) -> Option<&'static str> {
         Does::StoreRecord(_)
         | Does::SetPart { .. }
         | Does::SetImage { .. }
+        | Does::SetMemory { .. }
         | Does::SetParent { .. }
         | Does::SetSnapshotId { .. } => "lock.store",
         Does::DeleteRecord(_) => "lock.delete",

@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use xlsnap_orchestrator::{
     Abilities, Agent, Can, Effect, FoundMemory, GuestState, InsideMemory, Memory, MemoryFiles, MemoryHeader,
-    MemoryInside, MemorySave, MemorySurvey, Pause, PortError, PortErrorKind, Power, Progress, Release, Run,
-    SaveTo, SavedMemory, SnapshotAction, StoppedGuest, UnfinishedMemory,
+    MemoryInside, MemorySave, MemorySign, MemorySurvey, Pause, PortError, PortErrorKind, Power, Progress,
+    Release, Run, SaveTo, SavedMemory, SnapshotAction, StoppedGuest, UnfinishedMemory,
 };
 use xlsnap_types::model::{Compression, MemoryMeta, MemoryWay, Meta, SavedIn, SnapshotName, StateFlags};
 
@@ -109,6 +109,24 @@ impl State {
         let saved = saved(&saving.memory);
         self.memory_files.insert(file, MemoryFile { memory: Some(saving.memory), spoilt: false });
         Ok(saved)
+    }
+
+    /// Refuses a memory file that is not what was recorded.
+    fn recorded_file(&self, memory: &MemoryMeta) -> Result<(), PortError> {
+        let SavedIn::File { file: name, checksum, .. } = &memory.place else {
+            return refuse(PortErrorKind::Refused, "the memory is in no file");
+        };
+        let Some(file) = self.memory_files.get(name) else {
+            return refuse(PortErrorKind::NotFound, format!("the memory file {name} is not there"));
+        };
+        let expected = SavedMemory { bytes: memory.bytes, checksum: checksum.clone() };
+        if file.spoilt || file.memory.as_ref().map(saved) != Some(expected) {
+            return refuse(
+                PortErrorKind::Corrupt,
+                format!("the memory file {name} is not what was recorded"),
+            );
+        }
+        Ok(())
     }
 
     fn abandon(&mut self, save: &MemorySave) {
@@ -293,21 +311,17 @@ impl MemoryFiles for FakeBackend {
 
     async fn verify(&self, memory: &MemoryMeta, _progress: &dyn Progress) -> Result<MemoryHeader, PortError> {
         self.machine("memory_files.verify", |state| {
-            let SavedIn::File { file: name, checksum, .. } = &memory.place else {
-                return refuse(PortErrorKind::Refused, "the memory is in no file");
-            };
-            let Some(file) = state.memory_files.get(name) else {
-                return refuse(PortErrorKind::NotFound, format!("the memory file {name} is not there"));
-            };
-            let expected = SavedMemory { bytes: memory.bytes, checksum: checksum.clone() };
-            if file.spoilt || file.memory.as_ref().map(saved) != Some(expected) {
-                return refuse(
-                    PortErrorKind::Corrupt,
-                    format!("the memory file {name} is not what was recorded"),
-                );
-            }
-            Ok(MemoryHeader::default())
+            state.recorded_file(memory).map(|()| MemoryHeader::default())
         })
+    }
+
+    async fn recognize(
+        &self,
+        memory: &MemoryMeta,
+        _token: Option<&str>,
+        _progress: &dyn Progress,
+    ) -> Result<MemorySign, PortError> {
+        self.machine("memory_files.recognize", |state| state.recorded_file(memory).map(|()| MemorySign::Mark))
     }
 
     async fn examine(&self, file: &str, _progress: &dyn Progress) -> Result<FoundMemory, PortError> {
@@ -492,6 +506,13 @@ impl FakeBackend {
     /// Takes a memory file away, as another program would.
     pub fn lose_memory_file(&self, file: &str) {
         self.state().memory_files.remove(file);
+    }
+
+    /// Gives a memory file another name, as a user would.
+    pub fn move_memory_file(&self, from: &str, to: &str) {
+        let mut state = self.state();
+        let file = state.memory_files.remove(from).expect("the file is there");
+        state.memory_files.insert(to.to_owned(), file);
     }
 
     /// Changes the meta of a record, as another program would.

@@ -94,6 +94,16 @@ impl MemoryMeta {
             SavedIn::File { file, .. } => Some(file),
         }
     }
+
+    /// The same memory in a file of another name; inside the images it has none.
+    #[must_use]
+    pub fn renamed(&self, to: &str) -> Self {
+        let mut renamed = self.clone();
+        if let SavedIn::File { file, .. } = &mut renamed.place {
+            to.clone_into(file);
+        }
+        renamed
+    }
 }
 
 /// As it is stored.

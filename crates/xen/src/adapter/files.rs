@@ -1,11 +1,11 @@
 //! The files that memory is saved in.
 
 use async_trait::async_trait;
-use xlsnap_memory_file::{MemoryFile, Packing};
+use xlsnap_memory_file::{MemoryFile, Packing, Recorded};
 use xlsnap_orchestrator::{
-    Effect, FoundMemory, MemoryFiles, MemoryHeader, PortError, PortErrorKind, Progress,
+    Effect, FoundMemory, MemoryFiles, MemoryHeader, MemorySign, PortError, PortErrorKind, Progress,
 };
-use xlsnap_qemu::{Saves, found_memory, of_memory_file, recorded_memory};
+use xlsnap_qemu::{Saves, found_memory, memory_sign, of_memory_file, recorded_memory};
 use xlsnap_types::model::{MemoryMeta, MemoryWay, SnapshotName};
 
 use crate::{domains, save_file};
@@ -33,6 +33,15 @@ impl XlDomain {
     }
 }
 
+/// Refuses a file that is packed: xl reads none.
+fn refuse_packed(file: &MemoryFile, recorded: &Recorded) -> Result<(), PortError> {
+    if recorded.packing == Packing::None {
+        return Ok(());
+    }
+    let message = format!("the memory file {} is packed, and xl reads no such file", file.path().display());
+    Err(PortError::new(PortErrorKind::Refused, Effect::None, message))
+}
+
 fn of_another(file: &MemoryFile, name: Option<&str>) -> PortError {
     let name = name.unwrap_or("without a name");
     let message = format!("the memory file {} is that of another domain, {name}", file.path().display());
@@ -55,11 +64,7 @@ impl MemoryFiles for XlDomain {
 
     async fn verify(&self, memory: &MemoryMeta, progress: &dyn Progress) -> Result<MemoryHeader, PortError> {
         let (file, recorded) = recorded_memory(memory)?;
-        if recorded.packing != Packing::None {
-            let message =
-                format!("the memory file {} is packed, and xl reads no such file", file.path().display());
-            return Err(PortError::new(PortErrorKind::Refused, Effect::None, message));
-        }
+        refuse_packed(&file, &recorded)?;
         let opened = file.open(&recorded).await.map_err(of_memory_file)?;
         // First what takes no time.
         let header = opened.header().await.map_err(of_memory_file)?;
@@ -75,6 +80,23 @@ impl MemoryFiles for XlDomain {
         opened.verify(told).await.map_err(of_memory_file)?;
         // By its uuid it is this domain's, whatever that was called then.
         Ok(MemoryHeader::default())
+    }
+
+    async fn recognize(
+        &self,
+        memory: &MemoryMeta,
+        token: Option<&str>,
+        progress: &dyn Progress,
+    ) -> Result<MemorySign, PortError> {
+        let (file, recorded) = recorded_memory(memory)?;
+        refuse_packed(&file, &recorded)?;
+        let opened = file.open(&recorded).await.map_err(of_memory_file)?;
+        let header = opened.header().await.map_err(of_memory_file)?;
+        let configuration = save_file::configuration(&file, header)?;
+        if configuration.uuid() != Some(self.uuid) {
+            return Err(of_another(&file, configuration.name()));
+        }
+        memory_sign(&opened, &recorded, token, progress).await
     }
 
     async fn examine(&self, file: &str, progress: &dyn Progress) -> Result<FoundMemory, PortError> {

@@ -2,6 +2,7 @@
 
 use xlsnap_types::model::{DiskName, LayerRecord};
 
+use super::exchange::NAMES_OF_THEIR_OWN;
 use super::{RelocateFacts, beside};
 use crate::layers::external_parts;
 use crate::orphan::word;
@@ -68,6 +69,24 @@ impl RelocateFacts<'_> {
             None if inside > 0 => Sign::Inside,
             _ => Sign::Nothing,
         };
+        // Whoever exchanges two names may be wrong, and no later look would tell.
+        let is_proved = matches!(sign, Sign::Identity | Sign::Stamp) && self.is_proved(from, layer);
+        if self.moved.is_exchanged(to) && !is_proved {
+            let why = match entry {
+                None => "the ledger does not have it",
+                Some(_) if sign == Sign::Stamp => {
+                    "it is a copy, and another of these files has its length and its time of the last write"
+                }
+                Some(entry) if entry.stamp.is_none() => {
+                    "it is not the file that the ledger has, and of one that a disk writes to no time is noted"
+                }
+                Some(_) => "it is neither the file that the ledger has nor a copy with its times",
+            };
+            let message = format!(
+                "{to} was the name of another file, and nothing proves that {from} (disk {disk} of domain {domain}) has it now: {why}"
+            );
+            return Err(refused(message).with_advice(NAMES_OF_THEIR_OWN));
+        }
         let line = format!(
             "xlsnap check {} --relocate {}={} --keep-base {disk}",
             word(domain),
@@ -162,7 +181,7 @@ impl RelocateFacts<'_> {
     }
 }
 
-fn is_same(entry: &LayerRecord, layer: &Layer) -> bool {
+pub(super) fn is_same(entry: &LayerRecord, layer: &Layer) -> bool {
     FileIdentity { device: entry.device, inode: entry.inode }.is_still(layer.identity)
 }
 
