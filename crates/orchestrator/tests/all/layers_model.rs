@@ -415,7 +415,7 @@ fn fault() -> impl Strategy<Value = Option<(usize, Fault)>> {
 
 /// How many sequences are tried.
 fn cases() -> u32 {
-    std::env::var("XLSNAP_LAYER_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(256)
+    std::env::var("XLSNAP_LAYER_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(500)
 }
 
 #[test]
