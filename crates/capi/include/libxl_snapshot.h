@@ -258,7 +258,7 @@ typedef struct xlsnap_flatten_options {
   size_t keep;
   // The most bytes that are copied in a second; 0: as many as can be.
   uint64_t rate;
-  // Files below the disks' images, absolute, `num_into_base` of them, that are not the domain's: the data above goes down into them.
+  // Files below the disks' images, absolute, `num_into_base` of them, that are not the domain's: what stands on them goes down into them and is removed.
   const char *const *into_base;
   // How many `into_base` there are.
   size_t num_into_base;

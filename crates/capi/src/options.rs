@@ -113,7 +113,7 @@ pub struct XlsnapFlattenOptions {
     pub keep: usize,
     /// The most bytes that are copied in a second; 0: as many as can be.
     pub rate: u64,
-    /// Files below the disks' images, absolute, `num_into_base` of them, that are not the domain's: the data above goes down into them.
+    /// Files below the disks' images, absolute, `num_into_base` of them, that are not the domain's: what stands on them goes down into them and is removed.
     pub into_base: *const *const c_char,
     /// How many `into_base` there are.
     pub num_into_base: usize,

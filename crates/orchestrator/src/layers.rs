@@ -278,16 +278,6 @@ impl LayerTree {
         self.nodes.iter().any(|node| node.disk == *disk && node.named.as_deref() == Some(image))
     }
 
-    /// Makes a file that is not the domain's one that it may write to; `None` where there is no such file, else whether it changed.
-    pub(crate) fn lend(&mut self, file: &str) -> Option<bool> {
-        let node = self.nodes.iter_mut().find(|node| node.layer.file == file)?;
-        let is_foreign = node.owner == Owner::Foreign && node.guard == Guard::Same;
-        if is_foreign {
-            node.owner = Owner::Domain;
-        }
-        Some(is_foreign)
-    }
-
     /// The tree after a layer was made anew: its file is another one, without data.
     pub(crate) fn make_anew(&mut self, file: &str) {
         let count = self.nodes.len() as u64;

@@ -158,8 +158,9 @@ pub struct DeleteRequest {
     pub no_merge: bool,
     /// The most bytes a second that are moved between layers; `None` for as many as can be.
     pub rate: Option<NonZeroU64>,
-    /// Files below the domain's images that are not the domain's, and that it may write to all the same: data goes down into them, and internal
-    /// snapshots are deleted from them. No other file that is not the domain's is written to.
+    /// Files below the domain's images that are not the domain's, and that it may write to all the same: what stands on them goes down into
+    /// them and is removed, the domain's own image too, and internal snapshots are deleted from them. No other file that is not the domain's is
+    /// written to.
     pub into_base: BTreeSet<String>,
 }
 
@@ -186,7 +187,7 @@ pub struct FlattenRequest {
     pub keep: Option<usize>,
     /// The most bytes a second that are moved between layers; `None` for as many as can be.
     pub rate: Option<NonZeroU64>,
-    /// As [`DeleteRequest::into_base`]: the data above such a file goes down into it, where else all of it would be copied up.
+    /// As [`DeleteRequest::into_base`]: what stands on such a file goes down into it, where else all that it holds would be copied up.
     pub into_base: BTreeSet<String>,
 }
 

@@ -275,8 +275,8 @@ pub(crate) struct Delete {
     #[arg(long, value_name = "LIMIT", value_parser = bytes_a_second, conflicts_with_all = ["metadata_only", "no_merge"])]
     pub(crate) rate: Option<NonZeroU64>,
 
-    /// Write to this file below a disk's image too, although it is not the domain's: data goes down into it, and a snapshot inside it is
-    /// deleted; may be repeated.
+    /// Write to this file below a disk's image too, although it is not the domain's: what stands on it goes down into it and is removed, and
+    /// a snapshot inside it is deleted; may be repeated.
     #[arg(long, value_name = "FILE", conflicts_with = "metadata_only")]
     pub(crate) into_base: Vec<String>,
 
@@ -302,8 +302,8 @@ pub(crate) struct Flatten {
     #[arg(long, value_name = "LIMIT", value_parser = bytes_a_second)]
     pub(crate) rate: Option<NonZeroU64>,
 
-    /// Write to this file below a disk's image, although it is not the domain's: the data above it goes down into it, and is not copied up;
-    /// may be repeated.
+    /// Write to this file below a disk's image, although it is not the domain's: what stands on it goes down into it and is removed, and the
+    /// file is the disk's image from then on; may be repeated.
     #[arg(long, value_name = "FILE")]
     pub(crate) into_base: Vec<String>,
 
@@ -331,8 +331,9 @@ pub(crate) struct Check {
     #[arg(long, value_name = "DISK", value_delimiter = ',', requires = "domain", conflicts_with_all = ["adopt", "delete_orphan"])]
     pub(crate) keep_base: Vec<DiskName>,
 
-    /// The same, where the disk goes on with what its image holds above them; may be repeated.
-    #[arg(long, value_name = "DISK", value_delimiter = ',', requires = "domain", conflicts_with_all = ["keep_base", "relocate", "adopt", "delete_orphan"])]
+    /// As `--keep-base`, where the disk goes on with what its image holds above these files: both take them as they are, and change no
+    /// image; may be repeated.
+    #[arg(long, value_name = "DISK", value_delimiter = ',', requires = "domain", conflicts_with_all = ["relocate", "adopt", "delete_orphan"])]
     pub(crate) keep_overlay: Vec<DiskName>,
 
     /// Follow a file of the domain's, of a disk or with memory, that was moved or renamed, or a directory with such files: headers, records

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use xlsnap_testkit::real::qemu_img;
+
 use crate::host::{Host, Ran};
 use crate::layers_crash::Web;
 
@@ -18,7 +20,7 @@ pub(crate) enum Domain {
 }
 
 /// Makes a test of each line, which calls a function with it. A line has its name, the domain, what comes before, and the operation. `write`
-/// gives both disks the next byte, `move` renames a file, `exchange` two; all else are words of xlsnap.
+/// gives both disks the next byte, `move` renames a file, `exchange` two, `template` puts an image below a new one of its name; all else are words of xlsnap.
 macro_rules! operations {
     (@tests $check:ident, $($name:ident: $domain:ident, [$($before:literal),*], $words:literal;)*) => {
         $(#[test]
@@ -49,6 +51,8 @@ macro_rules! operations {
                 delete_pinned: Off, ["create web in", "write", "create web a --external vda,vdb --no-keep-name", "write",
                     "create web above", "write"], "delete web a";
                 flatten: Off, ["create web a --external vda,vdb --keep-name", "write"], "flatten web";
+                flatten_into: Off, ["template vda.qcow2 base.qcow2", "write"],
+                    "flatten web --disk vda --into-base base.qcow2";
                 relocate: Off, ["create web a --external vda --no-keep-name", "write", "move vda.qcow2 moved.qcow2"],
                     "check web --relocate vda.qcow2=moved.qcow2";
                 relocate_exchanged: Off, ["create web a --external vda --no-keep-name", "write",
@@ -74,6 +78,8 @@ macro_rules! operations {
                 relocate_memory_live: Runs, ["create web a --memory=./saved", "write", "move saved moved"],
                     "check web --relocate saved=moved";
                 flatten_live: Runs, ["create web a --external vda,vdb --keep-name", "write"], "flatten web";
+                flatten_into_live: Runs, ["template vda.qcow2 base.qcow2", "write"],
+                    "flatten web --disk vda --into-base base.qcow2";
         }
     };
 }
@@ -109,6 +115,18 @@ impl Operation {
                 ["write"] => {
                     let next = web.now + 1;
                     write(&mut web, next);
+                }
+                ["template", image, base] => {
+                    if self.domain == Domain::Runs {
+                        web.host.stop(&["--powerdown", "0"]);
+                    }
+                    let image = web.host.scratch.path(image);
+                    std::fs::rename(&image, web.host.scratch.path(base)).unwrap();
+                    let image = image.to_str().unwrap();
+                    qemu_img(&["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, image]);
+                    if self.domain == Domain::Runs {
+                        web.host.start();
+                    }
                 }
                 ["move", from, to] => {
                     std::fs::rename(web.host.scratch.path(from), web.host.scratch.path(to)).unwrap();

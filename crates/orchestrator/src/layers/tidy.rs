@@ -57,7 +57,7 @@ pub(crate) struct Tidy {
     pub(crate) merges: bool,
     /// The layers that are not written to and not removed, and why, as a clause.
     pub(crate) closed: BTreeMap<String, String>,
-    /// The files that are not the domain's and may be written to, since the user said so of each: `owner` has them as the domain's.
+    /// The files that are not the domain's and may be written to, since the user said so of each.
     pub(crate) lent: BTreeSet<String>,
     pub(crate) domain: Uuid,
     /// The operation's own id.
@@ -72,15 +72,15 @@ pub(crate) struct Tidied {
     pub(crate) stages: Vec<Stage>,
     /// What stays although no snapshot needs it, and why, as sentences.
     pub(crate) kept: Vec<String>,
-    /// Of files that were lent, why no data went down into them when it began, as clauses.
-    pub(crate) unwritten: BTreeMap<String, String>,
+    /// Why no data goes down into files that are not the domain's and may be written to, as clauses: as it was at the beginning.
+    pub(crate) why_not: BTreeMap<String, String>,
 }
 
 impl Tidy {
     /// Plans it.
     pub(crate) fn plan(mut self) -> Tidied {
-        let unwritten = self.lent.iter().map(|file| (file.clone(), self.why_not_into(file))).collect();
-        let mut done = Tidied { unwritten, ..Tidied::default() };
+        let why_not = self.lent.iter().map(|file| (file.clone(), self.why_not_into(file))).collect();
+        let mut done = Tidied { why_not, ..Tidied::default() };
         let files = |tidy: &Self| -> Vec<String> {
             tidy.tree.nodes().iter().map(|node| node.layer.file.clone()).collect()
         };

@@ -187,6 +187,7 @@ async fn plan(
             break plan;
         }
     };
+    layers.refuse_other_names(ports, domain, &plan.stages).await?;
     layers.limit(ports, &mut plan.stages, &mut plan.warnings).await?;
     if plan.snapshots.iter().any(|deletion| deletion.memory.is_some()) {
         let subject = format!("the memory file of snapshot {} of domain {}", request.name, domain.name);

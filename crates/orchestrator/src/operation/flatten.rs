@@ -122,6 +122,7 @@ async fn plan(
             break plan;
         }
     };
+    layers.refuse_other_names(ports, domain, &plan.stages).await?;
     layers.limit(ports, &mut plan.stages, &mut plan.warnings).await?;
     layers.refuse_places(ports, &format!("domain {}", domain.name), &plan.stages).await?;
     if plan.snapshots.iter().any(|deletion| deletion.memory.is_some()) {

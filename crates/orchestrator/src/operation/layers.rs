@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use xlsnap_conf_store::{Entry, Record};
-use xlsnap_types::model::{DiskMeta, DiskName, LayerRecord, SnapshotName};
+use xlsnap_types::model::{DiskMeta, DiskName, LayerRecord, Owner, SnapshotName};
 
 use super::guest;
 use crate::error::{from_port, from_store};
 use crate::layers::{InternalPart, Stray, external_parts, gather, internal_parts, strays};
 use crate::plan::LayerFacts;
 use crate::step::{Does, Stage};
-use crate::{Can, CopyOut, Disk, DomainRef, Effect, Error, GuestState, Inventory, Kind, Overlay, Ports};
+use crate::{
+    Can, CopyOut, Disk, DomainRef, Effect, Error, GuestState, Inventory, Kind, Merge, Overlay, Ports,
+};
 
 /// The records with external parts, and the internal parts of all. Records that cannot be read are left out.
 async fn external_records(
@@ -218,6 +220,31 @@ impl LayerFacts {
             copy.to.disk, copy.to.file
         );
         Err(Error::new(Kind::Refused, Effect::None, message).with_advice("make room there first"))
+    }
+
+    /// Refuses to remove an image of the domain's, after it was merged into a file that was named for that, where it has another name: what
+    /// that led to would get old.
+    pub(super) async fn refuse_other_names(
+        &self,
+        ports: &Ports<'_>,
+        domain: &DomainRef,
+        stages: &[Stage],
+    ) -> Result<(), Error> {
+        for step in stages.iter().flat_map(Stage::steps) {
+            let Does::Merge(Merge { from, into, .. }) = &step.does else { continue };
+            if !self.tree.get(&from.file).is_some_and(|node| node.owner == Owner::Domain) {
+                continue;
+            }
+            let about = format!("disk {} of domain {}: {} is not removed", from.disk, domain.name, from.file);
+            let can = ports.names.need(&about)?.movable(&from.file).await;
+            let can = can.map_err(|e| from_port(e, format!("it cannot be told what {} is", from.file)))?;
+            if let Can::No(why) = can {
+                let message = format!("{about} when what it holds is in {}: {why}", into.file);
+                return Err(Error::new(Kind::Refused, Effect::None, message)
+                    .with_advice("leave --into-base out, or let the disk's image be a file of one name"));
+            }
+        }
+        Ok(())
     }
 
     /// Takes the limit off the copying that does not keep to it, and tells that.

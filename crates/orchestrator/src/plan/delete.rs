@@ -93,7 +93,7 @@ pub(crate) fn delete(facts: &DeleteFacts<'_>, request: &DeleteRequest) -> Result
         let tidied = layers.tidy(facts.domain, facts.inventory, &tidying);
         warnings.extend(forked_and_moved(facts, &gone, &tidied));
         stages.extend(tidied.stages);
-        facts.layers.refuse_unused(facts.domain, &stages, &tidied.unwritten)?;
+        facts.layers.refuse_unused(facts.domain, &stages, &tidied.why_not)?;
         warnings.extend(tidied.kept);
     }
     Ok(DeletePlan { snapshots, warnings, stages })

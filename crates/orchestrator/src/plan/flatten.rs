@@ -73,7 +73,7 @@ pub(crate) fn flatten(facts: &DeleteFacts<'_>, request: &FlattenRequest) -> Resu
     }
     warnings.extend(forked_and_moved(facts, &gone, &tidied));
     stages.extend(tidied.stages);
-    facts.layers.refuse_unused(facts.domain, &stages, &tidied.unwritten)?;
+    facts.layers.refuse_unused(facts.domain, &stages, &tidied.why_not)?;
     warnings.extend(tidied.kept);
     Ok(FlattenPlan { snapshots, disks, warnings, stages })
 }

@@ -40,8 +40,8 @@ impl InLayers<'_> {
             Guard::Written => return refuse("it was written to since", &check),
             Guard::Replaced => return refuse("another file has its name now", &check),
         }
-        if node.owner == Owner::Foreign {
-            let advice = format!("if that may be written to: --into-base {}", word(file));
+        if node.owner == Owner::Foreign && !self.layers.lent.contains(file) {
+            let advice = format!("if it may be: add --no-merge --into-base {}", word(file));
             return refuse("the file is not the domain's, and what is not is not written", &advice);
         }
         if let Some(why) = self.layers.closed.get(file) {

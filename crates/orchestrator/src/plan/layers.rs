@@ -29,7 +29,7 @@ pub(crate) struct LayerFacts {
     pub(crate) no_pause: Option<String>,
     /// The layers that are not written to and not removed, and why, as a clause.
     pub(crate) closed: BTreeMap<String, String>,
-    /// The files that are not the domain's and may be written to, since the user said so of each: their `owner` is the domain.
+    /// The files that are not the domain's and may be written to, since the user said so of each.
     pub(crate) lent: BTreeSet<String>,
     /// The names that something has which is no layer.
     pub(crate) taken: BTreeSet<String>,

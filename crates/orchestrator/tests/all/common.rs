@@ -237,10 +237,7 @@ pub(crate) async fn assert_whole(backend: &FakeBackend, about: &str) {
     let mut findings = report.unwrap_or_else(|e| panic!("{about}: no check: {e}")).findings;
     // What a test leaves without a record has such a name.
     findings.retain(|finding| {
-        let is_orphan = matches!(
-            finding.code,
-            FindingCode::OrphanInImage | FindingCode::OverlayOrphan | FindingCode::MemoryOrphan
-        );
+        let is_orphan = matches!(finding.code, FindingCode::OrphanInImage | FindingCode::MemoryOrphan);
         !(is_orphan && finding.what.contains(ORPHAN))
     });
     assert!(findings.is_empty(), "{about}: {findings:#?}");

@@ -7,7 +7,6 @@ use xlsnap_types::model::{DiskName, ImageFormat, Owner};
 use super::pair::{Pair, Way};
 use super::{Tidied, Tidy};
 use crate::layers::{ExternalPart, InternalPart, LayerNode};
-use crate::orphan::word;
 use crate::plan::{first_unused, note, token};
 use crate::step::{Adoption, Does, LayerNote};
 use crate::{Below, LayerFile, Merge, Overlay, Stream};
@@ -141,21 +140,20 @@ impl Tidy {
                 let LayerFile { disk, file, format, .. } = into.clone();
                 self.push(done, Does::Adopt(Adoption { disk, file, format, was: None }));
             }
-            let empties = self.empties(base, child);
-            self.drop_merged((&from, &into, above), note(base, !was_top), empties, done);
+            // What the domain writes to from then on is its own.
+            let owner = if was_top && base.owner == Owner::Foreign { Owner::Domain } else { base.owner };
+            self.drop_merged((&from, &into, above), LayerNote { owner, ..note(base, !was_top) }, done);
         }
         if was_top && self.runs {
             self.push(done, Does::ResumeGuest);
         }
     }
 
-    /// What stands on a layer that was merged stands on the one below it, and the layer goes; one that `empties` stays, without what it had,
-    /// since that gets old: it reads as the file below.
+    /// What stands on a layer that was merged stands on the one below it, and the layer goes.
     fn drop_merged(
         &mut self,
         (from, into, above): (&LayerFile, &LayerFile, Vec<LayerFile>),
         noted: LayerNote,
-        empties: bool,
         done: &mut Tidied,
     ) {
         // A header is a write: what the ledger says of the layer is said anew.
@@ -181,32 +179,11 @@ impl Tidy {
         }
         notes.push(noted);
         let mut remove = vec![from.file.clone()];
-        // Whose a file is the ledger keeps as long as it has it; what the domain writes to from then on is the domain's.
+        // Whose a file is the ledger keeps as long as it has it.
         remove.extend(self.lent.get(&into.file).filter(|_| self.is_top(&from.file)).cloned());
         self.push(done, Does::NoteLayers { add: notes, remove });
-        if empties {
-            self.push(done, Does::EmptyLayer { layer: from.clone(), overlay: self.emptied(from, into) });
-            done.kept.push(format!(
-                "{0} (disk {1}) stays, without data of its own, and nothing is read from it any more: it was the domain's image, which xlsnap never removes; before the next merge into {2}: rm {3}",
-                from.file, from.disk, into.file, word(&from.file)
-            ));
-        } else {
-            self.push(done, Does::Unlink(from.clone()));
-        }
+        self.push(done, Does::Unlink(from.clone()));
         self.follow(&from.file, into);
-    }
-
-    /// What a layer is like that was merged, and stays.
-    fn emptied(&self, from: &LayerFile, into: &LayerFile) -> Overlay {
-        Overlay {
-            disk: from.disk.clone(),
-            file: from.file.clone(),
-            format: from.format.clone(),
-            base: into.file.clone(),
-            base_format: into.format.clone(),
-            virtual_size: self.tree.get(&from.file).map_or(0, |node| node.layer.virtual_size),
-            token: token(self.id, 0x1000),
-        }
     }
 
     /// Gives the file that has the disk's content the name of the disk's image.

@@ -34,10 +34,13 @@ impl Tidy {
             return Ok(None);
         };
         let (below, above) = (&base.layer, &child.layer);
+        let is_lent = self.lent.contains(file);
         let why = match base.owner {
             // Of a base that is not the domain's nothing is said: that it stays is what it is for.
-            Owner::Foreign if base.guard == Guard::Same && !self.left.contains(file) => return Ok(None),
-            Owner::Foreign if base.guard == Guard::Same => "it is not the domain's".to_owned(),
+            Owner::Foreign if base.guard == Guard::Same && !self.left.contains(file) && !is_lent => {
+                return Ok(None);
+            }
+            Owner::Foreign if base.guard == Guard::Same && !is_lent => "it is not the domain's".to_owned(),
             _ if base.guard == Guard::Replaced || child.guard == Guard::Replaced => {
                 "another file has its name now, see what check says".to_owned()
             }
@@ -45,7 +48,7 @@ impl Tidy {
             _ if child.guard == Guard::Written => {
                 format!("{} was written to, see what check says", above.file)
             }
-            _ if child.owner != Owner::Made && !self.empties(base, child) => {
+            _ if child.owner != Owner::Made && !self.takes_image(base, child) => {
                 format!("{} above it was not made for a snapshot", above.file)
             }
             _ if !above.snapshots.is_empty() => {
@@ -79,27 +82,32 @@ impl Tidy {
             _ => return Ok(Some(Pair { base: base.clone(), child: child.clone(), way: Way::Down })),
         };
         // What was asked for is to write to it: to copy all of it is another thing.
-        let up = !self.lent.contains(file) || self.left.contains(file);
+        let up = !is_lent || self.left.contains(file);
         match up && self.goes_up(base, child) {
             true => Ok(Some(Pair { base: base.clone(), child: child.clone(), way: Way::Up })),
             false => Err(why),
         }
     }
 
-    /// Whether a layer that was not made for a snapshot may be merged all the same, into a file that was lent for that: it stays, without data.
-    pub(super) fn empties(&self, base: &LayerNode, child: &LayerNode) -> bool {
-        self.lent.contains(&base.layer.file)
-            && child.owner == Owner::Domain
-            && child.layer.format == ImageFormat::Qcow2
+    /// Whether a layer may be merged and removed although it was not made for a snapshot: the domain's image, into a file that was named for that.
+    fn takes_image(&self, base: &LayerNode, child: &LayerNode) -> bool {
+        self.lent.contains(&base.layer.file) && child.owner == Owner::Domain
     }
 
-    /// Why nothing goes down into a file that was lent for that, as a clause.
+    /// Why no data goes down into a file that may be written to, as a clause.
     pub(super) fn why_not_into(&self, file: &str) -> String {
-        match self.pair(file) {
-            Err(why) => why,
-            Ok(_) if self.is_state(file) => "a snapshot has its state there".to_owned(),
-            Ok(_) if self.tree.children(file).count() > 1 => "several files stand on it".to_owned(),
-            Ok(_) => "no data is to go there".to_owned(),
+        let below = self.tree.get(file).and_then(|node| self.tree.below(node));
+        match (self.pair(file), below) {
+            (Err(why), _) => why,
+            (Ok(_), Some(below)) if !self.flat.is_empty() => {
+                format!(
+                    "it stands on {} itself, and a disk that is flattened stands on nothing",
+                    below.layer.file
+                )
+            }
+            (Ok(_), _) if self.is_state(file) => "a snapshot has its state there".to_owned(),
+            (Ok(_), _) if self.tree.children(file).count() > 1 => "several files stand on it".to_owned(),
+            (Ok(_), _) => "the disks that were chosen have no data above it".to_owned(),
         }
     }
 
