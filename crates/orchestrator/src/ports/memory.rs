@@ -224,8 +224,8 @@ pub trait MemoryFiles: Send + Sync {
     /// [`crate::PortErrorKind::Corrupt`] when it is not what was recorded.
     async fn verify(&self, memory: &MemoryMeta, progress: &dyn Progress) -> Result<MemoryHeader, PortError>;
 
-    /// What tells that the file of `memory` is the one that was saved: a regular file of the recorded size that begins as memory of this
-    /// domain, with the mark of a save whose token begins with `token`; without that mark it is read as a whole.
+    /// What tells that the file of `memory` is the one that was saved: a regular file of the recorded size that begins as its kind of
+    /// memory file does (on Xen: one of this domain), with the mark of a save whose token begins with `token`; without that mark it is read as a whole.
     /// [`crate::PortErrorKind::Corrupt`] when it is another one.
     async fn recognize(
         &self,
