@@ -46,7 +46,7 @@ pub async fn plan_check(
     let mut stages = Vec::new();
     for (finding, fix) in found {
         // A dry run of a check that accepts layers and mends nothing else tells that alone.
-        let fix = fix.filter(|does| !request.accepts() || request.repair || is_acceptance(does));
+        let fix = fix.filter(|does| request.keep_base.is_empty() || request.repair || is_acceptance(does));
         stages.extend(fix.map(|does| Stage::one(domain.uuid, does)));
         report.findings.push(finding);
     }

@@ -265,13 +265,4 @@ pub struct CheckRequest {
     /// Of these disks, take the layers that were written to, or replaced, for what they are now: from then on the snapshots in them
     /// hold that.
     pub keep_base: BTreeSet<DiskName>,
-    /// The same of these disks, which go on with what their images hold above the files that were written to.
-    pub keep_overlay: BTreeSet<DiskName>,
-}
-
-impl CheckRequest {
-    /// Whether it takes layers for what they are now.
-    pub(crate) fn accepts(&self) -> bool {
-        !self.keep_base.is_empty() || !self.keep_overlay.is_empty()
-    }
 }

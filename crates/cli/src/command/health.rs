@@ -26,9 +26,9 @@ pub(crate) fn check(context: &Context, args: &Check) -> Result<Exit, Failure> {
     }
     let host = context.host()?;
     let watch = context.watch();
-    let keep_base = args.keep_base.iter().cloned().collect();
-    let keep_overlay = args.keep_overlay.iter().cloned().collect();
-    let request = CheckRequest { repair: args.repair, deep: args.deep, keep_base, keep_overlay };
+    // They differ in what the user goes on with, which is not for a check to do.
+    let keep_base = args.keep_base.iter().chain(&args.keep_overlay).cloned().collect();
+    let request = CheckRequest { repair: args.repair, deep: args.deep, keep_base };
     if args.dry_run {
         return plan_check(context, &host, args, &request);
     }

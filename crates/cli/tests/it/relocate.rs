@@ -10,7 +10,7 @@ use crate::host::{Host, Ran};
 
 const SIZE: u64 = 4 << 20;
 
-fn image_of(host: &Host, disk: usize) -> PathBuf {
+pub(crate) fn image_of(host: &Host, disk: usize) -> PathBuf {
     let shown = host.json(&["domain", "show", "web"]);
     shown["domain"]["disks"][disk]["image"].as_str().unwrap().into()
 }
@@ -22,7 +22,7 @@ fn header(image: &Path) -> String {
     info["backing-filename"].as_str().unwrap_or_default().to_owned()
 }
 
-fn all_is_well(host: &Host) {
+pub(crate) fn all_is_well(host: &Host) {
     let check = host.run(["check", "web"]);
     assert!(check.ok().out.contains("all is well"), "{}", check.out);
 }
@@ -67,7 +67,7 @@ fn chain(dir: &str, more: &[&str]) -> (Host, [PathBuf; 3]) {
 }
 
 /// Each snapshot is gone back to, and all go.
-fn lives_on(host: &Host) {
+pub(crate) fn lives_on(host: &Host) {
     for (name, byte) in [("e1", 1), ("e2", 2), ("e1", 1)] {
         host.run(["revert", "web", name]).ok();
         assert!(holds_offline(&image_of(host, 0), "qcow2", Data::of(byte)), "{name}");

@@ -7,13 +7,9 @@ use serde_json::Value;
 use xlsnap_testkit::real::{Data, holds_offline, qemu_img, write_offline};
 
 use crate::host::{Host, Ran};
+use crate::relocate::{all_is_well, image_of, lives_on};
 
 const SIZE: u64 = 4 << 20;
-
-fn image_of(host: &Host, disk: usize) -> PathBuf {
-    let shown = host.json(&["domain", "show", "web"]);
-    shown["domain"]["disks"][disk]["image"].as_str().unwrap().into()
-}
 
 /// `web` with the external snapshots `e1` and `e2`, which hold 1 and 2; the disk holds 3. The files that it wrote to, in their order.
 fn chain(more: &[&str]) -> (Host, [PathBuf; 3]) {
@@ -52,28 +48,9 @@ fn words<'w>(pairs: &'w [String], more: &[&'w str]) -> Vec<&'w str> {
     ["check", "web"].into_iter().chain(pairs).chain(more.iter().copied()).collect()
 }
 
-fn all_is_well(host: &Host) {
-    let check = host.run(["check", "web"]);
-    assert!(check.ok().out.contains("all is well"), "{}", check.out);
-}
-
 fn refuses(host: &Host, pairs: &[String]) -> Ran {
     host.refuses(5, words(pairs, &["-n"]));
     host.refuses(5, words(pairs, &[]))
-}
-
-/// Each snapshot is gone back to, and all go.
-fn lives_on(host: &Host) {
-    for (name, byte) in [("e1", 1), ("e2", 2), ("e1", 1)] {
-        host.run(["revert", "web", name]).ok();
-        assert!(holds_offline(&image_of(host, 0), "qcow2", Data::of(byte)), "{name}");
-        all_is_well(host);
-    }
-    for name in ["e1", "e2"] {
-        host.run(["delete", "web", name]).ok();
-    }
-    all_is_well(host);
-    assert!(holds_offline(&image_of(host, 0), "qcow2", Data::of(1)));
 }
 
 /// Two files of one chain, in every way in which one can stand on the other, and all three in a ring.

@@ -87,7 +87,7 @@ fn of_layer(
             "it is neither written to nor removed; what stands on it may read wrong data",
         ),
     };
-    let is_accepted = request.keep_base.contains(disk) || request.keep_overlay.contains(disk);
+    let is_accepted = request.keep_base.contains(disk);
     let finding = Finding {
         code,
         disk: Some(disk.clone()),

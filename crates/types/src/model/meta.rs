@@ -177,9 +177,10 @@ pub struct LayerRecord {
 pub enum Owner {
     /// It was made for a snapshot: it may be written to, and removed.
     Made,
-    /// It was the domain's disk when its first external snapshot was taken: it may be written to, and is never removed.
+    /// It was the domain's disk when its first external snapshot was taken: it may be written to, and is never removed, unless what it holds
+    /// goes down into a file that the user named for that.
     Domain,
-    /// It is below that, or another domain's: it is only read.
+    /// It is below that, or another domain's: it is only read, unless the user names it to be written to.
     Foreign,
 }
 
