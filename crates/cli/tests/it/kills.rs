@@ -104,7 +104,7 @@ pub(crate) struct Call {
 }
 
 /// The calls that have an effect, or wait for one: commands to QEMU, files, programs.
-const CALLS: &str = "sendto,fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,unlinkat,ftruncate,clone3,epoll_wait";
+const CALLS: &str = "sendto,fsync,fdatasync,fchmod,rename,renameat,renameat2,link,linkat,unlink,unlinkat,ftruncate,clone3,epoll_wait";
 
 /// What a run was that was not killed.
 #[derive(Default)]
@@ -134,9 +134,19 @@ impl Whole {
         assert!(calls.len() > 20, "{text}");
         Self { took, calls }
     }
+
+    /// The calls from the last program's start on.
+    pub(crate) fn since_last_program(&self) -> &[Call] {
+        let started = self.calls.iter().rposition(|call| call.name == "clone3").expect("a program is started");
+        &self.calls[started..]
+    }
 }
 
 impl Call {
+    pub(crate) fn is(&self, name: &str) -> bool {
+        self.name == name
+    }
+
     /// Runs a command that is killed before it makes this call, or ends before that.
     pub(crate) fn kill(&self, host: &Host, words: &[&str]) {
         let Self { name, at } = self;

@@ -104,7 +104,7 @@ impl Web {
         self.now = byte;
     }
 
-    fn create(&mut self, name: &str, more: &[&str]) {
+    pub(crate) fn create(&mut self, name: &str, more: &[&str]) {
         let keep = (self.keeps_names && !more.is_empty()).then_some(&"--keep-name");
         self.host.run(["create", "web", name].iter().chain(more).chain(keep)).ok();
         self.held.insert(name.to_owned(), self.now);

@@ -7,6 +7,7 @@ mod crash;
 mod design_era;
 mod documents;
 mod domain;
+mod emptied;
 mod external;
 mod external_bases;
 mod faults;

@@ -3,7 +3,7 @@
 use xlsnap_types::model::{DiskName, LayerRecord, SavedIn, SnapshotName};
 
 use super::{Execution, Failed};
-use crate::layers::PartFiles;
+use crate::layers::{PartFiles, WITHOUT_DATA};
 use crate::record::libxl_format;
 use crate::session::chain;
 use crate::step::{Does, LayerNote, Stage, Step};
@@ -95,7 +95,7 @@ impl Execution<'_> {
         }
     }
 
-    /// Makes a layer anew; what of that was done by an earlier try stays.
+    /// Makes a layer anew. What an earlier try left under its name, whole or half and with whatever access, goes before that.
     pub(super) async fn empty_layer(
         &self,
         does: &Does,
@@ -105,11 +105,23 @@ impl Execution<'_> {
         let subject = does.failure();
         let layers = self.ports.layers.need(&subject)?;
         let overlays = self.ports.overlays.need(&subject)?;
-        let found = layers.look(layer).await.map_err(|e| does.failed(e))?;
-        match found {
-            Some(found) if !layer.is(Some(found.identity)) => return Ok(()),
-            Some(_) => layers.unlink(layer).await.map_err(|e| does.failed(e))?,
+        // What an earlier try began has no header yet, and cannot be looked at.
+        match layers.stat(layer).await.map_err(|e| does.failed(e))? {
             None => {}
+            Some(found) if layer.is(Some(found.identity)) => {
+                layers.unlink(layer).await.map_err(|e| does.failed(e))?;
+            }
+            Some(_) => {
+                let found = layers.look(layer).await.ok().flatten();
+                // No try of ours wrote to it.
+                if found.is_some_and(|found| found.bytes > WITHOUT_DATA) {
+                    return Ok(());
+                }
+                let left = overlays.discard(overlay).await;
+                if left.is_err() {
+                    return self.told_if_another(does, left);
+                }
+            }
         }
         overlays.make(overlay).await.map_err(|e| does.failed(e))
     }

@@ -171,8 +171,8 @@ impl Ending {
         });
     }
 
-    /// Takes out the making of overlays that are there, whole; what is there of one that is not is removed first. An overlay's header
-    /// gets what it stands on last.
+    /// Makes overlays that records name anew, whatever is there of them: they hold nothing, and of one that looks whole the access may
+    /// be missing. One that has another base by now was followed by later steps, and stays.
     async fn drop_made(&mut self, ports: &Ports<'_>, operation: Operation) {
         let Some(layers) = ports.layers.get() else { return };
         if !matches!(operation, Operation::Delete | Operation::Flatten) {
@@ -184,10 +184,10 @@ impl Ending {
                 stages.push(stage);
                 continue;
             };
-            let Overlay { disk, file, format, .. } = overlay.clone();
+            let Overlay { disk, file, format, base, .. } = overlay.clone();
             match layers.look(&LayerFile { disk, file, format, identity: None }).await {
                 Ok(None) => stages.push(stage),
-                Ok(Some(found)) if found.base != Below::Nothing => {}
+                Ok(Some(found)) if found.base.file().is_some_and(|found| found != base) => {}
                 _ => {
                     stages.push(Stage::one(*domain, Does::RemoveLayer(overlay.clone())));
                     stages.push(stage);
