@@ -22,3 +22,14 @@ snap_ends 5 check "$(uuid)" --relocate "$RUN=$RUN/slow"
 grep -q 'xl starts the domain' "$RUN/error" || fail 'it does not say why'
 mv "$RUN/slow/a.qcow2" "$(image a)"
 is_sound_below
+
+# Memory is followed too: by what it is, whatever its name.
+start
+goes_on
+taken three --memory
+memory=$(xlsnap show g three --json | jq -r .snapshot.memory)
+mv "$memory" "$RUN/slow/three.save"
+snap_ends 7 check g
+snap check g --relocate "$memory=$RUN/slow/three.save"
+is_sound_below
+reverted g three

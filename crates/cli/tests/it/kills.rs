@@ -137,7 +137,8 @@ impl Whole {
 
     /// The calls from the last program's start on.
     pub(crate) fn since_last_program(&self) -> &[Call] {
-        let started = self.calls.iter().rposition(|call| call.name == "clone3").expect("a program is started");
+        let started =
+            self.calls.iter().rposition(|call| call.name == "clone3").expect("a program is started");
         &self.calls[started..]
     }
 }

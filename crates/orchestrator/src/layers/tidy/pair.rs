@@ -149,7 +149,7 @@ impl Tidy {
         }
         match node.owner {
             Owner::Domain if node.layer.snapshots.is_empty() => Some(format!(
-                "{said}: it was the domain's image, which xlsnap never removes; when you do not need it: rm {}",
+                "{said}: it was the domain's own image, which is yours to remove; when you do not need it: rm {}",
                 word(file)
             )),
             Owner::Foreign if self.left.contains(file) => {

@@ -13,7 +13,7 @@ use crate::operation::guest;
 use crate::plan::{deletion_stages, heir, layer_deletion_stages};
 use crate::step::{Does, Expected, ImageTarget, Look, Stage, Step, UndoPoint, back, gives_up_guest};
 use crate::{
-    Below, Can, DomainRef, Effect, Error, Inventory, Kind, Layer, LayerFile, LayerSnapshot, Merge, NameSwap,
+    Can, DomainRef, Effect, Error, Inventory, Kind, Layer, LayerFile, LayerSnapshot, Merge, NameSwap,
     Operation, Outcome, Overlay, Ports, Run, SaveTo, SnapshotAction, SnapshotDeletion,
 };
 
