@@ -59,9 +59,13 @@ pub(crate) fn new_name(moves: &[FileMove], file: &str) -> Option<(String, bool)>
     if let Some(moved) = moves.iter().find(|moved| plain(&moved.old) == file) {
         return Some((moved.new.clone(), true));
     }
+    let below = |directory: &str| file.strip_prefix(directory).filter(|rest| rest.starts_with('/'));
     let below = |moved: &FileMove| {
-        let rest = file.strip_prefix(&plain(&moved.old))?;
-        rest.starts_with('/').then(|| format!("{}{rest}", moved.new.trim_end_matches('/')))
+        let (old, new) = (plain(&moved.old), plain(&moved.new));
+        let rest = below(&old)?;
+        // A directory that files were moved to may lie in the one that they left: those in it have arrived.
+        let has_arrived = new.starts_with(&format!("{old}/")) && below(&new).is_some();
+        (!has_arrived).then(|| format!("{}{rest}", moved.new.trim_end_matches('/')))
     };
     let nearest =
         moves.iter().filter(|moved| below(moved).is_some()).max_by_key(|moved| plain(&moved.old).len())?;

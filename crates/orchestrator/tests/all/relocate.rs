@@ -184,6 +184,24 @@ async fn a_name_that_another_file_left_is_taken() {
     assert_eq!(structure(&followed), structure(&chains));
 }
 
+/// A directory in the one that the files left; a file that came there before, and one of its old name that stays.
+#[tokio::test]
+async fn what_has_arrived_in_a_directory_below_is_not_meant_again() {
+    let chains = chains().await;
+    let start = chains.fork();
+    let (base, top, arrived) = ("/images/vda.qcow2", start.disk("vda").described, "/images/slow/vda.qcow2");
+    start.move_file(base, arrived);
+    start.move_file(&top, base);
+    let first = follows_or_not(&start, &request(&[(base, arrived), (&top, base)])).await;
+    let other = first.disk("vdb").described;
+    let moved = other.replace("/images/", "/images/slow/");
+    first.move_file(&other, &moved);
+    relocate(&first, &request(&[("/images", "/images/slow")])).await.unwrap();
+    assert_eq!(first.disk("vdb").described, moved);
+    assert_eq!(structure(&first), structure(&chains));
+    assert_whole(&first, "what came later").await;
+}
+
 #[tokio::test]
 async fn memory_files_that_exchanged_their_names_are_followed() {
     let start = chains().await;
