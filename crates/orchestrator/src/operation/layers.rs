@@ -223,7 +223,7 @@ impl LayerFacts {
     }
 
     /// Refuses to remove an image of the domain's, after it was merged into a file that was named for that, where it has another name: what
-    /// that led to would get old.
+    /// that led to would get old. And to give that file the image's name where it is none that can have another.
     pub(super) async fn refuse_other_names(
         &self,
         ports: &Ports<'_>,
@@ -231,20 +231,30 @@ impl LayerFacts {
         stages: &[Stage],
     ) -> Result<(), Error> {
         for step in stages.iter().flat_map(Stage::steps) {
-            let Does::Merge(Merge { from, into, .. }) = &step.does else { continue };
-            if !self.tree.get(&from.file).is_some_and(|node| node.owner == Owner::Domain) {
-                continue;
-            }
-            let about = format!("disk {} of domain {}: {} is not removed", from.disk, domain.name, from.file);
-            let can = ports.names.need(&about)?.movable(&from.file).await;
-            let can = can.map_err(|e| from_port(e, format!("it cannot be told what {} is", from.file)))?;
+            let (about, file) = match &step.does {
+                Does::Merge(Merge { from, into, .. }) if self.is_own(&from.file) => {
+                    (format!("{} is not removed when what it holds is in {}", from.file, into.file), from)
+                }
+                Does::Rename { file, over } if self.lent.contains(&file.file) => {
+                    (format!("{} does not get the name {}", file.file, over.file), file)
+                }
+                _ => continue,
+            };
+            let about = format!("disk {} of domain {}: {about}", file.disk, domain.name);
+            let can = ports.names.need(&about)?.movable(&file.file).await;
+            let can = can.map_err(|e| from_port(e, format!("it cannot be told what {} is", file.file)))?;
             if let Can::No(why) = can {
-                let message = format!("{about} when what it holds is in {}: {why}", into.file);
-                return Err(Error::new(Kind::Refused, Effect::None, message)
-                    .with_advice("leave --into-base out, or let the disk's image be a file of one name"));
+                let advice = format!("leave --into-base out, or let {} be a file of one name", file.file);
+                return Err(
+                    Error::new(Kind::Refused, Effect::None, format!("{about}: {why}")).with_advice(advice)
+                );
             }
         }
         Ok(())
+    }
+
+    fn is_own(&self, file: &str) -> bool {
+        self.tree.get(file).is_some_and(|node| node.owner == Owner::Domain)
     }
 
     /// Takes the limit off the copying that does not keep to it, and tells that.

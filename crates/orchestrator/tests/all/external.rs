@@ -539,6 +539,40 @@ async fn a_named_base_takes_what_the_disk_has_written() {
     }
 }
 
+/// Where what starts the domain goes on naming the image, the base takes that name.
+#[tokio::test]
+async fn a_named_base_takes_the_name_that_a_toolstack_has() {
+    let base = format!("/images/{ORPHAN}.qcow2");
+    let on_a_base = |base: &str, format: ImageFormat| {
+        let backend = FakeBackend::qcow2(&["vda", "vdb"]).with_machine().with_names().started_by_toolstack();
+        let mut golden = Image::new(format);
+        golden.content = Some(7);
+        backend.add_file(base, golden);
+        backend.change_disk("vda", |image| image.base = Some(base.to_owned()));
+        backend.power(Power::Off.guest());
+        write(&backend, 1);
+        backend
+    };
+    let backend = on_a_base(&base, ImageFormat::Qcow2);
+    sweep_from("off", &backend, &Op::flatten_into("vda", &base), &[]).await;
+
+    run(&backend, &Op::flatten_into("vda", &base)).await;
+    assert_eq!((backend.disk("vda").top.as_str(), backend.read("vda")), ("/images/vda.qcow2", 1));
+    assert!(!backend.files().contains(&base));
+    // It is the domain's own from then on.
+    run(&backend, &Op::external("a", &["vda", "vdb"])).await;
+    write(&backend, 2);
+    run(&backend, &Op::delete("a")).await;
+    assert_eq!((base_of(&backend, "vda"), backend.read("vda")), (None, 2));
+
+    for (base, format) in
+        [("/elsewhere/base.qcow2", ImageFormat::Qcow2), ("/images/base.raw", ImageFormat::Raw)]
+    {
+        let backend = on_a_base(base, format);
+        refused(Op::flatten_into("vda", base).run(&backend).await, &["goes on naming the image"]);
+    }
+}
+
 /// What is kept of now before a revert can be had back, although the disks write to other images then.
 #[tokio::test]
 async fn a_safety_snapshot_of_now_can_be_gone_back_to() {

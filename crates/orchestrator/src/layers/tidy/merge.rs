@@ -132,16 +132,20 @@ impl Tidy {
             token: token(self.id, 0x1000 + done.stages.len()),
         };
         self.push(done, Does::Merge(merge));
+        // What the domain writes to from then on is its own.
+        let is_given = was_top && base.owner == Owner::Foreign;
+        let owner = if is_given { Owner::Domain } else { base.owner };
         if takes_name {
             self.follow(&from.file, &into);
+            for node in self.tree.nodes.iter_mut().filter(|node| node.layer.file == into.file) {
+                node.owner = owner;
+            }
             self.rename(&into, &from, done);
         } else {
             if was_top {
                 let LayerFile { disk, file, format, .. } = into.clone();
                 self.push(done, Does::Adopt(Adoption { disk, file, format, was: None }));
             }
-            // What the domain writes to from then on is its own.
-            let owner = if was_top && base.owner == Owner::Foreign { Owner::Domain } else { base.owner };
             self.drop_merged((&from, &into, above), LayerNote { owner, ..note(base, !was_top) }, done);
         }
         if was_top && self.runs {

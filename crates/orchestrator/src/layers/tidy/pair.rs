@@ -1,5 +1,7 @@
 //! Which two layers can become one, and why others cannot.
 
+use std::path::Path;
+
 use xlsnap_types::model::{ImageFormat, Owner};
 
 use super::Tidy;
@@ -121,8 +123,19 @@ impl Tidy {
     /// Whether a layer takes the name of the disk's image when that is merged into it: the name by which others start it.
     pub(super) fn renames_into(&self, base: &LayerNode, child: &LayerNode) -> bool {
         let file = &child.layer.file;
-        let is_followed = self.tree.children(file).next().is_none() && base.named.as_ref() == Some(file);
+        let takes_name = base.named.as_ref() == Some(file) || self.has_to_be_renamed(base, child);
+        let is_followed = self.tree.children(file).next().is_none() && takes_name;
         self.is_top(file) && is_followed && self.renames.contains(&base.disk)
+    }
+
+    /// Whether a file that is not the domain's and was named for that can be the disk's image under the image's name alone, and can have
+    /// that: what names the image says its format too, and a header may name what is below by its place.
+    fn has_to_be_renamed(&self, base: &LayerNode, child: &LayerNode) -> bool {
+        let directory = |node: &LayerNode| Path::new(&node.layer.file).parent().map(Path::to_owned);
+        self.lent.contains(&base.layer.file)
+            && self.named_for_good.contains_key(&child.disk)
+            && base.layer.format == child.layer.format
+            && directory(base) == directory(child)
     }
 
     /// Whether the data of a layer can go up into its only child, since the child's may not go down.
