@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Map, Value};
 use xlsnap_orchestrator::{ImageFile, Layers, Overlays};
 use xlsnap_qemu::Live;
@@ -38,8 +39,8 @@ impl CutShort {
     fn cut(&self) {
         self.is_cut.store(true, Ordering::Relaxed);
         if matches!(self.how, Cut::Killed) {
-            let killed = std::process::Command::new("kill").args(["-KILL", &self.pid.to_string()]).status();
-            assert!(killed.unwrap().success());
+            let pid = Pid::from_raw(self.pid.cast_signed()).unwrap();
+            kill_process(pid, Signal::KILL).unwrap();
         }
     }
 }

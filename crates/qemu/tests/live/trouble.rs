@@ -1,10 +1,10 @@
 //! QEMU ends, hangs or lies.
 
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Map, Value, json};
 use xlsnap_orchestrator::{Disks, Effect, Guest, PortErrorKind};
 use xlsnap_qemu::Live;
@@ -16,8 +16,8 @@ use crate::{Told, internal, live, two_disks};
 
 /// Stops a process, so that what is sent to it stays in flight.
 fn freeze(pid: u32) {
-    let status = Command::new("kill").args(["-STOP", &pid.to_string()]).status().unwrap();
-    assert!(status.success());
+    let pid = Pid::from_raw(pid.cast_signed()).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
 }
 
 #[tokio::test]

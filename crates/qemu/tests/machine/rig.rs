@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use xlsnap_orchestrator::conf_store::ConfStore;
 use xlsnap_orchestrator::{
@@ -196,7 +197,7 @@ impl Rig {
     pub(crate) fn kill(&self) {
         let Some(run) = self.run() else { return };
         if run.process.lives().unwrap() {
-            signal(run.process.pid, "KILL");
+            kill(run.process.pid);
             wait_until("QEMU is gone", || (!run.process.lives().unwrap()).then_some(()));
         }
     }
@@ -344,9 +345,9 @@ pub(crate) fn noise(seed: u64) -> Vec<u8> {
     bytes
 }
 
-pub(crate) fn signal(pid: u32, name: &str) {
-    let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
-    assert!(status.success());
+pub(crate) fn kill(pid: u32) {
+    let pid = Pid::from_raw(pid.cast_signed()).unwrap();
+    kill_process(pid, Signal::KILL).unwrap();
 }
 
 /// Where a file takes the memory.

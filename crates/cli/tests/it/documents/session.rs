@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Instant;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::blocks::{self, Part, What, parts};
 use super::output::same;
 
@@ -152,8 +154,10 @@ impl Drop for Session {
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
             let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
             let is_ours = String::from_utf8_lossy(&words).contains(self.dir.to_str().unwrap());
-            if let Some(pid) = entry.file_name().to_str().filter(|_| is_ours) {
-                let _ = Command::new("kill").args(["-9", pid]).stderr(Stdio::null()).status();
+            let pid = entry.file_name().to_str().and_then(|name| Pid::from_raw(name.parse().ok()?));
+            if let Some(pid) = pid.filter(|_| is_ours) {
+                // It may have ended meanwhile.
+                let _ = kill_process(pid, Signal::KILL);
             }
         }
     }
