@@ -24,6 +24,11 @@ use crate::{Below, FileIdentity, Layer, LayerFile, NameSwap, Overlay, SnapshotId
 /// The device of a layer that is to be made.
 const NO_DEVICE: u64 = u64::MAX;
 
+/// Whether an overlay without data that was to be made is not what is there, but something that was written to, or follows another base.
+pub(crate) fn is_another(found: &Layer, overlay: &Overlay) -> bool {
+    found.bytes > WITHOUT_DATA || found.base.file().is_some_and(|base| base != overlay.base)
+}
+
 /// A layer, and what is recorded of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LayerNode {

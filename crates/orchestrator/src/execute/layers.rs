@@ -3,7 +3,7 @@
 use xlsnap_types::model::{DiskName, LayerRecord, SavedIn, SnapshotName};
 
 use super::{Execution, Failed};
-use crate::layers::{PartFiles, WITHOUT_DATA};
+use crate::layers::{PartFiles, is_another};
 use crate::record::libxl_format;
 use crate::session::chain;
 use crate::step::{Does, LayerNote, Stage, Step};
@@ -113,8 +113,7 @@ impl Execution<'_> {
             }
             Some(_) => {
                 let found = layers.look(layer).await.ok().flatten();
-                // No try of ours wrote to it.
-                if found.is_some_and(|found| found.bytes > WITHOUT_DATA) {
+                if found.is_some_and(|found| is_another(&found, overlay)) {
                     return Ok(());
                 }
                 let left = overlays.discard(overlay).await;

@@ -17,7 +17,7 @@ use crate::session::{Session, chain, pending};
 use crate::step::{Adoption, Does, LayerNote, Stage};
 use crate::{
     Abilities, Can, DeletePlan, DeleteReport, DeleteRequest, DomainRef, Effect, Error, Inventory, Kind,
-    LayerFile, Operation, Outcome, Ports, Recovered, Run,
+    LayerFile, Merge, Operation, Outcome, Ports, Recovered, Run,
 };
 
 /// Plans a deletion, with no effect: a dry run. It asks the store and the disks.
@@ -210,12 +210,21 @@ async fn delete_in(
         let fault = let_run_on(&execution, fault).await;
         if fault.is(|does| matches!(does, Does::Detach(_) | Does::Rename { .. }))
             && fault.error.effect() == Effect::None
+            && ports.overlays.get().is_some_and(|overlays| overlays.adopts().is_yes())
             && let Some(stages) = without_name(&journal, &fault)
         {
-            // The data is where it belongs, under another name.
-            execution.backward(&stages).await.map_err(|e| {
-                pending(format!("{}; and {e}", chain(&fault.error)), Effect::Unknown).with_source(e)
-            })?;
+            // The data is where it belongs, under another name. What starts the domain names that first: what a guest writes to a file to
+            // which nothing leads would be lost.
+            let is_named = |stage: &Stage| stage.any(|does| matches!(does, Does::Adopt(_)));
+            let named = stages.iter().position(is_named).map_or(0, |at| at + 1);
+            let (naming, rest) = stages.split_at(named);
+            for stages in [naming, rest] {
+                execution.backward(stages).await.map_err(|e| {
+                    let still = stands_still(&journal, &fault);
+                    pending(format!("{}; and {e}{still}", chain(&fault.error)), Effect::Unknown)
+                        .with_source(e)
+                })?;
+            }
             let told = format!(
                 "{}; {} keeps its name, and the disk writes to it from then on: what starts domain {} has to name it",
                 chain(&fault.error),
@@ -271,6 +280,17 @@ fn without_name(journal: &Journal, fault: &Fault) -> Option<Vec<Stage>> {
     Some(stages)
 }
 
+/// What is to be known of a guest that a merge has stopped and nothing let go on, as the end of a sentence.
+pub(super) fn stands_still(journal: &Journal, fault: &Fault) -> &'static str {
+    let stops = |stage: &Stage| stage.any(|does| matches!(does, Does::Merge(Merge { active: true, .. })));
+    let resumes = |stage: &Stage| stage.any(|does| *does == Does::ResumeGuest);
+    let is_held = fault.begun.iter().rposition(stops) > fault.begun.iter().rposition(resumes);
+    match is_held && journal.stages[fault.at..].iter().any(resumes) {
+        true => "; its guest stands still until it is recovered",
+        false => "",
+    }
+}
+
 /// The file that a disk writes to under its own name.
 fn name_left(stages: &[Stage]) -> String {
     let adopted = stages.iter().flat_map(Stage::steps).find_map(|step| match &step.does {
@@ -316,6 +336,7 @@ pub(super) async fn let_run_on(execution: &Execution<'_>, mut fault: Fault) -> F
 
 /// Ends a deletion that failed: nothing was changed, or recovery goes on with it.
 pub(super) async fn stopped(session: &Session<'_>, journal: &Journal, fault: Fault) -> Error {
+    let still = stands_still(journal, &fault);
     let Fault { begun, error, does, .. } = fault;
     let name =
         does.as_ref().and_then(|does| name_of(does, journal)).unwrap_or_else(|| journal.name().clone());
@@ -332,7 +353,7 @@ pub(super) async fn stopped(session: &Session<'_>, journal: &Journal, fault: Fau
             }
         };
     }
-    pending(format!("snapshot {name} of domain {domain} is deleted in part"), Effect::Unknown)
+    pending(format!("snapshot {name} of domain {domain} is deleted in part{still}"), Effect::Unknown)
         .with_source(error)
 }
 

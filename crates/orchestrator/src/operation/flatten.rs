@@ -7,7 +7,7 @@ use uuid::Uuid;
 use xlsnap_conf_store::Record;
 use xlsnap_types::model::SnapshotName;
 
-use super::delete::{Tree, let_run_on};
+use super::delete::{Tree, let_run_on, stands_still};
 use super::layers::layers_of_tops;
 use super::{abilities, finish, inventory, refuse_pending};
 use crate::error::from_store;
@@ -145,7 +145,7 @@ async fn flatten_in(
         let execution = Execution::new(session, ports, id);
         if let Err(fault) = execution.forward(&mut journal).await {
             let fault = let_run_on(&execution, fault).await;
-            return Err(stopped(session, fault).await);
+            return Err(stopped(session, &journal, fault).await);
         }
         session.close_journal(&mut warnings).await;
         warnings.extend(execution.into_found().warnings);
@@ -161,14 +161,15 @@ fn journal_name(current: Option<SnapshotName>) -> SnapshotName {
 }
 
 /// Ends a flattening that failed: the layers read as before and it is over, or recovery goes on with it.
-async fn stopped(session: &Session<'_>, fault: Fault) -> Error {
+async fn stopped(session: &Session<'_>, journal: &Journal, fault: Fault) -> Error {
+    let still = stands_still(journal, &fault);
     let moves = fault.is(|does| matches!(does, Does::Merge(_) | Does::Stream(_)));
     let Fault { begun, error, .. } = fault;
     let domain = &session.domain.name;
     let message = format!("the disks of domain {domain} are not flattened");
     let is_over = begun.is_empty() || moves && error.effect() == Effect::None;
     if !is_over {
-        return pending(format!("{message} to the end"), Effect::Unknown).with_source(error);
+        return pending(format!("{message} to the end{still}"), Effect::Unknown).with_source(error);
     }
     let (effect, so_far) = if begun.is_empty() {
         (Effect::None, "")

@@ -7,11 +7,12 @@ use xlsnap_types::model::{DiskMeta, DiskName, LayerRecord, Owner, SnapshotName};
 
 use super::guest;
 use crate::error::{from_port, from_store};
-use crate::layers::{InternalPart, Stray, external_parts, gather, internal_parts, strays};
+use crate::layers::{InternalPart, LayerNode, Stray, external_parts, gather, internal_parts, strays};
 use crate::plan::LayerFacts;
 use crate::step::{Does, Stage};
 use crate::{
-    Can, CopyOut, Disk, DomainRef, Effect, Error, GuestState, Inventory, Kind, Merge, Overlay, Ports,
+    Can, CopyOut, Disk, DomainRef, Effect, Error, GuestState, Inventory, Kind, LayerFile, Merge, Overlay,
+    Ports,
 };
 
 /// The records with external parts, and the internal parts of all. Records that cannot be read are left out.
@@ -230,13 +231,23 @@ impl LayerFacts {
         domain: &DomainRef,
         stages: &[Stage],
     ) -> Result<(), Error> {
+        // The domain's own images, and under which name each is now.
+        let own = self.tree.nodes().iter().filter(|node| node.owner == Owner::Domain).map(LayerNode::file);
+        let mut own: BTreeMap<String, LayerFile> = own.map(|layer| (layer.file.clone(), layer)).collect();
         for step in stages.iter().flat_map(Stage::steps) {
             let (about, file) = match &step.does {
-                Does::Merge(Merge { from, into, .. }) if self.is_own(&from.file) => {
-                    (format!("{} is not removed when what it holds is in {}", from.file, into.file), from)
+                Does::Merge(Merge { from, into, .. }) => {
+                    let Some(file) = own.remove(&from.file) else { continue };
+                    (format!("{} is not removed when what it holds is in {}", file.file, into.file), file)
                 }
                 Does::Rename { file, over } if self.lent.contains(&file.file) => {
-                    (format!("{} does not get the name {}", file.file, over.file), file)
+                    (format!("{} does not get the name {}", file.file, over.file), file.clone())
+                }
+                Does::Rename { file, over } => {
+                    if let Some(renamed) = own.remove(&file.file) {
+                        own.insert(over.file.clone(), renamed);
+                    }
+                    continue;
                 }
                 _ => continue,
             };
@@ -251,10 +262,6 @@ impl LayerFacts {
             }
         }
         Ok(())
-    }
-
-    fn is_own(&self, file: &str) -> bool {
-        self.tree.get(file).is_some_and(|node| node.owner == Owner::Domain)
     }
 
     /// Takes the limit off the copying that does not keep to it, and tells that.

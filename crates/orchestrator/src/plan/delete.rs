@@ -54,7 +54,17 @@ fn moved(facts: &DeleteFacts<'_>, tidied: &Tidied) -> Vec<String> {
         Can::Yes => String::new(),
         Can::No(_) => format!("; what starts domain {} has to name it", facts.domain.name),
     };
-    last.into_iter().map(|(disk, file)| format!("disk {disk} writes to {file} from then on{start}")).collect()
+    let mut told: Vec<String> = last
+        .into_iter()
+        .map(|(disk, file)| format!("disk {disk} writes to {file} from then on{start}"))
+        .collect();
+    for step in tidied.stages.iter().flat_map(Stage::steps) {
+        let Does::Rename { file, over } = &step.does else { continue };
+        if facts.layers.lent.contains(&file.file) {
+            told.push(format!("{} has the name {} from then on, and its own no more", file.file, over.file));
+        }
+    }
+    told
 }
 
 /// The parent of every snapshot whose record can be read.

@@ -60,16 +60,15 @@ pub(crate) fn new_name(moves: &[FileMove], file: &str) -> Option<(String, bool)>
         return Some((moved.new.clone(), true));
     }
     let below = |directory: &str| file.strip_prefix(directory).filter(|rest| rest.starts_with('/'));
-    let below = |moved: &FileMove| {
-        let (old, new) = (plain(&moved.old), plain(&moved.new));
-        let rest = below(&old)?;
-        // A directory that files were moved to may lie in the one that they left: those in it have arrived.
-        let has_arrived = new.starts_with(&format!("{old}/")) && below(&new).is_some();
-        (!has_arrived).then(|| format!("{}{rest}", moved.new.trim_end_matches('/')))
-    };
-    let nearest =
-        moves.iter().filter(|moved| below(moved).is_some()).max_by_key(|moved| plain(&moved.old).len())?;
-    Some((below(nearest)?, false))
+    let above = moves.iter().filter_map(|moved| {
+        let old = plain(&moved.old);
+        Some((below(&old)?, old, moved))
+    });
+    let (rest, old, moved) = above.max_by_key(|(_, old, _)| old.len())?;
+    let new = plain(&moved.new);
+    // A directory that files were moved to may lie in the one that they left: those in it have arrived.
+    let has_arrived = new.starts_with(&format!("{old}/")) && below(&new).is_some();
+    (!has_arrived).then(|| (format!("{}{rest}", moved.new.trim_end_matches('/')), false))
 }
 
 /// All files that something of the domain's own names, each once.

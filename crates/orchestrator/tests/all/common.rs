@@ -118,10 +118,10 @@ impl Op {
         })
     }
 
-    /// Of this disk, into a file that is not the domain's.
-    pub(crate) fn flatten_into(given: &str, base: &str) -> Self {
+    /// Of these disks, into a file that is not the domain's.
+    pub(crate) fn flatten_into(given: &[&str], base: &str) -> Self {
         Self::Flatten(FlattenRequest {
-            disks: [disk(given)].into(),
+            disks: given.iter().map(|name| disk(name)).collect(),
             into_base: [base.to_owned()].into(),
             ..FlattenRequest::default()
         })

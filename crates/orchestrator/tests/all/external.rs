@@ -530,9 +530,9 @@ async fn a_named_base_takes_what_the_disk_has_written() {
         backend.change_disk("vda", |image| image.base = Some(base.clone()));
         backend.power(power.guest());
         write(&backend, 1);
-        sweep_from(&format!("{power:?}"), &backend, &Op::flatten_into("vda", &base), &[]).await;
+        sweep_from(&format!("{power:?}"), &backend, &Op::flatten_into(&["vda"], &base), &[]).await;
 
-        run(&backend, &Op::flatten_into("vda", &base)).await;
+        run(&backend, &Op::flatten_into(&["vda"], &base)).await;
         assert_eq!((backend.disk("vda").top.as_str(), backend.read("vda")), (base.as_str(), 1), "{power:?}");
         assert_eq!(backend.read_inside(&base, ORPHAN), 7);
         assert!(!backend.files().contains("/images/vda.qcow2"), "{power:?}");
@@ -543,33 +543,67 @@ async fn a_named_base_takes_what_the_disk_has_written() {
 #[tokio::test]
 async fn a_named_base_takes_the_name_that_a_toolstack_has() {
     let base = format!("/images/{ORPHAN}.qcow2");
-    let on_a_base = |base: &str, format: ImageFormat| {
-        let backend = FakeBackend::qcow2(&["vda", "vdb"]).with_machine().with_names().started_by_toolstack();
-        let mut golden = Image::new(format);
-        golden.content = Some(7);
-        backend.add_file(base, golden);
-        backend.change_disk("vda", |image| image.base = Some(base.to_owned()));
-        backend.power(Power::Off.guest());
+    for power in [Power::Running, Power::Off] {
+        let backend = on_one_base(&base, ImageFormat::Qcow2, &["vda"]).started_by_toolstack().moving_data();
+        backend.power(power.guest());
         write(&backend, 1);
-        backend
-    };
-    let backend = on_a_base(&base, ImageFormat::Qcow2);
-    sweep_from("off", &backend, &Op::flatten_into("vda", &base), &[]).await;
+        sweep_from(&format!("{power:?}"), &backend, &Op::flatten_into(&["vda"], &base), &[]).await;
 
-    run(&backend, &Op::flatten_into("vda", &base)).await;
-    assert_eq!((backend.disk("vda").top.as_str(), backend.read("vda")), ("/images/vda.qcow2", 1));
-    assert!(!backend.files().contains(&base));
-    // It is the domain's own from then on.
-    run(&backend, &Op::external("a", &["vda", "vdb"])).await;
-    write(&backend, 2);
-    run(&backend, &Op::delete("a")).await;
-    assert_eq!((base_of(&backend, "vda"), backend.read("vda")), (None, 2));
+        let told = Op::flatten_into(&["vda"], &base).run(&backend).await.unwrap();
+        assert!(told.iter().any(|told| told.contains("has the name /images/vda.qcow2")), "{told:?}");
+        assert_eq!((backend.disk("vda").top.as_str(), backend.read("vda")), ("/images/vda.qcow2", 1));
+        assert!(!backend.files().contains(&base));
+        // It is the domain's own from then on.
+        run(&backend, &Op::external("a", &["vda", "vdb"])).await;
+        write(&backend, 2);
+        run(&backend, &Op::delete("a")).await;
+        assert_eq!((base_of(&backend, "vda"), backend.read("vda")), (None, 2));
+    }
+    for (base, format, why) in [
+        ("/elsewhere/base.qcow2", ImageFormat::Qcow2, "lies in another directory"),
+        ("/images/base.raw", ImageFormat::Raw, "/images/base.raw is raw"),
+    ] {
+        let backend = on_one_base(base, format, &["vda"]).started_by_toolstack();
+        backend.power(Power::Off.guest());
+        let error = Op::flatten_into(&["vda"], base).run(&backend).await;
+        refused(error, &["goes on naming the image", why]);
+    }
+}
 
-    for (base, format) in
-        [("/elsewhere/base.qcow2", ImageFormat::Qcow2), ("/images/base.raw", ImageFormat::Raw)]
-    {
-        let backend = on_a_base(base, format);
-        refused(Op::flatten_into("vda", base).run(&backend).await, &["goes on naming the image"]);
+/// Disks that stand on one file, which somebody else made.
+fn on_one_base(base: &str, format: ImageFormat, disks: &[&str]) -> FakeBackend {
+    let backend = FakeBackend::qcow2(&["vda", "vdb"]).with_machine().with_names();
+    let mut golden = Image::new(format);
+    golden.content = Some(7);
+    backend.add_file(base, golden);
+    for disk in disks {
+        backend.change_disk(disk, |image| image.base = Some(base.to_owned()));
+    }
+    backend
+}
+
+/// Of two disks on a named base one takes what is in it, and the other is it.
+#[tokio::test]
+async fn a_named_base_of_two_disks_is_the_last_ones() {
+    let base = "/images/base.qcow2";
+    for power in [Power::Running, Power::Off] {
+        for by_toolstack in [false, true] {
+            let about = format!("{power:?}, toolstack {by_toolstack}");
+            let mut backend = on_one_base(base, ImageFormat::Qcow2, &["vda", "vdb"]);
+            if by_toolstack {
+                backend = backend.started_by_toolstack().moving_data();
+            }
+            backend.power(power.guest());
+            write(&backend, 1);
+            let op = Op::flatten_into(&["vda", "vdb"], base);
+            sweep_from(&about, &backend, &op, &[]).await;
+            run(&backend, &op).await;
+            let top = if by_toolstack { "/images/vdb.qcow2" } else { base };
+            assert_eq!(backend.disk("vda").top, "/images/vda.qcow2", "{about}");
+            assert_eq!(backend.disk("vdb").top, top, "{about}");
+            assert_eq!((backend.read("vda"), backend.read("vdb")), (1, 1), "{about}");
+            assert_whole(&backend, &about).await;
+        }
     }
 }
 

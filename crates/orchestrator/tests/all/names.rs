@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use xlsnap_orchestrator::{CreateRequest, DiskChoice, KeepName};
-use xlsnap_testkit::fake::FakeBackend;
+use xlsnap_orchestrator::{CreateRequest, DiskChoice, KeepName, Kind, recover};
+use xlsnap_testkit::fake::{FakeBackend, Fault, Moment};
 use xlsnap_types::model::{ImageFormat, Owner, SnapshotName};
 
 use crate::common::{Op, assert_whole, disk, name, refused, see, told};
@@ -286,9 +286,6 @@ async fn sweeps_of_creations() {
 /// The guest must not run on files that are about to go, when its memory is given up.
 #[tokio::test]
 async fn a_creation_with_memory_that_is_cut_short_loses_no_write() {
-    use xlsnap_orchestrator::recover;
-    use xlsnap_testkit::fake::{Fault, Moment};
-
     let start = backend(Power::Running);
     let op = Op::external_memory("s", &DISKS);
     let calls = {
@@ -404,6 +401,34 @@ async fn of_a_toolstacks_domain_the_name_is_kept_back_and_forth_and_the_layers_m
         assert!(reads(&backend, 5), "{power:?}");
         assert_eq!(backend.files().into_iter().collect::<Vec<_>>(), OWN, "{power:?}");
     }
+}
+
+/// Under a guest whose toolstack cannot be told of another name layers merge, or the guest waits for recovery: it writes to no file to which
+/// nothing leads.
+#[tokio::test]
+async fn a_guest_waits_where_a_name_cannot_be_taken_and_no_other_can_be_told() {
+    let start = toolstack_chain(Power::Running).await.moving_data();
+    sweep_from("flatten", &start, &Op::flatten(&["vda"]), &[]).await;
+    let clean = start.fork();
+    run(&clean, &Op::delete("b")).await;
+    let calls = clean.faults().calls();
+    let mut waited = 0;
+    for (at, call) in calls.iter().enumerate() {
+        if !["names.detach", "names.rename"].contains(&call.method) {
+            continue;
+        }
+        let (backend, about) = (start.fork(), format!("call {at} ({})", call.method));
+        backend.faults().plan(at, Fault::Refused);
+        let error = Op::delete("b").run(&backend).await.expect_err(&about);
+        assert_eq!(error.kind(), Kind::RecoveryPending, "{about}: {}", told(&error));
+        assert!(told(&error).contains("its guest stands still"), "{about}: {}", told(&error));
+        assert!(see(&backend).paused, "{about}");
+        backend.restart();
+        recover(&backend.ports(), &backend.domain()).await.unwrap();
+        assert_eq!(see(&backend), see(&clean), "{about}");
+        waited += 1;
+    }
+    assert!(waited >= 2, "{calls:?}");
 }
 
 #[tokio::test]

@@ -51,6 +51,8 @@ pub(super) struct State {
     pub(super) abilities: Abilities,
     /// What starts the domain goes on naming the images that it names now.
     pub(super) named_for_good: bool,
+    /// The process that has the disks moves no data between their layers.
+    pub(super) moves_nothing: bool,
     /// The bytes that are free.
     pub(super) room: u64,
 }
@@ -100,6 +102,7 @@ impl FakeBackend {
                 frozen: false,
                 abilities: Abilities::default(),
                 named_for_good: false,
+                moves_nothing: false,
                 room: u64::MAX,
             })),
             machine: false,
@@ -137,9 +140,16 @@ impl FakeBackend {
     pub fn started_by_toolstack(self) -> Self {
         let mut state = self.state();
         state.named_for_good = true;
+        state.moves_nothing = true;
         state.abilities.release = Can::no("its process keeps its disks");
         state.abilities.reset = Can::no("it is started again instead");
         drop(state);
+        self
+    }
+
+    /// The same, whose process moves data between layers.
+    pub fn moving_data(self) -> Self {
+        self.state().moves_nothing = false;
         self
     }
 

@@ -145,8 +145,8 @@ impl Disks for FakeBackend {
             if state.named_for_good {
                 for disk in &mut disks {
                     disk.adopt = Can::no("its toolstack goes on naming the image");
-                    let off = state.guest == GuestState::Off;
-                    disk.jobs = Can::unless((!off).then_some("its process moves no data"));
+                    let refuses = state.moves_nothing && state.guest != GuestState::Off;
+                    disk.jobs = Can::unless(refuses.then_some("its process moves no data"));
                 }
             }
             // What runs it is what would run it after a start.

@@ -14,7 +14,7 @@ use super::{FakeBackend, Image, Kept};
 impl State {
     /// Of a domain whose process moves no data: refuses what that has open.
     fn refuse_job<const N: usize>(&self, files: [&String; N]) -> Result<(), PortError> {
-        if !self.named_for_good || self.guest == GuestState::Off {
+        if !self.moves_nothing || self.guest == GuestState::Off {
             return Ok(());
         }
         let base = |file: &String| self.files.get(file)?.base.clone();

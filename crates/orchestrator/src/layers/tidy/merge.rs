@@ -118,8 +118,11 @@ impl Tidy {
     }
 
     fn merge(&mut self, base: &LayerNode, child: &LayerNode, done: &mut Tidied) {
+        let was_top = self.is_top(&child.layer.file);
+        // Several disks may read a file: it is of the one that writes to it from then on.
+        let disk = if was_top { &child.disk } else { &base.disk };
+        let base = &LayerNode { disk: disk.clone(), ..base.clone() };
         let (from, into) = (child.file(), base.file());
-        let was_top = self.is_top(&from.file);
         let above: Vec<LayerFile> = self.tree.children(&from.file).map(LayerNode::file).collect();
         // The disk's image has the name by which others start it: `into` takes that, and `from` is gone with it.
         let takes_name = self.renames_into(base, child);
@@ -138,7 +141,7 @@ impl Tidy {
         if takes_name {
             self.follow(&from.file, &into);
             for node in self.tree.nodes.iter_mut().filter(|node| node.layer.file == into.file) {
-                node.owner = owner;
+                (node.disk, node.owner) = (into.disk.clone(), owner);
             }
             self.rename(&into, &from, done);
         } else {

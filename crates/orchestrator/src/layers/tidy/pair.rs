@@ -7,6 +7,7 @@ use xlsnap_types::model::{ImageFormat, Owner};
 use super::Tidy;
 use crate::layers::{Guard, LayerNode};
 use crate::orphan::word;
+use crate::plan::plain;
 use crate::{Below, Layer};
 
 /// Two layers that can become one.
@@ -79,7 +80,11 @@ impl Tidy {
                 && !self.renames_into(base, child)
                 && let Some(why) = self.named_for_good.get(&child.disk) =>
             {
-                format!("disk {} cannot be made to write to it: {why}", child.disk)
+                format!(
+                    "disk {} cannot be made to write to it: {why}{}",
+                    child.disk,
+                    self.why_no_name(base, child)
+                )
             }
             _ => return Ok(Some(Pair { base: base.clone(), child: child.clone(), way: Way::Down })),
         };
@@ -125,17 +130,38 @@ impl Tidy {
         let file = &child.layer.file;
         let takes_name = base.named.as_ref() == Some(file) || self.has_to_be_renamed(base, child);
         let is_followed = self.tree.children(file).next().is_none() && takes_name;
-        self.is_top(file) && is_followed && self.renames.contains(&base.disk)
+        self.is_top(file) && is_followed && self.renames.contains(&child.disk)
     }
 
     /// Whether a file that is not the domain's and was named for that can be the disk's image under the image's name alone, and can have
-    /// that: what names the image says its format too, and a header may name what is below by its place.
+    /// that name.
     fn has_to_be_renamed(&self, base: &LayerNode, child: &LayerNode) -> bool {
-        let directory = |node: &LayerNode| Path::new(&node.layer.file).parent().map(Path::to_owned);
         self.lent.contains(&base.layer.file)
             && self.named_for_good.contains_key(&child.disk)
-            && base.layer.format == child.layer.format
-            && directory(base) == directory(child)
+            && self.why_no_name(base, child).is_empty()
+    }
+
+    /// Why a file that was named for that cannot have the name of the disk's image, as the end of a sentence; nothing where it can, or was not.
+    fn why_no_name(&self, base: &LayerNode, child: &LayerNode) -> String {
+        let directory = |node: &LayerNode| Path::new(&plain(&node.layer.file)).parent().map(Path::to_owned);
+        let (file, image) = (&base.layer.file, &child.layer.file);
+        match self.lent.contains(file) {
+            false => String::new(),
+            // What names the image says its format too.
+            true if base.layer.format != child.layer.format => {
+                format!(", and {file} is {}, while {image} is {}", base.layer.format, child.layer.format)
+            }
+            // A header may name what is below by its place.
+            true if directory(base) != directory(child) => {
+                format!(
+                    ", and {file} lies in another directory than {image}, so that it cannot have that name"
+                )
+            }
+            true if !self.renames.contains(&child.disk) => {
+                ", and the file below cannot have that name while the domain is on".to_owned()
+            }
+            true => String::new(),
+        }
     }
 
     /// Whether the data of a layer can go up into its only child, since the child's may not go down.

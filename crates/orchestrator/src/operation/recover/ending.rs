@@ -6,6 +6,7 @@ use xlsnap_types::model::SnapshotName;
 use super::again::Again;
 use crate::error::from_store;
 use crate::journal::{Direction, Journal};
+use crate::layers::is_another;
 use crate::look::{holds_memory, is_named, is_ours, is_taken};
 use crate::operation::back::look;
 use crate::operation::delete::{Tree, moved, names};
@@ -172,7 +173,7 @@ impl Ending {
     }
 
     /// Makes overlays that records name anew, whatever is there of them: they hold nothing, and of one that looks whole the access may
-    /// be missing. One that has another base by now was followed by later steps, and stays.
+    /// be missing. What was written to stays, and so does one that has another base by now: later steps followed it.
     async fn drop_made(&mut self, ports: &Ports<'_>, operation: Operation) {
         let Some(layers) = ports.layers.get() else { return };
         if !matches!(operation, Operation::Delete | Operation::Flatten) {
@@ -184,10 +185,10 @@ impl Ending {
                 stages.push(stage);
                 continue;
             };
-            let Overlay { disk, file, format, base, .. } = overlay.clone();
+            let Overlay { disk, file, format, .. } = overlay.clone();
             match layers.look(&LayerFile { disk, file, format, identity: None }).await {
                 Ok(None) => stages.push(stage),
-                Ok(Some(found)) if found.base.file().is_some_and(|found| found != base) => {}
+                Ok(Some(found)) if is_another(&found, overlay) => {}
                 _ => {
                     stages.push(Stage::one(*domain, Does::RemoveLayer(overlay.clone())));
                     stages.push(stage);
