@@ -7,11 +7,7 @@ stands_on b 1
 is_sound_below
 
 # libxl builds the disks of a rebooted guest from its own configuration.
-before=$(count)
-mark
-try xl reboot g
-found "$before" 999999999
-is_sound_below
+reboots
 snap delete g one
 names_are
 is_sound_below

@@ -92,6 +92,16 @@ taken() {
     goes_on
 }
 
+# reboots: xl starts the guest from what it wrote last.
+reboots() {
+    local before
+    before=$(count)
+    mark
+    try xl reboot g
+    found "$before" 999999999
+    is_sound_below
+}
+
 # reverted DOMAIN NAME OPTION...: with its memory.
 reverted() {
     mark

@@ -211,14 +211,11 @@ async fn delete_in(
         if fault.is(|does| matches!(does, Does::Detach(_) | Does::Rename { .. }))
             && fault.error.effect() == Effect::None
             && ports.overlays.get().is_some_and(|overlays| overlays.adopts().is_yes())
-            && let Some(stages) = without_name(&journal, &fault)
+            && let Some([naming, rest]) = without_name(&journal, &fault)
         {
             // The data is where it belongs, under another name. What starts the domain names that first: what a guest writes to a file to
             // which nothing leads would be lost.
-            let is_named = |stage: &Stage| stage.any(|does| matches!(does, Does::Adopt(_)));
-            let named = stages.iter().position(is_named).map_or(0, |at| at + 1);
-            let (naming, rest) = stages.split_at(named);
-            for stages in [naming, rest] {
+            for stages in [&naming, &rest] {
                 execution.backward(stages).await.map_err(|e| {
                     let still = stands_still(&journal, &fault);
                     pending(format!("{}; and {e}{still}", chain(&fault.error)), Effect::Unknown)
@@ -228,7 +225,7 @@ async fn delete_in(
             let told = format!(
                 "{}; {} keeps its name, and the disk writes to it from then on: what starts domain {} has to name it",
                 chain(&fault.error),
-                name_left(&stages),
+                name_left(&naming),
                 session.domain.name
             );
             warnings.push(told);
@@ -248,8 +245,8 @@ async fn delete_in(
 }
 
 /// What is done where a file that has a disk's data cannot take the name of the disk's image: the description names it as it is called,
-/// the file that has the name goes, since what it holds gets old, and the guest goes on.
-fn without_name(journal: &Journal, fault: &Fault) -> Option<Vec<Stage>> {
+/// and then the file that has the name goes, since what it holds gets old, and the guest goes on.
+fn without_name(journal: &Journal, fault: &Fault) -> Option<[Vec<Stage>; 2]> {
     let rest = &journal.stages[fault.at..];
     let (domain, file, over) = rest.iter().flat_map(Stage::steps).find_map(|step| match &step.does {
         Does::Rename { file, over } => Some((step.domain, file.clone(), over.clone())),
@@ -262,9 +259,9 @@ fn without_name(journal: &Journal, fault: &Fault) -> Option<Vec<Stage>> {
     let LayerFile { disk, file: name, format, .. } = file.clone();
     let resumes = rest.iter().find(|stage| stage.any(|does| *does == Does::ResumeGuest));
     let one = |does| Stage::one(domain, does);
-    let mut stages = Vec::new();
-    stages.extend(detached.then(|| one(Does::SwapTop { to: file.clone(), from: file.clone() })));
-    stages.push(one(Does::Adopt(Adoption { disk, file: name, format, was: None })));
+    let mut naming = Vec::new();
+    naming.extend(detached.then(|| one(Does::SwapTop { to: file.clone(), from: file.clone() })));
+    naming.push(one(Does::Adopt(Adoption { disk, file: name, format, was: None })));
     let note = LayerNote {
         file: LayerFile { identity: None, ..file },
         // The ledger has it, and says whose it is.
@@ -274,10 +271,12 @@ fn without_name(journal: &Journal, fault: &Fault) -> Option<Vec<Stage>> {
         frozen: false,
         named: None,
     };
-    stages.push(one(Does::NoteLayers { add: vec![note], remove: vec![over.file.clone()] }));
-    stages.push(one(Does::Unlink(over)));
-    stages.extend(resumes.cloned());
-    Some(stages)
+    let mut rest = vec![
+        one(Does::NoteLayers { add: vec![note], remove: vec![over.file.clone()] }),
+        one(Does::Unlink(over)),
+    ];
+    rest.extend(resumes.cloned());
+    Some([naming, rest])
 }
 
 /// What is to be known of a guest that a merge has stopped and nothing let go on, as the end of a sentence.

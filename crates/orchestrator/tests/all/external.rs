@@ -517,17 +517,25 @@ async fn a_shared_base_is_left_only_by_flattening() {
     }
 }
 
+/// Disks that stand on one file, which somebody else made.
+fn on_one_base(base: &str, format: ImageFormat, disks: &[&str]) -> FakeBackend {
+    let backend = FakeBackend::qcow2(&["vda", "vdb"]).with_machine().with_names();
+    let mut golden = Image::new(format);
+    golden.content = Some(7);
+    backend.add_file(base, golden);
+    for disk in disks {
+        backend.change_disk(disk, |image| image.base = Some(base.to_owned()));
+    }
+    backend
+}
+
 /// What the disk has written goes down into a base that somebody else made, where that is asked for, and whatever cuts it off.
 #[tokio::test]
 async fn a_named_base_takes_what_the_disk_has_written() {
     let base = format!("/{ORPHAN}.qcow2");
     for power in POWERS {
-        let backend = FakeBackend::qcow2(&["vda", "vdb"]).with_machine().with_names();
-        let mut golden = Image::new(ImageFormat::Qcow2);
-        golden.content = Some(7);
-        golden.take(ORPHAN, 1);
-        backend.add_file(&base, golden);
-        backend.change_disk("vda", |image| image.base = Some(base.clone()));
+        let backend = on_one_base(&base, ImageFormat::Qcow2, &["vda"]);
+        backend.change(&base, |image| image.take(ORPHAN, 1));
         backend.power(power.guest());
         write(&backend, 1);
         sweep_from(&format!("{power:?}"), &backend, &Op::flatten_into(&["vda"], &base), &[]).await;
@@ -568,18 +576,6 @@ async fn a_named_base_takes_the_name_that_a_toolstack_has() {
         let error = Op::flatten_into(&["vda"], base).run(&backend).await;
         refused(error, &["goes on naming the image", why]);
     }
-}
-
-/// Disks that stand on one file, which somebody else made.
-fn on_one_base(base: &str, format: ImageFormat, disks: &[&str]) -> FakeBackend {
-    let backend = FakeBackend::qcow2(&["vda", "vdb"]).with_machine().with_names();
-    let mut golden = Image::new(format);
-    golden.content = Some(7);
-    backend.add_file(base, golden);
-    for disk in disks {
-        backend.change_disk(disk, |image| image.base = Some(base.to_owned()));
-    }
-    backend
 }
 
 /// Of two disks on a named base one takes what is in it, and the other is it.

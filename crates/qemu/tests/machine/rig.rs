@@ -197,7 +197,8 @@ impl Rig {
     pub(crate) fn kill(&self) {
         let Some(run) = self.run() else { return };
         if run.process.lives().unwrap() {
-            kill(run.process.pid);
+            let pid = Pid::from_raw(run.process.pid.cast_signed()).unwrap();
+            kill_process(pid, Signal::KILL).unwrap();
             wait_until("QEMU is gone", || (!run.process.lives().unwrap()).then_some(()));
         }
     }
@@ -343,11 +344,6 @@ pub(crate) fn noise(seed: u64) -> Vec<u8> {
         bytes.extend(state.to_le_bytes());
     }
     bytes
-}
-
-pub(crate) fn kill(pid: u32) {
-    let pid = Pid::from_raw(pid.cast_signed()).unwrap();
-    kill_process(pid, Signal::KILL).unwrap();
 }
 
 /// Where a file takes the memory.

@@ -80,11 +80,9 @@ impl Tidy {
                 && !self.renames_into(base, child)
                 && let Some(why) = self.named_for_good.get(&child.disk) =>
             {
-                format!(
-                    "disk {} cannot be made to write to it: {why}{}",
-                    child.disk,
-                    self.why_no_name(base, child)
-                )
+                let no_name = self.why_no_name(base, child).filter(|_| is_lent);
+                let no_name = no_name.map(|why| format!(", and {why}")).unwrap_or_default();
+                format!("disk {} cannot be made to write to it: {why}{no_name}", child.disk)
             }
             _ => return Ok(Some(Pair { base: base.clone(), child: child.clone(), way: Way::Down })),
         };
@@ -138,30 +136,26 @@ impl Tidy {
     fn has_to_be_renamed(&self, base: &LayerNode, child: &LayerNode) -> bool {
         self.lent.contains(&base.layer.file)
             && self.named_for_good.contains_key(&child.disk)
-            && self.why_no_name(base, child).is_empty()
+            && self.why_no_name(base, child).is_none()
     }
 
-    /// Why a file that was named for that cannot have the name of the disk's image, as the end of a sentence; nothing where it can, or was not.
-    fn why_no_name(&self, base: &LayerNode, child: &LayerNode) -> String {
+    /// Why a file cannot have the name of the disk's image above it, as a clause.
+    fn why_no_name(&self, base: &LayerNode, child: &LayerNode) -> Option<String> {
         let directory = |node: &LayerNode| Path::new(&plain(&node.layer.file)).parent().map(Path::to_owned);
         let (file, image) = (&base.layer.file, &child.layer.file);
-        match self.lent.contains(file) {
-            false => String::new(),
-            // What names the image says its format too.
-            true if base.layer.format != child.layer.format => {
-                format!(", and {file} is {}, while {image} is {}", base.layer.format, child.layer.format)
-            }
-            // A header may name what is below by its place.
-            true if directory(base) != directory(child) => {
-                format!(
-                    ", and {file} lies in another directory than {image}, so that it cannot have that name"
-                )
-            }
-            true if !self.renames.contains(&child.disk) => {
-                ", and the file below cannot have that name while the domain is on".to_owned()
-            }
-            true => String::new(),
+        let (format, named) = (&base.layer.format, &child.layer.format);
+        // What names the image says its format too.
+        if format != named {
+            return Some(format!("{file} is {format}, while {image} is {named}"));
         }
+        // A header may name what is below by its place.
+        if directory(base) != directory(child) {
+            return Some(format!(
+                "{file} lies in another directory than {image}, so that it cannot have that name"
+            ));
+        }
+        let is_held = !self.renames.contains(&child.disk);
+        is_held.then(|| "the file below cannot have that name while the domain is on".to_owned())
     }
 
     /// Whether the data of a layer can go up into its only child, since the child's may not go down.
