@@ -219,7 +219,7 @@ impl Machine {
         }
         let file = save::file_of(save)?;
         if let Some(on) = on {
-            let words = abandon::commands(on.qmp(), &self.sockets, &file, save).await?;
+            let words = abandon::commands(on.qemu(), &self.sockets, &file, save).await?;
             commands.extend(words.into_iter().map(qmp));
         }
         let part = file.staged_path(&save.token).map_err(of_memory_file)?;

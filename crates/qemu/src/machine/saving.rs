@@ -27,7 +27,7 @@ impl Memory for Machine {
             Some(on) => {
                 let no_inside = self.no_inside(&on).await?;
                 let known = survey::Known {
-                    pid: on.process().map(|process| process.pid),
+                    pid: on.pid(),
                     listener: on.peer().listener(),
                     saves_inside: on.features().await?.has_command("snapshot-save"),
                     no_inside: no_inside.as_deref(),
@@ -53,7 +53,7 @@ impl Memory for Machine {
             let message = "a save of its memory is under way";
             return Err(PortError::new(PortErrorKind::Busy, Effect::None, message));
         }
-        match save::begin(on.qmp(), &self.sockets, save, progress).await {
+        match save::begin(on.qemu(), &self.sockets, save, progress).await {
             Ok(stopped) => {
                 *slot = Some(Begun::Stopped(stopped));
                 Ok(Box::new(Saved { machine: self, save: save.clone(), progress }))
@@ -71,7 +71,7 @@ impl Memory for Machine {
         let Some(on) = self.living()? else {
             return abandon::abandon(None, &self.sockets, &file, save, stream).await;
         };
-        match abandon::abandon(Some(on.qmp()), &self.sockets, &file, save, stream).await {
+        match abandon::abandon(Some(on.qemu()), &self.sockets, &file, save, stream).await {
             // It is off: what is left are files.
             Err(error) if error.kind == PortErrorKind::Unreachable && self.has_died(&on).await => {
                 abandon::abandon(None, &self.sockets, &file, save, None).await
@@ -197,7 +197,7 @@ impl Machine {
     async fn put_back(&self, on: &On, save: &MemorySave, failed: save::Failed) -> PortError {
         let save::Failed { mut cause, stream } = failed;
         let undone = match save::file_of(save) {
-            Ok(file) => abandon::abandon(Some(on.qmp()), &self.sockets, &file, save, stream).await,
+            Ok(file) => abandon::abandon(Some(on.qemu()), &self.sockets, &file, save, stream).await,
             Err(error) => Err(error),
         };
         match undone {

@@ -10,6 +10,7 @@ use xlsnap_qemu_img::QemuImg;
 use xlsnap_qmp_transport::{Client, Features, Qmp};
 
 use super::Machine;
+use crate::memory::input::Qemu;
 use crate::process::{Identity, Peer};
 use crate::{Description, DiskSpec, Images, Live, error};
 
@@ -57,6 +58,16 @@ impl On {
     /// Its process; `None` when the kernel does not tell.
     pub(super) fn process(&self) -> Option<Identity> {
         self.peer.process()
+    }
+
+    /// Its process's number, as [`Self::process`].
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.process().map(|process| process.pid)
+    }
+
+    /// For what is done with its memory.
+    pub(super) fn qemu(&self) -> Qemu<'_> {
+        Qemu { qmp: self.qmp(), process: self.pid() }
     }
 
     pub(super) fn qmp(&self) -> &dyn Qmp {

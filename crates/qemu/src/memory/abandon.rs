@@ -4,20 +4,22 @@ use std::path::Path;
 
 use xlsnap_memory_file::MemoryFile;
 use xlsnap_orchestrator::{MemorySave, PortError};
-use xlsnap_qmp_transport::commands::{Cont, MigrateCancel, RunState};
+use xlsnap_qmp_transport::commands::{Cont, Getfd, MigrateCancel, RunState};
 use xlsnap_qmp_transport::{Command, Qmp};
+use xlsnap_types::model::MemoryWay;
 
+use super::input::{self, Qemu};
 use super::settings::{self, Settings};
 use super::stream::Stream;
 use super::{migration, socket};
 use crate::error::of_memory_file;
 
 /// Ends a save, in the program that began it or in another: see [`xlsnap_orchestrator::Memory::abandon`]. `file` is the file of `save`,
-/// `qmp` is `None` when the guest is off, and `stream` is the stream of the save as far as this program has it.
+/// `qemu` is `None` when the guest is off, and `stream` is the stream of the save as far as this program has it.
 ///
 /// Everything is tried; the first error is told.
 pub(crate) async fn abandon(
-    qmp: Option<&dyn Qmp>,
+    qemu: Option<Qemu<'_>>,
     sockets: &Path,
     file: &MemoryFile,
     save: &MemorySave,
@@ -30,7 +32,7 @@ pub(crate) async fn abandon(
             result = done;
         }
     };
-    if let Some(qmp) = qmp {
+    if let Some(Qemu { qmp, process }) = qemu {
         let written = Settings::load(&was);
         // A migration that nothing here tells of is another program's, and the guest stands still for that, if it does.
         let begun =
@@ -40,6 +42,12 @@ pub(crate) async fn abandon(
         }
         if let Some(settings) = written {
             try_all(settings.put_back(qmp).await);
+        }
+        if let (true, MemoryWay::Background, Some(process)) = (begun, save.way(), process) {
+            // Before the guest goes on, for which QEMU opens what its devices are woken by. The next save does without, or is refused.
+            if let Err(error) = input::fill(qmp, process, &save.token).await {
+                tracing::warn!(%error, process, "QEMU stays without a standard input");
+            }
         }
         if save.was.runs() {
             try_all(if begun { let_run_again(qmp).await } else { let_run_unless_migrated(qmp).await });
@@ -59,7 +67,7 @@ pub(crate) async fn abandon(
 /// # Cancel safety
 /// It only looks.
 pub(crate) async fn commands(
-    qmp: &dyn Qmp,
+    Qemu { qmp, process }: Qemu<'_>,
     sockets: &Path,
     file: &MemoryFile,
     save: &MemorySave,
@@ -73,6 +81,9 @@ pub(crate) async fn commands(
     }
     if let Some(settings) = written {
         commands.extend(settings.commands());
+    }
+    if begun && save.way() == MemoryWay::Background && process.is_some_and(input::is_closed) {
+        commands.push(Getfd::NAME);
     }
     // A guest that QEMU itself has stopped for the end of a migration goes on when that is cancelled.
     let stopped_by_qemu = migration::run_state(qmp).await?.status == RunState::FinishMigrate && !is_over;

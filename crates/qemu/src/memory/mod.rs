@@ -3,6 +3,7 @@
 pub(crate) mod abandon;
 mod faults;
 mod files;
+pub(crate) mod input;
 pub(crate) mod inside;
 pub(crate) mod migration;
 mod patient;

@@ -26,6 +26,7 @@ use xlsnap_qmp_transport::{Qmp, QmpExt};
 use xlsnap_types::model::MemoryWay;
 
 use super::faults;
+use super::input::{self, Qemu};
 use super::migration::{self, LATER, SOON};
 use super::pause::Pause;
 use super::settings::{self, Settings};
@@ -106,13 +107,14 @@ pub(crate) fn file_of(save: &MemorySave) -> Result<MemoryFile, PortError> {
 /// # Cancel safety
 /// Dropped, it leaves what a crash leaves.
 pub(crate) async fn begin(
-    qmp: &dyn Qmp,
+    qemu: Qemu<'_>,
     sockets: &Path,
     save: &MemorySave,
     progress: &dyn Progress,
 ) -> Result<Stopped, Failed> {
+    let Qemu { qmp, process } = qemu;
     let file = file_of(save)?;
-    if let Some(why) = faults::fault(qmp, save.way()).await? {
+    if let Some(why) = faults::fault(qmp, process, save.way()).await? {
         let message = format!("the memory is not saved this way ({}): {why}", save.way().word());
         return Err(PortError::new(PortErrorKind::Refused, Effect::None, message).into());
     }
@@ -123,6 +125,9 @@ pub(crate) async fn begin(
         return Err(PortError::new(PortErrorKind::Busy, Effect::None, message).into());
     }
     // Everything that may fail comes before the guest is stopped.
+    if let (MemoryWay::Background, Some(process)) = (save.way(), process) {
+        input::fill(qmp, process, &save.token).await?;
+    }
     let stream = Stream::prepare(qmp, &file, sockets, save).await?;
     let was = settings::file_of(sockets, &save.token);
     let settings = match Settings::apply(qmp, save.way(), &was).await {

@@ -13,7 +13,7 @@ use xlsnap_qmp_transport::{Command, Kind, Qmp, QmpExt};
 use xlsnap_types::model::MemoryWay;
 
 use super::settings::{self, BACKGROUND, SWITCHOVER};
-use super::{faults, migration, socket};
+use super::{faults, input, migration, socket};
 use crate::error;
 
 /// The ways, the one with the least pause first.
@@ -68,16 +68,19 @@ pub(crate) async fn of(qmp: &dyn Qmp, known: &Known<'_>) -> Result<MemorySurvey,
             let is_passed = user.is_none() || socket::can_be_passed(qmp).await?;
             let other_user = user.filter(|_| !is_passed).map(cannot_reach);
             for way in WAYS {
-                let fault = faults::fault(qmp, way).await?;
+                let fault = faults::fault(qmp, known.pid, way).await?;
                 let lacks = match way {
                     MemoryWay::Internal => inside(known),
                     _ if other_user.is_some() => other_user.clone(),
-                    _ if fault.is_some() => fault.map(str::to_owned),
+                    _ if fault.is_some() => fault,
                     MemoryWay::Background => background(qmp, &status, &capabilities).await?,
                     _ => of_stopped(way, &status, &capabilities),
                 };
                 if way == MemoryWay::Background && lacks.is_some() {
-                    survey.mendable = user.filter(|_| is_passed).and_then(may_not_track);
+                    survey.mendable = known
+                        .pid
+                        .and_then(has_lost_its_input)
+                        .or_else(|| user.filter(|_| is_passed).and_then(may_not_track));
                 }
                 match lacks {
                     None => survey.ways.push(way),
@@ -182,6 +185,15 @@ fn may_not_track(user: u32) -> Option<String> {
         format!(
             "the memory cannot be saved in the background, so that the guest stands still for longer: QEMU runs as the user {user}, \
              who may not track its writes; to let every user do that: sysctl -w vm.unprivileged_userfaultfd=1"
+        )
+    })
+}
+
+/// What keeps a QEMU from it whose standard input is something else by now.
+fn has_lost_its_input(process: u32) -> Option<String> {
+    input::at_stake(process).map(|why| {
+        format!(
+            "the memory cannot be saved in the background, so that the guest stands still for longer: {why}"
         )
     })
 }

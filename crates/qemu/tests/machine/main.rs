@@ -5,6 +5,7 @@ mod abandon;
 mod behaviour;
 mod declared;
 mod guest;
+mod input;
 mod inside;
 mod keys;
 mod layers;
