@@ -36,3 +36,4 @@ mod relocate_exchange;
 mod relocate_memory;
 mod schema;
 mod start_needs;
+mod unread;

@@ -52,7 +52,7 @@ fn refuses(host: &Host, code: i32, old: &Path, new: &Path) -> Ran {
 
 /// `web` with the disk `vda` in `dir`, and the external snapshots `e1` and `e2`, which hold 1 and 2; the disk holds 3. The files that
 /// the disk wrote to, in their order.
-fn chain(dir: &str, more: &[&str]) -> (Host, [PathBuf; 3]) {
+pub(crate) fn chain(dir: &str, more: &[&str]) -> (Host, [PathBuf; 3]) {
     let host = Host::new();
     fs::create_dir_all(host.scratch.path(dir)).unwrap();
     let first = host.scratch.qcow2_with(&format!("{dir}/a.qcow2"), SIZE, 1);

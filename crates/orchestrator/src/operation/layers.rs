@@ -15,24 +15,30 @@ use crate::{
     Ports,
 };
 
-/// The records with external parts, and the internal parts of all. Records that cannot be read are left out.
-async fn external_records(
-    ports: &Ports<'_>,
-    domain: &DomainRef,
-) -> Result<(BTreeMap<SnapshotName, Record>, Vec<InternalPart>), Error> {
-    let mut records = BTreeMap::new();
-    let mut inside = Vec::new();
+/// What the records of a domain say of layers.
+#[derive(Default)]
+struct Recorded {
+    /// Those with external parts.
+    external: BTreeMap<SnapshotName, Record>,
+    /// The internal parts of all.
+    inside: Vec<InternalPart>,
+    /// Those that cannot be read: what they need is not known.
+    unread: Vec<SnapshotName>,
+}
+
+async fn recorded(ports: &Ports<'_>, domain: &DomainRef) -> Result<Recorded, Error> {
+    let mut recorded = Recorded::default();
     let mut visit = |entry: Entry| {
-        let Ok(record) = entry.record else { return };
         let Ok(name) = SnapshotName::new(entry.name) else { return };
-        inside.extend(internal_parts(&name, &record));
+        let Ok(record) = entry.record else { return recorded.unread.push(name) };
+        recorded.inside.extend(internal_parts(&name, &record));
         if record.snapshot.disks.iter().any(|disk| disk.is_external()) {
-            records.insert(name, record);
+            recorded.external.insert(name, record);
         }
     };
     let listed = ports.store.list(domain.uuid, &mut visit).await;
     listed.map_err(|e| from_store(e, format!("what is stored of domain {} cannot be read", domain.name)))?;
-    Ok((records, inside))
+    Ok(recorded)
 }
 
 /// Looks at the layers of a domain; at none where no record has an external part and the ledger is empty.
@@ -41,12 +47,12 @@ pub(crate) async fn layer_facts(
     domain: &DomainRef,
     inventory: &Inventory,
 ) -> Result<LayerFacts, Error> {
-    let (records, inside) = external_records(ports, domain).await?;
+    let recorded = recorded(ports, domain).await?;
     let ledger = ledger(ports, domain).await?;
-    if records.is_empty() && ledger.is_empty() {
+    if recorded.external.is_empty() && recorded.unread.is_empty() && ledger.is_empty() {
         return Ok(LayerFacts::default());
     }
-    facts_of(ports, domain, inventory, (&records, inside, &ledger)).await
+    facts_of(ports, domain, inventory, recorded, &ledger).await
 }
 
 /// The same, where the parts of this record need it: it has external ones, or internal ones in another file than the disk's image.
@@ -76,9 +82,9 @@ pub(crate) async fn layers_of_tops(
     domain: &DomainRef,
     inventory: &Inventory,
 ) -> Result<LayerFacts, Error> {
-    let (records, inside) = external_records(ports, domain).await?;
+    let recorded = recorded(ports, domain).await?;
     let ledger = ledger(ports, domain).await?;
-    facts_of(ports, domain, inventory, (&records, inside, &ledger)).await
+    facts_of(ports, domain, inventory, recorded, &ledger).await
 }
 
 async fn ledger(ports: &Ports<'_>, domain: &DomainRef) -> Result<Vec<LayerRecord>, Error> {
@@ -92,24 +98,27 @@ async fn facts_of(
     ports: &Ports<'_>,
     domain: &DomainRef,
     inventory: &Inventory,
-    (records, inside, ledger): (&BTreeMap<SnapshotName, Record>, Vec<InternalPart>, &[LayerRecord]),
+    Recorded { external: records, inside, unread }: Recorded,
+    ledger: &[LayerRecord],
 ) -> Result<LayerFacts, Error> {
     let state = guest(ports, domain).await?;
     let mut facts = LayerFacts {
-        tree: gather(ports, domain, inventory, records, ledger).await?,
-        parts: external_parts(records),
+        tree: gather(ports, domain, inventory, &records, ledger).await?,
+        parts: external_parts(&records),
         inside,
         renames: renamable(ports, state, inventory),
         guest: state.run(),
         served: state == GuestState::Serving,
         no_pause: ports.pause.can().why().map(str::to_owned),
         closed: BTreeMap::new(),
+        unread,
         lent: BTreeSet::new(),
         taken: BTreeSet::new(),
         strays: Vec::new(),
     };
     facts.strays = strays(ports, domain, &facts.tree).await?;
     facts.close_claimed(ports, domain).await?;
+    facts.close_unread();
     Ok(facts)
 }
 
@@ -140,6 +149,13 @@ impl LayerFacts {
         })?;
         self.closed.extend(asked);
         Ok(())
+    }
+
+    /// Closes all layers where a record cannot be read, which may need any of them, and name it.
+    fn close_unread(&mut self) {
+        let Some(name) = self.unread.first() else { return };
+        let why = format!("the record of snapshot {name}, which may need it, cannot be read");
+        self.closed.extend(self.tree.nodes().iter().map(|node| (node.layer.file.clone(), why.clone())));
     }
 
     /// Notes the names of overlays to be made that something has already. Whether there are such, so that another plan is needed.

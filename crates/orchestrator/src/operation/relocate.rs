@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tracing::Instrument;
 use uuid::Uuid;
-use xlsnap_conf_store::{Entry, Record};
+use xlsnap_conf_store::{Entry, Kind as StoreKind, Record};
 use xlsnap_types::model::{DiskName, ImageFormat, LayerRecord, SnapshotName};
 
 use super::{finish, guest, inventory, refuse_pending};
@@ -125,12 +125,21 @@ impl Stored {
     async fn read(ports: &Ports<'_>, domain: &DomainRef) -> Result<Self, Error> {
         let unreadable =
             |e| from_store(e, format!("what is stored of domain {} cannot be read", domain.name));
-        let (mut records, mut spoilt) = (BTreeMap::new(), Vec::new());
+        let (mut records, mut spoilt, mut unread) = (BTreeMap::new(), Vec::new(), None);
         let mut visit = |entry: Entry| match (SnapshotName::new(&entry.name), entry.record) {
             (Ok(name), Ok(record)) => drop(records.insert(name, record)),
+            // One that can be read again would name files that are other ones by then.
+            (_, Err(e)) if e.kind() != StoreKind::Malformed => unread = Some((entry.name, e)),
             _ => spoilt.push(entry.name),
         };
         ports.store.list(domain.uuid, &mut visit).await.map_err(unreadable)?;
+        if let Some((name, e)) = unread {
+            let message =
+                format!("the record of snapshot {name} of domain {} cannot be read now", domain.name);
+            return Err(
+                from_store(e, message).with_advice("try again when it can be, so that it follows too")
+            );
+        }
         let of_domain = ports.store.domain_record(domain.uuid).await.map_err(unreadable)?;
         Ok(Self { records, spoilt, ledger: of_domain.map(|record| record.layers).unwrap_or_default() })
     }

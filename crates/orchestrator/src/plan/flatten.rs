@@ -56,7 +56,12 @@ pub(crate) fn flatten(facts: &DeleteFacts<'_>, request: &FlattenRequest) -> Resu
                 "disk {} of domain {} cannot be flattened: {file}: {why}",
                 stream.into.disk, facts.domain.name
             ))
-            .with_advice("change that first, or flatten other disks: --disk"));
+            .with_advice(
+                facts
+                    .layers
+                    .about_unread(facts.domain)
+                    .unwrap_or_else(|| "change that first, or flatten other disks: --disk".to_owned()),
+            ));
         }
         let bytes = layers.streamed_bytes(stream);
         warnings.push(format!(

@@ -29,6 +29,8 @@ pub(crate) struct LayerFacts {
     pub(crate) no_pause: Option<String>,
     /// The layers that are not written to and not removed, and why, as a clause.
     pub(crate) closed: BTreeMap<String, String>,
+    /// The snapshots whose records cannot be read.
+    pub(crate) unread: Vec<SnapshotName>,
     /// The files that are not the domain's and may be written to, since the user said so of each.
     pub(crate) lent: BTreeSet<String>,
     /// The names that something has which is no layer.
@@ -38,6 +40,15 @@ pub(crate) struct LayerFacts {
 }
 
 impl LayerFacts {
+    /// What to do about a record that cannot be read, which may need any of the layers.
+    pub(crate) fn about_unread(&self, domain: &DomainRef) -> Option<String> {
+        let name = self.unread.first()?;
+        Some(format!(
+            "repair the record, or delete it alone: xlsnap delete {} {name} --metadata-only",
+            domain.name
+        ))
+    }
+
     /// What the ledger does not say yet, because its snapshots are older than it.
     pub(crate) fn unnoted(&self, inventory: &Inventory, tops: &[NewTop]) -> Vec<LayerNote> {
         let replaced = |file: &str| tops.iter().any(|top| top.old.file == file);
