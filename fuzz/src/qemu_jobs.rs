@@ -118,7 +118,7 @@ fn carry_out(told: Arc<Told>, directory: &Path, mode: u8) -> Result<(), Option<P
                     _ => merge("top", "middle", &[]),
                 };
                 match parks {
-                    true => live.park(&merge).await,
+                    true => live.park(&merge).await.map(drop),
                     false => live.merge(&merge, &Unwatched).await,
                 }
             }

@@ -57,6 +57,15 @@ impl PortError {
         Self { kind, effect, message: message.into(), source: None }
     }
 
+    /// The same of something that came after another one had been done: whatever failed, that may have happened.
+    #[must_use]
+    pub fn after_effect(mut self) -> Self {
+        if self.effect == Effect::None {
+            self.effect = Effect::Unknown;
+        }
+        self
+    }
+
     /// The same with its cause.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {

@@ -51,14 +51,6 @@ pub(crate) fn of_monitor(message: impl Into<String>, error: xlsnap_qmp_transport
     PortError::new(kind, Effect::None, message).with_source(error)
 }
 
-/// The same after something was begun: whatever failed afterwards, it may have happened.
-pub(crate) fn after_effect(mut error: PortError) -> PortError {
-    if error.effect == Effect::None {
-        error.effect = Effect::Unknown;
-    }
-    error
-}
-
 /// A failure of a file.
 pub(crate) fn of_io(message: impl Into<String>, error: std::io::Error, effect: Effect) -> PortError {
     let kind = match error.kind() {

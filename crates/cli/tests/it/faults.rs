@@ -71,8 +71,11 @@ const KINDS: &[Kind] = &[
 ];
 
 /// What is told of a deletion that leaves files as they were.
-const AS_THEY_WERE: [&str; 2] =
-    ["the next deletion tries it again", "keeps its name, and the disk writes to it from then on"];
+const AS_THEY_WERE: [&str; 3] = [
+    "the next deletion tries it again",
+    "keeps its name, and the disk writes to it from then on",
+    "which may need it, cannot be read",
+];
 
 /// A call that can fail.
 #[derive(Debug)]
@@ -133,6 +136,13 @@ fn bears(operation: &Operation) {
 mod mended {
     use super::*;
 
+    const REVERT_MEMORY_LIVE: Operation = Operation {
+        name: "revert_memory_live",
+        domain: Domain::Runs,
+        before: &["create web a --memory", "write"],
+        words: "revert web a",
+    };
+
     /// One that failed after its act was done was told to have had no effect, and its third name stayed.
     #[test]
     fn a_directory_cannot_be_flushed_while_names_are_exchanged() {
@@ -182,17 +192,30 @@ mod mended {
     /// The way back had removed what leads back, could not start the domain again, and nothing said that it was to be started.
     #[test]
     fn the_disk_is_full_when_a_revert_with_memory_goes_back() {
-        let operation = Operation {
-            name: "revert_memory_live",
-            domain: Domain::Runs,
-            before: &["create web a --memory", "write"],
-            words: "revert web a",
-        };
+        let operation = REVERT_MEMORY_LIVE;
         let whole = Whole::of(&operation);
         let call = whole.named("renameat").filter(|call| call.shown.contains("journal.json")).last().unwrap();
         let fault = Fault { call, error: "ENOSPC", lasts: true };
         let code = whole.meets(&operation, &fault, &format!("{}: {fault}", operation.words));
         assert_eq!(code, Some(6));
+    }
+
+    /// Its process had ended, that was told to have had no effect, and `recover` left the domain off.
+    #[test]
+    fn what_is_noted_of_a_process_that_has_ended_cannot_be_removed() {
+        let operation = REVERT_MEMORY_LIVE;
+        let whole = Whole::of(&operation);
+        let call = whole.named("unlinkat").find(|call| call.shown.contains("web.run")).unwrap();
+        let fault = Fault { call, error: "EACCES", lasts: false };
+        let code = whole.meets(&operation, &fault, &format!("{}: {fault}", operation.words));
+        assert_eq!(code, Some(0));
+    }
+
+    /// The process that was to be ended could not be asked, and the way back did not look for it once more.
+    #[test]
+    fn there_are_no_more_sockets_for_the_monitor() {
+        let operation = REVERT_MEMORY_LIVE;
+        fails_each(&operation, "EMFILE", |call| call.name == "socket" && call.shown.contains("AF_UNIX"));
     }
 
     /// It panicked.

@@ -60,12 +60,16 @@ impl<'e> Execution<'e> {
             Either::Right(((), _)) => interrupted(Effect::Unknown),
         };
         let parked = match does {
-            Does::Merge(merge) => self.ports.layers.need(&does.failure())?.park(merge).await.map(|()| false),
+            Does::Merge(merge) => self.ports.layers.need(&does.failure())?.park(merge).await,
             Does::Stream(stream) => self.ports.layers.need(&does.failure())?.park_stream(stream).await,
             _ => return Err(wish),
         };
         match parked.map_err(|e| does.failed(e))? {
-            // It came first; what follows is short.
+            // It came first; what follows is short. A job that is done is met again, and made durable.
+            true if matches!(does, Does::Merge(_)) => self.act(does).await.map_err(|error| {
+                let kind = error.kind();
+                error.ended_as(kind, Effect::Unknown)
+            }),
             true => Ok(()),
             false => Err(wish.ended_as(Kind::Failed, Effect::None)),
         }

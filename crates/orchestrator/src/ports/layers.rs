@@ -192,9 +192,10 @@ pub trait Layers: Send + Sync {
     /// or holds snapshots. [`crate::PortErrorKind::Busy`] when another process has one of them open.
     async fn merge(&self, merge: &Merge, progress: &dyn Progress) -> Result<(), PortError>;
 
-    /// Ends a merge that was begun and is not to go on now. Both layers stay, and read as before. One that is not under way is
-    /// ended.
-    async fn park(&self, merge: &Merge) -> Result<(), PortError>;
+    /// Ends a merge that was begun and is not to go on now; gives whether it was done by then, so that [`Layers::merge`] is to be called
+    /// once more, which meets it and takes no time. Else both layers stay, and read as before, and the guest is as it was. One that is not
+    /// under way is ended.
+    async fn park(&self, merge: &Merge) -> Result<bool, PortError>;
 
     /// Copies data up, and returns when the result is durable and the header of `into` says so: all data is on the disk before that is
     /// written. Again, after a part of it or all of it, gives the same. A layer that no process has open is copied into by qemu-img;

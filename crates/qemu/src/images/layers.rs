@@ -34,8 +34,8 @@ impl Layers for Images {
         layers::merge(&*self.qemu_img, merge, key, progress).await
     }
 
-    async fn park(&self, merge: &Merge) -> Result<(), PortError> {
-        layers::at_rest(merge).await
+    async fn park(&self, merge: &Merge) -> Result<bool, PortError> {
+        layers::at_rest(merge).await.map(|()| false)
     }
 
     async fn stream(&self, stream: &Stream, progress: &dyn Progress) -> Result<(), PortError> {

@@ -35,7 +35,7 @@ impl Layers for Live {
         self.merge_layers(merge, progress).await
     }
 
-    async fn park(&self, merge: &Merge) -> Result<(), PortError> {
+    async fn park(&self, merge: &Merge) -> Result<bool, PortError> {
         self.park_merge(merge).await
     }
 

@@ -107,14 +107,15 @@ impl Live {
         done.map_err(|error| job::meanwhile(run.begun, error))
     }
 
-    /// Cancels the job, unless it is done, and lets a guest go on that was stopped for it.
-    pub(super) async fn park_merge(&self, merge: &Merge) -> Result<(), PortError> {
+    /// Cancels the job, and lets a guest go on that was stopped for it; gives whether it was done already. Then the guest stands still, since
+    /// the layer below may take the writes.
+    pub(super) async fn park_merge(&self, merge: &Merge) -> Result<bool, PortError> {
         let id = format!("{PREFIX}{}", merge.token);
         let failed = |e| error::of_qmp(format!("{}, and its job was not cancelled", about(merge)), e);
         let mut cancelled = false;
         while let Some(job) = self.jobs().await?.into_iter().find(|job| job.id == id) {
             match job.status {
-                JobStatus::Concluded if job.error.is_none() => return Ok(()),
+                JobStatus::Concluded if job.error.is_none() => return Ok(true),
                 JobStatus::Concluded => {
                     self.qmp.execute(JobDismiss { id: id.clone() }).await.map_err(failed)?;
                 }
@@ -134,7 +135,10 @@ impl Live {
         // Where QEMU has neither, qemu-img merged them.
         let mut nodes = self.nodes().await?;
         let is_open = [&merge.from.file, &merge.into.file].into_iter().any(|file| nodes.any(file).is_some());
-        if is_open { Ok(()) } else { layers::at_rest(merge).await }
+        if !is_open {
+            layers::at_rest(merge).await?;
+        }
+        Ok(false)
     }
 
     /// Refuses what would not give the content of `from`, or lose what is in it.
@@ -301,9 +305,11 @@ impl Run<'_> {
                 JobStatus::Ready => self.complete().await?,
                 JobStatus::Pending => self.finalize().await?,
                 JobStatus::Concluded => {
-                    // What took the writes before stays open if QEMU was told to open it, and would pass for a disk.
-                    self.live.close_unused(&self.merge.from.file).await?;
-                    let place = self.live.place(self.merge).await?;
+                    let place = self.place_after().await.map_err(|error| match job.error {
+                        // The layer below may take the writes.
+                        None => error.after_effect(),
+                        Some(_) => error,
+                    })?;
                     let is_above = matches!(place, Place::Top(_) | Place::Middle(_));
                     if job.error.is_none() && !is_above {
                         return self.durable();
@@ -330,6 +336,13 @@ impl Run<'_> {
                 }
             }
         }
+    }
+
+    /// Where the layer is once its job has ended.
+    async fn place_after(&self) -> Result<Place, PortError> {
+        // What took the writes before stays open if QEMU was told to open it, and would pass for a disk.
+        self.live.close_unused(&self.merge.from.file).await?;
+        self.live.place(self.merge).await
     }
 
     /// Begins the job; or, where QEMU does not have the layers, merges by qemu-img: then it is done.

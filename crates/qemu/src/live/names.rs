@@ -45,7 +45,8 @@ impl Names for Live {
 
     async fn ready_names(&self, swap: &NameSwap) -> Result<(), PortError> {
         names::ready(&*self.qemu_img, swap, self.key_file(&swap.old.disk)).await?;
-        self.foresee(swap).await
+        // The new file waits beside, and goes back to its name.
+        self.foresee(swap).await.map_err(PortError::after_effect)
     }
 
     async fn swap_names(&self, swap: &NameSwap) -> Result<(), PortError> {

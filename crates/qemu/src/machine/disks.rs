@@ -133,7 +133,7 @@ impl Layers for Machine {
         }
     }
 
-    async fn park(&self, merge: &Merge) -> Result<(), PortError> {
+    async fn park(&self, merge: &Merge) -> Result<bool, PortError> {
         match self.holder()? {
             Holder::Live(on) => on.live.park(merge).await,
             Holder::Images(images) => images.park(merge).await,

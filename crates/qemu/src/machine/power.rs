@@ -13,7 +13,7 @@ use super::Machine;
 use super::state::{On, State};
 use crate::error;
 use crate::memory::{abandon, inside, migration, restore};
-use crate::process::{Process, StartOptions, StopOptions};
+use crate::process::{Found, Process, StartOptions, StopOptions};
 
 #[async_trait]
 impl Power for Machine {
@@ -64,9 +64,20 @@ impl Power for Machine {
         if let State::On(on) = before {
             on.close().await;
         }
-        process.stop(&StopOptions::at_once()).await?;
-        *self.lock() = State::Off;
-        Ok(())
+        let ended = process.stop(&StopOptions::at_once()).await;
+        match &ended {
+            Ok(stopped) => {
+                tracing::debug!(domain = %self.name, ?stopped, "its process has ended");
+                *self.lock() = State::Off;
+            }
+            // What is to go back wants to know how it is.
+            Err(_) => match process.find().await {
+                Ok(None) => *self.lock() = State::Off,
+                Ok(Some(Found { monitor: Ok(monitor), .. })) => self.connected(monitor),
+                Ok(Some(_)) | Err(_) => {}
+            },
+        }
+        ended.map(drop)
     }
 
     async fn start(&self, run: Run) -> Result<(), PortError> {
@@ -235,14 +246,17 @@ impl Machine {
             let error = inside::failed(what, &said);
             // Refused before anything was read, the guest only stands still. Else its memory is none any more.
             if error.effect == Effect::None && was_running {
-                abandon::let_run_again(on.qmp()).await?;
+                abandon::let_run_again(on.qmp()).await.map_err(PortError::after_effect)?;
             }
             return Err(error);
         }
-        if run.runs() {
-            return migration::let_run(on.qmp()).await;
-        }
-        let failed = |e| error::of_qmp("the guest could not be stopped".into(), e);
-        on.qmp().execute(Stop).await.map_err(failed).map(drop)
+        // From here on it is loaded, whatever becomes of the guest.
+        let goes_on = if run.runs() {
+            migration::let_run(on.qmp()).await
+        } else {
+            let failed = |e| error::of_qmp("the guest could not be stopped".into(), e);
+            on.qmp().execute(Stop).await.map_err(failed).map(drop)
+        };
+        goes_on.map_err(PortError::after_effect)
     }
 }

@@ -95,12 +95,18 @@ impl Machine {
     pub(super) async fn take_again(&self, on: &On) -> Result<(), PortError> {
         if !self.has_all(on).await? {
             self.refuse_held_elsewhere(on).await?;
-            self.activate(on).await?;
-            self.inactivate(on).await?;
-            self.activate(on).await?;
+            // From here on some may be QEMU's, and a later letting go starts anew.
+            on.set_released(None);
+            return self.take_twice(on).await.map_err(PortError::after_effect);
         }
         on.set_released(None);
         Ok(())
+    }
+
+    async fn take_twice(&self, on: &On) -> Result<(), PortError> {
+        self.activate(on).await?;
+        self.inactivate(on).await?;
+        self.activate(on).await
     }
 
     /// Whether all nodes are active.

@@ -107,7 +107,11 @@ impl<'a> StoppedGuest<'a> for Saved<'a> {
                 drop(slot);
                 Ok((pause, self))
             }
-            Err(failed) => Err(machine.put_back(&on, save, failed).await),
+            Err(failed) => {
+                let error = machine.put_back(&on, save, failed).await;
+                // The guest has run on, and may have written.
+                Err(if save.was.runs() { error.after_effect() } else { error })
+            }
         }
     }
 }
@@ -171,9 +175,9 @@ impl InsideMemory for Machine {
             if error.effect != Effect::None && self.has_none(&on, tag, &disks).await.unwrap_or(false) {
                 error.effect = Effect::None;
             }
-            return Err(error);
+            return Err(if ran_on.is_ok() { error } else { error.after_effect() });
         }
-        ran_on?;
+        ran_on.map_err(PortError::after_effect)?;
         Ok(if save.was.runs() { pause.length() } else { Duration::ZERO })
     }
 

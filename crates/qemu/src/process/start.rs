@@ -110,14 +110,14 @@ impl Process {
         tracing::debug!(domain = %self.domain.name, pid = child.id(), ?line, "started");
         let (monitor, process) = match self.greeted(&mut child, begun.start, options.wait).await {
             Ok(greeted) => greeted,
-            Err(why) => return Err(self.gave_up(child, &log, why).await),
+            Err(why) => return Err(self.gave_up(child, None, &log, why).await),
         };
         let run = Run { process, since };
         match self.record.store(&Written::Started(run)) {
             Ok(()) => Ok(Started { run, monitor, child, _log: log }),
             Err(cause) => {
                 drop(monitor);
-                self.gave_up(child, &log, "was ended").await;
+                self.gave_up(child, Some(&process), &log, "was ended").await;
                 Err(cause)
             }
         }
@@ -235,14 +235,21 @@ impl Process {
 
     /// Ends a process that was just started and is of no use; `why` is what it did, as a clause.
     pub(crate) async fn give_up(&self, started: Started, why: &str) -> PortError {
-        let Started { monitor, child, _log: log, .. } = started;
+        let Started { run, monitor, child, _log: log } = started;
         drop(monitor);
-        self.gave_up(child, &log, why).await
+        self.gave_up(child, Some(&run.process), &log, why).await
     }
 
-    /// Sees to it that the child has ended, and what it started with it, and says what became of it.
-    async fn gave_up(&self, mut child: Child, log: &Log, why: &str) -> PortError {
+    /// Sees to it that the child has ended, and what it started with it, and says what became of it. `server` is the process that serves
+    /// the monitor, as far as that is known: a wrapper may stay beside its QEMU.
+    async fn gave_up(&self, mut child: Child, server: Option<&Identity>, log: &Log, why: &str) -> PortError {
+        /// A process that was killed ends at once, unless its disk hangs.
+        const ENDS: Duration = Duration::from_secs(5);
         let started = self.unfinished().unwrap_or_default();
+        if let Some(server) = server.filter(|server| Some(server.pid) != child.id()) {
+            let _ = server.signal(Signal::KILL);
+            let _ = ended(server, ENDS).await;
+        }
         let _ = child.start_kill();
         for process in started.into_iter().filter(|process| Some(process.pid) != child.id()) {
             let _ = process.signal(Signal::KILL);

@@ -78,8 +78,8 @@ impl Process {
     pub async fn stop(&self, options: &StopOptions) -> Result<Stopped, PortError> {
         let begin = Instant::now();
         let Some(found) = self.find().await? else {
-            self.record.clear()?;
-            return Ok(Stopped { way: StopWay::WasOff, pid: None, notes: Vec::new(), took: begin.elapsed() });
+            let notes = self.forget().into_iter().collect();
+            return Ok(Stopped { way: StopWay::WasOff, pid: None, notes, took: begin.elapsed() });
         };
         let Some(process) = found.process else {
             let message =
@@ -111,8 +111,15 @@ impl Process {
             self.signal(&process, Signal::KILL, "SIGKILL")?;
             self.ended(&process, options.kill).await?;
         }
-        self.record.clear()?;
+        notes.extend(self.forget());
         Ok(Stopped { way, pid: Some(process.pid), notes, took: begin.elapsed() })
+    }
+
+    /// Removes what is written down of a process that has ended; why it stays. It does no harm: the process that it tells of is known to be gone.
+    fn forget(&self) -> Option<String> {
+        let error = self.record.clear().err()?;
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        Some(format!("{error}{cause}"))
     }
 
     async fn by_monitor(

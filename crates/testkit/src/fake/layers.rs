@@ -254,8 +254,8 @@ impl Layers for FakeBackend {
         })
     }
 
-    async fn park(&self, _merge: &Merge) -> Result<(), PortError> {
-        self.layers("layers.park", |_| Ok(()))
+    async fn park(&self, _merge: &Merge) -> Result<bool, PortError> {
+        self.layers("layers.park", |_| Ok(false))
     }
 
     async fn stream(&self, stream: &Stream, _progress: &dyn Progress) -> Result<(), PortError> {

@@ -147,7 +147,7 @@ impl Layers for XlDomain {
         hand.left_with(done).await
     }
 
-    async fn park(&self, merge: &Merge) -> Result<(), PortError> {
+    async fn park(&self, merge: &Merge) -> Result<bool, PortError> {
         let hand = self.hand().await?;
         let done = hand.layers()?.park(merge).await;
         hand.left_with(done).await

@@ -86,12 +86,11 @@ impl XlDomain {
 
     /// Ends a save, whichever process began it: its xl is known by the name of the file that it writes, and the file by a mark in it.
     async fn undo(&self, save: &MemorySave) -> Result<(), PortError> {
-        let ours = self.save_pauses.swap(false, Ordering::Relaxed);
         let file = self.file_of(save)?;
         let part = file.staged_path(&save.token).map_err(of_memory_file)?;
         let ended = self.context.toolstack.end_save(&part).await;
         ended.map_err(|error| of_xl(format!("the save of domain {} cannot be ended", self.name), error))?;
-        self.put_back(save.was, ours).await?;
+        self.put_back_once(save.was).await?;
         file.discard(&save.token).await.map_err(of_memory_file)
     }
 

@@ -2,13 +2,14 @@
 //!
 //! Pauses count (measured, Xen 4.17: two of `xl pause` need two of `xl unpause`), so the state is looked at before each.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use xlsnap_orchestrator::{Effect, Pause, PortError, PortErrorKind, Run};
 use xlsnap_types::model::StateFlags;
 
-use crate::error::{after_effect, of_xl};
+use crate::error::of_xl;
 
 use super::XlDomain;
 use super::guest::GuestOf;
@@ -32,6 +33,17 @@ impl XlDomain {
         }
     }
 
+    /// The same after a save of this value's: a pause that is certain to be its own is taken away once at most, whatever xl says, since the
+    /// next one would be another program's.
+    pub(super) async fn put_back_once(&self, was: Run) -> Result<(), PortError> {
+        let ours = self.save_pauses.swap(false, Ordering::Relaxed);
+        let back = self.put_back(was, ours).await;
+        if back.as_ref().is_err_and(|error| error.effect == Effect::None) {
+            self.save_pauses.store(ours, Ordering::Relaxed);
+        }
+        back
+    }
+
     fn off(&self) -> PortError {
         let message = format!("domain {} is off, and has no guest", self.name);
         PortError::new(PortErrorKind::NotFound, Effect::None, message)
@@ -43,7 +55,9 @@ impl GuestOf {
     async fn let_run(&self) -> Result<(), PortError> {
         let (mut pauses, mut patience) = (PAUSES, RESUMES);
         loop {
-            let Some(state) = self.flags().await? else { return Ok(()) };
+            // Once a pause is taken away, the guest may run.
+            let told = |e: PortError| if pauses < PAUSES { e.after_effect() } else { e };
+            let Some(state) = self.flags().await.map_err(told)? else { return Ok(()) };
             let Self { called, domid, .. } = self;
             if state.shutdown && !state.dying {
                 // xl lets a guest go on after a save that failed, which takes it a moment.
@@ -68,8 +82,8 @@ impl GuestOf {
                 );
                 return Err(PortError::new(PortErrorKind::Busy, Effect::Unknown, message));
             }
+            self.unpause().await.map_err(told)?;
             pauses -= 1;
-            self.unpause().await?;
         }
     }
 
@@ -101,7 +115,7 @@ impl Pause for GuestOf {
         let Self { toolstack, called, domid } = self;
         let paused = toolstack.pause(*domid).await;
         paused.map_err(|error| of_xl(format!("{called} cannot be paused"), error))?;
-        match self.flags().await.map_err(after_effect)? {
+        match self.flags().await.map_err(PortError::after_effect)? {
             Some(state) if stands_still(state) => Ok(()),
             Some(_) => {
                 let message = format!(

@@ -14,7 +14,7 @@ use xlsnap_xenstore::Watchpoint;
 
 use crate::Configuration;
 use crate::domains::{Domain, children, path, qemu_pid, text};
-use crate::error::{after_effect, of_io, of_xenstore, of_xl};
+use crate::error::{of_io, of_xenstore, of_xl};
 use crate::{Domid, xl};
 
 use super::XlDomain;
@@ -62,9 +62,9 @@ impl Power for XlDomain {
         // A guest that reboots has another domid the next time; a second new domid is another program's doing.
         let Some(domain) = self.running().await? else { return Ok(()) };
         self.destroy(&domain).await?;
-        let Some(again) = self.running().await.map_err(after_effect)? else { return Ok(()) };
-        self.destroy(&again).await.map_err(after_effect)?;
-        match self.running().await.map_err(after_effect)? {
+        let Some(again) = self.running().await.map_err(PortError::after_effect)? else { return Ok(()) };
+        self.destroy(&again).await.map_err(PortError::after_effect)?;
+        match self.running().await.map_err(PortError::after_effect)? {
             None => Ok(()),
             Some(domain) => {
                 let message = format!(
@@ -139,7 +139,7 @@ impl XlDomain {
             Err(error) => return Err(of_xl(format!("{called} cannot be destroyed"), error)),
         }
         self.remember(None);
-        self.wait_until_gone(domain, qemu, watch).await.map_err(after_effect)
+        self.wait_until_gone(domain, qemu, watch).await.map_err(PortError::after_effect)
     }
 
     /// Waits until neither the domain, nor its QEMU, nor a backend has the disks.
@@ -199,13 +199,13 @@ impl XlDomain {
                 }
             });
         }
-        let Some((domain, _)) = self.running_with_state().await.map_err(after_effect)? else {
+        let Some((domain, _)) = self.running_with_state().await.map_err(PortError::after_effect)? else {
             let message = format!("{what}: xl said that it did, and there is no such domain");
             return Err(PortError::new(PortErrorKind::Failed, Effect::Unknown, message));
         };
         tracing::info!(domain = %self.name, domid = %domain.domid, "the domain has a new domid");
         // xl made it, and left it paused.
-        self.put_back(run, false).await.map_err(after_effect)
+        self.put_back(run, false).await.map_err(PortError::after_effect)
     }
 }
 

@@ -1,6 +1,5 @@
 //! A save that goes on: what is known between two of its steps.
 
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -33,13 +32,13 @@ pub(super) struct Stopped<'a> {
 impl<'a> StoppedGuest<'a> for Stopped<'a> {
     async fn run_on(self: Box<Self>) -> Result<(Duration, Box<dyn UnfinishedMemory + 'a>), PortError> {
         let Self { domain, save, progress, staged, since, suspended } = *self;
+        let resumes = suspended.is_some();
         if let Some(suspended) = suspended {
             let resumed = suspended.resume().await;
             resumed.map_err(|error| of_xl(format!("domain {} does not go on", domain.name), error))?;
         }
-        // Of a guest that was paused before, taken away once at most, whatever xl says: the next one would be another program's.
-        let ours = domain.save_pauses.swap(false, Ordering::Relaxed);
-        domain.put_back(save.was, ours).await?;
+        let back = domain.put_back_once(save.was).await;
+        back.map_err(|e| if resumes { e.after_effect() } else { e })?;
         Ok((since.elapsed(), Box::new(Unfinished { domain, progress, staged })))
     }
 }
