@@ -146,6 +146,14 @@ pub(crate) fn external_parts(records: &BTreeMap<SnapshotName, Record>) -> Vec<Ex
     parts
 }
 
+/// Whether a record tells which file holds the state of each of its external disks. One that has only libxl's part names the overlay.
+pub(crate) fn tells_needs(record: &Record) -> bool {
+    record.snapshot.disks.iter().filter(|disk| disk.is_external()).all(|disk| {
+        let device = disk.device.as_deref();
+        record.meta.iter().flat_map(|meta| &meta.disks).any(|meta| Some(meta.disk.as_str()) == device)
+    })
+}
+
 /// The format of an overlay, as its record has it; overlays are qcow2 unless it says otherwise.
 fn image_format(format: xlsnap_types::libxl::DiskFormat) -> ImageFormat {
     use xlsnap_types::libxl::DiskFormat;

@@ -74,7 +74,7 @@ const KINDS: &[Kind] = &[
 const AS_THEY_WERE: [&str; 3] = [
     "the next deletion tries it again",
     "keeps its name, and the disk writes to it from then on",
-    "which may need it, cannot be read",
+    "may need it, whose record cannot be read",
 ];
 
 /// A call that can fail.

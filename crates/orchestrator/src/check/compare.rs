@@ -6,7 +6,7 @@ use xlsnap_conf_store::{Entry, Record};
 use xlsnap_types::model::{DiskName, SnapshotName};
 
 use super::memory::{self, RecordedMemory};
-use crate::layers::LayerTree;
+use crate::layers::{LayerTree, tells_needs};
 use crate::orphan::{Held, Named, adopting, deleting, orphans};
 use crate::plan::relocating;
 use crate::record::{Found, Part, SAME_TIME, find, parts};
@@ -132,14 +132,21 @@ impl<'a> Compared<'a> {
             Some(meta) => {
                 self.parents.extend(meta.parent.clone().map(|parent| (name.clone(), parent)));
             }
-            None => self.find(
-                FindingCode::MetaMissing,
-                name,
-                None,
-                "only libxl's part of the record is there".to_owned(),
-                "ids and sizes cannot be compared before a revert, and its parent is not known",
-                "nothing need be done: it can be listed, reverted to and deleted",
-            ),
+            None => {
+                let (risk, advice) = match tells_needs(record) {
+                    true => (
+                        "ids and sizes cannot be compared before a revert, and its parent is not known",
+                        "nothing need be done: it can be listed, reverted to and deleted",
+                    ),
+                    false => (
+                        "nothing but its overlay's header tells which file holds its state: it cannot be gone back to, and no file of the \
+                         domain is merged or removed as long as it is there",
+                        "put the file of its record back (snapshotmeta-NAME.json), or delete it",
+                    ),
+                };
+                let what = "only libxl's part of the record is there".to_owned();
+                self.find(FindingCode::MetaMissing, name, None, what, risk, advice);
+            }
         }
         Ok(())
     }

@@ -7,7 +7,9 @@ use xlsnap_types::model::{DiskMeta, DiskName, LayerRecord, Owner, SnapshotName};
 
 use super::guest;
 use crate::error::{from_port, from_store};
-use crate::layers::{InternalPart, LayerNode, Stray, external_parts, gather, internal_parts, strays};
+use crate::layers::{
+    InternalPart, LayerNode, Stray, external_parts, gather, internal_parts, strays, tells_needs,
+};
 use crate::plan::LayerFacts;
 use crate::step::{Does, Stage};
 use crate::{
@@ -22,7 +24,7 @@ struct Recorded {
     external: BTreeMap<SnapshotName, Record>,
     /// The internal parts of all.
     inside: Vec<InternalPart>,
-    /// Those that cannot be read: what they need is not known.
+    /// Those that cannot be read, or do not say it: what they need is not known.
     unread: Vec<SnapshotName>,
 }
 
@@ -33,6 +35,9 @@ async fn recorded(ports: &Ports<'_>, domain: &DomainRef) -> Result<Recorded, Err
         let Ok(record) = entry.record else { return recorded.unread.push(name) };
         recorded.inside.extend(internal_parts(&name, &record));
         if record.snapshot.disks.iter().any(|disk| disk.is_external()) {
+            if !tells_needs(&record) {
+                recorded.unread.push(name.clone());
+            }
             recorded.external.insert(name, record);
         }
     };
@@ -151,10 +156,10 @@ impl LayerFacts {
         Ok(())
     }
 
-    /// Closes all layers where a record cannot be read, which may need any of them, and name it.
+    /// Closes all layers where a record does not tell what it needs: it may be any of them, under the name that it has.
     fn close_unread(&mut self) {
         let Some(name) = self.unread.first() else { return };
-        let why = format!("the record of snapshot {name}, which may need it, cannot be read");
+        let why = format!("snapshot {name} may need it, whose record cannot be read or is not whole");
         self.closed.extend(self.tree.nodes().iter().map(|node| (node.layer.file.clone(), why.clone())));
     }
 

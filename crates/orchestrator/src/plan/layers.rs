@@ -29,7 +29,7 @@ pub(crate) struct LayerFacts {
     pub(crate) no_pause: Option<String>,
     /// The layers that are not written to and not removed, and why, as a clause.
     pub(crate) closed: BTreeMap<String, String>,
-    /// The snapshots whose records cannot be read.
+    /// The snapshots whose records do not tell what they need: they cannot be read, or are not whole.
     pub(crate) unread: Vec<SnapshotName>,
     /// The files that are not the domain's and may be written to, since the user said so of each.
     pub(crate) lent: BTreeSet<String>,
@@ -40,7 +40,7 @@ pub(crate) struct LayerFacts {
 }
 
 impl LayerFacts {
-    /// What to do about a record that cannot be read, which may need any of the layers.
+    /// What to do about a record that does not tell what it needs, which may be any of the layers.
     pub(crate) fn about_unread(&self, domain: &DomainRef) -> Option<String> {
         let name = self.unread.first()?;
         Some(format!(
