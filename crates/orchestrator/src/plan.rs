@@ -20,7 +20,7 @@ pub(crate) use delete::{DeleteFacts, Parents, delete, heir, new_parents, no_such
 pub(crate) use flatten::{beyond, flatten};
 pub(crate) use in_layers::InLayers;
 pub(crate) use keep::{Keeping, NameFacts};
-pub(crate) use layers::{LayerFacts, Merges, Tidying, note};
+pub(crate) use layers::{LayerFacts, Merges, Tidying, about_unread, note};
 pub(crate) use memory::{MemoryFacts, left_out, memory, run_to_save};
 pub(crate) use names::first_unused;
 pub(crate) use orphan::{OrphanFacts, adopt, delete_orphan, stray};

@@ -56,8 +56,13 @@ fn a_record_without_our_part_needs_what_it_does_not_name() {
     fs::write(record(&host, "e1"), whole).unwrap();
     host.run(["revert", "web", "e1"]).ok();
     assert!(holds_offline(&image_of(&host, 0), "qcow2", Data::of(1)));
+    // Its own deletion needs nothing of it.
+    fs::remove_file(record(&host, "e1")).unwrap();
     host.run(["delete", "web", "e1"]).ok();
-    assert!(holds_offline(&image_of(&host, 0), "qcow2", Data::of(1)));
+    let image = image_of(&host, 0);
+    assert!(holds_offline(&image, "qcow2", Data::of(1)));
+    let images = fs::read_dir(host.scratch.path("vm")).unwrap().count();
+    assert_eq!(images, 1, "all is merged into {}", image.display());
 }
 
 #[test]

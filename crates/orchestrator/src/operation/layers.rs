@@ -123,7 +123,6 @@ async fn facts_of(
     };
     facts.strays = strays(ports, domain, &facts.tree).await?;
     facts.close_claimed(ports, domain).await?;
-    facts.close_unread();
     Ok(facts)
 }
 
@@ -154,13 +153,6 @@ impl LayerFacts {
         })?;
         self.closed.extend(asked);
         Ok(())
-    }
-
-    /// Closes all layers where a record does not tell what it needs: it may be any of them, under the name that it has.
-    fn close_unread(&mut self) {
-        let Some(name) = self.unread.first() else { return };
-        let why = format!("snapshot {name} may need it, whose record cannot be read or is not whole");
-        self.closed.extend(self.tree.nodes().iter().map(|node| (node.layer.file.clone(), why.clone())));
     }
 
     /// Notes the names of overlays to be made that something has already. Whether there are such, so that another plan is needed.

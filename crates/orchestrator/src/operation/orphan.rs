@@ -287,12 +287,13 @@ async fn deletion(
     let layers = layers_of_tops(ports, domain, &inventory).await?;
     if orphan.starts_with('/') && !files.contains(orphan) {
         let layer = plan::stray(domain, &layers.strays, orphan)?;
-        if let Some((name, advice)) = layers.unread.first().zip(layers.about_unread(domain)) {
+        if let Some(name) = layers.unread.first() {
             let message = format!(
                 "the file {orphan} of domain {} may be named by the record of snapshot {name}, which cannot be read",
                 domain.name
             );
-            return Err(Error::new(Kind::Refused, Effect::None, message).with_advice(advice));
+            return Err(Error::new(Kind::Refused, Effect::None, message)
+                .with_advice(plan::about_unread(domain, name)));
         }
         // As it is now: another file of that name is not removed in its place.
         let looked = ports.layers.need(&format!("{orphan} cannot be deleted"))?.look(&layer).await;

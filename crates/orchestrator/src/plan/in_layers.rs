@@ -45,8 +45,7 @@ impl InLayers<'_> {
             return refuse("the file is not the domain's, and what is not is not written", &advice);
         }
         if let Some(why) = self.layers.closed.get(file) {
-            let advice = self.layers.about_unread(self.domain);
-            return refuse(why, advice.as_deref().unwrap_or("give the file up there first"));
+            return refuse(why, "give the file up there first");
         }
         if node.layer.snapshots.iter().filter(|held| held.name == snapshot.name).count() > 1 {
             let why = format!("it holds more than one snapshot {}", snapshot.name);

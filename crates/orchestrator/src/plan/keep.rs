@@ -1,7 +1,7 @@
 //! Whether a new file takes the name of the disk's image: what others start the domain by is the image's name, and they go on starting
 //! what the disk writes to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use xlsnap_types::model::{DiskName, ImageFormat};
 
@@ -119,8 +119,8 @@ pub(crate) fn why_not(
     if node.guard != Guard::Same {
         return Some(format!("{image} is not what the ledger says, see what check says"));
     }
-    if let Some(why) = layers.closed.get(image) {
-        return Some(why.clone());
+    if let Some(why) = layers.closed_without(&BTreeSet::new()).remove(image) {
+        return Some(why);
     }
     if let Some(above) = layers.tree.children(image).next() {
         return Some(format!("{} stands on {image}", above.layer.file));

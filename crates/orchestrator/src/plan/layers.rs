@@ -39,14 +39,25 @@ pub(crate) struct LayerFacts {
     pub(crate) strays: Vec<Stray>,
 }
 
+/// What to do about a record that does not tell what it needs.
+pub(crate) fn about_unread(domain: &DomainRef, name: &SnapshotName) -> String {
+    format!("repair the record, or delete it alone: xlsnap delete {} {name} --metadata-only", domain.name)
+}
+
 impl LayerFacts {
-    /// What to do about a record that does not tell what it needs, which may be any of the layers.
-    pub(crate) fn about_unread(&self, domain: &DomainRef) -> Option<String> {
-        let name = self.unread.first()?;
-        Some(format!(
-            "repair the record, or delete it alone: xlsnap delete {} {name} --metadata-only",
-            domain.name
-        ))
+    /// The first snapshot whose record does not tell what it needs, which may be any of the layers; of those that are not about to go.
+    pub(crate) fn unread_but(&self, gone: &BTreeSet<&SnapshotName>) -> Option<&SnapshotName> {
+        self.unread.iter().find(|name| !gone.contains(name))
+    }
+
+    /// The layers that stay as they are, and are not named otherwise, when these snapshots are gone; and why, as a clause.
+    pub(crate) fn closed_without(&self, gone: &BTreeSet<&SnapshotName>) -> BTreeMap<String, String> {
+        let mut closed = self.closed.clone();
+        if let Some(name) = self.unread_but(gone) {
+            let why = format!("snapshot {name} may need it, whose record cannot be read or is not whole");
+            closed.extend(self.tree.nodes().iter().map(|node| (node.layer.file.clone(), why.clone())));
+        }
+        closed
     }
 
     /// What the ledger does not say yet, because its snapshots are older than it.
@@ -88,7 +99,7 @@ impl LayerFacts {
             runs: self.guest.is_some_and(Run::runs),
             no_pause: self.no_pause.clone(),
             merges: merges == Merges::Done,
-            closed: self.closed.clone(),
+            closed: self.closed_without(gone),
             lent: self.lent.clone(),
             domain: domain.uuid,
             id,

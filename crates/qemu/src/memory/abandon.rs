@@ -45,7 +45,7 @@ pub(crate) async fn abandon(
         }
         if let (true, MemoryWay::Background, Some(process)) = (begun, save.way(), process) {
             // Before the guest goes on, for which QEMU opens what its devices are woken by. The next save does without, or is refused.
-            if let Err(error) = input::fill(qmp, process, &save.token).await {
+            if let Err(error) = input::fill_soon(qmp, process, &save.token).await {
                 tracing::warn!(%error, process, "QEMU stays without a standard input");
             }
         }

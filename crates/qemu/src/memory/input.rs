@@ -11,10 +11,12 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use rustix::fs::{Dev, major, minor};
+use tokio::time::sleep;
 use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
 use xlsnap_qmp_transport::commands::Getfd;
 use xlsnap_qmp_transport::{Qmp, QmpExt};
 
+use super::migration::SOON;
 use crate::error;
 
 /// The QEMU whose guest's memory is saved.
@@ -40,6 +42,18 @@ pub(super) fn at_stake(process: u32) -> Option<String> {
             what.display()
         )
     })
+}
+
+/// The same after a snapshot has ended: it is told to have failed a moment before the descriptor is closed.
+pub(super) async fn fill_soon(qmp: &dyn Qmp, process: u32, token: &str) -> Result<(), PortError> {
+    const LOOKS: usize = 10;
+    for _ in 0..LOOKS {
+        if is_closed(process) {
+            break;
+        }
+        sleep(SOON).await;
+    }
+    fill(qmp, process, token).await
 }
 
 /// Gives QEMU a standard input, if it has none. `token` is the one of the save, which names no other.

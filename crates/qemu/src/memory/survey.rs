@@ -76,11 +76,12 @@ pub(crate) async fn of(qmp: &dyn Qmp, known: &Known<'_>) -> Result<MemorySurvey,
                     MemoryWay::Background => background(qmp, &status, &capabilities).await?,
                     _ => of_stopped(way, &status, &capabilities),
                 };
-                if way == MemoryWay::Background && lacks.is_some() {
-                    survey.mendable = known
-                        .pid
-                        .and_then(has_lost_its_input)
-                        .or_else(|| user.filter(|_| is_passed).and_then(may_not_track));
+                if let (MemoryWay::Background, Some(why)) = (way, &lacks) {
+                    let input = known.pid.and_then(input::at_stake).filter(|at_stake| at_stake == why);
+                    survey.mendable = match input {
+                        Some(why) => Some(lost_input(&why)),
+                        None => user.filter(|_| is_passed).and_then(may_not_track),
+                    };
                 }
                 match lacks {
                     None => survey.ways.push(way),
@@ -190,12 +191,8 @@ fn may_not_track(user: u32) -> Option<String> {
 }
 
 /// What keeps a QEMU from it whose standard input is something else by now.
-fn has_lost_its_input(process: u32) -> Option<String> {
-    input::at_stake(process).map(|why| {
-        format!(
-            "the memory cannot be saved in the background, so that the guest stands still for longer: {why}"
-        )
-    })
+fn lost_input(why: &str) -> String {
+    format!("the memory cannot be saved in the background, so that the guest stands still for longer: {why}")
 }
 
 /// Of `/proc/PID/status` (proc_pid_status(5)): the second of `Uid`.
