@@ -44,18 +44,6 @@ pub(super) fn at_stake(process: u32) -> Option<String> {
     })
 }
 
-/// The same after a snapshot has ended: it is told to have failed a moment before the descriptor is closed.
-pub(super) async fn fill_soon(qmp: &dyn Qmp, process: u32, token: &str) -> Result<(), PortError> {
-    const LOOKS: usize = 10;
-    for _ in 0..LOOKS {
-        if is_closed(process) {
-            break;
-        }
-        sleep(SOON).await;
-    }
-    fill(qmp, process, token).await
-}
-
 /// Gives QEMU a standard input, if it has none. `token` is the one of the save, which names no other.
 pub(super) async fn fill(qmp: &dyn Qmp, process: u32, token: &str) -> Result<(), PortError> {
     if !is_closed(process) {
@@ -66,11 +54,20 @@ pub(super) async fn fill(qmp: &dyn Qmp, process: u32, token: &str) -> Result<(),
     })?;
     // Under a name of its own: QEMU closes what had the name before, which may have been the number 0 as well.
     let command = Getfd { fdname: format!("xlsnap-input-{token}") };
-    match qmp.execute_with(command, null.into()).await {
-        Ok(_) => tracing::debug!(process, "QEMU has a standard input again"),
-        Err(e) => return Err(error::of_qmp("QEMU was not given a standard input".into(), e)),
+    let failed = |e| error::of_qmp("QEMU was not given a standard input".into(), e);
+    qmp.execute_with(command, null.into()).await.map_err(failed).map(drop)
+}
+
+/// [`fill`] when a snapshot has just ended: it is told to have failed a moment before the descriptor is closed.
+pub(super) async fn fill_soon(qmp: &dyn Qmp, process: u32, token: &str) -> Result<(), PortError> {
+    const LOOKS: usize = 10;
+    for _ in 0..LOOKS {
+        if is_closed(process) {
+            break;
+        }
+        sleep(SOON).await;
     }
-    Ok(())
+    fill(qmp, process, token).await
 }
 
 const NULL: &str = "/dev/null";
