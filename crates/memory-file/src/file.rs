@@ -116,10 +116,14 @@ impl MemoryFile {
     /// Whether something is at [`MemoryFile::staged_path`]: a sign that the operation began and did not end.
     ///
     /// # Errors
-    /// [`Kind::Refused`] for a token that is none; see [`MemoryFile::stage`].
+    /// [`Kind::Refused`] for a token that is none, see [`MemoryFile::stage`]; the file system's, where that cannot be told.
     pub fn is_staged(&self, token: &str) -> Result<bool, Error> {
         let part = self.staged_path(token)?;
-        Ok(rustix::fs::statat(CWD, &part, AtFlags::SYMLINK_NOFOLLOW).is_ok())
+        match rustix::fs::statat(CWD, &part, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(e) => Err(Error::io(&part, "cannot be looked for", e.into())),
+        }
     }
 
     /// Makes its directory, for its owner alone, where it is not there yet.

@@ -1,5 +1,6 @@
 //! Carrying out a list of stages. Nothing here decides: a stage is done, or the fault says how far it came.
 
+mod freezing;
 mod layers;
 mod perform;
 mod telling;
@@ -40,6 +41,8 @@ pub(crate) struct Found {
     pub(crate) warnings: Vec<String>,
     /// The operation is done, but for what the journal says and the next operation goes on with.
     pub(crate) is_left: bool,
+    /// The guest's file systems could not be thawed.
+    pub(crate) is_frozen: bool,
 }
 
 /// A guest's memory that is being saved.

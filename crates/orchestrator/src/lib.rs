@@ -39,12 +39,12 @@ pub use plan::{
     SnapshotDeletion, planned_stages,
 };
 pub use ports::{
-    Abilities, Agent, Below, Bitmap, Claims, Clock, Command, Commands, CopyOut, Disk, Disks, FileIdentity,
-    FoundMemory, Guest, GuestState, Health, ImageHealth, ImageSnapshot, InsideMemory, Interrupt, Inventory,
-    Layer, LayerFile, LayerSnapshot, LayerStat, Layers, Memory, MemoryFiles, MemoryHeader, MemoryInside,
-    MemorySave, MemorySign, MemorySurvey, Merge, NameSwap, Names, Overlay, Overlays, Pause, Ports, Power,
-    Progress, Release, Run, SaveTo, SavedMemory, SnapshotAction, SnapshotId, StoppedGuest, Stream,
-    Undescribed, UndescribedKind, UnfinishedMemory,
+    Abilities, Agent, Below, Bitmap, Claimed, Claims, Clock, Command, Commands, CopyOut, Disk, Disks, Doubt,
+    FileIdentity, FoundMemory, Guest, GuestState, Health, ImageHealth, ImageSnapshot, InsideMemory,
+    Interrupt, Inventory, Layer, LayerFile, LayerSnapshot, LayerStat, Layers, Memory, MemoryFiles,
+    MemoryHeader, MemoryInside, MemorySave, MemorySign, MemorySurvey, Merge, NameSwap, Names, Overlay,
+    Overlays, Pause, Ports, Power, Progress, Release, Run, SaveTo, SavedMemory, SnapshotAction, SnapshotId,
+    StoppedGuest, Stream, Undescribed, UndescribedKind, UnfinishedMemory,
 };
 pub use report::{
     AdoptReport, CheckReport, CreateReport, DeleteReport, Finding, FindingCode, FlattenReport, Operation,

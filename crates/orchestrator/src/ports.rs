@@ -14,7 +14,7 @@ mod overlays;
 mod power;
 
 pub use agent::Agent;
-pub use claims::Claims;
+pub use claims::{Claimed, Claims, Doubt};
 pub use commands::{Command, Commands};
 pub use disks::{
     Bitmap, Disk, Disks, FileIdentity, ImageSnapshot, Inventory, SnapshotAction, SnapshotId, Undescribed,

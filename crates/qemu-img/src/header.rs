@@ -24,6 +24,8 @@ pub struct HeaderFiles {
     pub format: Option<String>,
     /// The file that holds the data, where that is another one.
     pub data: Option<PathBuf>,
+    /// Whether it is a header of qcow2 at all.
+    pub is_qcow2: bool,
 }
 
 /// Reads the header of a qcow2 file, versions 2 and 3 (docs/interop/qcow2.rst); what has another magic names nothing.
@@ -44,7 +46,7 @@ pub fn header_files(image: &Path) -> io::Result<HeaderFiles> {
     }
     let offset = u64::from(word(8)) << 32 | u64::from(word(12));
     let size = word(16);
-    let mut named = HeaderFiles::default();
+    let mut named = HeaderFiles { is_qcow2: true, ..HeaderFiles::default() };
     if offset != 0 && size != 0 && size <= MAX_NAME {
         let mut name = vec![0; size as usize];
         file.read_exact_at(&mut name, offset)?;

@@ -74,7 +74,7 @@ pub(crate) async fn make(qemu_img: &dyn QemuImg, overlay: &Overlay) -> Result<()
         let effect = match std::fs::remove_file(file) {
             Ok(()) => Effect::None,
             Err(error) => {
-                tracing::warn!(file = overlay.file, %error, "an overlay that was just made stays behind");
+                tracing::warn!(%error, "the overlay {}, which was just made, stays behind", overlay.file);
                 Effect::Done
             }
         };

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -124,10 +124,24 @@ fn users_of_each_but(files: &[&str], but: Option<u32>) -> Vec<Vec<String>> {
     if wanted.iter().all(Option::is_none) {
         return users;
     }
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let processes = match std::fs::read_dir("/proc") {
+        Ok(processes) => processes.flatten(),
+        Err(error) => {
+            each_by(&mut users, &format!("a process that cannot be looked at ({error})"));
+            return users;
+        }
+    };
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     for pid in pids.filter(|pid| *pid != std::process::id() && Some(*pid) != but) {
-        let Some(open) = OpenFiles::of(pid) else { continue };
+        let open = match OpenFiles::look(pid) {
+            Ok(open) => open,
+            // Of another user, or of none any more.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied || is_gone(&error) => continue,
+            Err(error) => {
+                each_by(&mut users, &format!("process {pid}, which cannot be looked at ({error})"));
+                continue;
+            }
+        };
         let holds = |file: &Option<FileId>| file.is_some_and(|file| open.files.contains(&file));
         for (_, users) in
             wanted.iter().zip(&mut users).filter(|(file, users)| holds(file) && users.len() < NAMED)
@@ -137,6 +151,18 @@ fn users_of_each_but(files: &[&str], but: Option<u32>) -> Vec<Vec<String>> {
         }
     }
     users
+}
+
+/// A process that cannot be looked at, although it could be, may have each of the files.
+fn each_by(users: &mut [Vec<String>], who: &str) {
+    for users in users.iter_mut().filter(|users| users.len() < NAMED) {
+        users.push(who.to_owned());
+    }
+}
+
+/// Whether this is said of a process that has ended.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
 }
 
 /// The files that a process has open.
@@ -150,12 +176,16 @@ pub(crate) struct OpenFiles {
 impl OpenFiles {
     /// Those of the process with this id; `None` when they may not be looked at.
     pub(crate) fn of(pid: u32) -> Option<Self> {
-        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+        Self::look(pid).ok()
+    }
+
+    fn look(pid: u32) -> io::Result<Self> {
+        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"))?;
         // To look at a descriptor opens nothing, and does not wait for what is behind it.
         let files = descriptors.flatten().filter_map(|entry| FileId::of(&entry.path()).ok()).collect();
         let program = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Some(Self { files, called_qemu: name.contains("qemu") || name.contains("kvm") })
+        Ok(Self { files, called_qemu: name.contains("qemu") || name.contains("kvm") })
     }
 
     /// The same, if this is the QEMU that has these images: it has one of them open, or its program is called so. The process at
@@ -181,7 +211,7 @@ impl OpenFiles {
 }
 
 /// Opens for reading, without waiting.
-fn for_looking(file: impl AsRef<Path>) -> std::io::Result<File> {
+fn for_looking(file: impl AsRef<Path>) -> io::Result<File> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits();
     OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(file)
 }

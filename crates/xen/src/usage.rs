@@ -142,11 +142,15 @@ fn no_process_has(
         }
         let opened = match fs::read_dir(process.path().join("fd")) {
             Ok(opened) => opened,
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !is_kernels(pid) => {
-                return Err(unknown(error));
-            }
             // It has ended, or has none.
-            Err(_) => continue,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && is_kernels(pid) => continue,
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) =>
+            {
+                continue;
+            }
+            Err(error) => return Err(unknown(error)),
         };
         for file in opened.flatten() {
             let Ok(theirs) = fs::metadata(file.path()) else { continue };

@@ -19,6 +19,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
+use xlsnap_orchestrator::Doubt;
 use xlsnap_types::model::{DiskName, SnapshotName};
 
 pub(crate) use neighbours::Neighbours;
@@ -142,14 +143,18 @@ impl Claim {
     }
 }
 
-/// The claims of all domains that were looked at, by file.
+/// The claims of all domains that were looked at.
 #[derive(Debug, Default)]
-pub(crate) struct Claims(HashMap<FileId, Vec<Claim>>);
+pub(crate) struct Claims {
+    by_file: HashMap<FileId, Vec<Claim>>,
+    /// What could not be read, by which any file may be claimed.
+    doubts: Vec<Doubt>,
+}
 
 impl Claims {
     /// Adds a claim.
     pub(crate) fn add(&mut self, file: FileId, claim: Claim) {
-        self.0.entry(file).or_default().push(claim);
+        self.by_file.entry(file).or_default().push(claim);
     }
 
     /// What keeps the disk of a domain from writing to the file: another disk is read through it.
@@ -175,7 +180,7 @@ impl Claims {
     }
 
     fn of(&self, file: &FileId) -> impl Iterator<Item = &Claim> {
-        self.0.get(file).into_iter().flatten()
+        self.by_file.get(file).into_iter().flatten()
     }
 }
 

@@ -202,7 +202,7 @@ impl Host {
         // Only what runs can be looked at; what cannot be kept now is told by the operation that needs its disks.
         let keep = match domid {
             Some(_) => adapter.to_keep().await.unwrap_or_else(|error| {
-                tracing::warn!(domain = domain.name, %error, "what is known of it cannot be kept");
+                tracing::warn!(%error, "what is known of domain {} cannot be kept", domain.name);
                 None
             }),
             None => None,

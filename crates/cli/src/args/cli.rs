@@ -47,7 +47,7 @@ pub(crate) struct Global {
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
-    /// Tell on standard error what is done; twice for more, three times for every message to and from QEMU.
+    /// Tell on standard error what is done; twice for more, three times for every message to and from QEMU. Without it only warnings are told there.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use xlsnap_testkit::real::wait_until;
+use serde_json::{Value, json};
+use xlsnap_testkit::real::{Monitor, wait_until};
 
 use crate::host::{Host, Ran, finish};
 use crate::kills::{Draws, Moments, tell_hit, traced};
@@ -211,6 +212,32 @@ mod mended {
         assert_eq!(code, Some(0));
     }
 
+    /// It stayed, and nothing said so.
+    #[test]
+    fn how_the_migration_was_set_up_cannot_be_removed() {
+        let operation = Operation {
+            name: "create_memory_live",
+            domain: Domain::Runs,
+            before: &["write"],
+            words: "create web new --memory",
+        };
+        fails_each(&operation, "EACCES", |call| call.name == "unlink" && call.shown.contains(".was"));
+    }
+
+    /// What told that the save had begun, and how QEMU was set up before, was removed by the one that could not put it back. So `recover` left
+    /// the migration set up, and in the middle of a switchover the guest stood still.
+    #[test]
+    fn the_connection_is_lost_while_memory_is_saved() {
+        for words in ["create web new --memory", "create web new --memory --memory-mode switchover"] {
+            let before = &["create web a", "write"];
+            let operation = Operation { name: "create_memory_live", domain: Domain::Runs, before, words };
+            fails_each(&operation, "EPIPE", |call| {
+                let commands = ["migrate", "cont", "stop"].map(|name| format!("\\\"{name}"));
+                call.name == "sendto" && commands.iter().any(|command| call.shown.contains(command))
+            });
+        }
+    }
+
     /// The process that was to be ended could not be asked, and the way back did not look for it once more.
     #[test]
     fn there_are_no_more_sockets_for_the_monitor() {
@@ -305,6 +332,7 @@ impl Whole {
     fn meets(&self, operation: &Operation, fault: &Fault<'_>, about: &str) -> Option<i32> {
         let mut web = operation.prepared(Host::new());
         let before = Found::of(&web);
+        let set_up = migration_settings(&web, operation);
         let begun = Instant::now();
         let (ran, has_failed) = fault.run(&web.host, operation);
         if !has_failed {
@@ -321,6 +349,7 @@ impl Whole {
             assert!(ran.err.starts_with("xlsnap: ") && is_named, "{about}: it does not say what");
         }
 
+        remove_told(&web.host, &ran.err);
         // A qemu-img that was writing goes on to its end, and until then the image is busy.
         let begun = Instant::now();
         let recovered = wait_until("the domain is recovered", || {
@@ -343,6 +372,7 @@ impl Whole {
         if operation.domain == Domain::Runs {
             assert_eq!(web.status()["state"], "running", "{about}");
         }
+        assert_eq!(migration_settings(&web, operation), set_up, "{about}");
         // One that cannot be followed cannot be read either.
         let is_done = !is_to_follow && self.is_done(&mut web, operation);
         let is_undone = is_to_follow || (files(&web) == before.files && is_as(&web, &before));
@@ -383,6 +413,25 @@ impl Whole {
         let after = Found::of(web);
         (web.held, web.now) = before;
         relative(web) == self.files && is_as(web, &after)
+    }
+}
+
+/// How the migration of a running domain's QEMU is set up.
+fn migration_settings(web: &Web, operation: &Operation) -> Vec<Value> {
+    if operation.domain != Domain::Runs {
+        return Vec::new();
+    }
+    let mut monitor = Monitor::connect(&web.host.scratch.path("f.qmp")).unwrap();
+    let queries = ["query-migrate-capabilities", "query-migrate-parameters"];
+    queries.map(|query| monitor.must(query, json!({}))).into()
+}
+
+/// Removes the files of which it was said that they are of no use any more.
+fn remove_told(host: &Host, told: &str) {
+    for line in told.lines().filter(|line| line.contains("is of no use any more")) {
+        let file = Path::new(line.split_once("rm '").unwrap().1.strip_suffix('\'').unwrap());
+        assert!(file.starts_with(host.scratch.dir()), "{told}");
+        std::fs::remove_file(file).unwrap();
     }
 }
 

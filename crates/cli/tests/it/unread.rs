@@ -1,9 +1,10 @@
-//! What a record needs that cannot be read now stays, whatever becomes of the other snapshots.
+//! What a record needs that cannot be read now stays, whatever becomes of the other snapshots; and what another domain may need of which
+//! something cannot be read.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use xlsnap_testkit::real::{Data, holds_offline};
+use xlsnap_testkit::real::{Data, holds_offline, qemu_img};
 
 use crate::host::Host;
 use crate::relocate::{all_is_well, chain, image_of};
@@ -111,7 +112,7 @@ fn an_overlay_that_nothing_names_is_not_removed_on_request() {
     let (host, [.., top]) = chain("vm", &["--no-keep-name"]);
     let stray = top.with_file_name("stray.qcow2");
     let (base, file) = (top.to_str().unwrap(), stray.to_str().unwrap());
-    xlsnap_testkit::real::qemu_img(&["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, file]);
+    qemu_img(&["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, file]);
     let whole = fs::read(record(&host, "e1")).unwrap();
     fs::write(record(&host, "e1"), UNREAD[0]).unwrap();
     host.refuses(5, ["check", "web", "--delete-orphan", file])
@@ -119,5 +120,86 @@ fn an_overlay_that_nothing_names_is_not_removed_on_request() {
         .tells("xlsnap delete web e1 --metadata-only");
     fs::write(record(&host, "e1"), whole).unwrap();
     host.run(["check", "web", "--delete-orphan", file]).ok();
+    assert!(!stray.exists());
+}
+
+/// What is wrong of another domain, the file in which, and the sentence about it.
+fn of_another(host: &Host) -> [(&'static str, PathBuf, &'static str); 5] {
+    let records = host.records("db");
+    [
+        ("file", host.root().join("domains/db.toml"), "domain db may need it, whose file "),
+        ("image", host.scratch.path("other/clone.qcow2"), "disk vda of domain db may be read through it: "),
+        (
+            "record",
+            records.join("snapshotmeta-s1.json"),
+            "snapshot s1 of domain db may need it, whose record",
+        ),
+        (
+            "its libxl part",
+            records.join("snapshotdata-s1.libxl-json"),
+            "snapshot s1 of domain db may need it, whose record",
+        ),
+        ("ledger", records.join("domain.json"), "domain db may need it, and what is stored of that"),
+    ]
+}
+
+/// A disk of a domain `db` on what the snapshot `e2` of `web` holds, in a directory of its own, with the snapshot `s1` inside it.
+fn another_on(host: &Host, base: &Path) -> PathBuf {
+    fs::create_dir(host.scratch.path("other")).unwrap();
+    let clone = host.scratch.path("other/clone.qcow2");
+    let names = [base, &clone].map(|file| file.to_str().unwrap());
+    qemu_img(&["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", names[0], names[1]]);
+    host.add("db", std::slice::from_ref(&clone), &[]);
+    host.run(["create", "db", "s1"]).ok();
+    clone
+}
+
+#[test]
+fn what_another_domain_may_need_is_not_merged() {
+    let (host, files) = chain("vm", &["--no-keep-name"]);
+    let clone = another_on(&host, &files[1]);
+    for (what, file, told) in of_another(&host) {
+        let whole = fs::read(&file).unwrap();
+        fs::write(&file, "neither TOML = nor JSON").unwrap();
+        host.refuses(5, ["flatten", "web"]).tells(told);
+        host.run(["create", "web", "e3", "--external", "vda", "--no-keep-name"]).ok();
+        let deleted = host.run(["delete", "web", "e3"]);
+        assert!(deleted.ok().out.contains(told), "{what}: {deleted:?}");
+        holds(&files);
+        fs::write(&file, whole).unwrap();
+        assert!(holds_offline(&clone, "qcow2", Data::of(2)), "{what}");
+        // What no snapshot needs goes with the next deletion.
+        host.run(["create", "web", "e3", "--external", "vda", "--no-keep-name"]).ok();
+        host.run(["delete", "web", "e3"]).ok();
+        assert_eq!(image_of(&host, 0), files[2], "{what}");
+        all_is_well(&host);
+    }
+    // One that is not there now may be there again.
+    let away = clone.with_extension("away");
+    fs::rename(&clone, &away).unwrap();
+    let deleted = host.run(["delete", "web", "e2"]);
+    assert!(deleted.ok().out.contains("disk vda of domain db may be read through it"), "{deleted:?}");
+    holds(&files);
+    fs::rename(&away, &clone).unwrap();
+    assert!(holds_offline(&clone, "qcow2", Data::of(2)));
+    host.run(["domain", "remove", "db", "--force"]).ok();
+}
+
+#[test]
+fn what_may_be_the_disk_of_another_domain_is_not_removed_on_request() {
+    let (host, [.., top]) = chain("vm", &["--no-keep-name"]);
+    let stray = top.with_file_name("stray.qcow2");
+    let names = [&top, &stray].map(|file| file.to_str().unwrap());
+    qemu_img(&["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", names[0], names[1]]);
+    let other = host.scratch.qcow2_with("db.qcow2", 1 << 20, 1);
+    host.add("db", &[other], &[]);
+    let file = host.root().join("domains/db.toml");
+    let whole = fs::read(&file).unwrap();
+    fs::write(&file, "neither TOML = nor JSON").unwrap();
+    let refused = host.refuses(5, ["check", "web", "--delete-orphan", names[1]]);
+    refused.tells("domain db may need it, whose file").tells("repair ");
+    refused.tells("xlsnap: warning: the disks of domain db are not compared with: ");
+    fs::write(&file, whole).unwrap();
+    host.run(["check", "web", "--delete-orphan", names[1]]).ok();
     assert!(!stray.exists());
 }

@@ -130,7 +130,7 @@ pub(super) fn cleaned_up(result: Result<(), Error>) {
     if let Err(error) = result {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
-            "cannot clean up after a change of the store"
+            "the change is done, and what was in its way before cannot be removed, which the next change tries again"
         );
     }
 }

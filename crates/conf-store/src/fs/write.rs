@@ -30,7 +30,11 @@ impl FsLock {
     pub(super) fn new(root: Dir, dir: Dir, held: Held) -> Self {
         // Readers see what is right without it, so whatever keeps it from its work must not keep others from theirs.
         if let Err(error) = tidy::tidy(&dir) {
-            tracing::warn!(directory = %dir.path().display(), error = &error as &dyn std::error::Error, "cannot tidy up");
+            let directory = dir.path().display();
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "what a crash left in {directory} cannot be tidied up, which the next change tries again"
+            );
         }
         Self { root, dir, held }
     }

@@ -7,10 +7,8 @@ use xlsnap_conf_store::Record;
 use xlsnap_types::model::{DiskName, MemoryWay, Meta, SnapshotName};
 
 use super::{Execution, Saving, interrupted};
-use crate::error::from_port;
 use crate::journal::Draft;
 use crate::look::{holds_memory, is_named, is_ours, is_taken};
-use crate::session::chain;
 use crate::step::{Does, Expected, ImageTarget, Step, UndoPoint};
 use crate::{
     Effect, Error, ImageFile, Inventory, Kind, PortError, PortErrorKind, Run, SaveTo, SnapshotAction,
@@ -64,7 +62,8 @@ impl<'e> Execution<'e> {
             Does::Stream(stream) => self.ports.layers.need(&does.failure())?.park_stream(stream).await,
             _ => return Err(wish),
         };
-        match parked.map_err(|e| does.failed(e))? {
+        // It may go on, and so may a guest stand still that was stopped for it.
+        match parked.map_err(|e| does.failed(e.after_effect()))? {
             // It came first; what follows is short. A job that is done is met again, and made durable.
             true if matches!(does, Does::Merge(_)) => self.act(does).await.map_err(|error| {
                 let kind = error.kind();
@@ -246,35 +245,6 @@ impl<'e> Execution<'e> {
 
     pub(super) async fn take(&self, does: &Does, actions: &[SnapshotAction]) -> Result<(), Error> {
         self.ports.disks.snapshot(actions).await.map_err(|e| does.failed(e))
-    }
-
-    async fn freeze(&self, does: &Does, bound: Duration) -> Result<(), Error> {
-        let frozen = self.ports.agent.need(&does.failure())?.freeze(bound).await;
-        let Err(error) = frozen else { return Ok(()) };
-        // An agent that did not answer may freeze them still.
-        if error.effect != Effect::None {
-            self.thaw(bound).await;
-        }
-        Err(does.failed(error))
-    }
-
-    /// Thaws the file systems; a failure becomes a warning.
-    async fn thaw(&self, bound: Duration) {
-        let Some(agent) = self.ports.agent.get() else {
-            self.warn(
-                "the guest's file systems may be frozen still, and no agent is known that thaws them"
-                    .to_owned(),
-            );
-            return;
-        };
-        let mut thawed = agent.thaw(bound).await;
-        if thawed.is_err() {
-            thawed = agent.thaw(bound).await;
-        }
-        if let Err(e) = thawed {
-            let e = from_port(e, "the guest's file systems could not be thawed");
-            self.warn(format!("{}; they thaw by themselves, or by a reset of the guest", chain(&e)));
-        }
     }
 
     /// Removes a mark. It is tried twice, since what is left of it is nothing that the next operation looks for.

@@ -68,7 +68,7 @@ pub(crate) async fn strays(
     {
         let files: Vec<String> = strays.iter().map(|stray| stray.file.clone()).collect();
         let claimed = claims.of(&files).await.map_err(unseen)?;
-        strays.retain(|stray| !claimed.iter().any(|(file, _)| *file == stray.file));
+        strays.retain(|stray| !claimed.files.iter().any(|(file, _)| *file == stray.file));
     }
     Ok(strays)
 }

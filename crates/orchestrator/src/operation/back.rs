@@ -3,6 +3,7 @@
 use xlsnap_conf_store::Kind as StoreKind;
 
 use super::{abilities, guest, inventory};
+use crate::error::from_store;
 use crate::execute::{Execution, Fault};
 use crate::journal::{Direction, Journal};
 use crate::look::is_ours;
@@ -17,8 +18,11 @@ pub(super) async fn look(ports: &Ports<'_>, domain: &DomainRef, journal: &Journa
         Some(draft) => match ports.store.load(domain.uuid, &draft.name).await {
             Ok(record) => !is_ours(&record, draft, journal.id()),
             Err(e) if e.kind() == StoreKind::NotFound => false,
-            // A record that cannot be read is not one that this operation wrote.
-            Err(_) => true,
+            // A record that is not whole, or of a newer version, is not one that this operation wrote.
+            Err(e) if matches!(e.kind(), StoreKind::Malformed | StoreKind::Newer) => true,
+            Err(e) => {
+                return Err(from_store(e, format!("the record of snapshot {} cannot be read", draft.name)));
+            }
         },
     };
     Ok(Look {
@@ -38,9 +42,13 @@ pub(super) async fn go_back(
     head: &str,
 ) -> Error {
     let Fault { at, begun, error, .. } = fault;
+    let pending = async |message, effect| {
+        execution.thaw_frozen(&begun).await;
+        pending(message, effect)
+    };
     if begun.iter().flat_map(Stage::steps).any(|step| step.does.has_no_way_back()) {
         let message = format!("{head}, and part of it is done, which nothing leads back from");
-        return pending(message, Effect::Unknown).with_source(error);
+        return pending(message, Effect::Unknown).await.with_source(error);
     }
     if let Some(overlays) = perhaps_written(journal, at, &begun) {
         // The journal goes on saying that it goes forward: recovery looks, and completes what was taken.
@@ -49,14 +57,14 @@ pub(super) async fn go_back(
             Ok(true) => {
                 let message =
                     format!("{head} yet ({}); the guest writes to the overlays already", chain(&error));
-                return pending(message, Effect::Done).with_source(error);
+                return pending(message, Effect::Done).await.with_source(error);
             }
             Err(unseen) => {
                 let message = format!(
                     "{head} ({}), or it was: whether the guest writes to its overlays cannot be looked at now",
                     chain(&error)
                 );
-                return pending(message, Effect::Unknown).with_source(unseen);
+                return pending(message, Effect::Unknown).await.with_source(unseen);
             }
         }
     }
@@ -64,7 +72,7 @@ pub(super) async fn go_back(
         Ok(kept) => kept,
         Err(undoing) => {
             let message = format!("{head} ({}), and what was begun cannot be undone now", chain(&error));
-            let pending = pending(message, Effect::Unknown);
+            let pending = pending(message, Effect::Unknown).await;
             let pending = match undoing.advice() {
                 Some(advice) => pending.with_advice(format!("{advice}; then run recover")),
                 None => pending,
@@ -127,6 +135,11 @@ pub(super) async fn undo(
         found.warnings.len()
     };
     execution.back(&way.stages, journal).await?;
+    if execution.found().is_frozen {
+        let message = "the guest's file systems could not be thawed";
+        return Err(Error::new(Kind::RecoveryPending, Effect::Unknown, message)
+            .with_advice("see that the guest's agent answers"));
+    }
     session.set_journal(None).await.map_err(unwritten)?;
     let mut kept = way.kept;
     kept.extend(execution.found().warnings.drain(warnings_before..));

@@ -181,6 +181,13 @@ impl Creation {
         let execution = Execution::new(session, ports, id);
         let mut warnings = plan.warnings;
         match execution.forward(&mut journal).await {
+            // The journal stays for that.
+            Ok(()) if execution.found().is_frozen => {
+                warnings.push(
+                    "recover, or the next operation, tries once more to thaw the guest's file systems"
+                        .to_owned(),
+                );
+            }
             Ok(()) => session.close_journal(&mut warnings).await,
             // The snapshot is made; the journal stays, so that the next operation notes it.
             Err(fault)

@@ -112,13 +112,17 @@ impl Session<'_> {
             let mut journal = Journal::new(id, Operation::Delete, named(&first.tag), stages);
             self.intend(&journal).await?;
             let done = Execution::new(self, ports, id).forward(&mut journal).await;
-            let closed = self.set_journal(None).await;
-            if let Err(fault) = done {
-                let effect = if fault.begun.is_empty() { Effect::None } else { Effect::Unknown };
+            let mut warnings = Vec::new();
+            self.close_journal(&mut warnings).await;
+            let is_closed = warnings.is_empty();
+            tell(warnings);
+            done.map_err(|fault| {
+                // Where the journal stays, recovery deletes them.
+                let is_as_it_was = fault.begun.is_empty() && is_closed;
+                let effect = if is_as_it_was { Effect::None } else { Effect::Unknown };
                 let kind = fault.error.kind();
-                return Err(fault.error.ended_as(kind, effect));
-            }
-            closed.map_err(|e| crate::error::from_store(e, "the journal cannot be removed"))
+                fault.error.ended_as(kind, effect)
+            })
         };
         work.instrument(span).await
     }
@@ -182,10 +186,15 @@ impl Session<'_> {
         }
         let mut warnings = execution.into_found().warnings;
         self.close_journal(&mut warnings).await;
-        for warning in warnings {
-            tracing::warn!("{warning}");
-        }
+        tell(warnings);
         Ok(())
+    }
+}
+
+/// What is no error, and no answer has a place for.
+fn tell(warnings: Vec<String>) {
+    for warning in warnings {
+        tracing::warn!("{warning}");
     }
 }
 

@@ -117,6 +117,7 @@ async fn facts_of(
         no_pause: ports.pause.can().why().map(str::to_owned),
         closed: BTreeMap::new(),
         unread,
+        doubt: None,
         lent: BTreeSet::new(),
         taken: BTreeSet::new(),
         strays: Vec::new(),
@@ -151,7 +152,8 @@ impl LayerFacts {
                 format!("it cannot be told which other domains use the images of domain {}", domain.name);
             from_port(e, what)
         })?;
-        self.closed.extend(asked);
+        self.closed.extend(asked.files);
+        self.doubt = asked.doubt;
         Ok(())
     }
 

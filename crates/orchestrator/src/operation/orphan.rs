@@ -17,8 +17,8 @@ use crate::plan::{self, OrphanFacts, orphan_stages};
 use crate::session::{Session, pending};
 use crate::step::Does;
 use crate::{
-    AdoptPlan, AdoptReport, AdoptRequest, DomainRef, Effect, Error, FoundMemory, Kind, LayerFile, Operation,
-    OrphanDeletion, OrphanReport, OrphanRequest, Outcome, Port, PortErrorKind, Ports, Recovered,
+    AdoptPlan, AdoptReport, AdoptRequest, DomainRef, Doubt, Effect, Error, FoundMemory, Kind, LayerFile,
+    Operation, OrphanDeletion, OrphanReport, OrphanRequest, Outcome, Port, PortErrorKind, Ports, Recovered,
     Reversibility, Stage,
 };
 
@@ -294,6 +294,10 @@ async fn deletion(
             );
             return Err(Error::new(Kind::Refused, Effect::None, message)
                 .with_advice(plan::about_unread(domain, name)));
+        }
+        if let Some(Doubt { why, advice }) = &layers.doubt {
+            let message = format!("the file {orphan} of domain {} is not removed: {why}", domain.name);
+            return Err(Error::new(Kind::Refused, Effect::None, message).with_advice(advice));
         }
         // As it is now: another file of that name is not removed in its place.
         let looked = ports.layers.need(&format!("{orphan} cannot be deleted"))?.look(&layer).await;

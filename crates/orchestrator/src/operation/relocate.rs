@@ -215,14 +215,14 @@ async fn refuse_claimed(
     };
     let tops: Vec<String> =
         described.iter().filter_map(|(_, image)| moved.0.get(&image.file)).cloned().collect();
-    if let Some((file, why)) = claims.of(&tops).await.map_err(unknown)?.into_iter().next() {
+    if let Some((file, why)) = claims.of(&tops).await.map_err(unknown)?.files.into_iter().next() {
         let message = format!("{file} cannot be the image of a disk of domain {}: {why}", domain.name);
         return Err(Error::new(Kind::Refused, Effect::None, message)
             .with_advice("name the file that was moved; a disk belongs to one domain"));
     }
     let old: Vec<String> = moved.0.keys().cloned().collect();
     let claimed = claims.of(&old).await.map_err(unknown)?;
-    let told = claimed.into_iter().map(|(file, why)| {
+    let told = claimed.files.into_iter().map(|(file, why)| {
         format!("{file}: {why}; that domain does not follow it by this command (xlsnap check DOMAIN --relocate there too)")
     });
     Ok(told.collect())

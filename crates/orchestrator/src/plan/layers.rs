@@ -9,7 +9,9 @@ use xlsnap_types::model::{DiskName, Owner, SnapshotName};
 use super::{NewTop, names};
 use crate::layers::{ExternalPart, InternalPart, LayerNode, LayerTree, PartFiles, Stray, Tidied, Tidy};
 use crate::step::{Does, LayerNote, Stage};
-use crate::{Can, Disk, DomainRef, Inventory, LayerFile, NameSwap, Overlay, Run, SnapshotDeletion, Stream};
+use crate::{
+    Can, Disk, DomainRef, Doubt, Inventory, LayerFile, NameSwap, Overlay, Run, SnapshotDeletion, Stream,
+};
 
 /// What planning is to know of the layers of a domain; of one without external snapshots nothing.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +33,8 @@ pub(crate) struct LayerFacts {
     pub(crate) closed: BTreeMap<String, String>,
     /// The snapshots whose records do not tell what they need: they cannot be read, or are not whole.
     pub(crate) unread: Vec<SnapshotName>,
+    /// Why another domain may need any of the layers.
+    pub(crate) doubt: Option<Doubt>,
     /// The files that are not the domain's and may be written to, since the user said so of each.
     pub(crate) lent: BTreeSet<String>,
     /// The names that something has which is no layer.
@@ -53,11 +57,21 @@ impl LayerFacts {
     /// The layers that stay as they are, and are not named otherwise, when these snapshots are gone; and why, as a clause.
     pub(crate) fn closed_without(&self, gone: &BTreeSet<&SnapshotName>) -> BTreeMap<String, String> {
         let mut closed = self.closed.clone();
-        if let Some(name) = self.unread_but(gone) {
-            let why = format!("snapshot {name} may need it, whose record cannot be read or is not whole");
-            closed.extend(self.tree.nodes().iter().map(|node| (node.layer.file.clone(), why.clone())));
+        let unread = self
+            .unread_but(gone)
+            .map(|name| format!("snapshot {name} may need it, whose record cannot be read or is not whole"));
+        if let Some(why) = unread.or_else(|| self.doubt.as_ref().map(|doubt| doubt.why.clone())) {
+            for node in self.tree.nodes() {
+                closed.entry(node.layer.file.clone()).or_insert_with(|| why.clone());
+            }
         }
         closed
+    }
+
+    /// What to do so that layers are told from those that something needs which cannot be read; `None` where all can be read.
+    pub(crate) fn about_unread(&self, domain: &DomainRef, gone: &BTreeSet<&SnapshotName>) -> Option<String> {
+        let unread = self.unread_but(gone).map(|name| about_unread(domain, name));
+        unread.or_else(|| self.doubt.as_ref().map(|doubt| doubt.advice.clone()))
     }
 
     /// What the ledger does not say yet, because its snapshots are older than it.

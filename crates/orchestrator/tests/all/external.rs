@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use xlsnap_orchestrator::{CheckRequest, Claims, DeleteRequest, Port, PortError, Ports, async_trait, check};
+use xlsnap_orchestrator::{
+    CheckRequest, Claimed, Claims, DeleteRequest, Port, PortError, Ports, async_trait, check,
+};
 use xlsnap_testkit::fake::{FakeBackend, Image};
 use xlsnap_types::model::{ImageFormat, Owner, SnapshotName};
 
@@ -453,17 +455,15 @@ async fn data_goes_up_where_it_cannot_go_down() {
 }
 
 /// Another domain's word that it needs a file.
-struct Claimed(&'static str);
+struct Needed(&'static str);
 
 #[async_trait]
-impl Claims for Claimed {
-    async fn of(&self, files: &[String]) -> Result<Vec<(String, String)>, PortError> {
+impl Claims for Needed {
+    async fn of(&self, files: &[String]) -> Result<Claimed, PortError> {
         let is_it = |file: &&String| **file == self.0;
-        Ok(files
-            .iter()
-            .filter(is_it)
-            .map(|file| (file.clone(), "domain other stands on it".to_owned()))
-            .collect())
+        let files = files.iter().filter(is_it);
+        let files = files.map(|file| (file.clone(), "domain other stands on it".to_owned())).collect();
+        Ok(Claimed { files, doubt: None })
     }
 }
 
@@ -472,7 +472,7 @@ impl Claims for Claimed {
 async fn data_goes_up_from_what_another_domain_needs() {
     for power in POWERS {
         let backend = chain(power).await;
-        let claimed = Claimed("/images/vda.a-1.qcow2");
+        let claimed = Needed("/images/vda.a-1.qcow2");
         let ports = Ports { claims: Port::Has(&claimed), ..backend.ports() };
         let warnings = Op::delete("b").run_with(&ports, &backend.domain()).await.unwrap();
         let stays = |warning: &String| {
@@ -487,7 +487,7 @@ async fn data_goes_up_from_what_another_domain_needs() {
         assert!(see(&backend).contents.values().all(|read| *read == 4), "{power:?}");
 
         let backend = mixed(power).await;
-        let claimed = Claimed("/images/vda.qcow2");
+        let claimed = Needed("/images/vda.qcow2");
         let ports = Ports { claims: Port::Has(&claimed), ..backend.ports() };
         let warnings = Op::delete("c").run_with(&ports, &backend.domain()).await.unwrap();
         assert!(warnings.iter().any(|warning| warning.contains("internal snapshots")), "{warnings:?}");

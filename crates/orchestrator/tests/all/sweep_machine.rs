@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use uuid::Uuid;
 
 use xlsnap_orchestrator::{
-    Abilities, Can, Effect, GuestState, Interrupt, Kind, Memory, MemorySave, MemorySurvey, Outcome, Port,
-    PortError, Ports, Progress, Run, SavedMemory, StoppedGuest, UnfinishedMemory, async_trait, create,
-    recover, recover_without_memory,
+    Abilities, Can, Effect, Guest, GuestState, Interrupt, Kind, Memory, MemorySave, MemorySurvey, Outcome,
+    Port, PortError, PortErrorKind, Ports, Progress, Run, SavedMemory, StoppedGuest, UnfinishedMemory,
+    async_trait, create, recover, recover_without_memory,
 };
 use xlsnap_testkit::fake::{FakeBackend, Fault, Moment};
 use xlsnap_types::model::{Consistency, MemoryWay};
@@ -384,6 +384,41 @@ impl UnfinishedMemory for Never {
     }
 }
 
+/// A guest that cannot be looked at once a transaction's connection was lost.
+struct Unseen<'a>(&'a FakeBackend);
+
+#[async_trait]
+impl Guest for Unseen<'_> {
+    async fn state(&self) -> Result<GuestState, PortError> {
+        if self.0.faults().calls().iter().any(|call| call.fault.is_some()) {
+            return Err(PortError::new(PortErrorKind::Unreachable, Effect::None, "the monitor is lost"));
+        }
+        self.0.state().await
+    }
+}
+
+/// The agent answers still when QEMU does not: nobody has to come for the guest to write again.
+#[tokio::test]
+async fn frozen_file_systems_are_let_go_when_nothing_can_be_undone() {
+    let backend = backend(Power::Running).await;
+    let calls = {
+        let clean = backend.fork();
+        clean.faults().clear();
+        Op::quiesced("s").run(&clean).await.unwrap();
+        clean.faults().calls()
+    };
+    let taken = calls.iter().position(|call| call.method == "disks.snapshot").unwrap();
+    backend.faults().clear();
+    backend.faults().plan(taken, Fault::Lost(Moment::Before));
+    let unseen = Unseen(&backend);
+    let ports = Ports { guest: &unseen, ..backend.ports() };
+    let error = Op::quiesced("s").run_with(&ports, &backend.domain()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::RecoveryPending, "{}", told(&error));
+    assert!(!backend.is_held());
+    recover(&backend.ports(), &backend.domain()).await.unwrap();
+    assert!(!backend.store().records(FakeBackend::UUID).contains_key(&name("s")));
+}
+
 /// Frozen file systems are let go, whatever the snapshot comes to.
 #[tokio::test]
 async fn quiescing_is_recorded_and_always_undone() {
@@ -404,7 +439,18 @@ async fn quiescing_is_recorded_and_always_undone() {
     backend.faults().plan(thaw, Fault::Refused);
     backend.faults().plan(thaw + 1, Fault::Refused);
     let warnings = Op::quiesced("t").run(&backend).await.unwrap();
-    assert!(warnings.iter().any(|warning| warning.contains("thaw")), "{warnings:?}");
+    assert!(warnings.iter().any(|warning| warning.contains("fsfreeze --unfreeze")), "{warnings:?}");
+    assert!(
+        warnings.iter().any(|warning| warning.contains("recover, or the next operation")),
+        "{warnings:?}"
+    );
+    assert!(backend.is_held(), "it could not be let go");
+    // Which recovery does.
+    backend.faults().clear();
+    let recovered = recover(&backend.ports(), &backend.domain()).await.unwrap();
+    assert_eq!(recovered.map(|recovered| recovered.outcome), Some(Outcome::Completed));
+    assert!(!backend.is_held());
+    assert!(backend.store().records(FakeBackend::UUID).contains_key(&name("t")));
     // A guest that does not run cannot be asked.
     backend.pause();
     let warnings = Op::quiesced("u").run(&backend).await.unwrap();

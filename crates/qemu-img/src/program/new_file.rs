@@ -61,7 +61,7 @@ impl NewFile {
         if matches!(ours(&file), Ok(true))
             && let Err(error) = fs::remove_file(&self.path)
         {
-            tracing::warn!(path = %quote(self.path.as_os_str()), %error, "a half-made image stays behind");
+            tracing::warn!(%error, "the half-made image {} stays behind", quote(self.path.as_os_str()));
             return false;
         }
         true

@@ -101,7 +101,7 @@ impl Live {
         if done.is_err() && run.stopped && !run.pivots {
             // The guest goes on as it was. One whose writes may go to the other layer now stands until that is described.
             if let Err(error) = self.let_guest_run().await {
-                tracing::warn!(%error, disk = %merge.from.disk, "the guest stands still after a merge that failed");
+                tracing::warn!(%error, "the guest stands still after a merge of disk {} that failed", merge.from.disk);
             }
         }
         done.map_err(|error| job::meanwhile(run.begun, error))
@@ -129,8 +129,9 @@ impl Live {
             }
         }
         self.forget();
-        if self.holds_guest.swap(false, Ordering::Relaxed) {
+        if self.holds_guest.load(Ordering::Relaxed) {
             self.let_guest_run().await?;
+            self.holds_guest.store(false, Ordering::Relaxed);
         }
         // Where QEMU has neither, qemu-img merged them.
         let mut nodes = self.nodes().await?;

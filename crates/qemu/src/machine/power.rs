@@ -12,7 +12,7 @@ use xlsnap_types::model::{Hypervisor, MemoryMeta};
 use super::Machine;
 use super::state::{On, State};
 use crate::error;
-use crate::memory::{abandon, inside, migration, restore};
+use crate::memory::{abandon, inside, leftover, migration, restore};
 use crate::process::{Found, Process, StartOptions, StopOptions};
 
 #[async_trait]
@@ -94,7 +94,7 @@ impl Power for Machine {
         let started = process.start(&options).await?;
         let socket = self.sockets.join(format!("{}.in", started.run.process.pid));
         let result = restore::restore(&started.monitor, &socket, memory, progress).await;
-        let _ = std::fs::remove_file(&socket);
+        leftover::remove(&socket);
         let result = match result {
             Ok(()) => ready(&started.monitor, run).await,
             Err(error) => Err(error),

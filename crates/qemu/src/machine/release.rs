@@ -58,7 +58,8 @@ impl Machine {
         if let Some(job) = jobs.iter().find(|job| works(job.status)) {
             return Ok(Some(format!("the job {:?} ({}) is at work", job.id, job.job_type)));
         }
-        let served = exports.first();
+        // One of ours is left where its end was not heard of, and goes when the disks are taken back.
+        let served = exports.iter().find(|export| export.id != EXPORT);
         Ok(served.map(|export| format!("it exports {} to others ({:?})", export.node_name, export.id)))
     }
 
@@ -206,9 +207,14 @@ impl Machine {
     /// exports QEMU refuses only after that.
     async fn activate_by_export(&self, on: &On) -> Result<(), PortError> {
         let qmp = on.qmp();
+        // What an earlier try left, which would take the id.
+        if let Some(left) = ask(qmp, QueryBlockExports).await?.into_iter().find(|export| export.id == EXPORT)
+        {
+            end_export(qmp, &left.node_name).await?;
+        }
         for node in ask(qmp, QueryNamedBlockNodes::FLAT).await? {
             let Some(node_name) = node.node_name else { continue };
-            let removed = node_name.clone();
+            let exported = node_name.clone();
             let export = BlockExportAdd {
                 export_type: ExportType::Nbd,
                 id: EXPORT.to_owned(),
@@ -221,9 +227,7 @@ impl Machine {
                 Err(e) => return Err(error::of_qmp("QEMU could not take its disks back".into(), e)),
                 Ok(_) => {}
             }
-            let remove = BlockExportDel { id: EXPORT.to_owned(), mode: Some(RemovalMode::Hard) };
-            qmp.execute(remove).await.map_err(unanswered)?;
-            export_ended(qmp, &removed).await?;
+            end_export(qmp, &exported).await?;
         }
         let asked = self.inactive(on).await?;
         if let Some((node, _)) = asked.into_iter().find(|(_, inactive)| *inactive) {
@@ -233,6 +237,17 @@ impl Machine {
         }
         Ok(())
     }
+}
+
+/// Ends our export of a node.
+async fn end_export(qmp: &dyn Qmp, node: &str) -> Result<(), PortError> {
+    let remove = BlockExportDel { id: EXPORT.to_owned(), mode: Some(RemovalMode::Hard) };
+    // One that is ending already.
+    match qmp.execute(remove).await {
+        Err(e) if e.kind() != Kind::Rejected => return Err(unanswered(e)),
+        _ => {}
+    }
+    export_ended(qmp, node).await
 }
 
 /// Waits until QEMU has ended the export that it was told to remove.

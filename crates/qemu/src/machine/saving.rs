@@ -207,7 +207,7 @@ impl Machine {
         match undone {
             Ok(()) => cause.effect = Effect::None,
             Err(error) => {
-                tracing::warn!(%error, domain = %self.name, "the save is not put back");
+                tracing::warn!(%error, "what was set up to save the memory of domain {} is not put back", self.name);
                 cause.effect = Effect::Unknown;
             }
         }

@@ -11,13 +11,14 @@ use xlsnap_types::model::MemoryWay;
 use super::input::{self, Qemu};
 use super::settings::{self, Settings};
 use super::stream::Stream;
-use super::{migration, socket};
+use super::{leftover, migration, socket};
 use crate::error::of_memory_file;
 
 /// Ends a save, in the program that began it or in another: see [`xlsnap_orchestrator::Memory::abandon`]. `file` is the file of `save`,
 /// `qemu` is `None` when the guest is off, and `stream` is the stream of the save as far as this program has it.
 ///
-/// Everything is tried; the first error is told.
+/// Everything is tried in QEMU; the first error is told. What shows that the save had begun, and how QEMU was set up, stays then for who
+/// tries again.
 pub(crate) async fn abandon(
     qemu: Option<Qemu<'_>>,
     sockets: &Path,
@@ -33,10 +34,11 @@ pub(crate) async fn abandon(
         }
     };
     if let Some(Qemu { qmp, process }) = qemu {
-        let written = Settings::load(&was);
+        let (written, unread) = some_or_error(Settings::load(&was));
+        let (staged, unseen) = some_or_error(file.is_staged(&save.token).map_err(of_memory_file).map(Some));
+        try_all(unread.or(unseen).map_or(Ok(()), Err));
         // A migration that nothing here tells of is another program's, and the guest stands still for that, if it does.
-        let begun =
-            stream.is_some() || written.is_some() || file.is_staged(&save.token).map_err(of_memory_file)?;
+        let begun = stream.is_some() || written.is_some() || staged == Some(true);
         if begun {
             try_all(migration::cancel(qmp).await);
         }
@@ -46,7 +48,7 @@ pub(crate) async fn abandon(
         if let (true, MemoryWay::Background, Some(process)) = (begun, save.way(), process) {
             // Before the guest goes on, for which QEMU opens what its devices are woken by. The next save does without, or is refused.
             if let Err(error) = input::fill_soon(qmp, process, &save.token).await {
-                tracing::warn!(%error, process, "QEMU stays without a standard input");
+                tracing::warn!(%error, "QEMU (pid {process}) stays without a standard input");
             }
         }
         if save.was.runs() {
@@ -56,10 +58,18 @@ pub(crate) async fn abandon(
     if let Some(stream) = stream {
         stream.end().await;
     }
-    try_all(file.discard(&save.token).await.map_err(of_memory_file));
-    let _ = std::fs::remove_file(was);
-    let _ = std::fs::remove_file(socket::path_of(sockets, &save.token));
-    result
+    result?;
+    file.discard(&save.token).await.map_err(of_memory_file)?;
+    leftover::remove(&was);
+    leftover::remove(&socket::path_of(sockets, &save.token));
+    Ok(())
+}
+
+fn some_or_error<T>(found: Result<Option<T>, PortError>) -> (Option<T>, Option<PortError>) {
+    match found {
+        Ok(found) => (found, None),
+        Err(error) => (None, Some(error)),
+    }
 }
 
 /// The commands by which [`abandon`] would end a save that another program began, as things are now.
@@ -72,7 +82,7 @@ pub(crate) async fn commands(
     file: &MemoryFile,
     save: &MemorySave,
 ) -> Result<Vec<&'static str>, PortError> {
-    let written = Settings::load(&settings::file_of(sockets, &save.token));
+    let written = Settings::load(&settings::file_of(sockets, &save.token))?;
     let begun = written.is_some() || file.is_staged(&save.token).map_err(of_memory_file)?;
     let is_over = migration::is_over(&migration::info(qmp).await?);
     let mut commands = Vec::new();

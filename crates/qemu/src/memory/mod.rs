@@ -5,6 +5,7 @@ mod faults;
 mod files;
 pub(crate) mod input;
 pub(crate) mod inside;
+pub(crate) mod leftover;
 pub(crate) mod migration;
 mod patient;
 pub(crate) mod pause;

@@ -27,6 +27,7 @@ use xlsnap_types::model::MemoryWay;
 
 use super::faults;
 use super::input::{self, Qemu};
+use super::leftover;
 use super::migration::{self, LATER, SOON};
 use super::pause::Pause;
 use super::settings::{self, Settings};
@@ -244,9 +245,9 @@ impl Saving {
         self.stream.until(qmp, LATER, progress, is_completed).await?;
         let sealed = self.stream.whole().await?;
         match self.settings.put_back(qmp).await {
-            Ok(()) => {
-                let _ = std::fs::remove_file(&self.was);
-            }
+            Ok(()) => leftover::remove(&self.was),
+            // Who tries again has to find what it was.
+            Err(error) if error.kind == PortErrorKind::Unreachable => return Err(error),
             // The memory is whole, whatever becomes of QEMU.
             Err(error) => tracing::warn!(%error, "how QEMU's migration was set up is not put back"),
         }

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use xlsnap_orchestrator::PortError;
+use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
 use xlsnap_qmp_transport::commands::{
     MigrateSetCapabilities, MigrateSetParameters, MigrationCapability, MigrationParameters,
     QueryMigrateCapabilities, QueryMigrateParameters,
@@ -102,9 +102,19 @@ impl Settings {
     }
 
     /// What another program wrote down before it changed it; `None` when it did not come to that.
-    pub(super) fn load(file: &Path) -> Option<Self> {
-        let text = std::fs::read(file).ok().filter(|text| text.len() as u64 <= MAX_FILE)?;
-        serde_json::from_slice(&text).ok()
+    pub(super) fn load(file: &Path) -> Result<Option<Self>, PortError> {
+        let text = match std::fs::read(file) {
+            Ok(text) if text.len() as u64 <= MAX_FILE => text,
+            Ok(_) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => {
+                let message =
+                    format!("how QEMU's migration was set up cannot be read from {}", file.display());
+                return Err(PortError::new(PortErrorKind::Failed, Effect::None, message).with_source(error));
+            }
+        };
+        // What is no JSON was cut off while it was written, before anything was changed.
+        Ok(serde_json::from_slice(&text).ok())
     }
 
     fn store(&self, file: &Path) -> io::Result<()> {
@@ -198,14 +208,15 @@ mod tests {
     fn it_is_read_as_it_was_written() {
         let directory = tempfile::tempdir().unwrap();
         let file = file_of(directory.path(), "t");
-        assert_eq!(Settings::load(&file), None);
+        assert_eq!(Settings::load(&file).unwrap(), None);
         let capability = MigrationCapability { capability: "multifd".into(), state: true };
         let parameters = MigrationParameters { max_bandwidth: Some(7), tls_creds: None };
         let settings = Settings { capabilities: vec![capability], parameters };
         settings.store(&file).unwrap();
-        assert_eq!(Settings::load(&file), Some(settings.clone()));
+        assert_eq!(Settings::load(&file).unwrap(), Some(settings.clone()));
         settings.store(&file).unwrap_err();
         std::fs::write(&file, "{\"capabil").unwrap();
-        assert_eq!(Settings::load(&file), None);
+        assert_eq!(Settings::load(&file).unwrap(), None);
+        Settings::load(directory.path()).unwrap_err();
     }
 }

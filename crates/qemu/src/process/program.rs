@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -89,10 +89,23 @@ impl Program {
 
 fn file_of(name: &str, path: Option<&OsStr>) -> Option<PathBuf> {
     if name.contains('/') {
-        return Some(Path::new("/").join(name)).filter(|file| file.is_file());
+        return Some(Path::new("/").join(name)).filter(|file| may_be_file(file));
     }
     let directories = std::env::split_paths(path.unwrap_or(OsStr::new("/bin:/usr/bin")));
-    directories.map(|directory| directory.join(name)).find(|file| file.is_file())
+    let files: Vec<PathBuf> = directories.map(|directory| directory.join(name)).collect();
+    let mut found = files.iter().find(|file| file.is_file());
+    if found.is_none() {
+        found = files.iter().find(|file| may_be_file(file));
+    }
+    found.cloned()
+}
+
+/// Whether it is a file, or cannot be looked at: only what is known not to be there is missing.
+fn may_be_file(file: &Path) -> bool {
+    match file.metadata() {
+        Ok(found) => found.is_file(),
+        Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+    }
 }
 
 /// The text of a script; `None` of another program, and of one that cannot be read.

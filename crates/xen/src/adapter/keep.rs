@@ -30,7 +30,7 @@ impl XlDomain {
             None => match self.context.toolstack.configuration(domain.domid).await {
                 Ok(text) => Configuration::parse(&text).ok(),
                 Err(error) => {
-                    tracing::warn!(domain = %self.name, %error, "its configuration cannot be kept");
+                    tracing::warn!(%error, "the configuration of domain {} cannot be kept", self.name);
                     None
                 }
             },

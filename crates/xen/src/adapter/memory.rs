@@ -90,7 +90,7 @@ impl XlDomain {
         let part = file.staged_path(&save.token).map_err(of_memory_file)?;
         let ended = self.context.toolstack.end_save(&part).await;
         ended.map_err(|error| of_xl(format!("the save of domain {} cannot be ended", self.name), error))?;
-        self.put_back_once(save.was).await?;
+        self.put_back(save.was).await?;
         file.discard(&save.token).await.map_err(of_memory_file)
     }
 
@@ -121,12 +121,19 @@ impl XlDomain {
                     return Err(self.give_up(save, cause).await);
                 }
                 Err(cause) => {
-                    let why = format!("{cause}");
                     tracing::warn!(
-                        why,
+                        error = %cause,
                         "the memory of {called} is not saved while its guest runs, and so while it stands still"
                     );
-                    if let Err(cause) = self.put_back(save.was, false).await {
+                    // xl may be on its way out still, and lets the guest go on at the end of that.
+                    let ended = self.context.toolstack.end_save(&staged.path()).await;
+                    let ended =
+                        ended.map_err(|error| of_xl(format!("the sending of {called} does not end"), error));
+                    let back = match ended {
+                        Ok(_) => self.put_back(save.was).await,
+                        Err(cause) => Err(cause),
+                    };
+                    if let Err(cause) = back {
                         return Err(self.give_up(save, cause).await);
                     }
                 }

@@ -23,25 +23,32 @@ const MOMENT: Duration = Duration::from_millis(200);
 
 impl XlDomain {
     /// Puts a guest back to what it did before: one that ran runs. Of one that was paused, the pause that `xl save -p` added is
-    /// taken away where that pause is certain (`ours`), and no other. A domain that is off is left alone.
-    pub(super) async fn put_back(&self, was: Run, ours: bool) -> Result<(), PortError> {
-        let Some((domain, state)) = self.running_with_state().await? else { return Ok(()) };
+    /// taken away where that pause is certain, once at most, whatever xl says, since the next one would be another program's. A domain that
+    /// is off is left alone.
+    ///
+    /// # Cancel safety
+    /// Again is no error: a pause counts as taken away from when xl is told to.
+    pub(super) async fn put_back(&self, was: Run) -> Result<(), PortError> {
+        let Some((domain, state)) = self.running_with_state().await? else {
+            self.save_pauses.store(false, Ordering::Relaxed);
+            return Ok(());
+        };
+        let guest = self.guest_of(domain.domid);
         match was {
-            Run::Runs => self.guest_of(domain.domid).let_run().await,
-            Run::Waits if ours && state.paused => self.guest_of(domain.domid).unpause().await,
+            Run::Runs => {
+                guest.let_run().await?;
+                self.save_pauses.store(false, Ordering::Relaxed);
+                Ok(())
+            }
+            Run::Waits if state.paused && self.save_pauses.swap(false, Ordering::Relaxed) => {
+                let unpaused = guest.unpause().await;
+                if unpaused.as_ref().is_err_and(|error| error.effect == Effect::None) {
+                    self.save_pauses.store(true, Ordering::Relaxed);
+                }
+                unpaused
+            }
             Run::Waits => Ok(()),
         }
-    }
-
-    /// The same after a save of this value's: a pause that is certain to be its own is taken away once at most, whatever xl says, since the
-    /// next one would be another program's.
-    pub(super) async fn put_back_once(&self, was: Run) -> Result<(), PortError> {
-        let ours = self.save_pauses.swap(false, Ordering::Relaxed);
-        let back = self.put_back(was, ours).await;
-        if back.as_ref().is_err_and(|error| error.effect == Effect::None) {
-            self.save_pauses.store(ours, Ordering::Relaxed);
-        }
-        back
     }
 
     fn off(&self) -> PortError {

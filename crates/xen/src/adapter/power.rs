@@ -40,7 +40,7 @@ impl Power for XlDomain {
                 let why = match error.kind() {
                     xl::Kind::NoProgram => "xl cannot be started here",
                     xl::Kind::NoXen => "xl cannot talk to Xen; run as root in dom0",
-                    _ => "xl does not work here",
+                    _ => return Err(of_xl("xl could not be asked for dom0", error)),
                 };
                 Can::no(format!("{why} ({error})"))
             }
@@ -125,7 +125,7 @@ impl XlDomain {
         match self.to_keep().await {
             Ok(now) => now.into_iter().for_each(|now| self.keep(now)),
             Err(error) => {
-                tracing::warn!(domain = %self.name, %error, "what the domain is now cannot be read");
+                tracing::warn!(%error, "what domain {} is now cannot be read", self.name);
             }
         }
         // Before it is gone from xenstore.
@@ -205,7 +205,10 @@ impl XlDomain {
         };
         tracing::info!(domain = %self.name, domid = %domain.domid, "the domain has a new domid");
         // xl made it, and left it paused.
-        self.put_back(run, false).await.map_err(PortError::after_effect)
+        if !run.runs() {
+            return Ok(());
+        }
+        self.put_back(run).await.map_err(PortError::after_effect)
     }
 }
 

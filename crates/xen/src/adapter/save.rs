@@ -37,7 +37,7 @@ impl<'a> StoppedGuest<'a> for Stopped<'a> {
             let resumed = suspended.resume().await;
             resumed.map_err(|error| of_xl(format!("domain {} does not go on", domain.name), error))?;
         }
-        let back = domain.put_back_once(save.was).await;
+        let back = domain.put_back(save.was).await;
         back.map_err(|e| if resumes { e.after_effect() } else { e })?;
         Ok((since.elapsed(), Box::new(Unfinished { domain, progress, staged })))
     }

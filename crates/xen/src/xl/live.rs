@@ -48,11 +48,11 @@ impl Xl {
         let mut running = self.start(&words)?;
         let bytes = Arc::clone(&taking.bytes);
         let how_far = || Some(bytes.load(Ordering::Relaxed));
-        let (taken, ended) = {
+        let (taken, moved) = {
             let moving = self.move_memory(&mut running, None, how_far, told, |_| {});
             tokio::select! {
-                taken = &mut taking.end => (Some(taken), None),
-                ended = moving => (None, ended?),
+                taken = &mut taking.end => (Some(taken), Ok(None)),
+                ended = moving => (None, ended),
             }
         };
         if let Some(Ok(Ok(since))) = taken {
@@ -61,13 +61,16 @@ impl Xl {
         // It could not be written, or xl ended, or stands still. Without us xl lets the guest go on, and says why.
         let end = taking.give_up();
         let deadline = Instant::now() + self.limits().patience;
-        let ended = match ended {
-            None if taken.is_some() => self.wait(&mut running, || Instant::now() < deadline).await?,
-            ended => ended,
+        let ended = match moved {
+            Ok(None) if taken.is_some() => self.wait(&mut running, || Instant::now() < deadline).await,
+            moved => moved,
         };
-        let Some(ended) = ended else {
-            self.end_save(file).await?;
-            return Err(running.overdue(Effect::Unknown));
+        let ended = match ended {
+            Ok(Some(ended)) => ended,
+            other => {
+                self.end_save(file).await?;
+                return Err(other.err().unwrap_or_else(|| running.overdue(Effect::Unknown)));
+            }
         };
         // What is on its way into the file must not come there later.
         let taken = match taken {

@@ -1,9 +1,9 @@
 //! Processes of xl, found in `/proc`, and ended.
 
-use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::{fs, io};
 
 use rustix::process::{Pid, PidfdFlags, Signal};
 use xlsnap_qemu::process::Identity;
@@ -11,16 +11,24 @@ use xlsnap_qemu::process::Identity;
 use super::live::quoted;
 
 /// The processes whose command line saves into `file`, or sends what is taken into it.
-pub(super) fn that_save_into(file: &Path) -> Vec<Identity> {
+///
+/// # Errors
+/// When one of the processes cannot be looked at: it may be one that saves.
+pub(super) fn that_save_into(file: &Path) -> io::Result<Vec<Identity>> {
     let sent = quoted(file);
     let find = |word: &[u8], part: &[u8]| word.windows(part.len()).any(|found| found == part);
-    let saves = |pid: u32| {
-        let words = words(pid);
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = pid_of(&entry?) else { continue };
+        let words = words(pid)?;
         let has = |wanted: &[u8]| words.iter().any(|word| word == wanted);
-        has(b"save") && has(file.as_os_str().as_bytes())
-            || has(b"migrate") && words.iter().any(|word| find(word, sent.as_bytes()))
-    };
-    pids().filter(|pid| saves(*pid)).filter_map(|pid| Identity::of(pid).ok().flatten()).collect()
+        let saves = has(b"save") && has(file.as_os_str().as_bytes())
+            || has(b"migrate") && words.iter().any(|word| find(word, sent.as_bytes()));
+        if saves {
+            found.extend(Identity::of(pid)?);
+        }
+    }
+    Ok(found)
 }
 
 /// libxl's helpers below these processes, which write `file`: known by that, not by their name. Of an xl that sends, all that it started: we
@@ -30,8 +38,9 @@ pub(super) fn helpers_of(parents: &[Identity], file: &Path) -> Vec<Identity> {
     let is_helper = |pid: u32| {
         let parent: u32 = stat(pid)?.get(1)?.parse().ok()?;
         let is_below = parents.iter().any(|of| of.pid == parent);
-        (is_below && (words(parent).iter().any(|word| word == b"migrate") || position_in(pid, &of).is_some()))
-            .then_some(())
+        (is_below
+            && (words(parent).ok()?.iter().any(|word| word == b"migrate") || position_in(pid, &of).is_some()))
+        .then_some(())
     };
     let found = pids().filter(|pid| is_helper(*pid).is_some());
     found.filter_map(|pid| Identity::of(pid).ok().flatten()).collect()
@@ -54,10 +63,20 @@ fn position_in(pid: u32, of: &fs::Metadata) -> Option<u64> {
     numbers.filter_map(position).max()
 }
 
-/// The words of a process's command line.
-fn words(pid: u32) -> Vec<Vec<u8>> {
-    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    line.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
+/// The words of a process's command line; none of one that has ended.
+fn words(pid: u32) -> io::Result<Vec<Vec<u8>>> {
+    let line = match fs::read(format!("/proc/{pid}/cmdline")) {
+        Ok(line) => line,
+        Err(error) if has_ended(&error) => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    Ok(line.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect())
+}
+
+/// Whether this is said of a process that is there no more.
+fn has_ended(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+        || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
 }
 
 fn group(pid: u32) -> Option<u32> {
@@ -72,7 +91,11 @@ fn stat(pid: u32) -> Option<Vec<String>> {
 
 fn pids() -> impl Iterator<Item = u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+    entries.filter_map(|entry| pid_of(&entry))
+}
+
+fn pid_of(entry: &fs::DirEntry) -> Option<u32> {
+    entry.file_name().to_str()?.parse().ok()
 }
 
 /// Sends a signal to a process, and to no other one that has its pid by now.

@@ -107,12 +107,11 @@ impl Xl {
     async fn run(&self, words: &[&OsStr], effect: Effect) -> Result<Ended, Error> {
         let mut running = self.start(words)?;
         let deadline = Instant::now() + self.limits.time;
-        let ended = self.wait(&mut running, || Instant::now() < deadline).await;
-        let ended = match ended? {
-            Some(ended) => ended,
-            None => {
+        let ended = match self.wait(&mut running, || Instant::now() < deadline).await {
+            Ok(Some(ended)) => ended,
+            other => {
                 self.kill(&mut running.child).await;
-                return Err(running.overdue(effect));
+                return Err(other.err().unwrap_or_else(|| running.overdue(effect)));
             }
         };
         if ended.status.success() { Ok(ended) } else { Err(failure(&running.command, &ended, effect)) }
@@ -175,6 +174,8 @@ impl Xl {
                 .stderr(stderr.stdio()?)
                 // A key at the terminal ends the caller, who has to put a guest back; not xl, half-way.
                 .process_group(0)
+                // A pause that nobody waits for any more would come after the look that lets the guest go on.
+                .kill_on_drop(words.first().is_some_and(|word| *word == "pause"))
                 .spawn()
         };
         let spawned = match spawn(&self.path) {
@@ -268,10 +269,12 @@ impl Toolstack for Xl {
                 (begun, since) = (true, Instant::now());
             }
         };
-        let ended = self.move_memory(&mut running, None, size, told, begins).await?;
-        let Some(ended) = ended else {
-            self.end_save(file).await?;
-            return Err(running.overdue(Effect::Unknown));
+        let ended = match self.move_memory(&mut running, None, size, told, begins).await {
+            Ok(Some(ended)) => ended,
+            other => {
+                self.end_save(file).await?;
+                return Err(other.err().unwrap_or_else(|| running.overdue(Effect::Unknown)));
+            }
         };
         if ended.status.success() {
             return Ok(Saved { since });
@@ -297,7 +300,10 @@ impl Toolstack for Xl {
     /// libxl's helper, which does the saving, is made to fail: then xl lets the guest go on. To end xl itself would leave the
     /// guest suspended, which no command of xl 4.17 undoes.
     async fn end_save(&self, file: &Path) -> Result<bool, Error> {
-        let savers = process::that_save_into(file);
+        let savers = process::that_save_into(file).map_err(|source| {
+            let message = format!("whether xl saves into {} still cannot be told", file.display());
+            Error::new(Kind::Failed, Effect::Unknown, message).with_source(source)
+        })?;
         if savers.is_empty() {
             return Ok(false);
         }

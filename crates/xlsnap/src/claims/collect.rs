@@ -1,15 +1,15 @@
 //! Filling the index: the files of all domains, all records, and the headers of the images that they name.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use uuid::Uuid;
 use xlsnap_conf_store::ConfStore;
-use xlsnap_orchestrator::Error;
+use xlsnap_orchestrator::{Doubt, Error};
 use xlsnap_qemu_img::QemuImg;
 use xlsnap_types::libxl;
-use xlsnap_types::model::{ImageFormat, SnapshotName};
+use xlsnap_types::model::{DomainName, DomainRecord, ImageFormat, SnapshotName};
 
 use super::{Claim, Claims, FileId, Role, header};
 use crate::failures::from_store;
@@ -23,7 +23,7 @@ impl Host {
     /// What all domains but `domain` claim. Nothing is read of a host that has no other.
     ///
     /// A domain file or a record that is refused cannot be compared with, and is logged: one of them must not keep the other
-    /// domains from being worked on.
+    /// domains from being worked on. But it is a doubt about every file that is not only the domain's own to change.
     ///
     /// # Errors
     /// When the domain files or the records cannot be listed.
@@ -39,7 +39,9 @@ impl Host {
                     names.insert(other.uuid, name.to_string());
                 }
                 Err(error) => {
-                    tracing::warn!(domain = %name, %error, "its disks are not compared with: its file is refused");
+                    let file = self.files.path_of(&name);
+                    claims.doubts.push(unread_file(&name, &file));
+                    warn(&error, format_args!("the disks of domain {name} are not compared with"));
                 }
             }
         }
@@ -49,9 +51,16 @@ impl Host {
                 continue;
             }
             let described = names.get(&uuid).cloned();
+            let (kept, unread) = match self.store.domain_record(uuid).await {
+                Ok(kept) => (kept.unwrap_or_default(), None),
+                Err(error) => (DomainRecord::default(), Some(error)),
+            };
             // One that cannot be read is named by its uuid.
-            let kept = self.store.domain_record(uuid).await.ok().flatten().unwrap_or_default();
             let name = described.clone().or(kept.name).unwrap_or_else(|| uuid.to_string());
+            if let Some(error) = unread {
+                claims.doubts.push(unread_domain(&name));
+                warn(&error, format_args!("the layers of domain {name} are not compared with"));
+            }
             if let (None, Some(xen)) = (described, kept.xen) {
                 let disks: Vec<DiskSpec> = xen.disks.into_iter().map(kept_disk).collect();
                 claims.add_disks(&*qemu_img, uuid, &name, &disks).await;
@@ -59,7 +68,9 @@ impl Host {
             let mut visit = |entry: xlsnap_conf_store::Entry| match entry.record {
                 Ok(record) => claims.add_record(uuid, &name, &record),
                 Err(error) => {
-                    tracing::warn!(domain = name, record = entry.name, %error, "it is not compared with: it cannot be read");
+                    claims.doubts.push(unread_record(&name, &entry.name));
+                    let snapshot = &entry.name;
+                    warn(&error, format_args!("snapshot {snapshot} of domain {name} is not compared with"));
                 }
             };
             self.store.list(uuid, &mut visit).await.map_err(cannot)?;
@@ -82,7 +93,10 @@ impl Claims {
             let claim = |role| Claim { domain, name: name.to_owned(), role };
             let top = Role::Top { disk: disk.name.clone(), read_only: disk.read_only };
             self.add(FileId::of(&disk.file), claim(top));
-            for layer in layers(qemu_img, disk).await {
+            let (layers, unread) = layers(qemu_img, disk).await;
+            let unread = unread.filter(|image| image.is_absolute());
+            self.doubts.extend(unread.map(|image| unread_image(name, disk, &image)));
+            for layer in layers {
                 let role =
                     Role::Below { disk: disk.name.clone(), overlay: layer.overlay, image: disk.file.clone() };
                 self.add(layer.file, claim(role));
@@ -100,7 +114,13 @@ impl Claims {
             let external = |of: &&libxl::DiskSnapshot| of.device.as_deref() == Some(disk) && of.is_external();
             record.snapshot.disks.iter().find(external).and_then(|of| of.file.clone())
         };
-        for disk in record.meta.iter().flat_map(|meta| &meta.disks) {
+        let metas = || record.meta.iter().flat_map(|meta| &meta.disks);
+        let is_told =
+            |of: &libxl::DiskSnapshot| metas().any(|meta| of.device.as_deref() == Some(meta.disk.as_str()));
+        if record.snapshot.disks.iter().any(|of| of.is_external() && !is_told(of)) {
+            self.doubts.push(unread_record(name, snapshot.as_str()));
+        }
+        for disk in metas() {
             let Some(overlay) = disk.made.clone().or_else(|| overlay_of(disk.disk.as_str())) else {
                 continue;
             };
@@ -117,9 +137,55 @@ struct Layer {
     overlay: String,
 }
 
-/// The layers below a disk's image, as far as headers name files of this host. One that cannot be read ends them, and is one
-/// itself.
-async fn layers(qemu_img: &dyn QemuImg, disk: &DiskSpec) -> Vec<Layer> {
+fn warn(error: &(dyn std::error::Error + 'static), what: std::fmt::Arguments<'_>) {
+    tracing::warn!(error, "{what}");
+}
+
+/// The domain's file is refused.
+fn unread_file(name: &DomainName, file: &Path) -> Doubt {
+    let file = file.display();
+    Doubt {
+        why: format!("domain {name} may need it, whose file {file} cannot be read"),
+        advice: format!("repair {file}, or remove it if that domain is gone for good"),
+    }
+}
+
+/// What is stored of a domain itself cannot be read.
+fn unread_domain(name: &str) -> Doubt {
+    Doubt {
+        why: format!("domain {name} may need it, and what is stored of that cannot be read"),
+        advice: format!(
+            "see what is wrong: xlsnap check {name}; if that domain is gone for good: xlsnap domain forget {name}"
+        ),
+    }
+}
+
+/// The record of a snapshot cannot be read, or does not tell what it needs.
+fn unread_record(name: &str, snapshot: &str) -> Doubt {
+    Doubt {
+        why: format!(
+            "snapshot {snapshot} of domain {name} may need it, whose record cannot be read or is not whole"
+        ),
+        advice: format!(
+            "repair the record, or delete it alone: xlsnap delete {name} {snapshot} --metadata-only"
+        ),
+    }
+}
+
+/// What is below an image cannot be told.
+fn unread_image(name: &str, disk: &DiskSpec, image: &Path) -> Doubt {
+    let image = image.display();
+    Doubt {
+        why: format!("disk {} of domain {name} may be read through it: {image} cannot be read", disk.name),
+        advice: format!(
+            "see what is wrong with {image}; if that domain is gone for good: xlsnap domain remove {name}"
+        ),
+    }
+}
+
+/// The layers below a disk's image, as far as headers name files of this host. One that cannot be read ends them, is one itself, and is
+/// told beside.
+async fn layers(qemu_img: &dyn QemuImg, disk: &DiskSpec) -> (Vec<Layer>, Option<PathBuf>) {
     let mut found = Vec::new();
     let mut met = HashSet::from([FileId::of(&disk.file)]);
     let mut image = PathBuf::from(&disk.file);
@@ -128,9 +194,8 @@ async fn layers(qemu_img: &dyn QemuImg, disk: &DiskSpec) -> Vec<Layer> {
         let named = match header::read(qemu_img, &image, format.as_ref()).await {
             Ok(named) => named,
             Err(error) => {
-                let image = image.display();
-                tracing::debug!(disk = %disk.name, %image, %error, "what is below it cannot be told");
-                break;
+                tracing::debug!(disk = %disk.name, image = %image.display(), %error, "what is below it cannot be told");
+                return (found, Some(image));
             }
         };
         let overlay = image.display().to_string();
@@ -139,9 +204,9 @@ async fn layers(qemu_img: &dyn QemuImg, disk: &DiskSpec) -> Vec<Layer> {
             let file = FileId::of(path);
             if met.insert(file.clone()) {
                 found.push(Layer { file, overlay: overlay.clone() });
-            } else if named.backing.as_deref() == Some(std::path::Path::new(path)) {
+            } else if named.backing.as_deref() == Some(Path::new(path)) {
                 // Headers that go round in a circle.
-                return found;
+                return (found, None);
             }
         }
         match named.backing {
@@ -149,5 +214,5 @@ async fn layers(qemu_img: &dyn QemuImg, disk: &DiskSpec) -> Vec<Layer> {
             None => break,
         }
     }
-    found
+    (found, None)
 }

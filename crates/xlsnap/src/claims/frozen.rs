@@ -5,13 +5,15 @@
 //! only while one of those is open.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
 use uuid::Uuid;
-use xlsnap_conf_store::{ConfStore, Entry};
+use xlsnap_conf_store::{ConfStore, Entry, Record};
 use xlsnap_orchestrator::Error;
 use xlsnap_qemu_img::QemuImg;
+use xlsnap_types::libxl;
 use xlsnap_types::model::LayerRecord;
 
 use super::shared::Target;
@@ -35,8 +37,10 @@ pub(super) enum Said<'a> {
 struct Needs {
     /// A snapshot whose state is in it.
     snapshot: Option<String>,
-    /// A file whose header names it.
+    /// A file whose header names it, or cannot be read.
     overlay: Option<String>,
+    /// A snapshot whose state may be in it: its record cannot be read, or does not tell.
+    unread: Option<String>,
 }
 
 impl Host {
@@ -71,7 +75,12 @@ impl Host {
                 (None, Some(overlay)) => {
                     format!("is the base of {overlay}: a write to it would change what is read through that")
                 }
-                (None, None) => continue,
+                (None, None) => match &needs.unread {
+                    Some(unread) => format!(
+                        "may hold the state of snapshot {unread}, whose record cannot be read or is not whole: a write to it would change that"
+                    ),
+                    None => continue,
+                },
             };
             let message = format!("the image {image} of disk {disk} of domain {name} {why}");
             let tops = tops(&ledger, entry);
@@ -122,16 +131,12 @@ impl Host {
         let mut needs = Needs {
             overlay: overlay_on(&*self.qemu_img(&std::sync::Arc::default()), ledger, entry).await,
             snapshot: None,
+            unread: None,
         };
-        let mut visit = |found: Entry| {
-            let Ok(record) = found.record else { return };
-            let external = |disk: &str| {
-                record.snapshot.disks.iter().any(|of| of.device.as_deref() == Some(disk) && of.is_external())
-            };
-            let mut metas = record.meta.iter().flat_map(|meta| &meta.disks);
-            if metas.any(|meta| meta.image == entry.file && external(meta.disk.as_str())) {
-                needs.snapshot.get_or_insert(found.name);
-            }
+        let mut visit = |found: Entry| match found.record.as_ref().map(|record| holds(record, &entry.file)) {
+            Ok(Some(true)) => drop(needs.snapshot.get_or_insert(found.name)),
+            Ok(Some(false)) => {}
+            Ok(None) | Err(_) => drop(needs.unread.get_or_insert(found.name)),
         };
         let listed = self.store.list(domain, &mut visit).await;
         listed.map_err(|e| from_store(e, format!("the snapshots of domain {name} cannot be listed")))?;
@@ -156,12 +161,25 @@ impl Claims {
     }
 }
 
-/// A file of the ledger whose header names this one.
+/// Whether a snapshot's external state of a disk is in the file; `None` where its record does not tell where all of them are.
+fn holds(record: &Record, file: &str) -> Option<bool> {
+    let meta = |of: &libxl::DiskSnapshot| {
+        let mut metas = record.meta.iter().flat_map(|meta| &meta.disks);
+        metas.find(|meta| of.device.as_deref() == Some(meta.disk.as_str()))
+    };
+    let metas: Vec<_> = record.snapshot.disks.iter().filter(|of| of.is_external()).map(meta).collect();
+    let is_held = metas.iter().flatten().any(|meta| meta.image == file);
+    (is_held || metas.iter().all(Option::is_some)).then_some(is_held)
+}
+
+/// A file of the ledger whose header names this one, or cannot be read and named it.
 async fn overlay_on(qemu_img: &dyn QemuImg, ledger: &[LayerRecord], entry: &LayerRecord) -> Option<String> {
     let file = FileId::of(&entry.file);
     for above in ledger.iter().filter(|above| above.base.as_deref() == Some(entry.file.as_str())) {
-        let Ok(named) = header::read(qemu_img, Path::new(&above.file), Some(&above.format)).await else {
-            continue;
+        let named = match header::read(qemu_img, Path::new(&above.file), Some(&above.format)).await {
+            Ok(named) => named,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(_) => return Some(above.file.clone()),
         };
         let base = named.backing.as_deref().and_then(Path::to_str).map(FileId::of);
         if base.as_ref() == Some(&file) {

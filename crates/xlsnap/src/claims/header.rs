@@ -28,16 +28,21 @@ pub(super) async fn read(
     image: &Path,
     format: Option<&ImageFormat>,
 ) -> io::Result<Named> {
+    if format == Some(&ImageFormat::Raw) {
+        return Ok(Named::default());
+    }
     // The type is looked at first: opening a FIFO would wait for its other end.
     let kind = std::fs::metadata(image)?.file_type();
     if !kind.is_file() && !kind.is_block_device() {
         return Ok(Named::default());
     }
     match format {
-        Some(ImageFormat::Raw) => Ok(Named::default()),
         None | Some(ImageFormat::Qcow2) => {
-            let HeaderFiles { backing, format, data } = header_files(image)?;
-            Ok(Named { backing, format: format.as_deref().map(ImageFormat::from_driver), data })
+            let HeaderFiles { backing, format: below, data, is_qcow2 } = header_files(image)?;
+            if format.is_some() && !is_qcow2 {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "it has no header of qcow2"));
+            }
+            Ok(Named { backing, format: below.as_deref().map(ImageFormat::from_driver), data })
         }
         Some(other) => {
             let asked = Image::new(image, other.driver());

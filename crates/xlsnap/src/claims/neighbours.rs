@@ -1,7 +1,7 @@
 //! What other domains say of the files of a domain's chains, as the orchestrator asks it.
 
 use uuid::Uuid;
-use xlsnap_orchestrator::{self as orchestrator, Effect, PortError, PortErrorKind, async_trait};
+use xlsnap_orchestrator::{self as orchestrator, Claimed, Effect, PortError, PortErrorKind, async_trait};
 
 use super::FileId;
 use crate::Host;
@@ -14,7 +14,7 @@ pub(crate) struct Neighbours<'h> {
 
 #[async_trait]
 impl orchestrator::Claims for Neighbours<'_> {
-    async fn of(&self, files: &[String]) -> Result<Vec<(String, String)>, PortError> {
+    async fn of(&self, files: &[String]) -> Result<Claimed, PortError> {
         let claims = self.host.claims_beside(self.domain).await.map_err(|e| {
             let message = "the other domains' images cannot be looked at";
             PortError::new(PortErrorKind::Failed, Effect::None, message).with_source(e)
@@ -23,6 +23,6 @@ impl orchestrator::Claims for Neighbours<'_> {
             let claim = claims.of(&FileId::of(file)).next()?;
             Some((file.clone(), format!("it is {claim}")))
         });
-        Ok(claimed.collect())
+        Ok(Claimed { files: claimed.collect(), doubt: claims.doubts.first().cloned() })
     }
 }

@@ -256,13 +256,13 @@ impl Host {
 
 impl Claims {
     fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.by_file.is_empty() && self.doubts.is_empty()
     }
 
     /// Of a new domain's claims: its layers that are disks which another domain writes to.
     fn written_below(&self, others: &Self) -> Vec<String> {
         let mut warnings = Vec::new();
-        for (file, claims) in &self.0 {
+        for (file, claims) in &self.by_file {
             for claim in claims {
                 let super::Role::Below { disk, image, .. } = &claim.role else { continue };
                 let Some((other, false)) = others.top_of_others(claim.domain, file) else { continue };

@@ -75,7 +75,7 @@ pub async fn list_dom_snapshot(host: &Host, domid: u32) -> Result<Vec<DomainSnap
     let listing = conf::list_dom_snapshot(&host.store, domain.uuid).await;
     let mut listing = listing.map_err(|e| failed(&domain, "the snapshots cannot be listed", e))?;
     for (name, why) in &listing.unreadable {
-        tracing::warn!(domain = %domain.name, name, %why, "a record cannot be read");
+        tracing::warn!(error = %why, "the record of snapshot {name} of domain {} cannot be read", domain.name);
     }
     listing.snapshots.sort_by(|a, b| (a.creation_time, &a.name).cmp(&(b.creation_time, &b.name)));
     Ok(listing.snapshots)

@@ -119,8 +119,11 @@ impl DomainFiles {
         })?;
         // What a crash left half-written does no harm, but nothing else removes it.
         if let Err(error) = dir.remove_temporaries() {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(directory = %self.path.display(), error, "cannot tidy up");
+            let (error, directory) = (&error as &dyn std::error::Error, self.path.display());
+            tracing::warn!(
+                error,
+                "what a crash left in {directory} cannot be tidied up, which the next change tries again"
+            );
         }
         Ok(DomainFilesLock { _file: file })
     }

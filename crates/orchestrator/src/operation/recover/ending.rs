@@ -215,9 +215,15 @@ impl Ending {
         let forward = journal.direction == Direction::Forward;
         let from =
             |is_it: fn(&Does) -> bool| journal.stage_with(is_it).map_or(&[][..], |at| &journal.stages[at..]);
+        let thaw = journal.does().filter_map(|does| match does {
+            Does::Freeze { bound } if look.guest.is_on() => Some(Does::Thaw { bound: *bound }),
+            _ => None,
+        });
         if forward && facts.stored {
             // The commit point was passed.
-            return Ok(Self::completed(from(|does| matches!(does, Does::SetCurrent { .. })).to_vec()));
+            let thaw = thaw.map(|does| Stage::one(domain.uuid, does));
+            let rest = from(|does| matches!(does, Does::SetCurrent { .. })).iter().cloned();
+            return Ok(Self::completed(thaw.chain(rest).collect()));
         }
         let taking = journal.stage_with(|does| matches!(does, Does::Take(_) | Does::TakeInside { .. }));
         let taking = taking.unwrap_or(journal.stages.len());
@@ -247,10 +253,6 @@ impl Ending {
             && (!inside || holds_memory(&actions, &look.inventory))
             && swaps.iter().all(|names| is_named(names, &look.inventory));
         if forward && !outside && reached && there && !look.foreign {
-            let thaw = journal.does().filter_map(|does| match does {
-                Does::Freeze { bound } if look.guest.is_on() => Some(Does::Thaw { bound: *bound }),
-                _ => None,
-            });
             let resume =
                 journal.does().find(|does| **does == Does::ResumeGuest && look.guest.is_on()).cloned();
             let first = resume.into_iter().chain(thaw);
