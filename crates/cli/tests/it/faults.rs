@@ -238,6 +238,19 @@ mod mended {
         }
     }
 
+    /// A child was left with a parent that is gone, what a revert gave up stayed without a word, and each was told to be done.
+    #[test]
+    fn the_record_of_another_snapshot_cannot_be_read() {
+        let before = &["create web a", "write", "create web b", "write"];
+        let delete = Operation { name: "delete", domain: Domain::Off, before, words: "delete web a" };
+        let before = &["create web a --external vda,vdb --no-keep-name", "write"];
+        let revert =
+            Operation { name: "revert_external", domain: Domain::Off, before, words: "revert web a" };
+        fails_each(&delete, "EIO", |call| call.name == "openat" && call.shown.contains("snapshotdata-b."));
+        fails_each(&delete, "EIO", |call| call.name == "read" && call.shown.contains("snapshotmeta-b."));
+        fails_each(&revert, "EIO", |call| call.name == "openat" && call.shown.contains("snapshotdata-a."));
+    }
+
     /// The process that was to be ended could not be asked, and the way back did not look for it once more.
     #[test]
     fn there_are_no_more_sockets_for_the_monitor() {

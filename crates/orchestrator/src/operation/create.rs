@@ -122,6 +122,7 @@ impl Creation {
         let mut layers = LayerFacts::default();
         if request.takes_externally() && ports.layers.get().is_some() {
             layers = layers_of_tops(ports, domain, &inventory).await?;
+            layers.refuse_not_now(domain)?;
         }
         let naming = match request.takes_externally() {
             true => {

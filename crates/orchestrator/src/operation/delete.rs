@@ -7,7 +7,7 @@ use uuid::Uuid;
 use xlsnap_conf_store::{ConfStore, Entry, Record};
 use xlsnap_types::model::{Owner, SnapshotName};
 
-use super::layers::{is_elsewhere, layers_of_tops};
+use super::layers::{is_elsewhere, is_for_now, layers_of_tops, try_again};
 use super::{abilities, finish, inventory, refuse_pending};
 use crate::error::from_store;
 use crate::execute::{Execution, Fault};
@@ -99,13 +99,20 @@ fn finished(recovered: Option<&Recovered>, request: &DeleteRequest) -> bool {
 }
 
 /// The tree of a domain's snapshots, from one listing.
+#[derive(Default)]
 pub(super) struct Tree {
     pub(super) parents: Parents,
     spoilt: Vec<(SnapshotName, xlsnap_conf_store::Error)>,
 }
 
 impl Tree {
-    pub(super) async fn read(store: &dyn ConfStore, domain: &DomainRef) -> Result<Self, Error> {
+    /// # Errors
+    /// When a record may be read again later, but for those of `about`: where it stands in the tree is known then.
+    pub(super) async fn read(
+        store: &dyn ConfStore,
+        domain: &DomainRef,
+        about: &[&SnapshotName],
+    ) -> Result<Self, Error> {
         let mut tree = Self { parents: BTreeMap::new(), spoilt: Vec::new() };
         let mut visit = |entry: Entry| {
             let Ok(name) = SnapshotName::new(entry.name) else { return };
@@ -117,6 +124,13 @@ impl Tree {
         let listed = store.list(domain.uuid, &mut visit).await;
         listed
             .map_err(|e| from_store(e, format!("what is stored of domain {} cannot be read", domain.name)))?;
+        let is_for_now = |(name, error): &(SnapshotName, _)| is_for_now(error) && !about.contains(&name);
+        if let Some(at) = tree.spoilt.iter().position(is_for_now) {
+            let (name, error) = tree.spoilt.swap_remove(at);
+            let message =
+                format!("the record of snapshot {name} of domain {} cannot be read now", domain.name);
+            return Err(from_store(error, message).with_advice(try_again(domain, &name)));
+        }
         Ok(tree)
     }
 }
@@ -128,7 +142,7 @@ async fn plan(
     id: Uuid,
 ) -> Result<DeletePlan, Error> {
     let unreadable = |e| from_store(e, format!("what is stored of domain {} cannot be read", domain.name));
-    let Tree { parents, mut spoilt } = Tree::read(ports.store, domain).await?;
+    let Tree { parents, mut spoilt } = Tree::read(ports.store, domain, &[&request.name]).await?;
     if !parents.contains_key(&request.name) {
         let Some(at) = spoilt.iter().position(|(name, _)| *name == request.name) else {
             return Err(no_such(domain, &request.name));

@@ -92,7 +92,7 @@ async fn plan(
 ) -> Result<(FlattenPlan, Option<SnapshotName>), Error> {
     let unreadable = |e| from_store(e, format!("what is stored of domain {} cannot be read", domain.name));
     ports.layers.need(&format!("the disks of domain {} cannot be flattened", domain.name))?;
-    let parents = Tree::read(ports.store, domain).await?.parents;
+    let parents = Tree::read(ports.store, domain, &[]).await?.parents;
     let current =
         ports.store.domain_record(domain.uuid).await.map_err(unreadable)?.unwrap_or_default().current;
     let mut records: BTreeMap<SnapshotName, Record> = BTreeMap::new();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use xlsnap_conf_store::{Entry, Record};
+use xlsnap_conf_store::{Entry, Kind as StoreKind, Record};
 use xlsnap_types::model::{DiskMeta, DiskName, LayerRecord, Owner, SnapshotName};
 
 use super::guest;
@@ -10,7 +10,8 @@ use crate::error::{from_port, from_store};
 use crate::layers::{
     InternalPart, LayerNode, Stray, external_parts, gather, internal_parts, strays, tells_needs,
 };
-use crate::plan::LayerFacts;
+use crate::plan::{LayerFacts, about_unread};
+use crate::session::chain;
 use crate::step::{Does, Stage};
 use crate::{
     Can, CopyOut, Disk, DomainRef, Effect, Error, GuestState, Inventory, Kind, LayerFile, Merge, Overlay,
@@ -26,13 +27,23 @@ struct Recorded {
     inside: Vec<InternalPart>,
     /// Those that cannot be read, or do not say it: what they need is not known.
     unread: Vec<SnapshotName>,
+    /// The first of these that may be read again later, and why it is not now.
+    not_now: Option<(SnapshotName, String)>,
 }
 
 async fn recorded(ports: &Ports<'_>, domain: &DomainRef) -> Result<Recorded, Error> {
     let mut recorded = Recorded::default();
     let mut visit = |entry: Entry| {
         let Ok(name) = SnapshotName::new(entry.name) else { return };
-        let Ok(record) = entry.record else { return recorded.unread.push(name) };
+        let record = match entry.record {
+            Ok(record) => record,
+            Err(error) => {
+                if is_for_now(&error) {
+                    recorded.not_now.get_or_insert_with(|| (name.clone(), chain(&error)));
+                }
+                return recorded.unread.push(name);
+            }
+        };
         recorded.inside.extend(internal_parts(&name, &record));
         if record.snapshot.disks.iter().any(|disk| disk.is_external()) {
             if !tells_needs(&record) {
@@ -44,6 +55,16 @@ async fn recorded(ports: &Ports<'_>, domain: &DomainRef) -> Result<Recorded, Err
     let listed = ports.store.list(domain.uuid, &mut visit).await;
     listed.map_err(|e| from_store(e, format!("what is stored of domain {} cannot be read", domain.name)))?;
     Ok(recorded)
+}
+
+/// Whether a record that cannot be read may be read again: it is whole, as far as is known.
+pub(super) fn is_for_now(error: &xlsnap_conf_store::Error) -> bool {
+    !matches!(error.kind(), StoreKind::Malformed | StoreKind::Newer)
+}
+
+/// What to do about such a record.
+pub(super) fn try_again(domain: &DomainRef, name: &SnapshotName) -> String {
+    format!("try again; where it stays so, {}", about_unread(domain, name))
 }
 
 /// Looks at the layers of a domain; at none where no record has an external part and the ledger is empty.
@@ -103,7 +124,7 @@ async fn facts_of(
     ports: &Ports<'_>,
     domain: &DomainRef,
     inventory: &Inventory,
-    Recorded { external: records, inside, unread }: Recorded,
+    Recorded { external: records, inside, unread, not_now }: Recorded,
     ledger: &[LayerRecord],
 ) -> Result<LayerFacts, Error> {
     let state = guest(ports, domain).await?;
@@ -117,6 +138,7 @@ async fn facts_of(
         no_pause: ports.pause.can().why().map(str::to_owned),
         closed: BTreeMap::new(),
         unread,
+        not_now,
         doubt: None,
         lent: BTreeSet::new(),
         taken: BTreeSet::new(),
@@ -139,6 +161,14 @@ fn renamable(ports: &Ports<'_>, guest: GuestState, inventory: &Inventory) -> BTr
 }
 
 impl LayerFacts {
+    /// Refuses where a record may be read again later: what it needs is known then.
+    pub(super) fn refuse_not_now(&self, domain: &DomainRef) -> Result<(), Error> {
+        let Some((name, why)) = &self.not_now else { return Ok(()) };
+        let message =
+            format!("the record of snapshot {name} of domain {} cannot be read now ({why})", domain.name);
+        Err(Error::new(Kind::Failed, Effect::None, message).with_advice(try_again(domain, name)))
+    }
+
     /// Closes the layers that other domains stand on, or write to, and those that something unrecorded stands on.
     async fn close_claimed(&mut self, ports: &Ports<'_>, domain: &DomainRef) -> Result<(), Error> {
         for Stray { file, base, .. } in &self.strays {

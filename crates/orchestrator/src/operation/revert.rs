@@ -203,6 +203,7 @@ impl Reverting {
             ports.layers.need(&format!("{about} cannot be reverted to"))?;
         }
         let mut layers = layers_of_record(ports, domain, &inventory, &record).await?;
+        layers.refuse_not_now(domain)?;
         if let Some(safety) = &request.safety {
             for (overlay, names) in &verified.overlays {
                 layers.suppose(domain.uuid, safety, (overlay, names.as_ref()), &mut inventory);

@@ -33,6 +33,8 @@ pub(crate) struct LayerFacts {
     pub(crate) closed: BTreeMap<String, String>,
     /// The snapshots whose records do not tell what they need: they cannot be read, or are not whole.
     pub(crate) unread: Vec<SnapshotName>,
+    /// The first of these that may be read again later, and why it is not now.
+    pub(crate) not_now: Option<(SnapshotName, String)>,
     /// Why another domain may need any of the layers.
     pub(crate) doubt: Option<Doubt>,
     /// The files that are not the domain's and may be written to, since the user said so of each.

@@ -105,7 +105,12 @@ impl Ending {
         };
         let (stored, in_layers) = (stored(ports, domain, journal).await?, in_layers(ports, journal).await);
         let facts = Facts { look: &look, in_layers, stored, without_memory };
-        let tree = Tree::read(ports.store, domain).await?;
+        let tree = match journal.operation() {
+            Operation::Delete | Operation::Flatten => {
+                Tree::read(ports.store, domain, &names(journal)).await?
+            }
+            _ => Tree::default(),
+        };
         let ending = match journal.operation() {
             Operation::Create => Self::of_creation(domain, journal, &facts),
             Operation::Delete => Self::of_deletion(domain, journal, &facts, &tree),

@@ -218,6 +218,7 @@ pub(super) fn moves(
     request: &RevertRequest,
     (tops, names, tidying): (&[NewTop], &[NameSwap], &[Stage]),
 ) -> Vec<String> {
+    let closed = facts.layers.closed_without(&BTreeSet::new());
     let is_kept = |file: &str| facts.layers.parts.iter().any(|part| part.files.image == file);
     let mut told: Vec<String> = tops
         .iter()
@@ -249,6 +250,9 @@ pub(super) fn moves(
                 Some(safety) => format!("; what {old} holds is kept in snapshot {safety}"),
                 // The disk writes to what a snapshot needs as it is.
                 None if is_kept_state => String::new(),
+                None if let Some(why) = closed.get(&top.old.file) => {
+                    format!("; {old} stays, and nothing is read from it any more: {why}")
+                }
                 None if kept.is_some() => "; what it holds now and no snapshot has is lost".to_owned(),
                 None => format!("; what {old} holds and no snapshot has is lost"),
             };
