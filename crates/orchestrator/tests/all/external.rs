@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use xlsnap_orchestrator::{
-    CheckRequest, Claimed, Claims, DeleteRequest, Port, PortError, Ports, async_trait, check,
+    CheckRequest, Claimed, Claims, DeleteRequest, Doubt, Port, PortError, Ports, async_trait, check,
 };
 use xlsnap_testkit::fake::{FakeBackend, Image};
 use xlsnap_types::model::{ImageFormat, Owner, SnapshotName};
@@ -492,6 +492,39 @@ async fn data_goes_up_from_what_another_domain_needs() {
         let warnings = Op::delete("c").run_with(&ports, &backend.domain()).await.unwrap();
         assert!(warnings.iter().any(|warning| warning.contains("internal snapshots")), "{warnings:?}");
         assert_eq!(base_of(&backend, "vda").as_deref(), Some("/images/vda.qcow2"), "{power:?}");
+    }
+}
+
+/// A domain of which something cannot be read.
+struct Unreadable;
+
+#[async_trait]
+impl Claims for Unreadable {
+    async fn of(&self, _files: &[String]) -> Result<Claimed, PortError> {
+        let why = "domain db may need it, whose file cannot be read".to_owned();
+        Ok(Claimed { files: Vec::new(), doubt: Some(Doubt { why, advice: "repair the file".to_owned() }) })
+    }
+}
+
+/// While something of another domain cannot be read, that may need each file: none is changed but by what a disk writes.
+#[tokio::test]
+async fn what_cannot_be_read_may_need_each_file() {
+    for power in POWERS {
+        let backend = chain(power).await;
+        let ports = Ports { claims: Port::Has(&Unreadable), ..backend.ports() };
+        let before = backend.files();
+        let warnings = Op::delete("b").run_with(&ports, &backend.domain()).await.unwrap();
+        assert!(warnings.iter().any(|warning| warning.contains("domain db may need it")), "{warnings:?}");
+        assert_eq!(backend.files(), before, "{power:?}");
+        refused(Op::flatten(&[]).run_with(&ports, &backend.domain()).await, &["domain db may need it"]);
+        Op::revert("a").run_with(&ports, &backend.domain()).await.unwrap();
+        assert!(backend.files().is_superset(&before), "{power:?}");
+        assert_eq!(states(&backend), held(&[("a", 1), ("c", 3)]), "{power:?}");
+        // What nothing needs goes with the next deletion.
+        run(&backend, &Op::delete("c")).await;
+        assert_whole(&backend, "all can be read").await;
+        assert_eq!(states(&backend), held(&[("a", 1)]), "{power:?}");
+        assert!(see(&backend).contents.values().all(|read| *read == 1), "{power:?}");
     }
 }
 

@@ -11,7 +11,7 @@ use xlsnap_orchestrator::{
     async_trait, create, recover, recover_without_memory,
 };
 use xlsnap_testkit::fake::{FakeBackend, Fault, Moment};
-use xlsnap_types::model::{Consistency, MemoryWay};
+use xlsnap_types::model::{Consistency, MemoryMeta, MemoryWay};
 
 use crate::common::{Op, assert_whole, name, see, told};
 use crate::sweep::{Power, sweep_from, with_snapshots, write};
@@ -382,6 +382,51 @@ impl UnfinishedMemory for Never {
     async fn finish(self: Box<Self>) -> Result<SavedMemory, PortError> {
         std::future::pending().await
     }
+}
+
+/// Whose program cannot be told to be there, once a start of it was refused.
+struct Forgetful<'a>(&'a FakeBackend);
+
+#[async_trait]
+impl xlsnap_orchestrator::Power for Forgetful<'_> {
+    async fn abilities(&self) -> Result<Abilities, PortError> {
+        let abilities = xlsnap_orchestrator::Power::abilities(self.0).await?;
+        let refused = self.0.faults().calls().iter().any(|call| call.fault.is_some());
+        Ok(if refused { Abilities { restart: Can::no("it is not seen"), ..abilities } } else { abilities })
+    }
+
+    async fn end(&self) -> Result<(), PortError> {
+        self.0.end().await
+    }
+
+    async fn start(&self, run: Run) -> Result<(), PortError> {
+        xlsnap_orchestrator::Power::start(self.0, run).await
+    }
+
+    async fn restore(&self, memory: &MemoryMeta, run: Run, told: &dyn Progress) -> Result<(), PortError> {
+        self.0.restore(memory, run, told).await
+    }
+}
+
+/// What an operation has ended it starts again: it could be started before.
+#[tokio::test]
+async fn a_domain_that_was_ended_is_not_given_up() {
+    let backend = backend(Power::Running).await;
+    let calls = {
+        let clean = backend.fork();
+        clean.faults().clear();
+        Op::offline_revert("a").run(&clean).await.unwrap();
+        clean.faults().calls()
+    };
+    let start = calls.iter().position(|call| call.method == "power.start").unwrap();
+    backend.faults().clear();
+    backend.faults().plan(start, Fault::Refused);
+    let power = Forgetful(&backend);
+    let ports = Ports { power: Port::Has(&power), ..backend.ports() };
+    let error = Op::offline_revert("a").run_with(&ports, &backend.domain()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Failed, "{}", told(&error));
+    assert!(backend.runs(), "{}", told(&error));
+    assert_whole(&backend, "after a start that was refused").await;
 }
 
 /// A guest that cannot be looked at once a transaction's connection was lost.
