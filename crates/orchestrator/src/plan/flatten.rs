@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use xlsnap_types::model::{DiskName, SnapshotName};
 
 use super::delete::{Deletions, deletions, forked_and_moved};
-use super::{DeleteFacts, FlattenPlan, FlattenedDisk, Merges, Parents, Tidying, refused};
+use super::{DeleteFacts, FlattenPlan, FlattenedDisk, Merges, Parents, Tidying, about_unread, refused};
 use crate::layers::{Guard, LayerNode};
 use crate::step::{Does, Stage};
 use crate::{Below, Disk, Effect, Error, FlattenRequest, Kind};
@@ -39,7 +39,8 @@ pub(crate) fn flatten(facts: &DeleteFacts<'_>, request: &FlattenRequest) -> Resu
         facts.inventory,
         &Tidying { gone: &gone, merges: Merges::Done, flat: &flat, id: facts.id, rate: request.rate },
     );
-    let closed = layers.closed_without(&gone);
+    // What is read through the disk's image is the same afterwards, whoever does.
+    let closed = layers.closed_by_its_own(&gone);
     let mut disks = Vec::new();
     for step in tidied.stages.iter().flat_map(Stage::steps) {
         let Does::Stream(stream) = &step.does else { continue };
@@ -57,11 +58,10 @@ pub(crate) fn flatten(facts: &DeleteFacts<'_>, request: &FlattenRequest) -> Resu
                 "disk {} of domain {} cannot be flattened: {file}: {why}",
                 stream.into.disk, facts.domain.name
             ))
-            .with_advice(
-                layers
-                    .about_unread(facts.domain, &gone)
-                    .unwrap_or_else(|| "change that first, or flatten other disks: --disk".to_owned()),
-            ));
+            .with_advice(layers.unread_but(&gone).map_or_else(
+                || "change that first, or flatten other disks: --disk".to_owned(),
+                |name| about_unread(facts.domain, name),
+            )));
         }
         let bytes = layers.streamed_bytes(stream);
         warnings.push(format!(

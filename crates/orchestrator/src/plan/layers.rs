@@ -58,22 +58,27 @@ impl LayerFacts {
 
     /// The layers that stay as they are, and are not named otherwise, when these snapshots are gone; and why, as a clause.
     pub(crate) fn closed_without(&self, gone: &BTreeSet<&SnapshotName>) -> BTreeMap<String, String> {
-        let mut closed = self.closed.clone();
-        let unread = self
-            .unread_but(gone)
-            .map(|name| format!("snapshot {name} may need it, whose record cannot be read or is not whole"));
-        if let Some(why) = unread.or_else(|| self.doubt.as_ref().map(|doubt| doubt.why.clone())) {
-            for node in self.tree.nodes() {
-                closed.entry(node.layer.file.clone()).or_insert_with(|| why.clone());
-            }
+        let mut closed = self.closed_by_its_own(gone);
+        if let Some(doubt) = &self.doubt {
+            self.close_all(&mut closed, &doubt.why);
         }
         closed
     }
 
-    /// What to do so that layers are told from those that something needs which cannot be read; `None` where all can be read.
-    pub(crate) fn about_unread(&self, domain: &DomainRef, gone: &BTreeSet<&SnapshotName>) -> Option<String> {
-        let unread = self.unread_but(gone).map(|name| about_unread(domain, name));
-        unread.or_else(|| self.doubt.as_ref().map(|doubt| doubt.advice.clone()))
+    /// The same as far as all of the other domains can be read.
+    pub(super) fn closed_by_its_own(&self, gone: &BTreeSet<&SnapshotName>) -> BTreeMap<String, String> {
+        let mut closed = self.closed.clone();
+        if let Some(name) = self.unread_but(gone) {
+            let why = format!("snapshot {name} may need it, whose record cannot be read or is not whole");
+            self.close_all(&mut closed, &why);
+        }
+        closed
+    }
+
+    fn close_all(&self, closed: &mut BTreeMap<String, String>, why: &str) {
+        for node in self.tree.nodes() {
+            closed.entry(node.layer.file.clone()).or_insert_with(|| why.to_owned());
+        }
     }
 
     /// What the ledger does not say yet, because its snapshots are older than it.

@@ -175,10 +175,11 @@ fn unread_record(name: &str, snapshot: &str) -> Doubt {
 /// What is below an image cannot be told.
 fn unread_image(name: &str, disk: &DiskSpec, image: &Path) -> Doubt {
     let image = image.display();
+    let gone = "if that domain is gone for good";
     Doubt {
         why: format!("disk {} of domain {name} may be read through it: {image} cannot be read", disk.name),
         advice: format!(
-            "see what is wrong with {image}; if that domain is gone for good: xlsnap domain remove {name}"
+            "see what is wrong with {image}; {gone}: xlsnap domain remove {name} (of one without a file: xlsnap domain forget {name})"
         ),
     }
 }
