@@ -220,7 +220,14 @@ impl<'e> Execution<'e> {
         let drops = |stage: &Stage| stage.any(|does| matches!(does, Does::DropUndo(_)));
         let start = stages.iter().position(is_start);
         let told = start.map(|start| start - usize::from(start > 0 && drops(&stages[start - 1])));
+        // A file that the description may name still is not removed: without it the disks could not be looked at any more.
+        let mut may_be_named = false;
+        let removes =
+            |stage: &Stage| stage.any(|does| matches!(does, Does::RemoveLayer(_) | Does::Unlink(_)));
         for (at, stage) in stages.iter().enumerate() {
+            if may_be_named && removes(stage) {
+                continue;
+            }
             if told == Some(at)
                 && let Some((journal, at)) = tell.take()
             {
@@ -233,6 +240,7 @@ impl<'e> Execution<'e> {
                 }
             }
             let Err(Failed { does, error, .. }) = steps.run(stage, self.stage(stage)).await else { continue };
+            may_be_named |= matches!(does, Does::Adopt(_));
             let swaps_later =
                 || stages[at..].iter().any(|stage| stage.any(|does| matches!(does, Does::SwapTop { .. })));
             match does {

@@ -354,7 +354,11 @@ impl Planner<'_> {
             return stays();
         }
         let remove = (When::InTurn, vec![Does::RemoveLayer(overlay.clone())]);
-        if attached {
+        // A description that could not be flushed may name it, although a look by what was known before says that it does not.
+        let is_named = self.any(
+            |does| matches!(does, Does::Adopt(named) if named.disk == overlay.disk && named.file == overlay.file),
+        );
+        if attached || is_named {
             return vec![(When::InTurn, vec![adopt(&overlay.base, &overlay.base_format)]), remove];
         }
         vec![remove]
