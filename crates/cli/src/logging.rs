@@ -1,7 +1,9 @@
 //! The log on standard error: warnings alone, as sentences, unless more is asked for.
 
+use std::collections::HashSet;
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::{Mutex, PoisonError};
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -32,7 +34,7 @@ pub(crate) fn start(cli: &Cli) {
         let layer = tracing_subscriber::fmt::layer().json().with_writer(io::stderr);
         registry.with(layer.with_filter(ours)).init();
     } else if verbose == 0 {
-        registry.with(Sentences.with_filter(ours)).init();
+        registry.with(Sentences::default().with_filter(ours)).init();
     } else {
         let colour = anstream::AutoStream::choice(&io::stderr()) != anstream::ColorChoice::Never;
         let layer = tracing_subscriber::fmt::layer().with_ansi(colour).with_writer(io::stderr);
@@ -40,17 +42,23 @@ pub(crate) fn start(cli: &Cli) {
     }
 }
 
-/// Warnings for people, a line each.
-struct Sentences;
+/// Warnings for people, a line each, and each once.
+#[derive(Default)]
+struct Sentences {
+    told: Mutex<HashSet<String>>,
+}
 
 impl<S: Subscriber> Layer<S> for Sentences {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut sentence = Sentence::default();
         event.record(&mut sentence);
-        let Sentence { message, fields } = sentence;
+        let text = format!("{}{}", sentence.message, sentence.fields);
+        if !self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(text.clone()) {
+            return;
+        }
         // The status line is drawn again by the next step.
         let clear = if io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
-        let line = format!("{clear}xlsnap: warning: {}\n", visible(&format!("{message}{fields}")));
+        let line = format!("{clear}xlsnap: warning: {}\n", visible(&text));
         // Written at once, so that the lines of two processes do not mix. Standard error that does not take it is no reason to stop.
         let _ = io::stderr().write_all(line.as_bytes());
     }

@@ -42,10 +42,12 @@ pub async fn plan_check(
             None
         }
     };
+    let is_unread = report.findings.iter().any(|found| found.code == FindingCode::JournalUnreadable);
     let found = compare(ports, domain, request, pending).await?;
     let mut stages = Vec::new();
     for (finding, fix) in found {
         // A dry run of a check that accepts layers and mends nothing else tells that alone.
+        let fix = fix.filter(|_| !is_unread);
         let fix = fix.filter(|does| request.keep_base.is_empty() || request.repair || is_acceptance(does));
         stages.extend(fix.map(|does| Stage::one(domain.uuid, does)));
         report.findings.push(finding);
@@ -95,10 +97,12 @@ async fn check_in(
 ) -> Result<CheckReport, Error> {
     let mut report = CheckReport::default();
     let pending = journal(session, ports, request, &mut report).await;
+    // What an operation left that nobody can read, a repair could take for leftovers.
+    let is_unread = report.findings.iter().any(|found| found.code == FindingCode::JournalUnreadable);
     let found = compare(ports, session.domain, request, pending).await?;
     let execution = Execution::new(session, ports, Uuid::nil());
     for (mut finding, fix) in found {
-        let is_asked = |does: &Does| request.repair || is_acceptance(does);
+        let is_asked = |does: &Does| !is_unread && (request.repair || is_acceptance(does));
         if let Some(does) = fix.filter(is_asked) {
             let step = Step { domain: session.domain.uuid, does };
             let done = step.text().map(|text| text.what).unwrap_or_default();

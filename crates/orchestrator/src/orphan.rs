@@ -125,7 +125,7 @@ pub(crate) fn orphans<'a>(inventory: &'a Inventory, layers: &'a LayerTree, named
 }
 
 /// The memory files that both parts of a record name.
-fn memory_files(record: &Record) -> impl Iterator<Item = String> {
+pub(crate) fn memory_files(record: &Record) -> impl Iterator<Item = String> {
     let ours = record.meta.as_ref().and_then(|meta| Some(meta.memory.as_ref()?.file()?.to_owned()));
     let of_libxl = record.snapshot.memory.clone().filter(|file| !file.is_empty());
     ours.into_iter().chain(of_libxl)

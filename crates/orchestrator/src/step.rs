@@ -122,7 +122,7 @@ pub enum Does {
         /// How long the agent has for an answer.
         bound: Duration,
     },
-    /// Thaws them. A failure is a warning, and recovery tries it again.
+    /// Thaws them. A failure is a warning, and recovery tries it once more.
     Thaw {
         /// How long the agent has for an answer.
         bound: Duration,

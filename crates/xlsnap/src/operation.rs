@@ -361,7 +361,8 @@ impl Host {
             self.keep_xen(session, &connected.domain, keep).await?;
         }
         self.refuse_shared(connected, operation.writes()).await?;
-        let neighbours = Neighbours { host: self, domain: connected.domain.uuid };
+        let neighbours =
+            Neighbours { host: self, domain: connected.domain.uuid, name: &connected.domain.name };
         let ports = connected.ports(&self.store, self, call);
         operation.run(session, &Ports { claims: Port::Has(&neighbours), ..ports }).await
     }
@@ -387,7 +388,8 @@ impl Host {
         operation: &D,
     ) -> Result<(D::Plan, Vec<PlannedStage>), Error> {
         self.refuse_shared(connected, operation.writes()).await?;
-        let neighbours = Neighbours { host: self, domain: connected.domain.uuid };
+        let neighbours =
+            Neighbours { host: self, domain: connected.domain.uuid, name: &connected.domain.name };
         let ports = connected.ports(&self.store, self, Call::new());
         let ports = Ports { claims: Port::Has(&neighbours), ..ports };
         let (plan, stages) = operation.plan(&ports, &connected.domain).await?;

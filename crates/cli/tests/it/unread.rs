@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use xlsnap_testkit::real::{Data, holds_offline, qemu_img};
+use xlsnap_testkit::real::{Data, holds_offline, qemu_img, write_offline};
 
 use crate::host::Host;
 use crate::relocate::{all_is_well, chain, image_of};
@@ -164,6 +164,7 @@ fn what_another_domain_may_need_is_not_merged() {
         host.run(["create", "web", "e3", "--external", "vda", "--no-keep-name"]).ok();
         let deleted = host.run(["delete", "web", "e3"]);
         assert!(deleted.ok().out.contains(told), "{what}: {deleted:?}");
+        assert_eq!(deleted.out.matches("for files that stay so: ").count(), 1, "{what}: {deleted:?}");
         holds(&files);
         fs::write(&file, whole).unwrap();
         assert!(holds_offline(&clone, "qcow2", Data::of(2)), "{what}");
@@ -173,9 +174,9 @@ fn what_another_domain_may_need_is_not_merged() {
         assert_eq!(image_of(&host, 0), files[2], "{what}");
         all_is_well(&host);
     }
-    // One that is not there now may be there again.
-    let away = clone.with_extension("away");
-    fs::rename(&clone, &away).unwrap();
+    // One whose file system is not mounted now may be there again.
+    let (place, away) = (host.scratch.path("other"), host.scratch.path("away"));
+    fs::rename(&place, &away).unwrap();
     let deleted = host.run(["delete", "web", "e2"]);
     assert!(deleted.ok().out.contains("disk vda of domain db may be read through it"), "{deleted:?}");
     holds(&files);
@@ -183,7 +184,7 @@ fn what_another_domain_may_need_is_not_merged() {
     let flattened = host.run(["flatten", "web"]);
     assert!(flattened.ok().out.contains("disk vda of domain db may be read through it"), "{flattened:?}");
     holds(&files);
-    fs::rename(&away, &clone).unwrap();
+    fs::rename(&away, &place).unwrap();
     assert!(holds_offline(&clone, "qcow2", Data::of(2)));
     host.run(["domain", "remove", "db", "--force"]).ok();
 }
@@ -201,8 +202,28 @@ fn what_may_be_the_disk_of_another_domain_is_not_removed_on_request() {
     fs::write(&file, "neither TOML = nor JSON").unwrap();
     let refused = host.refuses(5, ["check", "web", "--delete-orphan", names[1]]);
     refused.tells("domain db may need it, whose file").tells("repair ");
-    refused.tells("xlsnap: warning: the disks of domain db are not compared with: ");
+    assert_eq!(refused.err.matches("warning: the disks of domain db are not compared with: ").count(), 1);
     fs::write(&file, whole).unwrap();
     host.run(["check", "web", "--delete-orphan", names[1]]).ok();
     assert!(!stray.exists());
+}
+
+/// What a disk wrote last is all that there is of it, although no description names it now.
+#[test]
+fn a_disk_that_the_description_names_no_more_keeps_what_it_wrote() {
+    let host = Host::new();
+    let images = ["a", "b"].map(|name| host.scratch.qcow2_with(&format!("{name}.qcow2"), 4 << 20, 1));
+    host.add("web", &images, &[]);
+    host.run(["create", "web", "e1", "--external", "vda,vdb", "--no-keep-name"]).ok();
+    let top = image_of(&host, 1);
+    write_offline(&top, "qcow2", Data::of(2));
+    let file = host.root().join("domains/web.toml");
+    let whole = fs::read_to_string(&file).unwrap();
+    let (without, _) = whole.split_at(whole.rfind("[[disk]]").unwrap());
+    fs::write(&file, without).unwrap();
+    let deleted = host.run(["delete", "web", "e1"]);
+    assert!(deleted.code == 5 || deleted.out.contains("is none of the domain's now"), "{deleted:?}");
+    assert!(holds_offline(&top, "qcow2", Data::of(2)), "{deleted:?}");
+    fs::write(&file, whole).unwrap();
+    assert!(holds_offline(&image_of(&host, 1), "qcow2", Data::of(2)));
 }

@@ -26,7 +26,7 @@ impl Execution<'_> {
             Does::Freeze { bound } => Some(bound),
             _ => None,
         });
-        let Some(bound) = frozen else { return };
+        let Some(bound) = frozen.filter(|_| !self.found().is_frozen) else { return };
         let state = self.ports.guest.state().await;
         if state.is_ok_and(|state| !state.run().is_some_and(Run::runs)) {
             return;

@@ -9,7 +9,7 @@ use crate::journal::{Direction, Journal};
 use crate::look::is_ours;
 use crate::session::{chain, pending};
 use crate::step::{Does, Look, back};
-use crate::{DomainRef, Effect, Error, Kind, Ports, SnapshotAction, Stage};
+use crate::{Can, DomainRef, Effect, Error, Kind, Ports, SnapshotAction, Stage};
 
 /// Looks at all that a way back is planned from.
 pub(super) async fn look(ports: &Ports<'_>, domain: &DomainRef, journal: &Journal) -> Result<Look, Error> {
@@ -127,7 +127,11 @@ pub(super) async fn undo(
     if let Err(e) = session.set_journal(Some(journal)).await {
         tracing::warn!(error = %chain(&e), "the journal does not say that the operation is undone");
     }
-    let look = look(&execution.ports, session.domain, journal).await?;
+    let mut look = look(&execution.ports, session.domain, journal).await?;
+    // What could be started when it was ended can be tried at least: a look that failed is no reason to give it up.
+    if begun.iter().any(|stage| stage.any(|does| matches!(does, Does::EndProcess(_)))) {
+        look.restart = Can::Yes;
+    }
     let way = back(begun, &journal.stages, &look)?;
     let warnings_before = {
         let mut found = execution.found();

@@ -182,8 +182,10 @@ impl Creation {
         let execution = Execution::new(session, ports, id);
         let mut warnings = plan.warnings;
         match execution.forward(&mut journal).await {
-            // The journal stays for that.
             Ok(()) if execution.found().is_frozen => {
+                // The journal stays for that, and says so; where it cannot, the guest's file systems are told as they are.
+                journal.at = journal.stage_with(|does| matches!(does, Does::Thaw { .. })).unwrap_or_default();
+                let _ = session.set_journal(Some(&journal)).await;
                 warnings.push(
                     "recover, or the next operation, tries once more to thaw the guest's file systems"
                         .to_owned(),
@@ -219,6 +221,7 @@ impl Creation {
                 // Files that took the names of images may be written to from here on.
                 let resuming = fault.is(|does| *does == Does::ResumeGuest) && !plan.names.is_empty();
                 if resuming && fault.error.effect() != Effect::None {
+                    execution.thaw_frozen(&fault.begun).await;
                     let message = format!("{head} yet; whether the guest goes on is not known");
                     return Err(pending(message, Effect::Unknown).with_source(fault.error));
                 }

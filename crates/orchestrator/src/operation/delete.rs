@@ -12,6 +12,7 @@ use super::{abilities, finish, inventory, refuse_pending};
 use crate::error::from_store;
 use crate::execute::{Execution, Fault};
 use crate::journal::Journal;
+use crate::orphan::memory_files;
 use crate::plan::{self, DeleteFacts, LayerFacts, Parents, no_such};
 use crate::session::{Session, chain, pending};
 use crate::step::{Adoption, Does, LayerNote, Stage};
@@ -99,39 +100,43 @@ fn finished(recovered: Option<&Recovered>, request: &DeleteRequest) -> bool {
 }
 
 /// The tree of a domain's snapshots, from one listing.
-#[derive(Default)]
 pub(super) struct Tree {
     pub(super) parents: Parents,
+    /// The memory files that records name, each with the snapshot.
+    memory: Vec<(SnapshotName, String)>,
     spoilt: Vec<(SnapshotName, xlsnap_conf_store::Error)>,
 }
 
 impl Tree {
-    /// # Errors
-    /// When a record may be read again later, but for those of `about`: where it stands in the tree is known then.
-    pub(super) async fn read(
-        store: &dyn ConfStore,
-        domain: &DomainRef,
-        about: &[&SnapshotName],
-    ) -> Result<Self, Error> {
-        let mut tree = Self { parents: BTreeMap::new(), spoilt: Vec::new() };
+    pub(super) async fn read(store: &dyn ConfStore, domain: &DomainRef) -> Result<Self, Error> {
+        let mut tree = Self { parents: BTreeMap::new(), memory: Vec::new(), spoilt: Vec::new() };
         let mut visit = |entry: Entry| {
             let Ok(name) = SnapshotName::new(entry.name) else { return };
             match entry.record {
-                Ok(record) => drop(tree.parents.insert(name, record.meta.and_then(|meta| meta.parent))),
+                Ok(record) => {
+                    tree.memory.extend(memory_files(&record).map(|file| (name.clone(), file)));
+                    tree.parents.insert(name, record.meta.and_then(|meta| meta.parent));
+                }
                 Err(e) => tree.spoilt.push((name, e)),
             }
         };
         let listed = store.list(domain.uuid, &mut visit).await;
         listed
             .map_err(|e| from_store(e, format!("what is stored of domain {} cannot be read", domain.name)))?;
-        let is_for_now = |(name, error): &(SnapshotName, _)| is_for_now(error) && !about.contains(&name);
-        if let Some(at) = tree.spoilt.iter().position(is_for_now) {
-            let (name, error) = tree.spoilt.swap_remove(at);
-            let message =
-                format!("the record of snapshot {name} of domain {} cannot be read now", domain.name);
-            return Err(from_store(error, message).with_advice(try_again(domain, &name)));
-        }
         Ok(tree)
+    }
+
+    /// Refuses where a record may be read again later, but for this one: where it stands in the tree is known then.
+    pub(super) fn refuse_not_now(
+        mut self,
+        domain: &DomainRef,
+        but: Option<&SnapshotName>,
+    ) -> Result<Self, Error> {
+        let is_for_now = |(name, error): &(SnapshotName, _)| is_for_now(error) && Some(name) != but;
+        let Some(at) = self.spoilt.iter().position(is_for_now) else { return Ok(self) };
+        let (name, error) = self.spoilt.swap_remove(at);
+        let message = format!("the record of snapshot {name} of domain {} cannot be read now", domain.name);
+        Err(from_store(error, message).with_advice(try_again(domain, &name)))
     }
 }
 
@@ -142,7 +147,12 @@ async fn plan(
     id: Uuid,
 ) -> Result<DeletePlan, Error> {
     let unreadable = |e| from_store(e, format!("what is stored of domain {} cannot be read", domain.name));
-    let Tree { parents, mut spoilt } = Tree::read(ports.store, domain, &[&request.name]).await?;
+    let mut tree = Tree::read(ports.store, domain).await?;
+    // A record that goes alone is the way out of it.
+    if !request.metadata_only {
+        tree = tree.refuse_not_now(domain, Some(&request.name))?;
+    }
+    let Tree { parents, memory, mut spoilt } = tree;
     if !parents.contains_key(&request.name) {
         let Some(at) = spoilt.iter().position(|(name, _)| *name == request.name) else {
             return Err(no_such(domain, &request.name));
@@ -201,13 +211,37 @@ async fn plan(
             break plan;
         }
     };
+    refuse_shared_memory(domain, &plan, &memory)?;
     layers.refuse_other_names(ports, domain, &plan.stages).await?;
     layers.limit(ports, &mut plan.stages, &mut plan.warnings).await?;
+    layers.advise(&mut plan.warnings);
     if plan.snapshots.iter().any(|deletion| deletion.memory.is_some()) {
         let subject = format!("the memory file of snapshot {} of domain {}", request.name, domain.name);
         ports.memory_files.need(&format!("{subject} cannot be removed"))?;
     }
     Ok(plan)
+}
+
+/// Refuses to remove a memory file that the record of a snapshot names which stays.
+fn refuse_shared_memory(
+    domain: &DomainRef,
+    plan: &DeletePlan,
+    memory: &[(SnapshotName, String)],
+) -> Result<(), Error> {
+    let stays = |name: &SnapshotName| plan.snapshots.iter().all(|deletion| deletion.name != *name);
+    for deletion in &plan.snapshots {
+        let Some(file) = &deletion.memory else { continue };
+        let Some((other, _)) = memory.iter().find(|(name, of)| of == file && stays(name)) else { continue };
+        let message = format!(
+            "the memory file {file} of snapshot {} of domain {} is that of snapshot {other} too",
+            deletion.name, domain.name
+        );
+        return Err(Error::new(Kind::Refused, Effect::None, message).with_advice(format!(
+            "where it was moved, say so first: xlsnap check {} --relocate {file}=NEW",
+            domain.name
+        )));
+    }
+    Ok(())
 }
 
 async fn delete_in(

@@ -92,7 +92,7 @@ async fn plan(
 ) -> Result<(FlattenPlan, Option<SnapshotName>), Error> {
     let unreadable = |e| from_store(e, format!("what is stored of domain {} cannot be read", domain.name));
     ports.layers.need(&format!("the disks of domain {} cannot be flattened", domain.name))?;
-    let parents = Tree::read(ports.store, domain, &[]).await?.parents;
+    let parents = Tree::read(ports.store, domain).await?.refuse_not_now(domain, None)?.parents;
     let current =
         ports.store.domain_record(domain.uuid).await.map_err(unreadable)?.unwrap_or_default().current;
     let mut records: BTreeMap<SnapshotName, Record> = BTreeMap::new();
@@ -124,6 +124,7 @@ async fn plan(
     };
     layers.refuse_other_names(ports, domain, &plan.stages).await?;
     layers.limit(ports, &mut plan.stages, &mut plan.warnings).await?;
+    layers.advise(&mut plan.warnings);
     layers.refuse_places(ports, &format!("domain {}", domain.name), &plan.stages).await?;
     if plan.snapshots.iter().any(|deletion| deletion.memory.is_some()) {
         ports.memory_files.need(&format!("memory files of domain {} cannot be removed", domain.name))?;

@@ -146,6 +146,11 @@ async fn facts_of(
     };
     facts.strays = strays(ports, domain, &facts.tree).await?;
     facts.close_claimed(ports, domain).await?;
+    // What such a disk wrote last is what it holds, not what a revert gave up.
+    for node in facts.tree.nodes().iter().filter(|node| inventory.disk(&node.disk).is_none()) {
+        let why = format!("its disk {} is none of the domain's now, and may have written to it", node.disk);
+        facts.closed.entry(node.layer.file.clone()).or_insert(why);
+    }
     Ok(facts)
 }
 

@@ -119,7 +119,8 @@ pub(crate) fn why_not(
     if node.guard != Guard::Same {
         return Some(format!("{image} is not what the ledger says, see what check says"));
     }
-    if let Some(why) = layers.closed_without(&BTreeSet::new()).remove(image) {
+    // What stands on the file that a disk writes to is read wrongly whether it has another name or not.
+    if let Some(why) = layers.closed_by_its_own(&BTreeSet::new()).remove(image) {
         return Some(why);
     }
     if let Some(above) = layers.tree.children(image).next() {

@@ -66,13 +66,21 @@ impl LayerFacts {
     }
 
     /// The same as far as all of the other domains can be read.
-    pub(super) fn closed_by_its_own(&self, gone: &BTreeSet<&SnapshotName>) -> BTreeMap<String, String> {
+    pub(crate) fn closed_by_its_own(&self, gone: &BTreeSet<&SnapshotName>) -> BTreeMap<String, String> {
         let mut closed = self.closed.clone();
         if let Some(name) = self.unread_but(gone) {
             let why = format!("snapshot {name} may need it, whose record cannot be read or is not whole");
             self.close_all(&mut closed, &why);
         }
         closed
+    }
+
+    /// What to do about what keeps files as they are that nothing here needs, where a sentence says that.
+    pub(crate) fn advise(&self, warnings: &mut Vec<String>) {
+        let Some(Doubt { why, advice }) = &self.doubt else { return };
+        if warnings.iter().any(|warning| warning.contains(why)) {
+            warnings.push(format!("for files that stay so: {advice}"));
+        }
     }
 
     fn close_all(&self, closed: &mut BTreeMap<String, String>, why: &str) {

@@ -465,10 +465,7 @@ impl Planner<'_> {
             }
             None => {
                 self.kept.push("the guest boots: what it held in memory is lost".to_owned());
-                // It could be started when it was ended: where it cannot be now, that is an error, and tried again.
-                let mut groups: Vec<Group> = self.drops().into_iter().collect();
-                groups.push((When::InTurn, vec![Does::Start { run }]));
-                groups
+                self.boot(run)
             }
         }
     }

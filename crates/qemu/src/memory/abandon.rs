@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use xlsnap_memory_file::MemoryFile;
-use xlsnap_orchestrator::{MemorySave, PortError};
+use xlsnap_orchestrator::{MemorySave, PortError, PortErrorKind};
 use xlsnap_qmp_transport::commands::{Cont, Getfd, MigrateCancel, RunState};
 use xlsnap_qmp_transport::{Command, Qmp};
 use xlsnap_types::model::MemoryWay;
@@ -43,7 +43,15 @@ pub(crate) async fn abandon(
             try_all(migration::cancel(qmp).await);
         }
         if let Some(settings) = written {
-            try_all(settings.put_back(qmp).await);
+            match settings.put_back(qmp).await {
+                // What QEMU refuses it refuses again: another one may have the domain by now.
+                Err(error)
+                    if error.kind != PortErrorKind::Unreachable && error.kind != PortErrorKind::Busy =>
+                {
+                    tracing::warn!(%error, "how QEMU's migration was set up is not put back");
+                }
+                done => try_all(done),
+            }
         }
         if let (true, MemoryWay::Background, Some(process)) = (begun, save.way(), process) {
             // Before the guest goes on, for which QEMU opens what its devices are woken by. The next save does without, or is refused.

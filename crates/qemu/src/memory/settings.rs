@@ -108,8 +108,10 @@ impl Settings {
             Ok(_) => return Ok(None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => {
-                let message =
-                    format!("how QEMU's migration was set up cannot be read from {}", file.display());
+                let file = file.display();
+                let message = format!(
+                    "how QEMU's migration was set up cannot be read from {file}; where that stays so, give it up: rm '{file}'"
+                );
                 return Err(PortError::new(PortErrorKind::Failed, Effect::None, message).with_source(error));
             }
         };

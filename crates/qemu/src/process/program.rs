@@ -100,11 +100,14 @@ fn file_of(name: &str, path: Option<&OsStr>) -> Option<PathBuf> {
     found.cloned()
 }
 
-/// Whether it is a file, or cannot be looked at: only what is known not to be there is missing.
+/// Whether it is a file, or cannot be looked at now: missing is what is not there, and what may not be started from here.
 fn may_be_file(file: &Path) -> bool {
     match file.metadata() {
         Ok(found) => found.is_file(),
-        Err(error) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+        Err(error) => !matches!(
+            error.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::PermissionDenied
+        ),
     }
 }
 

@@ -342,10 +342,12 @@ impl Toolstack for Xl {
         let total = fs::metadata(file).ok().map(|of| of.len());
         let leader = running.child.id();
         let how_far = || process::position(leader?, file);
-        let ended = self.move_memory(&mut running, total, how_far, told, |_| {}).await?;
-        let Some(ended) = ended else {
-            self.kill(&mut running.child).await;
-            return Err(running.overdue(Effect::Unknown));
+        let ended = match self.move_memory(&mut running, total, how_far, told, |_| {}).await {
+            Ok(Some(ended)) => ended,
+            other => {
+                self.kill(&mut running.child).await;
+                return Err(other.err().unwrap_or_else(|| running.overdue(Effect::Unknown)));
+            }
         };
         if ended.status.success() { Ok(()) } else { Err(failure(&running.command, &ended, Effect::Unknown)) }
     }

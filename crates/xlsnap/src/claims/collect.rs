@@ -1,6 +1,7 @@
 //! Filling the index: the files of all domains, all records, and the headers of the images that they name.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ impl Host {
     ///
     /// # Errors
     /// When the domain files or the records cannot be listed.
-    pub(crate) async fn claims_beside(&self, domain: Uuid) -> Result<Claims, Error> {
+    pub(crate) async fn claims_beside(&self, domain: Uuid, called: &str) -> Result<Claims, Error> {
         let mut claims = Claims::default();
         let qemu_img = self.qemu_img(&Arc::default());
         let mut names = HashMap::new();
@@ -38,6 +39,8 @@ impl Host {
                     claims.add_disks(&*qemu_img, other.uuid, name.as_str(), &other.disks).await;
                     names.insert(other.uuid, name.to_string());
                 }
+                // Its own, which was read a moment ago.
+                Err(_) if name.as_str() == called => {}
                 Err(error) => {
                     let file = self.files.path_of(&name);
                     claims.doubts.push(unread_file(&name, &file));
@@ -68,9 +71,8 @@ impl Host {
             let mut visit = |entry: xlsnap_conf_store::Entry| match entry.record {
                 Ok(record) => claims.add_record(uuid, &name, &record),
                 Err(error) => {
+                    tracing::debug!(domain = name, record = entry.name, %error, "it is not compared with: it cannot be read");
                     claims.doubts.push(unread_record(&name, &entry.name));
-                    let snapshot = &entry.name;
-                    warn(&error, format_args!("snapshot {snapshot} of domain {name} is not compared with"));
                 }
             };
             self.store.list(uuid, &mut visit).await.map_err(cannot)?;
@@ -184,6 +186,11 @@ fn unread_image(name: &str, disk: &DiskSpec, image: &Path) -> Doubt {
     }
 }
 
+/// Whether a file is gone, and not only away: the directory that it was in is there. What its file system is not mounted for is not.
+pub(super) fn is_gone(image: &Path, error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound && image.parent().is_some_and(Path::exists)
+}
+
 /// The layers below a disk's image, as far as headers name files of this host. One that cannot be read ends them, is one itself, and is
 /// told beside.
 async fn layers(qemu_img: &dyn QemuImg, disk: &DiskSpec) -> (Vec<Layer>, Option<PathBuf>) {
@@ -196,7 +203,8 @@ async fn layers(qemu_img: &dyn QemuImg, disk: &DiskSpec) -> (Vec<Layer>, Option<
             Ok(named) => named,
             Err(error) => {
                 tracing::debug!(disk = %disk.name, image = %image.display(), %error, "what is below it cannot be told");
-                return (found, Some(image));
+                let unread = !is_gone(&image, &error);
+                return (found, unread.then_some(image));
             }
         };
         let overlay = image.display().to_string();

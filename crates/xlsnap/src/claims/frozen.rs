@@ -5,7 +5,6 @@
 //! only while one of those is open.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -16,6 +15,7 @@ use xlsnap_qemu_img::QemuImg;
 use xlsnap_types::libxl;
 use xlsnap_types::model::LayerRecord;
 
+use super::collect::is_gone;
 use super::shared::Target;
 use super::{Claim, Claims, FileId, Role, header};
 use crate::failures::{from_store, refused};
@@ -178,7 +178,7 @@ async fn overlay_on(qemu_img: &dyn QemuImg, ledger: &[LayerRecord], entry: &Laye
     for above in ledger.iter().filter(|above| above.base.as_deref() == Some(entry.file.as_str())) {
         let named = match header::read(qemu_img, Path::new(&above.file), Some(&above.format)).await {
             Ok(named) => named,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) if is_gone(Path::new(&above.file), &error) => continue,
             Err(_) => return Some(above.file.clone()),
         };
         let base = named.backing.as_deref().and_then(Path::to_str).map(FileId::of);

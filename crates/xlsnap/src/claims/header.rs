@@ -46,7 +46,12 @@ pub(super) async fn read(
         }
         Some(other) => {
             let asked = Image::new(image, other.driver());
-            let info = qemu_img.info(&asked).await.map_err(io::Error::other)?;
+            let info = match qemu_img.info(&asked).await {
+                Ok(info) => info,
+                // What is no name of a format with a header, or one that this qemu-img does not know.
+                Err(_) if matches!(other, ImageFormat::Other(_)) => return Ok(Named::default()),
+                Err(error) => return Err(io::Error::other(error)),
+            };
             let Some(backing) = info.backing else { return Ok(Named::default()) };
             Ok(Named {
                 backing: backing_file(image, &backing.name),

@@ -10,12 +10,13 @@ use crate::Host;
 pub(crate) struct Neighbours<'h> {
     pub(crate) host: &'h Host,
     pub(crate) domain: Uuid,
+    pub(crate) name: &'h str,
 }
 
 #[async_trait]
 impl orchestrator::Claims for Neighbours<'_> {
     async fn of(&self, files: &[String]) -> Result<Claimed, PortError> {
-        let claims = self.host.claims_beside(self.domain).await.map_err(|e| {
+        let claims = self.host.claims_beside(self.domain, self.name).await.map_err(|e| {
             let message = "the other domains' images cannot be looked at";
             PortError::new(PortErrorKind::Failed, Effect::None, message).with_source(e)
         })?;

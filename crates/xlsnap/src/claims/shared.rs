@@ -46,7 +46,7 @@ impl Host {
             return Ok(());
         }
         let domain = &connected.domain;
-        let mut claims = self.claims_beside(domain.uuid).await?;
+        let mut claims = self.claims_beside(domain.uuid, &domain.name).await?;
         let disks = match &connected.described {
             Some(described) => described.disks.clone(),
             // No other domain, no layers, and a QEMU that would not open one of its own disks' bases twice.
@@ -80,7 +80,7 @@ impl Host {
 
     /// Refuses to open a described domain's disks for writing where one of them is the base of another disk's image.
     pub(crate) async fn refuse_shared_start(&self, domain: &Domain) -> Result<(), Error> {
-        let mut claims = self.claims_beside(domain.uuid).await?;
+        let mut claims = self.claims_beside(domain.uuid, domain.name.as_str()).await?;
         let writable: Vec<&DiskSpec> = domain.disks.iter().filter(|disk| is_written(disk)).collect();
         let file = self.files.path_of(&domain.name);
         let own = targets_of(writable.iter().copied());
@@ -112,7 +112,7 @@ impl Host {
         }
         let written = targets_of(new.disks.iter().filter(|disk| is_written(disk)));
         self.refuse_frozen((new.uuid, new.name.as_str()), Said::Now, &written).await?;
-        let others = self.claims_beside(new.uuid).await?;
+        let others = self.claims_beside(new.uuid, new.name.as_str()).await?;
         let qemu_img = self.qemu_img(&std::sync::Arc::default());
         let mut of_new = Claims::default();
         of_new.add_disks(&*qemu_img, new.uuid, new.name.as_str(), &new.disks).await;

@@ -105,12 +105,7 @@ impl Ending {
         };
         let (stored, in_layers) = (stored(ports, domain, journal).await?, in_layers(ports, journal).await);
         let facts = Facts { look: &look, in_layers, stored, without_memory };
-        let tree = match journal.operation() {
-            Operation::Delete | Operation::Flatten => {
-                Tree::read(ports.store, domain, &names(journal)).await?
-            }
-            _ => Tree::default(),
-        };
+        let tree = Tree::read(ports.store, domain).await?;
         let ending = match journal.operation() {
             Operation::Create => Self::of_creation(domain, journal, &facts),
             Operation::Delete => Self::of_deletion(domain, journal, &facts, &tree),
@@ -226,7 +221,9 @@ impl Ending {
         });
         if forward && facts.stored {
             // The commit point was passed.
-            let thaw = thaw.map(|does| Stage::one(domain.uuid, does));
+            let is_frozen = journal.stage_with(|does| matches!(does, Does::Thaw { .. })) == Some(journal.at)
+                && look.guest.run().is_some_and(Run::runs);
+            let thaw = thaw.filter(|_| is_frozen).map(|does| Stage::one(domain.uuid, does));
             let rest = from(|does| matches!(does, Does::SetCurrent { .. })).iter().cloned();
             return Ok(Self::completed(thaw.chain(rest).collect()));
         }
@@ -379,6 +376,18 @@ impl Ending {
             let is_told = |at: &usize| gives_up_guest(&journal.stages, *at);
             let begun = (journal.at + 1..commit).find(is_told).unwrap_or(commit);
             return Self::undone(journal, &journal.stages[..begun], look);
+        }
+        // Whether such a disk has its mark cannot be seen.
+        let is_away = |point: &&&UndoPoint| {
+            look.inventory.disk(&point.disk).is_none_or(|disk| disk.image != point.image)
+        };
+        if let Some(point) = marks.iter().find(is_away) {
+            let message = format!(
+                "{} is no longer the image of disk {} of domain {}, and may hold the mark {}, which leads back",
+                point.image, point.disk, domain.name, point.tag
+            );
+            return Err(Error::new(Kind::Refused, Effect::None, message)
+                .with_advice("give the domain its disk back, then run recover"));
         }
         if !marks.iter().all(|point| look.inventory.mark(point).is_some()) {
             // Nothing is changed before all marks are there.
