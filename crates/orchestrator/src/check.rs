@@ -42,13 +42,13 @@ pub async fn plan_check(
             None
         }
     };
-    let is_unread = report.findings.iter().any(|found| found.code == FindingCode::JournalUnreadable);
+    let is_unread = is_unread(&report);
     let found = compare(ports, domain, request, pending).await?;
     let mut stages = Vec::new();
     for (finding, fix) in found {
         // A dry run of a check that accepts layers and mends nothing else tells that alone.
-        let fix = fix.filter(|_| !is_unread);
-        let fix = fix.filter(|does| request.keep_base.is_empty() || request.repair || is_acceptance(does));
+        let is_told = |does: &Does| request.keep_base.is_empty() || request.repair || is_acceptance(does);
+        let fix = fix.filter(|does| !is_unread && is_told(does));
         stages.extend(fix.map(|does| Stage::one(domain.uuid, does)));
         report.findings.push(finding);
     }
@@ -97,8 +97,7 @@ async fn check_in(
 ) -> Result<CheckReport, Error> {
     let mut report = CheckReport::default();
     let pending = journal(session, ports, request, &mut report).await;
-    // What an operation left that nobody can read, a repair could take for leftovers.
-    let is_unread = report.findings.iter().any(|found| found.code == FindingCode::JournalUnreadable);
+    let is_unread = is_unread(&report);
     let found = compare(ports, session.domain, request, pending).await?;
     let execution = Execution::new(session, ports, Uuid::nil());
     for (mut finding, fix) in found {
@@ -251,6 +250,11 @@ fn left(about: &str, name: String) -> Finding {
 fn unreadable(error: &Error) -> Finding {
     let advice = error.advice().unwrap_or("recover with the version of xlsnap that wrote it").to_owned();
     finding(FindingCode::JournalUnreadable, None, chain(error), Repair::ByHand, advice)
+}
+
+/// Whether the journal cannot be read: what an operation left that is in progress, a repair could take for leftovers.
+fn is_unread(report: &CheckReport) -> bool {
+    report.findings.iter().any(|found| found.code == FindingCode::JournalUnreadable)
 }
 
 /// Looks at the journal. The name of a snapshot whose operation is still to be finished is left out of the comparison.

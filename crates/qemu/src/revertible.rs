@@ -13,6 +13,8 @@ use rustix::fs::{Access, AtFlags, CWD, IFlags, OFlags};
 use rustix::io::Errno;
 use xlsnap_qemu_img::{FileId, is_kept_from_writers};
 
+use crate::process::has_ended;
+
 /// Why no overlay is put on an encrypted image, as a clause.
 pub(crate) const OVERLAY_IN_CLEAR: &str =
     "its image is encrypted, and what is written to an overlay on it would not be";
@@ -136,7 +138,7 @@ fn users_of_each_but(files: &[&str], but: Option<u32>) -> Vec<Vec<String>> {
         let open = match OpenFiles::look(pid) {
             Ok(open) => open,
             // Of another user, or of none any more.
-            Err(error) if error.kind() == ErrorKind::PermissionDenied || is_gone(&error) => continue,
+            Err(error) if error.kind() == ErrorKind::PermissionDenied || has_ended(&error) => continue,
             Err(error) => {
                 each_by(&mut users, &format!("process {pid}, which cannot be looked at ({error})"));
                 continue;
@@ -158,11 +160,6 @@ fn each_by(users: &mut [Vec<String>], who: &str) {
     for users in users.iter_mut().filter(|users| users.len() < NAMED) {
         users.push(who.to_owned());
     }
-}
-
-/// Whether this is said of a process that has ended.
-fn is_gone(error: &io::Error) -> bool {
-    error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
 }
 
 /// The files that a process has open.

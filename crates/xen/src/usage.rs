@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use xlsnap_orchestrator::{Effect, PortError, PortErrorKind};
+use xlsnap_qemu::process::has_ended;
 use xlsnap_xenstore::Nodes;
 
 use crate::Domid;
@@ -144,12 +145,7 @@ fn no_process_has(
             Ok(opened) => opened,
             // It has ended, or has none.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied && is_kernels(pid) => continue,
-            Err(error)
-                if error.kind() == io::ErrorKind::NotFound
-                    || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) =>
-            {
-                continue;
-            }
+            Err(error) if has_ended(&error) => continue,
             Err(error) => return Err(unknown(error)),
         };
         for file in opened.flatten() {

@@ -253,11 +253,8 @@ mod mended {
         fails_each(&operation, "ENOSPC", is_flush);
         let whole = Whole::of(&operation);
         // It cannot name what it named before either.
-        for call in whole.named("fsync").filter(|call| is_flush(call)) {
-            let fault = Fault { call, error: "EIO", lasts: true };
-            whole.meets(&operation, &fault, &format!("{}: {fault}", operation.words));
-        }
-        for call in whole.named("renameat").filter(|call| call.shown.contains("root/domains")) {
+        let calls = whole.named("fsync").chain(whole.named("renameat"));
+        for call in calls.filter(|call| call.shown.contains("root/domains")) {
             let fault = Fault { call, error: "EIO", lasts: true };
             whole.meets(&operation, &fault, &format!("{}: {fault}", operation.words));
         }

@@ -25,7 +25,7 @@ fn on_a_base(host: &Host) -> [PathBuf; 2] {
     [base, image]
 }
 
-fn overlay(image: &Path, base: &str) {
+pub(crate) fn overlay(image: &Path, base: &str) {
     qemu_img(&["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, image.to_str().unwrap()]);
 }
 

@@ -4,9 +4,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use xlsnap_testkit::real::{Data, holds_offline, qemu_img, write_offline};
+use xlsnap_testkit::real::{Data, holds_offline, write_offline};
 
 use crate::host::Host;
+use crate::into_base::overlay;
 use crate::relocate::{all_is_well, chain, image_of};
 
 /// One that is damaged, and one that a newer version wrote.
@@ -112,7 +113,7 @@ fn an_overlay_that_nothing_names_is_not_removed_on_request() {
     let (host, [.., top]) = chain("vm", &["--no-keep-name"]);
     let stray = top.with_file_name("stray.qcow2");
     let (base, file) = (top.to_str().unwrap(), stray.to_str().unwrap());
-    qemu_img(&["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, file]);
+    overlay(&stray, base);
     let whole = fs::read(record(&host, "e1")).unwrap();
     fs::write(record(&host, "e1"), UNREAD[0]).unwrap();
     host.refuses(5, ["check", "web", "--delete-orphan", file])
@@ -147,8 +148,7 @@ fn of_another(host: &Host) -> [(&'static str, PathBuf, &'static str); 5] {
 fn another_on(host: &Host, base: &Path) -> PathBuf {
     fs::create_dir(host.scratch.path("other")).unwrap();
     let clone = host.scratch.path("other/clone.qcow2");
-    let names = [base, &clone].map(|file| file.to_str().unwrap());
-    qemu_img(&["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", names[0], names[1]]);
+    overlay(&clone, base.to_str().unwrap());
     host.add("db", std::slice::from_ref(&clone), &[]);
     host.run(["create", "db", "s1"]).ok();
     clone
@@ -193,18 +193,18 @@ fn what_another_domain_may_need_is_not_merged() {
 fn what_may_be_the_disk_of_another_domain_is_not_removed_on_request() {
     let (host, [.., top]) = chain("vm", &["--no-keep-name"]);
     let stray = top.with_file_name("stray.qcow2");
-    let names = [&top, &stray].map(|file| file.to_str().unwrap());
-    qemu_img(&["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", names[0], names[1]]);
+    let (base, orphan) = (top.to_str().unwrap(), stray.to_str().unwrap());
+    overlay(&stray, base);
     let other = host.scratch.qcow2_with("db.qcow2", 1 << 20, 1);
     host.add("db", &[other], &[]);
     let file = host.root().join("domains/db.toml");
     let whole = fs::read(&file).unwrap();
     fs::write(&file, "neither TOML = nor JSON").unwrap();
-    let refused = host.refuses(5, ["check", "web", "--delete-orphan", names[1]]);
+    let refused = host.refuses(5, ["check", "web", "--delete-orphan", orphan]);
     refused.tells("domain db may need it, whose file").tells("repair ");
     assert_eq!(refused.err.matches("warning: the disks of domain db are not compared with: ").count(), 1);
     fs::write(&file, whole).unwrap();
-    host.run(["check", "web", "--delete-orphan", names[1]]).ok();
+    host.run(["check", "web", "--delete-orphan", orphan]).ok();
     assert!(!stray.exists());
 }
 

@@ -408,17 +408,19 @@ impl xlsnap_orchestrator::Power for Forgetful<'_> {
     }
 }
 
+/// Which call of an operation that meets no fault is the first of this method.
+async fn first_call(backend: &FakeBackend, op: &Op, method: &str) -> usize {
+    let clean = backend.fork();
+    clean.faults().clear();
+    op.run(&clean).await.unwrap();
+    clean.faults().calls().iter().position(|call| call.method == method).unwrap()
+}
+
 /// What an operation has ended it starts again: it could be started before.
 #[tokio::test]
 async fn a_domain_that_was_ended_is_not_given_up() {
     let backend = backend(Power::Running).await;
-    let calls = {
-        let clean = backend.fork();
-        clean.faults().clear();
-        Op::offline_revert("a").run(&clean).await.unwrap();
-        clean.faults().calls()
-    };
-    let start = calls.iter().position(|call| call.method == "power.start").unwrap();
+    let start = first_call(&backend, &Op::offline_revert("a"), "power.start").await;
     backend.faults().clear();
     backend.faults().plan(start, Fault::Refused);
     let power = Forgetful(&backend);
@@ -446,13 +448,7 @@ impl Guest for Unseen<'_> {
 #[tokio::test]
 async fn frozen_file_systems_are_let_go_when_nothing_can_be_undone() {
     let backend = backend(Power::Running).await;
-    let calls = {
-        let clean = backend.fork();
-        clean.faults().clear();
-        Op::quiesced("s").run(&clean).await.unwrap();
-        clean.faults().calls()
-    };
-    let taken = calls.iter().position(|call| call.method == "disks.snapshot").unwrap();
+    let taken = first_call(&backend, &Op::quiesced("s"), "disks.snapshot").await;
     backend.faults().clear();
     backend.faults().plan(taken, Fault::Lost(Moment::Before));
     let unseen = Unseen(&backend);
@@ -473,13 +469,7 @@ async fn quiescing_is_recorded_and_always_undone() {
     assert_eq!(record.meta.unwrap().consistency, Consistency::FileSystem);
     assert!(!backend.is_held());
     // A failed thaw is a warning on a good snapshot.
-    let calls = {
-        let clean = backend.fork();
-        clean.faults().clear();
-        Op::quiesced("t").run(&clean).await.unwrap();
-        clean.faults().calls()
-    };
-    let thaw = calls.iter().position(|call| call.method == "agent.thaw").unwrap();
+    let thaw = first_call(&backend, &Op::quiesced("t"), "agent.thaw").await;
     backend.faults().clear();
     backend.faults().plan(thaw, Fault::Refused);
     backend.faults().plan(thaw + 1, Fault::Refused);

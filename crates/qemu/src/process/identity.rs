@@ -8,6 +8,11 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+/// Whether a file of `/proc/PID` cannot be opened or read because the process is there no more: it may end between the two.
+pub fn has_ended(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
+}
+
 /// One process of this machine, and no other one ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Identity {
@@ -27,13 +32,7 @@ impl Identity {
     pub fn of(pid: u32) -> io::Result<Option<Self>> {
         let text = match fs::read(format!("/proc/{pid}/stat")) {
             Ok(text) => text,
-            // The process may end between opening the file and reading it.
-            Err(e)
-                if e.kind() == io::ErrorKind::NotFound
-                    || e.raw_os_error() == Some(Errno::SRCH.raw_os_error()) =>
-            {
-                return Ok(None);
-            }
+            Err(e) if has_ended(&e) => return Ok(None),
             Err(e) => return Err(e),
         };
         let Some(start_ticks) = start_of_living(&text) else { return Ok(None) };

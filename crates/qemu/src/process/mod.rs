@@ -33,7 +33,7 @@ pub use argv::argv;
 pub use facts::StartFacts;
 pub(crate) use facts::device;
 pub use found::{Found, NoMonitor, Process};
-pub use identity::Identity;
+pub use identity::{Identity, has_ended};
 pub use images::names_image_literally;
 pub(crate) use images::no_external;
 pub use missing::Missing;

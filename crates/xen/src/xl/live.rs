@@ -65,13 +65,10 @@ impl Xl {
             Ok(None) if taken.is_some() => self.wait(&mut running, || Instant::now() < deadline).await,
             moved => moved,
         };
-        let ended = match ended {
-            Ok(Some(ended)) => ended,
-            other => {
-                self.end_save(file).await?;
-                return Err(other.err().unwrap_or_else(|| running.overdue(Effect::Unknown)));
-            }
-        };
+        if !matches!(ended, Ok(Some(_))) {
+            self.end_save(file).await?;
+        }
+        let ended = running.ended(ended, Effect::Unknown)?;
         // What is on its way into the file must not come there later.
         let taken = match taken {
             Some(taken) => taken,

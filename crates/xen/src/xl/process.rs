@@ -6,7 +6,7 @@ use std::path::Path;
 use std::{fs, io};
 
 use rustix::process::{Pid, PidfdFlags, Signal};
-use xlsnap_qemu::process::Identity;
+use xlsnap_qemu::process::{Identity, has_ended};
 
 use super::live::quoted;
 
@@ -71,12 +71,6 @@ fn words(pid: u32) -> io::Result<Vec<Vec<u8>>> {
         Err(error) => return Err(error),
     };
     Ok(line.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect())
-}
-
-/// Whether this is said of a process that is there no more.
-fn has_ended(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound
-        || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
 }
 
 fn group(pid: u32) -> Option<u32> {

@@ -107,13 +107,11 @@ impl Xl {
     async fn run(&self, words: &[&OsStr], effect: Effect) -> Result<Ended, Error> {
         let mut running = self.start(words)?;
         let deadline = Instant::now() + self.limits.time;
-        let ended = match self.wait(&mut running, || Instant::now() < deadline).await {
-            Ok(Some(ended)) => ended,
-            other => {
-                self.kill(&mut running.child).await;
-                return Err(other.err().unwrap_or_else(|| running.overdue(effect)));
-            }
-        };
+        let waited = self.wait(&mut running, || Instant::now() < deadline).await;
+        if !matches!(waited, Ok(Some(_))) {
+            self.kill(&mut running.child).await;
+        }
+        let ended = running.ended(waited, effect)?;
         if ended.status.success() { Ok(ended) } else { Err(failure(&running.command, &ended, effect)) }
     }
 
@@ -269,13 +267,11 @@ impl Toolstack for Xl {
                 (begun, since) = (true, Instant::now());
             }
         };
-        let ended = match self.move_memory(&mut running, None, size, told, begins).await {
-            Ok(Some(ended)) => ended,
-            other => {
-                self.end_save(file).await?;
-                return Err(other.err().unwrap_or_else(|| running.overdue(Effect::Unknown)));
-            }
-        };
+        let moved = self.move_memory(&mut running, None, size, told, begins).await;
+        if !matches!(moved, Ok(Some(_))) {
+            self.end_save(file).await?;
+        }
+        let ended = running.ended(moved, Effect::Unknown)?;
         if ended.status.success() {
             return Ok(Saved { since });
         }
@@ -342,13 +338,11 @@ impl Toolstack for Xl {
         let total = fs::metadata(file).ok().map(|of| of.len());
         let leader = running.child.id();
         let how_far = || process::position(leader?, file);
-        let ended = match self.move_memory(&mut running, total, how_far, told, |_| {}).await {
-            Ok(Some(ended)) => ended,
-            other => {
-                self.kill(&mut running.child).await;
-                return Err(other.err().unwrap_or_else(|| running.overdue(Effect::Unknown)));
-            }
-        };
+        let moved = self.move_memory(&mut running, total, how_far, told, |_| {}).await;
+        if !matches!(moved, Ok(Some(_))) {
+            self.kill(&mut running.child).await;
+        }
+        let ended = running.ended(moved, Effect::Unknown)?;
         if ended.status.success() { Ok(()) } else { Err(failure(&running.command, &ended, Effect::Unknown)) }
     }
 
@@ -374,6 +368,11 @@ impl Toolstack for Xl {
 }
 
 impl Running {
+    /// How it ended; the error of one that is overdue, or could not be waited for, once that has been ended.
+    pub(super) fn ended(&self, waited: Result<Option<Ended>, Error>, effect: Effect) -> Result<Ended, Error> {
+        waited?.ok_or_else(|| self.overdue(effect))
+    }
+
     pub(super) fn overdue(&self, effect: Effect) -> Error {
         let said = recognise::essence(&self.stderr.text(64 << 10));
         let message = format!("`{}` did not end in time, and was ended", self.command);

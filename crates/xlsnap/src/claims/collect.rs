@@ -21,7 +21,7 @@ use crate::{DiskSpec, FiledDomain, Host};
 const MAX_LAYERS: usize = 500;
 
 impl Host {
-    /// What all domains but `domain` claim. Nothing is read of a host that has no other.
+    /// What all domains but `domain` claim, which is called so. Nothing is read of a host that has no other.
     ///
     /// A domain file or a record that is refused cannot be compared with, and is logged: one of them must not keep the other
     /// domains from being worked on. But it is a doubt about every file that is not only the domain's own to change.
